@@ -1,0 +1,1 @@
+"""ScaleNet for gunpowder."""
