@@ -1,0 +1,197 @@
+"""The model graph: nodes joined by named tensors, in which a request travels up and data travels down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from funlib.geometry import Coordinate, Roi
+from torch import Tensor, nn
+
+from scalenet_gp.graph import ordered, resolved_specs
+from scalenet_gp.node import Node, TensorSpec, node_of_kind
+from scalenet_gp.plan import Crop, Plan
+from scalenet_gp.planning import check_request, plan_request
+from scalenet_gp.world import common_unit
+
+__all__ = ["LeibNet"]
+
+
+class LeibNet(nn.Module):
+    """A network composed of nodes, after the package LeibNetz.
+
+    Voxel sizes and channels of every tensor follow from those of the inputs. All of them become whole numbers of one
+    world unit.
+
+    Args:
+        nodes: the nodes, in any order.
+        inputs: voxel size (nm) and channels of every tensor that comes from outside.
+        outputs: the tensors that can be asked for.
+        name: what the network is called in tables and messages.
+
+    Attributes:
+        input_keys: names of the inputs.
+        output_keys: names of the outputs.
+        specs: exact voxel size (nm) and channels of every tensor.
+        unit: nanometres per world unit.
+        voxel_size: voxel size of every tensor in world units.
+
+    Raises:
+        ValueError: the graph has a cycle, two nodes with one identifier, a tensor with two makers, a tensor that is
+            read and neither made nor declared, or voxel sizes or channels that contradict each other.
+    """
+
+    def __init__(
+        self, nodes: Iterable[Node], inputs: Mapping[str, TensorSpec], outputs: Iterable[str], name: str = "LeibNet"
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.input_keys = tuple(inputs)
+        self.output_keys = tuple(outputs)
+        in_order = ordered(list(nodes), self.input_keys, self.output_keys)
+        self.specs: dict[str, TensorSpec] = resolved_specs(in_order, inputs)
+        self.unit: Fraction = common_unit(spec.voxel_size for spec in self.specs.values())
+        self.voxel_size: dict[str, Coordinate] = {
+            key: Coordinate(int(size / self.unit) for size in spec.voxel_size) for key, spec in self.specs.items()
+        }
+        for node in in_order:
+            node.resolve(self.voxel_size)
+        self.nodes = nn.ModuleDict({node.identifier: node for node in in_order})
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return next(iter(self.voxel_size.values())).dims
+
+    @property
+    def tileable(self) -> bool:
+        """Whether tiles agree with the whole: no node's output depends on the extent of its input."""
+        return all(node.tileable for node in self._nodes())
+
+    def plan(self, outputs: Mapping[str, Roi]) -> Plan:
+        """What it takes to compute ``outputs``: any subset of the outputs, each with any ROI on its lattice.
+
+        Args:
+            outputs: world ROI (world units, voxel corners) of each output that is wanted.
+
+        Raises:
+            ValueError: no output is asked for, or a ROI is empty, of another dimension or off its tensor's lattice.
+            KeyError: the network has no such output.
+        """
+        check_request(outputs, {key: self.voxel_size[key] for key in self.output_keys})
+        return plan_request(self._nodes(), outputs, self.specs, self.voxel_size, self.fingerprint)
+
+    def forward(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+        """Compute the outputs of ``plan`` from inputs of exactly the planned size.
+
+        Args:
+            inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI.
+            plan: what :meth:`plan` gave; no geometry is done here.
+
+        Returns:
+            For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI. A tensor in between is let
+            go of as soon as no node needs it any more.
+
+        Raises:
+            ValueError: the plan is another network's, or an input has not the planned channels and voxels.
+            KeyError: an input is missing.
+        """
+        if plan.network != self.fingerprint:
+            raise ValueError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
+        tensors = _checked(inputs, plan)
+        for step in plan.steps:
+            made = self.nodes[step.node](*(_cropped(tensors[name], crop) for name, crop in step.reads))
+            made = (made,) if isinstance(made, Tensor) else made
+            for (name, crop), tensor in zip(step.keeps, made, strict=True):
+                if crop is not None:
+                    tensors[name] = _cropped(tensor, crop)
+            del made
+            for name in step.frees:
+                del tensors[name]
+        planned = {tensor.name: tensor for tensor in plan.tensors}
+        return {key: _cropped(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+
+    @cached_property
+    def smallest_plan(self) -> Plan:
+        """All outputs over the smallest box from the origin on which every tensor's lattice closes."""
+        step = self.plan({key: Roi((0,) * self.dims, self.voxel_size[key]) for key in self.output_keys}).step
+        return self.plan({key: Roi((0,) * self.dims, step) for key in self.output_keys})
+
+    @property
+    def input_shapes(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Shape (voxels) and scale (nm) of every input of :attr:`smallest_plan`, in the form that LeibNetz gives."""
+        plan = self.smallest_plan
+        return {key: self._shape(key, plan.tensor(key).shape) for key in plan.inputs}
+
+    @property
+    def output_shapes(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Shape (voxels) and scale (nm) of every output of :attr:`smallest_plan`, in the form that LeibNetz gives."""
+        return {
+            key: self._shape(key, tuple(roi.shape / self.voxel_size[key]))
+            for key, roi in self.smallest_plan.outputs.items()
+        }
+
+    def to_spec(self) -> dict[str, Any]:
+        """The network without its weights, as JSON holds it; :meth:`from_spec` builds it again."""
+        return {
+            "schema": 1,
+            "name": self.name,
+            "inputs": {
+                key: {"voxel_size": [str(size) for size in self.specs[key].voxel_size], "channels": spec.channels}
+                for key, spec in ((key, self.specs[key]) for key in self.input_keys)
+            },
+            "outputs": list(self.output_keys),
+            "nodes": [{"kind": type(node).__name__, **node.arguments} for node in self._nodes()],
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> LeibNet:
+        """The network that :meth:`to_spec` described, with new weights.
+
+        Raises:
+            ValueError: the spec is of another schema, or names a kind of node that does not exist.
+        """
+        if spec.get("schema") != 1:
+            raise ValueError(f"this version reads network specs of schema 1, not {spec.get('schema')!r}")
+        nodes = [node_of_kind(**description) for description in spec["nodes"]]
+        inputs = {key: TensorSpec(**tensor) for key, tensor in spec["inputs"].items()}
+        return cls(nodes, inputs, spec["outputs"], spec["name"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that two networks share if and only if their specs are the same."""
+        return hashlib.sha256(json.dumps(self.to_spec(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {', '.join(self.input_keys)} -> {', '.join(self.output_keys)}"
+
+    def _nodes(self) -> list[Node]:
+        return list(self.nodes.values())  # type: ignore[arg-type]
+
+    def _shape(self, key: str, shape: tuple[int, ...]) -> dict[str, tuple[float, ...]]:
+        scale = tuple(float(size) for size in self.specs[key].voxel_size)
+        return {"shape": tuple(int(size) for size in shape), "scale": scale}
+
+
+def _checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The inputs of a plan, in a dictionary that can be emptied."""
+    tensors = {}
+    for name, planned in plan.input_tensors.items():
+        if name not in inputs:
+            raise KeyError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
+        tensor, expected = inputs[name], (planned.channels, *planned.shape)
+        if tuple(tensor.shape[1:]) != expected:
+            raise ValueError(
+                f"{name!r} has shape {tuple(tensor.shape)}; the plan takes (batch, {', '.join(map(str, expected))}), "
+                f"which is the ROI {planned.roi} of {planned.channels} channels"
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _cropped(tensor: Tensor, crop: Crop) -> Tensor:
+    return tensor[(..., *(slice(first, past) for first, past in crop))]

@@ -1,0 +1,126 @@
+"""From the ROIs of the outputs to a plan: a request travels up the graph, crops travel down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.plan import Crop, Plan, PlannedTensor, Step
+
+__all__ = ["check_request", "plan_request"]
+
+
+def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordinate]) -> None:
+    """Refuse a request that no plan can answer.
+
+    Raises:
+        ValueError: nothing is asked for, or a ROI is unbounded, empty, of another dimension or off the lattice; the
+            message proposes the nearest ROIs on it.
+        KeyError: there is no such output.
+    """
+    if not outputs:
+        raise ValueError(f"ask for at least one output of {', '.join(voxel_sizes)}")
+    for key, roi in outputs.items():
+        if key not in voxel_sizes:
+            raise KeyError(f"there is no output {key!r}; there are {', '.join(voxel_sizes)}")
+        voxel_size = voxel_sizes[key]
+        if roi.dims != voxel_size.dims:
+            raise ValueError(f"{key!r}: the ROI {roi} has {roi.dims} axes, the network has {voxel_size.dims}")
+        if roi.unbounded or roi.empty:
+            raise ValueError(f"{key!r}: the ROI {roi} is {'unbounded' if roi.unbounded else 'empty'}")
+        grown = roi.snap_to_grid(voxel_size, mode="grow")
+        if grown != roi:
+            shrunk = roi.snap_to_grid(voxel_size, mode="shrink")
+            nearest = f"{grown} around it" + ("" if shrunk.empty else f" or {shrunk} inside it")
+            raise ValueError(
+                f"{key!r}: the ROI {roi} is off the lattice, whose voxels are {tuple(voxel_size)} world units; "
+                f"on it are {nearest}"
+            )
+
+
+def plan_request(
+    nodes: Sequence[Node],
+    outputs: Mapping[str, Roi],
+    specs: Mapping[str, TensorSpec],
+    voxel_sizes: Mapping[str, Coordinate],
+    network: str,
+) -> Plan:
+    """The plan for ``outputs``; ``nodes`` in the order in which they run.
+
+    Every tensor gets the bounding box of what its readers need of it, and of what is requested of it.
+
+    Raises:
+        ValueError: a node's two ROI rules contradict each other.
+    """
+    needed: dict[str, Roi] = dict(outputs)
+    read: dict[str, dict[str, Roi]] = {}
+    for node in reversed(nodes):
+        wanted = [needed[key] for key in node.output_keys if key in needed]
+        if not wanted:
+            continue
+        required = node.input_roi(_union(wanted))
+        read[node.identifier] = {key: required.snap_to_grid(voxel_sizes[key]) for key in node.input_keys}
+        for key, roi in read[node.identifier].items():
+            needed[key] = _union([needed[key], roi]) if key in needed else roi
+
+    running = [node for node in nodes if node.identifier in read]
+    made = [key for node in running for key in node.output_keys if key in needed]
+    tensors = {
+        key: _planned(key, needed[key], specs[key], voxel_sizes[key])
+        for key in (*(key for key in needed if key not in made), *made)
+    }
+    last_reader = {key: node.identifier for node in running for key in node.input_keys}
+    steps = tuple(
+        Step(
+            node=node.identifier,
+            reads=tuple((key, tensors[key].crop_to(read[node.identifier][key])) for key in node.input_keys),
+            keeps=_keeps(node, read[node.identifier], tensors, specs, voxel_sizes),
+            frees=tuple(
+                key
+                for key in dict.fromkeys(node.input_keys)
+                if last_reader[key] == node.identifier and key not in outputs
+            ),
+        )
+        for node in running
+    )
+    requests = tuple((key, tuple(roi.begin), tuple(roi.shape)) for key, roi in outputs.items())
+    return Plan(network, tuple(tensors.values()), steps, requests)
+
+
+def _keeps(
+    node: Node,
+    read: Mapping[str, Roi],
+    tensors: Mapping[str, PlannedTensor],
+    specs: Mapping[str, TensorSpec],
+    voxel_sizes: Mapping[str, Coordinate],
+) -> tuple[tuple[str, Crop | None], ...]:
+    """What is kept of each output: a node may make more than was needed, where the lattice of its input is coarser."""
+    covered = next(iter(read.values()))
+    for roi in read.values():
+        covered = covered.intersect(roi)
+    computed = node.output_roi(covered)
+    keeps: list[tuple[str, Crop | None]] = []
+    for key in node.output_keys:
+        if key not in tensors:
+            keeps.append((key, None))
+            continue
+        if not computed.contains(tensors[key].roi):
+            raise ValueError(
+                f"node {node.identifier!r} asks for {covered} to make {tensors[key].roi} of {key!r}, "
+                f"and then makes {computed}: its input_roi and output_roi contradict each other"
+            )
+        keeps.append((key, _planned(key, computed, specs[key], voxel_sizes[key]).crop_to(tensors[key].roi)))
+    return tuple(keeps)
+
+
+def _planned(key: str, roi: Roi, spec: TensorSpec, voxel_size: Coordinate) -> PlannedTensor:
+    return PlannedTensor(key, tuple(roi.begin), tuple(roi.shape / voxel_size), tuple(voxel_size), spec.channels)
+
+
+def _union(rois: Sequence[Roi]) -> Roi:
+    union = rois[0]
+    for roi in rois[1:]:
+        union = union.union(roi)
+    return union
