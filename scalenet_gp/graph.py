@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import networkx as nx
+from torch import nn
 
 from scalenet_gp.node import Node, TensorSpec
 
@@ -36,8 +37,8 @@ def ordered(nodes: Sequence[Node], input_keys: Sequence[str], output_keys: Seque
     for node in nodes:
         if node.identifier in by_identifier:
             raise ValueError(f"two nodes are called {node.identifier!r}")
-        if "." in node.identifier:
-            raise ValueError(f"node {node.identifier!r}: an identifier has no dots, torch needs them for its own names")
+        if not node.identifier or "." in node.identifier or hasattr(nn.ModuleDict, node.identifier):
+            raise ValueError(f"no node can be called {node.identifier!r}: torch uses that, or the dots in it, itself")
         by_identifier[node.identifier] = node
     made_by = makers(nodes)
     for key in input_keys:
@@ -89,5 +90,7 @@ def resolved_specs(nodes: Sequence[Node], inputs: Mapping[str, TensorSpec]) -> d
         except ValueError as error:
             listed = ", ".join(f"{key!r} ({spec})" for key, spec in zip(node.input_keys, read, strict=True))
             raise ValueError(f"node {node.identifier!r} cannot work on {listed}: {error}") from error
+        if len(made) != len(node.output_keys):
+            raise ValueError(f"node {node.identifier!r} makes {len(made)} tensors, but names {node.output_keys}")
         specs.update(zip(node.output_keys, made, strict=True))
     return specs

@@ -109,7 +109,7 @@ class LeibNet(nn.Module):
             for (name, crop), tensor in zip(step.keeps, made, strict=True):
                 if crop is not None:
                     tensors[name] = _cropped(tensor, crop)
-            del made
+            del made, tensor
             for name in step.frees:
                 del tensors[name]
         planned = {tensor.name: tensor for tensor in plan.tensors}

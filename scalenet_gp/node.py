@@ -54,8 +54,13 @@ class _NodeType(ABCMeta):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
-        if not inspect.isabstract(cls):
-            _NodeType.kinds[name] = cls
+        if inspect.isabstract(cls):
+            return
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for argument in cls.signature().parameters.values():
+            if argument.kind in variable or argument.name == "kind":
+                raise TypeError(f"node kind {name}: a spec cannot hold the argument {argument}; name each, none 'kind'")
+        _NodeType.kinds[name] = cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         node = super().__call__(*args, **kwargs)
@@ -114,8 +119,18 @@ class Node(nn.Module, metaclass=_NodeType):
         return self._voxel_size(self.output_keys[0])
 
     def resolve(self, voxel_sizes: dict[str, Coordinate]) -> None:
-        """Tell the node the voxel sizes (world units) of its tensors. The graph calls this when it is built."""
-        self._voxel_sizes = {key: voxel_sizes[key] for key in (*self.input_keys, *self.output_keys)}
+        """Tell the node the voxel sizes (world units) of its tensors. The graph calls this when it is built.
+
+        Raises:
+            ValueError: the node belongs to another graph already, in which they are others.
+        """
+        own = {key: voxel_sizes[key] for key in (*self.input_keys, *self.output_keys)}
+        if self._voxel_sizes not in ({}, own):
+            raise ValueError(
+                f"node {self.identifier!r} belongs to another graph already, with voxel sizes of "
+                f"{_listed(self._voxel_sizes)} world units; here they would be {_listed(own)}"
+            )
+        self._voxel_sizes = own
 
     @abstractmethod
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -141,6 +156,10 @@ class Node(nn.Module, metaclass=_NodeType):
         if not self._voxel_sizes:
             raise RuntimeError(f"node {self.identifier!r} belongs to no graph yet, so its voxel sizes are not known")
         return self._voxel_sizes[key]
+
+
+def _listed(voxel_sizes: dict[str, Coordinate]) -> str:
+    return ", ".join(f"{key!r} {tuple(voxel_size)}" for key, voxel_size in voxel_sizes.items())
 
 
 def node_of_kind(kind: str, **arguments: Any) -> Node:

@@ -47,7 +47,7 @@ def plan_request(
     voxel_sizes: Mapping[str, Coordinate],
     network: str,
 ) -> Plan:
-    """The plan for ``outputs``; ``nodes`` in the order in which they run.
+    """The plan for ``outputs``; ``nodes`` in the order in which they run, ``specs`` with the inputs first.
 
     Every tensor gets the bounding box of what its readers need of it, and of what is requested of it.
 
@@ -66,11 +66,7 @@ def plan_request(
             needed[key] = _union([needed[key], roi]) if key in needed else roi
 
     running = [node for node in nodes if node.identifier in read]
-    made = [key for node in running for key in node.output_keys if key in needed]
-    tensors = {
-        key: _planned(key, needed[key], specs[key], voxel_sizes[key])
-        for key in (*(key for key in needed if key not in made), *made)
-    }
+    tensors = {key: _planned(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
     last_reader = {key: node.identifier for node in running for key in node.input_keys}
     steps = tuple(
         Step(
@@ -85,7 +81,7 @@ def plan_request(
         )
         for node in running
     )
-    requests = tuple((key, tuple(roi.begin), tuple(roi.shape)) for key, roi in outputs.items())
+    requests = tuple((key, tuple(outputs[key].begin), tuple(outputs[key].shape)) for key in specs if key in outputs)
     return Plan(network, tuple(tensors.values()), steps, requests)
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Rational
 
 from funlib.geometry import Coordinate, Roi
 
@@ -28,7 +27,7 @@ def exact(length: Length) -> Fraction:
         ValueError: ``length`` is no finite number.
     """
     try:
-        return Fraction(length) if isinstance(length, (str, Rational)) else Fraction(str(length))
+        return Fraction(str(length))
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{length!r} is no finite length; write a number such as 8, 4.6 or '23/5'") from error
 
@@ -40,7 +39,7 @@ def exact_size(lengths: Iterable[Length]) -> tuple[Fraction, ...]:
 
 def format_size(lengths: Iterable[Fraction]) -> str:
     """``50 × 4.6 × 4.6``: for messages and tables."""
-    return " × ".join(format(float(length), "g") for length in lengths)
+    return " × ".join(format(float(length), ".12g") for length in lengths)
 
 
 def common_unit(sizes: Iterable[Iterable[Length]]) -> Fraction:

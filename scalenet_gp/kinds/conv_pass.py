@@ -73,6 +73,13 @@ class ConvPass(Node):
                 f"{self.identifier}: kernels {kernels} take {lost} voxels off the axes; an odd number would shift the "
                 "output by half a voxel, so give each axis an even number of even kernels"
             )
+        if padding == "same" and any(k % 2 == 0 for kernel in kernels for k in kernel):
+            raise ValueError(
+                f"{self.identifier}: with padding 'same' the even ones of the kernels {kernels} would shift the output, "
+                "as they are padded on their upper side; make them odd"
+            )
+        if squeeze_ratio < 1:
+            raise ValueError(f"{self.identifier}: squeeze_ratio is a whole number from 1 up, not {squeeze_ratio}")
         self.dims = len(lost)
         self.padding = padding
         self.margin = Coordinate(voxels // 2 if padding == "valid" else 0 for voxels in lost)

@@ -36,10 +36,12 @@ def activation_layer(name: str | None) -> nn.Module:
     Raises:
         ValueError: torch has no activation of that name.
     """
-    layer = nn.Identity if name in (None, "Identity") else getattr(nn.modules.activation, name or "", None)
-    if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+    if name in (None, "Identity"):
+        return nn.Identity()
+    if name not in nn.modules.activation.__all__:
         raise ValueError(f"torch.nn has no activation {name!r}; 'ReLU', 'LeakyReLU', 'GELU', 'Sigmoid' are some it has")
-    return layer()
+    layer: nn.Module = getattr(nn.modules.activation, name)()
+    return layer
 
 
 def norm_layer(name: str, channels: int, dims: int) -> nn.Module:

@@ -29,7 +29,8 @@ class Upsample(Upsampling):
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, factor, None, identifier)
-        self.upsample = nn.Upsample(scale_factor=tuple(float(f) for f in self.factor), mode="nearest")
+        # "nearest" rounds the wrong way at some factors, 41 being the first; "nearest-exact" takes voxel centres
+        self.upsample = nn.Upsample(scale_factor=tuple(float(f) for f in self.factor), mode="nearest-exact")
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors

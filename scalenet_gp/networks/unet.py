@@ -79,8 +79,14 @@ def unet_nodes(
     Raises:
         ValueError: an argument is out of its range.
     """
-    factors = [tuple(int(f) for f in factor) for factor in downsample_factors or [(2,) * dims] * 2]
-    kernels = [tuple(int(k) for k in kernel) for kernel in kernel_sizes or [(3,) * dims] * convs_per_level]
+    if downsample_factors is None:
+        downsample_factors = [(2,) * dims] * 2
+    if kernel_sizes is None:
+        kernel_sizes = [(3,) * dims] * convs_per_level
+    factors = [tuple(int(f) for f in factor) for factor in downsample_factors]
+    kernels = [tuple(int(k) for k in kernel) for kernel in kernel_sizes]
+    if not factors or not kernels:
+        raise ValueError(f"a U-Net has at least one factor and one kernel, not {factors} and {kernels}")
     wrong = [sizes for sizes in (*factors, *kernels) if len(sizes) != dims]
     if wrong:
         raise ValueError(f"the voxel size has {dims} axes, but among the factors and kernels is {wrong[0]}")

@@ -1,0 +1,61 @@
+"""Coarser voxels from blocks of finer ones: the mean of raw values, the majority of labels.
+
+Arrays are (..., z, y, x) or (..., y, x): ``factor`` counts the fine voxels per coarse voxel of the trailing axes, and
+the leading axes are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["block_majority", "block_mean"]
+
+
+def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
+    """The mean of every block, in the dtype of ``data``: integers are rounded, halves to even.
+
+    Computed in float64, so exact for integers of up to 32 bits.
+
+    Raises:
+        ValueError: the trailing axes are not whole blocks.
+    """
+    blocks = _blocks(data, factor)
+    if blocks.shape[-1] == 1:
+        return data
+    mean = blocks.mean(axis=-1, dtype=np.float64)
+    return (mean if data.dtype.kind in "fc" else np.rint(mean)).astype(data.dtype)
+
+
+def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
+    """The most frequent value of every block, the smallest one if several are: as :func:`scipy.stats.mode`.
+
+    Raises:
+        ValueError: the trailing axes are not whole blocks.
+    """
+    blocks = np.sort(_blocks(data, factor), axis=-1)
+    value = blocks[..., 0].copy()
+    run = np.ones(value.shape, dtype=np.intp)
+    longest = run.copy()
+    # equal labels are neighbours now, so the longest run wins, and the first of equals is the smallest
+    for i in range(1, blocks.shape[-1]):
+        run = np.where(blocks[..., i] == blocks[..., i - 1], run + 1, 1)
+        longer = run > longest
+        value[longer] = blocks[..., i][longer]
+        longest[longer] = run[longer]
+    return value
+
+
+def _blocks(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
+    """(..., z, y, x) to (..., z / fz, y / fy, x / fx, voxels of a block)."""
+    dims = len(factor)
+    leading, spatial = data.shape[: data.ndim - dims], data.shape[data.ndim - dims :]
+    if len(spatial) != dims or any(n % f for n, f in zip(spatial, factor, strict=True)):
+        raise ValueError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")
+    split = [length for n, f in zip(spatial, factor, strict=True) for length in (n // f, f)]
+    outer = [len(leading) + 2 * axis for axis in range(dims)]
+    inner = [axis + 1 for axis in outer]
+    blocks = data.reshape(*leading, *split).transpose(*range(len(leading)), *outer, *inner)
+    return blocks.reshape(*blocks.shape[: data.ndim], math.prod(factor))

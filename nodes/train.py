@@ -1,0 +1,197 @@
+"""A network in a gunpowder pipeline, for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gunpowder as gp
+import torch
+from torch import Tensor, nn
+
+from scalenet_gp.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from scalenet_gp.device import choose_device
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.nodes.network_arrays import NetworkArrays, as_tensor
+from scalenet_gp.nodes.training_log import TrainingLog
+from scalenet_gp.plan import Plan
+
+__all__ = ["Supervision", "Train"]
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+"""Makes the optimizer of a network's parameters, as ``functools.partial(torch.optim.Adam, lr=1e-4)`` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """How one output of a network is trained.
+
+    Attributes:
+        prediction: the array of the output; what is requested of it downstream is what is trained.
+        target: the array that it shall equal, of the same voxel size and channels.
+        mask: the array that says what of the target is annotated, in the target's shape; all of it unless given.
+        loss: called with (prediction, target, mask), each (B, C, Z, Y, X); cross-entropy plus Dice unless given.
+        weight: what the loss is multiplied by in the sum over the outputs.
+    """
+
+    prediction: gp.ArrayKey
+    target: gp.ArrayKey
+    mask: gp.ArrayKey | None = None
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] = field(default_factory=CrossEntropyDice)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ValueError(f"the weight of the loss on {self.prediction} has to be positive, not {self.weight}")
+
+
+class Train(gp.BatchFilter):
+    """Trains the outputs that are asked for, on exactly the inputs that they depend on: one step for each batch.
+
+    A request for predictions goes up as one for the inputs of every scale, and for targets and masks of the
+    predictions' ROIs. The batch comes down with the predictions, ``batch.loss`` and ``batch.iteration``.
+
+    Args:
+        net: the network.
+        inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
+        outputs: how each output is trained.
+        optimizer: makes the optimizer; RAdam with a learning rate of 1e-3 unless given.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        checkpoints: folder for checkpoints; if it holds any, training goes on from the newest. None unless given.
+        checkpoint_every: iterations from one checkpoint to the next; one more is written when the pipeline ends.
+        log: where scalars and images go. Nowhere unless given.
+        metadata: plain values to keep in the checkpoints: the config, the names of the classes.
+
+    Raises:
+        ValueError: an input has no array, a name is unknown, the device is not there; when the pipeline is built: an
+            array upstream has another voxel size or number of axes than the network, or the newest checkpoint is
+            another network's; while training: a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        net: LeibNet,
+        inputs: Mapping[str, gp.ArrayKey],
+        outputs: Mapping[str, Supervision],
+        *,
+        optimizer: OptimizerFactory | None = None,
+        device: str | torch.device | None = None,
+        checkpoints: str | Path | None = None,
+        checkpoint_every: int = 1000,
+        log: TrainingLog | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        if checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is a number of iterations from 1 up, not {checkpoint_every}")
+        self.net = net
+        self.supervision = dict(outputs)
+        self.arrays = NetworkArrays(net, inputs, {name: s.prediction for name, s in outputs.items()})
+        self.device = choose_device(device)
+        self.iteration = 0
+        self._make_optimizer = optimizer or (lambda parameters: torch.optim.RAdam(parameters, lr=1e-3))
+        self._checkpoints = None if checkpoints is None else Path(checkpoints)
+        self._checkpoint_every = checkpoint_every
+        self._saved: int | None = None
+        self._log = log
+        self._metadata = dict(metadata or {})
+
+    def setup(self) -> None:
+        self.arrays.check_upstream(self.spec)
+        for name, supervision in self.supervision.items():
+            for key in filter(None, (supervision.target, supervision.mask)):
+                self._check_target(name, key)
+            voxel_size = self.net.voxel_size[name]
+            self.provides(supervision.prediction, gp.ArraySpec(voxel_size=voxel_size, interpolatable=True))
+        self.enable_autoskip()
+        self.net.to(self.device).train()
+        self.optimizer = self._make_optimizer(self.net.parameters())
+        newest = None if self._checkpoints is None else latest_checkpoint(self._checkpoints)
+        if newest is not None:
+            checkpoint = load_checkpoint(newest)
+            checkpoint.restore(self.net, newest)
+            self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+            self.iteration = self._saved = checkpoint.iteration
+
+    def teardown(self) -> None:
+        if self.iteration:
+            self._save()
+        if self._log is not None:
+            self._log.close()
+
+    def prepare(self, request: gp.BatchRequest) -> gp.BatchRequest:
+        plan = self.arrays.plan(request)
+        needed = self.arrays.input_request(plan)
+        for name, roi in plan.outputs.items():
+            supervision = self.supervision[name]
+            for key in filter(None, (supervision.target, supervision.mask)):
+                needed[key] = gp.ArraySpec(roi=roi)
+        return needed
+
+    def process(self, batch: gp.Batch, request: gp.BatchRequest) -> gp.Batch:
+        plan = self.arrays.plan(request)
+        inputs = self.arrays.tensors(batch, plan, self.device)
+        self.net.train()
+        outputs = self.net(inputs, plan)
+        targets, masks = self._targets(batch, plan, outputs)
+        losses = {
+            name: self.supervision[name].loss(prediction, targets[name], masks[name])
+            for name, prediction in outputs.items()
+        }
+        total = torch.stack([self.supervision[name].weight * loss for name, loss in losses.items()]).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {loss.item()}" for name, loss in losses.items())
+            raise ValueError(f"the loss of iteration {self.iteration + 1} is not finite: {values}; no step was taken")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        self.iteration += 1
+
+        made = gp.Batch()
+        made.loss = total.item()
+        made.iteration = self.iteration
+        self.arrays.add_outputs(made, outputs, plan, self.arrays.batched(batch, plan))
+        if self._log is not None:
+            values = {name: loss.item() for name, loss in losses.items()}
+            self._log.write(self.iteration, made.loss, values, self.optimizer, plan, inputs, outputs, targets, masks)
+        if self.iteration % self._checkpoint_every == 0:
+            self._save()
+        return made
+
+    def _check_target(self, name: str, key: gp.ArrayKey) -> None:
+        expected = self.net.voxel_size[name]
+        if key not in self.spec:
+            raise ValueError(f"output {name!r} is trained on {key}, which no node upstream provides")
+        if self.spec[key].voxel_size != expected:
+            raise ValueError(
+                f"output {name!r} has voxels of {tuple(expected)} world units, its {key} upstream has "
+                f"{self.spec[key].voxel_size}"
+            )
+
+    def _targets(
+        self, batch: gp.Batch, plan: Plan, outputs: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Target and mask of every output, in its shape."""
+        targets, masks = {}, {}
+        for name, prediction in outputs.items():
+            supervision = self.supervision[name]
+            key = supervision.target
+            targets[name] = as_tensor(batch[key], self.net.dims, key, self.device).to(prediction)
+            if targets[name].shape != prediction.shape:
+                raise ValueError(
+                    f"output {name!r} has shape {tuple(prediction.shape)}, its target {key} has "
+                    f"{tuple(targets[name].shape)}: batch, channels and voxels have to agree"
+                )
+            mask = supervision.mask
+            masks[name] = (
+                torch.ones_like(prediction)
+                if mask is None
+                else as_tensor(batch[mask], self.net.dims, mask, self.device).to(prediction).expand_as(prediction)
+            )
+        return targets, masks
+
+    def _save(self) -> None:
+        if self._checkpoints is not None and self._saved != self.iteration:
+            save_checkpoint(self._checkpoints, self.net, self.optimizer, self.iteration, **self._metadata)
+            self._saved = self.iteration

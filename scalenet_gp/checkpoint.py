@@ -1,0 +1,132 @@
+"""Networks on disk: written beside and renamed into place, read without running anything that the file says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scalenet_gp.leibnet import LeibNet
+
+__all__ = ["Checkpoint", "latest_checkpoint", "load_checkpoint", "load_network", "save_checkpoint"]
+
+_NAME = re.compile(r"checkpoint_(\d+)\.pt")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What training needs to go on, and prediction to begin.
+
+    Attributes:
+        spec: the network's :meth:`LeibNet.to_spec`.
+        weights: its ``state_dict``.
+        optimizer: the optimizer's ``state_dict``.
+        iteration: training steps done.
+        metadata: whatever else the writer wants to keep with it: plain values.
+    """
+
+    spec: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, Any]
+    iteration: int
+    metadata: Mapping[str, Any]
+
+    def restore(self, net: LeibNet, where: Path) -> None:
+        """Give ``net`` the weights.
+
+        Raises:
+            ValueError: the checkpoint is another network's.
+        """
+        own = net.to_spec()
+        if dict(self.spec) != _plain(own):
+            raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, _plain(own))}")
+        net.load_state_dict(dict(self.weights))
+
+
+def save_checkpoint(directory: Path, net: LeibNet, optimizer: torch.optim.Optimizer, iteration: int, **metadata: Any) -> Path:
+    """Write ``checkpoint_<iteration>.pt`` into ``directory``: whole, or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"checkpoint_{iteration}.pt"
+    beside = path.with_suffix(".partial")
+    content = {
+        "spec": _plain(net.to_spec()),
+        "weights": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "iteration": iteration,
+        "metadata": metadata,
+    }
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint of the highest iteration in ``directory``, if there is any."""
+    found = {path: _NAME.fullmatch(path.name) for path in directory.glob("checkpoint_*.pt")}
+    return max((path for path in found if found[path]), key=lambda path: int(found[path][1]), default=None)  # type: ignore[index]
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; tensors go to the processor.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no checkpoint of this project, or it is cut short.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error}); it may be cut short") from error
+
+
+def load_network(path: Path) -> LeibNet:
+    """The network of a checkpoint, with its weights, ready to predict.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the file cannot be read as one.
+    """
+    checkpoint = load_checkpoint(path)
+    net = LeibNet.from_spec(checkpoint.spec)
+    net.load_state_dict(dict(checkpoint.weights))
+    return net.eval()
+
+
+def _plain(value: Any) -> Any:
+    """A spec as a file gives it back: tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first thing in which two specs differ, in words."""
+    for key in ours:
+        if key != "nodes" and theirs.get(key) != ours[key]:
+            return f"its {key} are {theirs.get(key)}, this network's are {ours[key]}"
+    pairs = zip(theirs.get("nodes", []), ours["nodes"], strict=False)
+    for their_node, our_node in pairs:
+        if their_node != our_node:
+            differing = [key for key in our_node if their_node.get(key) != our_node[key]]
+            name = our_node.get("output_keys", ["?"])[0]
+            values = "; ".join(f"{key} is {their_node.get(key)} there and {our_node[key]} here" for key in differing)
+            return f"in the node that makes {name!r}, {values}"
+    return f"it has {len(theirs.get('nodes', []))} nodes, this network has {len(ours['nodes'])}"

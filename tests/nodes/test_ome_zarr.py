@@ -1,0 +1,193 @@
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from scalenet_gp.nodes.ome_zarr import Level, multiscale_attributes, multiscale_groups, read_multiscale
+from scalenet_gp.nodes.zarr_storage import create_group, open_array
+from tests.nodes.ome_zarr_files import VNC, edit_metadata, write_multiscale
+
+CUBE = np.zeros((8, 8, 8), np.uint8)
+HALF = np.zeros((4, 4, 4), np.uint8)
+
+
+def fractions(*lengths):
+    return tuple(map(Fraction, lengths))
+
+
+def test_corners_lie_half_a_voxel_before_the_centres(tmp_path):
+    path = write_multiscale(
+        tmp_path / "v", [CUBE, HALF], [(50, 4.6, 4.6), (100, 9.2, 9.2)], [(0, 0, 0), (25, 2.3, 2.3)]
+    )
+    metadata = read_multiscale(path)
+    corner = fractions(-25, "-2.3", "-2.3")
+    assert metadata.levels == (
+        Level("s0", (8, 8, 8), fractions(50, "4.6", "4.6"), corner),
+        Level("s1", (4, 4, 4), fractions(100, "9.2", "9.2"), corner),
+    )
+    assert metadata.levels[1].end == fractions(375, "34.5", "34.5")
+    assert (metadata.axes, metadata.channels, metadata.dtype) == (("z", "y", "x"), None, np.uint8)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nanometer", "1"), ("micrometer", "1000"), ("angstrom", "1/10")])
+def test_units_become_nanometres(tmp_path, unit, factor):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(0.05, 0.0046, 0.0046)], [(1, 2, 3)], unit=unit)
+    level = read_multiscale(path, "corner").levels[0]
+    assert level.voxel_size == tuple(length * Fraction(factor) for length in fractions("0.05", "0.0046", "0.0046"))
+    assert level.begin == tuple(length * Fraction(factor) for length in (1, 2, 3))
+
+
+def test_the_groups_transformation_comes_after_the_levels(tmp_path):
+    group = [{"type": "scale", "scale": [2, 2, 4]}, {"type": "translation", "translation": [100, 0, 0.5]}]
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8, 4, 4)], [(10, 20, 30)], group=group)
+    level = read_multiscale(path, "corner").levels[0]
+    assert (level.voxel_size, level.begin) == (fractions(16, 8, 16), fractions(120, 40, "120.5"))
+    assert read_multiscale(path).levels[0].begin == fractions(112, 36, "112.5")
+
+
+def test_noise_of_binary_floats_is_no_disagreement(tmp_path):
+    noisy = 3 * 2.3
+    assert str(noisy) == "6.8999999999999995"
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(4.6,) * 3, (18.4,) * 3], [(0,) * 3, (noisy,) * 3])
+    edit_metadata(path, lambda m: m["datasets"].pop(0))
+    assert read_multiscale(path).levels[0].begin == fractions("-2.3", "-2.3", "-2.3")
+
+
+def test_channels_and_two_dimensions(tmp_path):
+    path = write_multiscale(tmp_path / "c", [np.zeros((3, 4, 4, 4), ">i4")], [(8, 8, 8)], axes="czyx")
+    metadata = read_multiscale(path)
+    assert (metadata.channels, metadata.dtype, metadata.levels[0].shape) == (3, np.dtype(">i4"), (4, 4, 4))
+    path = write_multiscale(tmp_path / "yx", [np.zeros((4, 5))], [(8, 8)], axes="yx")
+    assert read_multiscale(path).levels[0].shape == (4, 5)
+
+
+def test_missing_translations_are_refused_and_the_override_proposed(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(8,) * 3, (16,) * 3])
+    with pytest.raises(ValueError, match=r"s0 at -4 × -4 × -4 nm, s1 at -8 × -8 × -8 nm.*translation='corner' they"):
+        read_multiscale(path)
+    assert [level.begin for level in read_multiscale(path, "corner").levels] == [(0, 0, 0)] * 2
+
+
+def test_an_override_that_does_not_hold_proposes_the_format(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(8,) * 3, (16,) * 3], [(0,) * 3, (4,) * 3])
+    with pytest.raises(ValueError, match=r"different corners.*'corner'; with translation='centre' they would agree"):
+        read_multiscale(path, "corner")
+
+
+def test_levels_that_agree_in_no_reading_are_refused_without_a_proposal(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(8,) * 3, (16,) * 3], [(0,) * 3, (5, 4, 4)])
+    with pytest.raises(ValueError, match=r"s1 at -3 × -4 × -4 nm, read with translation='centre'$"):
+        read_multiscale(path)
+
+
+@pytest.mark.parametrize("coarse", [3, 4])
+def test_far_corners_may_differ_by_less_than_a_coarse_voxel(tmp_path, coarse):
+    fine = np.zeros((7, 8, 8), np.uint8)
+    path = write_multiscale(
+        tmp_path / "v", [fine, np.zeros((coarse, 4, 4), np.uint8)], [(8,) * 3, (16,) * 3], [(0,) * 3, (4,) * 3]
+    )
+    assert read_multiscale(path).levels[1].shape[0] == coarse
+
+
+def test_far_corners_a_coarse_voxel_apart_are_refused(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF[:3]], [(8,) * 3, (16,) * 3], [(0,) * 3, (4,) * 3])
+    with pytest.raises(ValueError, match=r"end a voxel or more apart: s0 at 60 × 60 × 60 nm, s1 at 44 × 60 × 60 nm"):
+        read_multiscale(path)
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing: no such multiscale group"):
+        read_multiscale(tmp_path / "nothing")
+    path = write_multiscale(tmp_path / "crop" / "mito", [CUBE], [(8,) * 3])
+    create_group(tmp_path / "crop" / "empty", {})
+    (tmp_path / "crop" / ".zgroup").write_text('{"zarr_format": 2}')
+    assert multiscale_groups(tmp_path / "crop") == ("mito",)
+    with pytest.raises(ValueError, match=r"crop: a zarr group without OME-Zarr 0.4 metadata.*below it: mito"):
+        read_multiscale(tmp_path / "crop")
+    with pytest.raises(ValueError, match=r"s0: no readable zarr group"):
+        read_multiscale(path / "s0")
+    with pytest.raises(ValueError, match=r"mito: no readable zarr array"):
+        open_array(path)
+    edit_metadata(path, lambda m: m["datasets"][0].update(path="s7"))
+    with pytest.raises(FileNotFoundError, match=r"s7: no such array"):
+        read_multiscale(path)
+    with pytest.raises(ValueError, match=r"translation='center' has to be 'centre' or 'corner'"):
+        read_multiscale(path, "center")
+
+
+def first(metadata):
+    return metadata["datasets"][0]["coordinateTransformations"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.pop("axes"), r"multiscales.0.axes: Field required"),
+        (lambda m: m.update(datasets=[]), r"multiscales.0.datasets: List should have at least 1 item"),
+        (lambda m: m.update(version="0.3"), r"multiscales.0.version: Input should be '0.4'"),
+        (lambda m: m.update(axes=["z", "y", "x"]), r"multiscales.0.axes.0"),
+        (lambda m: m["axes"].reverse(), r"the axes are x, y, z; they have to be z, y, x"),
+        (lambda m: m["axes"][0].update(name="t", type="time"), r"the axes are t, y, x"),
+        (lambda m: m["axes"][1].pop("unit"), r"axis y has the unit None; it has to be one of angstrom, nanometer"),
+        (lambda m: m["axes"][1].update(unit="parsec"), r"axis y has the unit 'parsec'"),
+        (lambda m: m["axes"].insert(0, {"name": "c", "type": "channel"}), r"s0 has 3 dimensions, the axes are 4"),
+        (lambda m: first(m)[0].update(scale=[8, 8]), r"s0: .* the scale has 2 entries for 3 axes"),
+        (lambda m: first(m)[0].update(scale=[8, 0, 8]), r"s0: .* the scale 8 × 0 × 8 has to be positive"),
+        (lambda m: first(m)[0].update(scale=[8, "8", 8]), r"scale.1: Value error, '8' should be a number"),
+        (lambda m: first(m)[0].update(scale=[8, True, 8]), r"scale.1: Value error, True should be a number"),
+        (lambda m: first(m)[0].update(scale=[8, float("nan"), 8]), r"scale.1: Value error, 'nan' is no finite length"),
+        (lambda m: first(m)[0].update(type="affine"), r"coordinateTransformations.0: Input tag 'affine'"),
+        (lambda m: first(m).reverse(), r"s0: .* are \['translation', 'scale'\]; they have to be one scale, then"),
+        (lambda m: first(m).clear(), r"s0: .* are \[\]"),
+    ],
+)
+def test_malformed_metadata_is_named(tmp_path, edit, message):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8,) * 3], [(0,) * 3])
+    edit_metadata(path, edit)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_multiscale(path)
+    assert str(path) in str(caught.value)
+
+
+def test_metadata_that_is_no_json_is_named(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8,) * 3])
+    (path / ".zattrs").write_text("{")
+    with pytest.raises(ValueError, match=r"v: no readable zarr group"):
+        read_multiscale(path)
+
+
+@pytest.mark.parametrize("other", [HALF.astype(np.int32), np.zeros((2, 4, 4, 4), np.uint8)])
+def test_levels_of_different_kinds_are_refused(tmp_path, other):
+    axes = "zyx" if other.ndim == 3 else "czyx"
+    fine = CUBE if other.ndim == 3 else CUBE[np.newaxis]
+    path = write_multiscale(tmp_path / "v", [fine, other], [(8,) * 3, (16,) * 3], [(0,) * 3, (4,) * 3], axes=axes)
+    with pytest.raises(ValueError, match=r"levels disagree in channels or dtype: s0 is uint8 of shape"):
+        read_multiscale(path)
+
+
+def test_attributes_read_back_as_they_were(tmp_path):
+    levels = [
+        Level("s0", (8, 8, 8), fractions(50, "4.6", "4.6"), fractions("-25", "586.5", "1/8")),
+        Level("s1", (8, 4, 4), fractions(50, "9.2", "9.2"), fractions("-25", "586.5", "1/8")),
+    ]
+    path = write_multiscale(tmp_path / "v", [CUBE, np.zeros((8, 4, 4), np.uint8)], [(1,) * 3, (1, 2, 2)])
+    attributes = multiscale_attributes("v", ("z", "y", "x"), levels, (), CUBE.dtype)
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    assert list(read_multiscale(path).levels) == levels
+
+
+def test_a_length_that_cannot_be_stored_is_refused():
+    level = Level("s0", (8, 8, 8), fractions(8, "1/3", 8), fractions(0, 0, 0))
+    with pytest.raises(ValueError, match=r"s0: a length of 1/3 nm cannot be stored exactly"):
+        multiscale_attributes("v", ("z", "y", "x"), [level], (), CUBE.dtype)
+
+
+@pytest.mark.skipif(not VNC.exists(), reason="the real data ../shared/data/vnc.zarr is absent")
+def test_real_pyramids_are_exact():
+    crop = VNC / "recon-1" / "labels" / "groundtruth" / "crop1"
+    assert multiscale_groups(crop) == ("glia", "membrane", "mito", "synapse")
+    raw, mito = read_multiscale(VNC / "recon-1" / "em" / "tem-uint8"), read_multiscale(crop / "mito")
+    assert {level.begin for level in raw.levels} == {fractions(-25, "-2.3", "-2.3")}
+    assert {level.begin for level in mito.levels} == {fractions(-25, "586.5", "439.3")}
+    assert [level.voxel_size[2] for level in raw.levels] == list(fractions("4.6", "9.2", "18.4", "36.8"))

@@ -1,0 +1,76 @@
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalenet_gp.nodes.reduction import block_majority, block_mean
+
+
+def blockwise(data, factor, function):
+    """The obvious loop over the blocks of a (channel, z, y, x) array."""
+    shape = (data.shape[0], *(n // f for n, f in zip(data.shape[1:], factor, strict=True)))
+    result = np.empty(shape, data.dtype)
+    for channel, *voxel in itertools.product(*map(range, shape)):
+        block = tuple(slice(i * f, (i + 1) * f) for i, f in zip(voxel, factor, strict=True))
+        result[(channel, *voxel)] = function(data[(channel, *block)].ravel())
+    return result
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    factor=st.tuples(*[st.integers(1, 4)] * 3),
+    blocks=st.tuples(*[st.integers(1, 3)] * 3),
+    kinds=st.integers(1, 6),
+    dtype=st.sampled_from([np.uint8, np.int16, np.uint64, np.int64]),
+)
+def test_majority_is_the_mode(seed, factor, blocks, kinds, dtype):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, kinds, dtype, endpoint=True)
+    data = rng.choice(labels, (2, *np.multiply(factor, blocks)))
+    np.testing.assert_array_equal(
+        block_majority(data, factor), blockwise(data, factor, lambda block: scipy.stats.mode(block).mode)
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    factor=st.tuples(*[st.integers(1, 4)] * 3),
+    dtype=st.sampled_from([np.uint8, np.int16, np.uint32]),
+)
+def test_integer_mean_is_the_exact_mean_rounded_half_to_even(seed, factor, dtype):
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 4, (2, *np.multiply(factor, 2))).astype(dtype) + np.array(np.iinfo(dtype).max - 3, dtype)
+
+    def exact_mean(block):
+        low, rest = divmod(sum(map(int, block)), block.size)
+        return low + (2 * rest > block.size or (2 * rest == block.size and low % 2 == 1))
+
+    np.testing.assert_array_equal(block_mean(data, factor), blockwise(data, factor, exact_mean))
+
+
+def test_halves_go_to_the_even_neighbour():
+    data = np.array([[0, 1, 1, 2, 2, 3]], np.uint8)
+    assert block_mean(data, (1, 2)).tolist() == [[0, 2, 2]]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_mean_stays_float(dtype):
+    data = np.random.default_rng(0).random((1, 4, 6, 6)).astype(dtype)
+    result = block_mean(data, (2, 3, 1))
+    assert result.dtype == dtype
+    expected = blockwise(data.astype(np.float64), (2, 3, 1), np.mean)
+    np.testing.assert_allclose(result, expected, rtol=np.finfo(dtype).eps)
+
+
+def test_a_block_of_one_voxel_changes_nothing():
+    data = np.array([[[2**63 + 1, 2**53 + 1]]], np.uint64)
+    np.testing.assert_array_equal(block_mean(data, (1, 1)), data)
+
+
+@pytest.mark.parametrize("reduce", [block_mean, block_majority])
+def test_parts_of_blocks_are_refused(reduce):
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 5\) is not made of whole blocks of \(2, 2\)"):
+        reduce(np.zeros((1, 4, 5)), (2, 2))

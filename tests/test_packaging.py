@@ -1,0 +1,160 @@
+"""What gets installed, and that imports only point down: pipelines -> nodes -> scalenet_gp."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+FLOORS = {
+    "scalenet_gp": [
+        path
+        for path in sorted((REPOSITORY / "scalenet_gp").rglob("*.py"))
+        if path.relative_to(REPOSITORY).parts[1] not in ("nodes", "pipelines")
+    ],
+    "nodes": sorted((REPOSITORY / "nodes").rglob("*.py")),
+    "pipelines": sorted((REPOSITORY / "pipelines").rglob("*.py")),
+}
+UPPER = {
+    "scalenet_gp": (
+        "gunpowder",
+        "zarr",
+        "numcodecs",
+        "tensorstore",
+        "daisy",
+        "scalenet_gp.nodes",
+        "scalenet_gp.pipelines",
+    ),
+    "nodes": ("scalenet_gp.pipelines",),
+}
+NOT_IMPORTED = ("nodes", "pipelines", "tests")
+
+# The folder comes before an editable install of the same package.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.path.insert(0, sys.argv[1])
+import scalenet_gp
+
+assert scalenet_gp.__file__.startswith(sys.argv[1]), scalenet_gp.__file__
+def fail(name):
+    raise
+for module in pkgutil.walk_packages(scalenet_gp.__path__, "scalenet_gp.", onerror=fail):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+    print(module.name)
+"""
+
+
+def run(*command, cwd):
+    result = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """The wheel and the source archive, built from a copy, so that nothing is left in the repository."""
+    copy = tmp_path_factory.mktemp("source")
+    for folder in ("scalenet_gp", "nodes", "pipelines", "tests"):
+        shutil.copytree(REPOSITORY / folder, copy / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in REPOSITORY.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy2(path, copy)
+    out = tmp_path_factory.mktemp("archives")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, cwd=copy)
+    (wheel,) = out.glob("*.whl")
+    (sdist,) = out.glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": sdist}
+
+
+def names_in(archive):
+    if archive.suffix == ".whl":
+        return [PurePosixPath(name) for name in zipfile.ZipFile(archive).namelist()]
+    with tarfile.open(archive) as tar:
+        return [PurePosixPath(*PurePosixPath(name).parts[1:]) for name in tar.getnames()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_an_archive_holds_the_package_and_no_top_level_nodes_or_pipelines(archives, kind):
+    names = names_in(archives[kind])
+    assert not {name.parts[0] for name in names if name.parts} & set(NOT_IMPORTED)
+    wanted = {PurePosixPath("scalenet_gp", "py.typed")}
+    for floor, paths in FLOORS.items():
+        above = [] if floor == "scalenet_gp" else ["scalenet_gp"]
+        wanted |= {PurePosixPath(*above, *path.relative_to(REPOSITORY).parts) for path in paths}
+    configs = (REPOSITORY / "pipelines" / "configs").glob("*.yaml")
+    wanted |= {PurePosixPath("scalenet_gp", *path.relative_to(REPOSITORY).parts) for path in configs}
+    assert wanted <= set(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_every_module_imports_from_an_installed_archive(archives, kind, tmp_path):
+    target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    run(*pip, "--target", target, archives[kind], cwd=elsewhere)
+    assert not [path for path in target.iterdir() if path.stem in NOT_IMPORTED]
+
+    imported = run(sys.executable, "-P", "-c", IMPORT_ALL, target, cwd=elsewhere).split()
+    expected = {path.relative_to(target).with_suffix("").parts for path in target.glob("scalenet_gp/**/*.py")}
+    expected = {".".join(parts).removesuffix(".__init__") for parts in expected} - {"scalenet_gp"}
+    assert set(imported) == expected
+    assert {"scalenet_gp.nodes", "scalenet_gp.pipelines"} < expected
+
+
+@pytest.mark.parametrize("name", ["nodes", "pipelines"])
+def test_the_folders_beside_the_package_say_how_to_import_them(name):
+    result = subprocess.run(
+        [sys.executable, "-c", f"import {name}"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(rf"ImportError: import scalenet_gp\.{name}, not {name}: .*", result.stderr.splitlines()[-1])
+
+
+def imports(path):
+    """The modules that a file imports, wherever in it, by their absolute names."""
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f"{path}:{statement.lineno} is a relative import"
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+
+
+@pytest.mark.parametrize("floor", UPPER)
+def test_imports_point_down(floor):
+    assert FLOORS[floor]
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in FLOORS[floor]
+        for name in imports(path)
+        for upper in UPPER[floor]
+        if name == upper or name.startswith(f"{upper}.")
+    ]
+    assert not wrong
+
+
+def test_what_is_imported_is_declared_and_nothing_else():
+    """The third-party packages that the code imports are those that setup.py requires."""
+    arguments = next(
+        node.value.keywords
+        for node in ast.parse((REPOSITORY / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    (requirements,) = (ast.literal_eval(argument.value) for argument in arguments if argument.arg == "install_requires")
+    modules = {name for paths in FLOORS.values() for path in paths for name in imports(path)}
+    packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
+    if any(name.startswith("torch.utils.tensorboard") for name in modules):
+        packages.add("tensorboard")
+    distributions = {"yaml": "pyyaml", "funlib": "funlib.geometry"}
+    assert {distributions.get(name, name) for name in packages} == {
+        re.match(r"[\w.-]+", line)[0] for line in requirements
+    }
