@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import gunpowder as gp
 import numpy as np
 import torch
+from funlib.geometry import Roi
 from torch import Tensor
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.plan import Plan
 
-__all__ = ["NetworkArrays", "as_tensor"]
+__all__ = ["NetworkArrays", "as_tensor", "extend"]
 
 
 class NetworkArrays:
@@ -24,7 +25,7 @@ class NetworkArrays:
         outputs: the array of every output that can be asked for.
 
     Raises:
-        ValueError: an input has no array, or a name is none of the network's.
+        ValueError: an input has no array, a name is none of the network's, or two outputs have one array.
     """
 
     def __init__(self, net: LeibNet, inputs: Mapping[str, gp.ArrayKey], outputs: Mapping[str, gp.ArrayKey]) -> None:
@@ -37,6 +38,9 @@ class NetworkArrays:
             raise ValueError(f"{net.name} reads {', '.join(net.input_keys)}; no array is given for {missing}")
         if not outputs:
             raise ValueError(f"give an array for at least one output of {', '.join(net.output_keys)}")
+        if len(set(outputs.values())) < len(outputs):
+            listed = ", ".join(f"{name!r}: {key}" for name, key in outputs.items())
+            raise ValueError(f"every output of {net.name} needs an array of its own, not {listed}")
         self.net = net
         self.inputs = dict(inputs)
         self.outputs = dict(outputs)
@@ -69,13 +73,14 @@ class NetworkArrays:
         Raises:
             ValueError: a ROI is off its tensor's lattice, or no output is asked for.
         """
-        return self.net.plan({name: request[key].roi for name, key in self.outputs.items() if key in request})
+        asked = {name: request[key] for name, key in self.outputs.items() if key in request}
+        return self.net.plan({name: spec.roi for name, spec in asked.items() if not spec.placeholder})
 
     def input_request(self, plan: Plan) -> gp.BatchRequest:
         """A request for exactly what ``plan`` needs."""
         request = gp.BatchRequest()
         for name, roi in plan.inputs.items():
-            request[self.inputs[name]] = gp.ArraySpec(roi=roi)
+            extend(request, self.inputs[name], roi)
         return request
 
     def tensors(self, batch: gp.Batch, plan: Plan, device: torch.device) -> dict[str, Tensor]:
@@ -92,7 +97,7 @@ class NetworkArrays:
                     f"array {self.inputs[name]} for {name!r} is {array.data.dtype}; a network takes floats, "
                     "so put gunpowder's Normalize before it"
                 )
-            tensors[name] = as_tensor(array, self.net.dims, self.inputs[name], device).float()
+            tensors[name] = as_tensor(array, plan.inputs[name], self.inputs[name], device).float()
         return tensors
 
     def add_outputs(self, batch: gp.Batch, outputs: Mapping[str, Tensor], plan: Plan, batched: bool) -> None:
@@ -109,16 +114,23 @@ class NetworkArrays:
         return batch[self.inputs[next(iter(plan.inputs))]].data.ndim == self.net.dims + 2
 
 
-def as_tensor(array: gp.Array, dims: int, key: gp.ArrayKey, device: torch.device) -> Tensor:
-    """An array as (B, C, Z, Y, X): as it is with a batch axis, as a batch of one without.
+def extend(request: gp.BatchRequest, key: gp.ArrayKey, roi: Roi) -> None:
+    """Ask for an array, and for the union if it is asked for already: one array may serve several tensors."""
+    request[key] = gp.ArraySpec(roi=request[key].roi.union(roi) if key in request else roi)
+
+
+def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device) -> Tensor:
+    """What an array has in ``roi``, as (B, C, Z, Y, X): as it is with a batch axis, as a batch of one without.
 
     Raises:
         ValueError: the array has neither a batch and a channel axis nor a channel axis alone.
     """
+    dims = roi.dims
     if array.data.ndim not in (dims + 1, dims + 2):
         raise ValueError(
             f"array {key} has shape {array.data.shape}; what is expected is (batch, channel, {dims} spatial axes) or "
             f"(channel, {dims} spatial axes): gunpowder's Unsqueeze adds an axis, Stack makes batches"
         )
-    tensor = torch.from_numpy(np.ascontiguousarray(array.data)).to(device)
+    # torch shares the memory of what numpy gives it, and takes none that is read-only
+    tensor = torch.from_numpy(np.require(array.crop(roi, copy=False).data, requirements=["C", "W"])).to(device)
     return tensor if array.data.ndim == dims + 2 else tensor[None]

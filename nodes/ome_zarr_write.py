@@ -81,7 +81,9 @@ class OmeZarrWrite(BatchFilter):
                 )
             spec, roi = self.spec[key], self.rois[key]
             size = spec.voxel_size
-            if roi.dims != len(size) or roi.unbounded or roi.empty or not spec.roi.contains(roi):
+            # a network's predictions have no ROI of their own: they end where its inputs do
+            provided = spec.roi is None or spec.roi.contains(roi)
+            if roi.dims != len(size) or roi.unbounded or roi.empty or not provided:
                 raise ValueError(f"{key}: ROI {roi} to be written to {path} is not within {spec.roi}, as provided")
             if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
                 raise ValueError(

@@ -15,7 +15,7 @@ def grey(section: np.ndarray) -> np.ndarray:
 
 def class_colours(count: int) -> np.ndarray:
     """One colour for each class, (count, 3), as far apart as a palette of ten allows."""
-    palette = np.asarray(mpl.colormaps["tab10"].colors, dtype=np.float32)
+    palette = np.asarray(mpl.color_sequences["tab10"], dtype=np.float32)
     return palette[np.arange(count) % len(palette)]
 
 

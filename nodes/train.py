@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import gunpowder as gp
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +17,7 @@ from scalenet_gp.checkpoint import latest_checkpoint, load_checkpoint, save_chec
 from scalenet_gp.device import choose_device
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import CrossEntropyDice
-from scalenet_gp.nodes.network_arrays import NetworkArrays, as_tensor
+from scalenet_gp.nodes.network_arrays import NetworkArrays, as_tensor, extend
 from scalenet_gp.nodes.training_log import TrainingLog
 from scalenet_gp.plan import Plan
 
@@ -31,7 +34,8 @@ class Supervision:
     Attributes:
         prediction: the array of the output; what is requested of it downstream is what is trained.
         target: the array that it shall equal, of the same voxel size and channels.
-        mask: the array that says what of the target is annotated, in the target's shape; all of it unless given.
+        mask: the array that says what of the target is annotated, in the target's shape or with one channel for all;
+            all of it unless given.
         loss: called with (prediction, target, mask), each (B, C, Z, Y, X); cross-entropy plus Dice unless given.
         weight: what the loss is multiplied by in the sum over the outputs.
     """
@@ -43,7 +47,7 @@ class Supervision:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.weight <= 0:
+        if not 0 < self.weight < math.inf:
             raise ValueError(f"the weight of the loss on {self.prediction} has to be positive, not {self.weight}")
 
 
@@ -59,15 +63,17 @@ class Train(gp.BatchFilter):
         outputs: how each output is trained.
         optimizer: makes the optimizer; RAdam with a learning rate of 1e-3 unless given.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
-        checkpoints: folder for checkpoints; if it holds any, training goes on from the newest. None unless given.
+        checkpoints: folder for checkpoints; if it holds any, training goes on from the newest, with the settings of its
+            optimizer. None unless given.
         checkpoint_every: iterations from one checkpoint to the next; one more is written when the pipeline ends.
         log: where scalars and images go. Nowhere unless given.
-        metadata: plain values to keep in the checkpoints: the config, the names of the classes.
+        metadata: what JSON can hold, to keep in the checkpoints: the config, the names of the classes.
 
     Raises:
-        ValueError: an input has no array, a name is unknown, the device is not there; when the pipeline is built: an
-            array upstream has another voxel size or number of axes than the network, or the newest checkpoint is
-            another network's; while training: a loss that is not finite.
+        ValueError: an input has no array, a name is unknown, the device is not there, the metadata are not plain; when
+            the pipeline is built: an array upstream has another voxel size or number of axes than the network, or the
+            newest checkpoint is another network's or another kind of optimizer's; while training: arrays do not fit the
+            network, or an input, prediction or loss is not finite.
     """
 
     def __init__(
@@ -85,6 +91,10 @@ class Train(gp.BatchFilter):
     ) -> None:
         if checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is a number of iterations from 1 up, not {checkpoint_every}")
+        try:
+            self._metadata = json.loads(json.dumps(dict(metadata or {})))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
         self.net = net
         self.supervision = dict(outputs)
         self.arrays = NetworkArrays(net, inputs, {name: s.prediction for name, s in outputs.items()})
@@ -95,7 +105,6 @@ class Train(gp.BatchFilter):
         self._checkpoint_every = checkpoint_every
         self._saved: int | None = None
         self._log = log
-        self._metadata = dict(metadata or {})
 
     def setup(self) -> None:
         self.arrays.check_upstream(self.spec)
@@ -103,22 +112,24 @@ class Train(gp.BatchFilter):
             for key in filter(None, (supervision.target, supervision.mask)):
                 self._check_target(name, key)
             voxel_size = self.net.voxel_size[name]
-            self.provides(supervision.prediction, gp.ArraySpec(voxel_size=voxel_size, interpolatable=True))
+            spec = gp.ArraySpec(voxel_size=voxel_size, interpolatable=True, dtype=np.float32)
+            self.provides(supervision.prediction, spec)
         self.enable_autoskip()
         self.net.to(self.device).train()
         self.optimizer = self._make_optimizer(self.net.parameters())
         newest = None if self._checkpoints is None else latest_checkpoint(self._checkpoints)
         if newest is not None:
             checkpoint = load_checkpoint(newest)
-            checkpoint.restore(self.net, newest)
-            self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+            checkpoint.restore(self.net, newest, self.optimizer)
             self.iteration = self._saved = checkpoint.iteration
 
     def teardown(self) -> None:
-        if self.iteration:
-            self._save()
-        if self._log is not None:
-            self._log.close()
+        try:
+            if self.iteration:
+                self._save()
+        finally:
+            if self._log is not None:
+                self._log.close()
 
     def prepare(self, request: gp.BatchRequest) -> gp.BatchRequest:
         plan = self.arrays.plan(request)
@@ -126,23 +137,23 @@ class Train(gp.BatchFilter):
         for name, roi in plan.outputs.items():
             supervision = self.supervision[name]
             for key in filter(None, (supervision.target, supervision.mask)):
-                needed[key] = gp.ArraySpec(roi=roi)
+                extend(needed, key, roi)
         return needed
 
     def process(self, batch: gp.Batch, request: gp.BatchRequest) -> gp.Batch:
         plan = self.arrays.plan(request)
         inputs = self.arrays.tensors(batch, plan, self.device)
-        self.net.train()
-        outputs = self.net(inputs, plan)
+        # before the forward pass, in which a normalisation would take it into its running statistics
+        self._refuse_unless_finite("input", inputs)
+        outputs = self._predicted(inputs, plan)
         targets, masks = self._targets(batch, plan, outputs)
         losses = {
             name: self.supervision[name].loss(prediction, targets[name], masks[name])
             for name, prediction in outputs.items()
         }
-        total = torch.stack([self.supervision[name].weight * loss for name, loss in losses.items()]).sum()
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item()}" for name, loss in losses.items())
-            raise ValueError(f"the loss of iteration {self.iteration + 1} is not finite: {values}; no step was taken")
+        self._refuse_unless_finite("loss", losses)
+        weighted = (self.supervision[name].weight * loss for name, loss in losses.items())
+        total = sum(weighted, start=torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
@@ -175,23 +186,41 @@ class Train(gp.BatchFilter):
         """Target and mask of every output, in its shape."""
         targets, masks = {}, {}
         for name, prediction in outputs.items():
-            supervision = self.supervision[name]
-            key = supervision.target
-            targets[name] = as_tensor(batch[key], self.net.dims, key, self.device).to(prediction)
-            if targets[name].shape != prediction.shape:
-                raise ValueError(
-                    f"output {name!r} has shape {tuple(prediction.shape)}, its target {key} has "
-                    f"{tuple(targets[name].shape)}: batch, channels and voxels have to agree"
-                )
-            mask = supervision.mask
-            masks[name] = (
-                torch.ones_like(prediction)
-                if mask is None
-                else as_tensor(batch[mask], self.net.dims, mask, self.device).to(prediction).expand_as(prediction)
-            )
+            roi, supervision = plan.outputs[name], self.supervision[name]
+            key, mask = supervision.target, supervision.mask
+            targets[name] = as_tensor(batch[key], roi, key, self.device).to(prediction)
+            masks[name] = torch.ones_like(prediction)
+            if mask is not None:
+                masks[name] = as_tensor(batch[mask], roi, mask, self.device).to(prediction)
+                if masks[name].shape[1] == 1:
+                    masks[name] = masks[name].expand(-1, prediction.shape[1], *roi.dims * (-1,))
+            for given, tensor in ((key, targets[name]), (mask, masks[name])):
+                if tensor.shape != prediction.shape:
+                    raise ValueError(
+                        f"output {name!r} has shape {tuple(prediction.shape)}, its {given} has "
+                        f"{tuple(tensor.shape)}: batch, channels and voxels have to agree"
+                    )
         return targets, masks
+
+    def _predicted(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+        """The outputs of the network, refused if they are not finite."""
+        self.net.train()
+        outputs = self.net(inputs, plan)
+        try:
+            self._refuse_unless_finite("prediction", outputs)
+        except ValueError:
+            self._saved = self.iteration  # a network that has diverged is no state to go on from
+            raise
+        return outputs
+
+    def _refuse_unless_finite(self, what: str, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"the {what} of {name!r} is not finite in iteration {self.iteration + 1}; no step was taken"
+                )
 
     def _save(self) -> None:
         if self._checkpoints is not None and self._saved != self.iteration:
-            save_checkpoint(self._checkpoints, self.net, self.optimizer, self.iteration, **self._metadata)
+            save_checkpoint(self._checkpoints, self.net, self.optimizer, self.iteration, self._metadata)
             self._saved = self.iteration

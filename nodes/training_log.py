@@ -78,13 +78,13 @@ def _picture(
         (
             inputs[key][0, 0][tuple(slice(*bounds) for bounds in planned.crop_to(roi))]
             for key, planned in plan.input_tensors.items()
-            if planned.voxel_size == plan.tensor(name).voxel_size
+            if planned.voxel_size == plan.tensor(name).voxel_size and planned.roi.contains(roi)
         ),
         None,
     )
     dims = len(plan.tensor(name).shape)
     background = grey(_section(torch.zeros_like(prediction[0, 0]) if raw is None else raw, dims))
-    annotated = _section(mask[0], dims).max(axis=0)[..., None]
+    annotated = np.any(_section(mask[0], dims) > 0, axis=0)[..., np.newaxis]
     true = overlay(_section(target[0], dims), background) * (0.5 + 0.5 * annotated)
     return side_by_side(background, true, overlay(_section(prediction[0], dims), background))
 

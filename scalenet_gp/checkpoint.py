@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,24 +37,40 @@ class Checkpoint:
     iteration: int
     metadata: Mapping[str, Any]
 
-    def restore(self, net: LeibNet, where: Path) -> None:
-        """Give ``net`` the weights.
+    def restore(self, net: LeibNet, where: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Give ``net`` the weights, and ``optimizer``, if any, its state and its settings.
 
         Raises:
-            ValueError: the checkpoint is another network's.
+            ValueError: the checkpoint is another network's, or another kind of optimizer's; neither is changed.
         """
-        own = net.to_spec()
-        if dict(self.spec) != _plain(own):
-            raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, _plain(own))}")
+        own = _plain(net.to_spec())
+        if dict(self.spec) != own:
+            raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
+        if optimizer is not None:
+            theirs, ours = _settings(self.optimizer["param_groups"]), _settings(optimizer.param_groups)
+            if theirs != ours:
+                raise ValueError(f"{where} is of an optimizer with other settings: {theirs} there and {ours} here")
+            optimizer.load_state_dict(dict(self.optimizer))
         net.load_state_dict(dict(self.weights))
 
 
-def save_checkpoint(directory: Path, net: LeibNet, optimizer: torch.optim.Optimizer, iteration: int, **metadata: Any) -> Path:
-    """Write ``checkpoint_<iteration>.pt`` into ``directory``: whole, or not at all.
+def save_checkpoint(
+    directory: Path,
+    net: LeibNet,
+    optimizer: torch.optim.Optimizer,
+    iteration: int,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``checkpoint_<iteration>.pt`` into ``directory``: whole and readable, or not at all.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: it cannot be written.
+        ValueError: a weight is not finite, or ``metadata`` or the optimizer hold more than tensors and plain values, so
+            that it could not be read again. In either case what was there before is untouched.
     """
+    broken = [name for name, tensor in net.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"no checkpoint of iteration {iteration} is written: {', '.join(broken)} are not finite")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"checkpoint_{iteration}.pt"
     beside = path.with_suffix(".partial")
@@ -62,13 +79,14 @@ def save_checkpoint(directory: Path, net: LeibNet, optimizer: torch.optim.Optimi
         "weights": net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "iteration": iteration,
-        "metadata": metadata,
+        "metadata": dict(metadata or {}),
     }
     try:
         with beside.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        load_checkpoint(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -87,12 +105,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is no checkpoint of this project, or it is cut short.
+        ValueError: the file is no checkpoint of this project, it is cut short, or it holds something that only running
+            code could read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it holds more than tensors and plain values, and code is not run"
+        ) from error
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a checkpoint ({error}); it may be cut short") from error
 
@@ -117,11 +140,16 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _settings(groups: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """What can be set in each group of parameters: it tells kinds of optimizers apart."""
+    return [sorted(key for key in group if key != "params") for group in groups]
+
+
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """The first thing in which two specs differ, in words."""
     for key in ours:
         if key != "nodes" and theirs.get(key) != ours[key]:
-            return f"its {key} are {theirs.get(key)}, this network's are {ours[key]}"
+            return f"{key}: {theirs.get(key)} there and {ours[key]} here"
     pairs = zip(theirs.get("nodes", []), ours["nodes"], strict=False)
     for their_node, our_node in pairs:
         if their_node != our_node:

@@ -21,9 +21,9 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"{name!r} is no device; here are {', '.join(there)}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {str(device)!r} was asked for by name and is not here; here are {', '.join(there)}")
+        raise ValueError(f"device {name!r} was asked for by name and is not here; here are {', '.join(there)}")
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {str(device)!r} cannot be used here ({error}); here are {', '.join(there)}") from error
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(f"device {name!r} cannot be used here ({error}); here are {', '.join(there)}") from error
     return device

@@ -37,7 +37,7 @@ def ordered(nodes: Sequence[Node], input_keys: Sequence[str], output_keys: Seque
     for node in nodes:
         if node.identifier in by_identifier:
             raise ValueError(f"two nodes are called {node.identifier!r}")
-        if not node.identifier or "." in node.identifier or hasattr(nn.ModuleDict, node.identifier):
+        if not node.identifier or "." in node.identifier or hasattr(nn.ModuleDict(), node.identifier):
             raise ValueError(f"no node can be called {node.identifier!r}: torch uses that, or the dots in it, itself")
         by_identifier[node.identifier] = node
     made_by = makers(nodes)

@@ -1,13 +1,13 @@
 """Losses of masked, multi-label predictions.
 
-All of them are modules called with (prediction, target, mask), each (B, C, Z, Y, X): probabilities in [0, 1], targets in
-[0, 1], and 1 where the class of that channel is annotated. What is not annotated counts neither above nor below the
-fraction bar; where nothing is, the loss is zero and so is its gradient.
+All of them are modules called with (prediction, target, mask), each (B, C, Z, Y, X): probabilities in [0, 1], targets
+in [0, 1], and 1 where the class of that channel is annotated. What is not annotated counts neither above nor below the
+fraction bar, whatever it holds; where nothing is, the loss is zero and so is its gradient. A ValueError says that the
+three differ in shape, or that something annotated lies outside [0, 1].
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,9 +18,9 @@ class BinaryCrossEntropy(nn.Module):
     """The mean binary cross-entropy of the annotated voxels, over all channels together."""
 
     def forward(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        weight = _weight(prediction, target, mask)
-        total = functional.binary_cross_entropy(prediction, target.to(prediction), weight=weight, reduction="sum")
-        return total / weight.sum().clamp(min=1)
+        prediction, target, annotated = _annotated(prediction, target, mask)
+        total = functional.binary_cross_entropy(prediction, target, reduction="sum")
+        return total / annotated.sum().clamp(min=1)
 
 
 class Dice(nn.Module):
@@ -40,14 +40,12 @@ class Dice(nn.Module):
         self.smoothing = smoothing
 
     def forward(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        weight = _weight(prediction, target, mask)
-        target = target.to(prediction)
+        prediction, target, annotated = _annotated(prediction, target, mask)
         axes = (0, *range(2, prediction.ndim))
-        overlap = (prediction * target * weight).sum(axes)
-        volume = ((prediction + target) * weight).sum(axes)
+        overlap = (prediction * target).sum(axes)
+        volume = (prediction + target).sum(axes)
         dice = (2 * overlap + self.smoothing) / (volume + self.smoothing)
-        annotated = (weight.sum(axes) > 0).to(prediction)
-        return ((1 - dice) * annotated).sum() / annotated.sum().clamp(min=1)
+        return (1 - dice).sum() / annotated.sum(axes).count_nonzero().clamp(min=1)
 
 
 class CrossEntropyDice(nn.Module):
@@ -62,13 +60,25 @@ class CrossEntropyDice(nn.Module):
         return self.cross_entropy(prediction, target, mask) + self.dice(prediction, target, mask)
 
 
-def _weight(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """The mask as weights.
+def _annotated(prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction and target, both zero where nothing is annotated, and whether something is.
+
+    A zero that is predicted as zero adds nothing to any sum here. Multiplying by the mask would not do: NaN times zero
+    is NaN.
 
     Raises:
-        ValueError: the three are not of one shape.
+        ValueError: the three are not of one shape, or an annotated value is outside [0, 1].
     """
     if not prediction.shape == target.shape == mask.shape:
         shapes = ", ".join(str(tuple(t.shape)) for t in (prediction, target, mask))
         raise ValueError(f"prediction, target and mask have to have one shape (B, C, Z, Y, X), not {shapes}")
-    return (mask > 0).to(dtype=prediction.dtype, device=prediction.device, memory_format=torch.contiguous_format)
+    annotated = (mask > 0).to(prediction.device)
+    prediction = prediction.masked_fill(~annotated, 0)
+    target = target.to(prediction).masked_fill(~annotated, 0)
+    for what, values in (("prediction", prediction), ("target", target)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"the annotated part of the {what} has to lie in [0, 1], it has values from {values.min().item():g} to "
+                f"{values.max().item():g}; a network that ends in a Sigmoid predicts probabilities"
+            )
+    return prediction, target, annotated

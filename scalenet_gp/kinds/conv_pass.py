@@ -75,7 +75,7 @@ class ConvPass(Node):
             )
         if padding == "same" and any(k % 2 == 0 for kernel in kernels for k in kernel):
             raise ValueError(
-                f"{self.identifier}: with padding 'same' the even ones of the kernels {kernels} would shift the output, "
+                f"{self.identifier}: with padding 'same', even kernels, here {kernels}, would shift the output, "
                 "as they are padded on their upper side; make them odd"
             )
         if squeeze_ratio < 1:

@@ -1,0 +1,131 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scalenet_gp.checkpoint import latest_checkpoint
+from scalenet_gp.mermaid import to_mermaid
+from scalenet_gp.pipelines import demo as demo_job
+from scalenet_gp.pipelines import evaluate as evaluate_job
+from scalenet_gp.pipelines import inspect as inspect_job
+from scalenet_gp.pipelines import picture as picture_job
+from scalenet_gp.pipelines import predict as predict_job
+from scalenet_gp.pipelines import train as train_job
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.progress import console
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Multi-scale networks for 3D electron microscopy.")
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
+Volume = Annotated[Path, typer.Option("--volume", help="Folder that holds the raw data and labels of the config.")]
+Run = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+Device = Annotated[str | None, typer.Option("--device", help="torch device; a GPU if there is one, else the processor.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where everything goes; must not exist.")] = Path("demo"),
+    device: Device = None,
+) -> None:
+    """Make a volume, train on it, predict what was held out, and judge the prediction."""
+    result = demo_job.demo(folder, device=device)
+    _print(evaluate_job.score_table(result.scores))
+    _results(
+        {"TensorBoard log": result.log, "checkpoint": result.checkpoint, "predicted OME-Zarr": result.prediction,
+         "picture": result.picture}
+    )
+
+
+@app.command()
+def train(config: ConfigFile, volume: Volume, run: Run, device: Device = None) -> None:
+    """Train a network, or go on with a run."""
+    checkpoint = train_job.train(Config.read(config), volume, run, device)
+    _results({"TensorBoard log": run / "log", "checkpoint": checkpoint})
+
+
+@app.command()
+def predict(
+    config: ConfigFile,
+    volume: Volume,
+    run: Run,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Zarr group to make; prediction.zarr in the run unless given.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Predict the evaluation region with the newest checkpoint of a run."""
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        raise FileNotFoundError(f"there is no checkpoint in {run / 'checkpoints'}; train first")
+    prediction = predict_job.predict(
+        Config.read(config), volume, checkpoint, output or run / "prediction.zarr", device=device
+    )
+    _results({"predicted OME-Zarr": prediction})
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    volume: Volume,
+    run: Run,
+    prediction: Annotated[
+        Path | None, typer.Option("--prediction", help="Predicted zarr group; prediction.zarr in the run unless given.")
+    ] = None,
+) -> None:
+    """Compare a prediction with the annotation, and draw both."""
+    settings, predicted = Config.read(config), prediction or run / "prediction.zarr"
+    scores = evaluate_job.evaluate(settings, volume, predicted, output=run / "scores.json")
+    picture = picture_job.draw_prediction(settings, volume, predicted, run / "prediction.png")
+    _print(evaluate_job.score_table(scores))
+    _results({"scores": run / "scores.json", "picture": picture})
+
+
+@app.command()
+def inspect(
+    config: ConfigFile,
+    size: Annotated[str, typer.Option("--size", help="Voxels of the finest output: 64, or one per axis as 4,128,128.")],
+) -> None:
+    """Print every tensor's ROI, shape, voxel size, channels and memory for an output size, and the mermaid graph."""
+    net = Config.read(config).build_network()
+    try:
+        voxels = [int(part) for part in size.split(",")]
+    except ValueError:
+        raise ValueError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
+    plan = inspect_job.plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
+    _print(inspect_job.plan_table(net, plan))
+    typer.echo(to_mermaid(net))
+
+
+def main() -> None:
+    """Run a command; what a user can mend is said in one line."""
+    logging.getLogger("gunpowder").setLevel(logging.CRITICAL)  # it logs every error that is raised too
+    try:
+        app()
+    except (ValueError, OSError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        console.print(f"[bold red]error:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _print(table: Table) -> None:
+    terminal = Console()
+    # a file or a pipe has no width to keep to
+    (terminal if terminal.is_terminal else Console(width=160)).print(table)
+
+
+def _results(paths: Mapping[str, Path]) -> None:
+    """Say where things are, a line each."""
+    width = max(map(len, paths))
+    for name, path in paths.items():
+        typer.echo(f"{name:<{width}}  {path}")

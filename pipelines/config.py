@@ -1,0 +1,198 @@
+"""What a run is: typed, checked when it is read, and the same in YAML.
+
+Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw volume,
+so that a volume's first section begins at 0 whatever its file calls that place.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.networks import build_scalenet
+from scalenet_gp.world import exact
+
+__all__ = ["AugmentationConfig", "Config", "DataConfig", "Region", "SubnetConfig", "TrainingConfig"]
+
+
+def _number(length: Fraction) -> int | float:
+    return int(length) if length.denominator == 1 else float(length)
+
+
+Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_number)]
+Size = tuple[Length, ...]
+Factor = tuple[Annotated[int, Field(ge=1)], ...]
+Interval = tuple[float, float]
+
+
+class _Strict(BaseModel):
+    """Abstract: unknown fields are errors, and nothing changes after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Region(_Strict):
+    """A box, from ``begin`` to ``end`` in nm from the raw volume's corner; ``null`` is as far as the labels reach."""
+
+    begin: tuple[Length | None, ...]
+    end: tuple[Length | None, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Region:
+        if len(self.begin) != len(self.end):
+            raise ValueError(f"begin has {len(self.begin)} axes and end {len(self.end)}")
+        for b, e in zip(self.begin, self.end, strict=True):
+            if b is not None and e is not None and b >= e:
+                raise ValueError(f"a region ends after it begins; {b} to {e} nm does not")
+        return self
+
+
+class DataConfig(_Strict):
+    """Where the data is within the volume, whose path is given when the job starts.
+
+    Attributes:
+        raw: the multiscale group of the raw data.
+        labels: the group that holds one multiscale group for each class.
+        classes: the classes to learn, in the order of the network's output channels.
+        translation: what the file's translations name: voxel centres, as OME-Zarr says, or corners.
+        padding: what the network sees beyond the raw volume.
+    """
+
+    raw: str
+    labels: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    translation: Literal["centre", "corner"] = "centre"
+    padding: Literal["constant", "reflect"] = "reflect"
+
+
+class SubnetConfig(_Strict):
+    """One scale of the ScaleNet: see :func:`scalenet_gp.networks.unet.unet_nodes`."""
+
+    top_resolution: Size
+    downsample_factors: tuple[Factor, ...] | None = None
+    kernel_sizes: tuple[Factor, ...] | None = None
+    base_nc: int = Field(12, ge=1)
+    nc_increase_factor: int = Field(2, ge=1)
+    convs_per_level: int = Field(2, ge=1)
+    num_final_convs: int = Field(1, ge=1)
+    norm_layer: Literal["batch", "instance", "group"] | None = None
+    residual: bool = False
+    dropout_prob: float | None = Field(None, ge=0, lt=1)
+    squeeze_excitation: bool = False
+    squeeze_ratio: int = Field(2, ge=1)
+    activation: str = "ReLU"
+    downsample_mode: Literal["max", "mean", "strided"] = "max"
+    upsample_mode: Literal["nearest", "transposed"] = "nearest"
+
+
+class AugmentationConfig(_Strict):
+    """What is varied at random: see :class:`scalenet_gp.nodes.DeformAugment` and :class:`IntensityAugment`.
+
+    Attributes:
+        control_point_spacing: nm between the control points of the elastic deformation.
+        jitter_sigma: standard deviation (nm) of their displacement.
+        rotation_axes: axes within which to rotate: none, two or three.
+        mirror_axes: axes to mirror.
+        transpose_axes: axes that change places.
+        scale_interval: bounds of the magnification.
+        contrast: bounds of the factor on intensities.
+        brightness: bounds of what is added to intensities in [0, 1].
+        noise_variance: of the Gaussian noise on every scale; none if 0.
+    """
+
+    control_point_spacing: Size
+    jitter_sigma: Size
+    rotation_axes: tuple[int, ...] = ()
+    mirror_axes: tuple[int, ...] = ()
+    transpose_axes: tuple[int, ...] = ()
+    scale_interval: Interval = (1.0, 1.0)
+    contrast: Interval = (0.8, 1.2)
+    brightness: Interval = (-0.1, 0.1)
+    noise_variance: float = Field(0.001, ge=0)
+
+
+class TrainingConfig(_Strict):
+    """How long, on what and how fast.
+
+    Attributes:
+        region: the part of the annotation to learn from.
+        output_shape: nm per axis that every output of a sample covers.
+        iterations: training steps.
+        batch_size: samples in each.
+        learning_rate: of RAdam, once warmed up by itself.
+        loss_weights: of the outputs, from coarse to fine; one each unless given.
+        seed: of the weights and of every sample; the same seed gives the same run to the bit where ``workers`` is 0.
+        workers: processes that prepare batches ahead; 0 prepares them in between.
+        overhang: nm by which a sample may reach out of the region (what lies there is masked).
+        checkpoint_every: iterations from one checkpoint to the next.
+        images_every: iterations from one set of TensorBoard images to the next.
+    """
+
+    region: Region
+    output_shape: Size
+    iterations: int = Field(ge=1)
+    batch_size: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    loss_weights: tuple[float, ...] | None = None
+    seed: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0)
+    overhang: Size | None = None
+    checkpoint_every: int = Field(500, ge=1)
+    images_every: int = Field(50, ge=1)
+
+
+class Config(_Strict):
+    """A run from training to evaluation.
+
+    Attributes:
+        data: what is read.
+        network: the scales from coarse to fine.
+        augmentation: what is varied while training; nothing if absent.
+        training: how it is trained.
+        evaluation: the part of the annotation that training never sees.
+        block_shape: nm per axis that are predicted at a time.
+        threshold: a voxel from this probability on counts as the class.
+    """
+
+    data: DataConfig
+    network: tuple[SubnetConfig, ...] = Field(min_length=1)
+    augmentation: AugmentationConfig | None = None
+    training: TrainingConfig
+    evaluation: Region
+    block_shape: Size
+    threshold: float = Field(0.5, gt=0, lt=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """The config in a YAML file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no YAML, or a field is unknown, missing or out of its range; each is named.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no config {path}")
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {error}") from error
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"{path}: {problems}") from error
+
+    def write(self, path: Path) -> None:
+        """Write it as YAML; :meth:`read` gives the same config again."""
+        plain = self.model_dump(mode="json", exclude_none=False)
+        path.write_text(yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=120), encoding="utf-8")
+
+    def build_network(self) -> LeibNet:
+        """The ScaleNet with one output channel for each class at every scale, each a probability."""
+        subnets: list[dict[str, Any]] = [
+            {**subnet.model_dump(exclude_none=True), "output_nc": len(self.data.classes)} for subnet in self.network
+        ]
+        return build_scalenet(subnets)

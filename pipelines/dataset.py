@@ -1,0 +1,140 @@
+"""A volume with its annotation, in one world."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gunpowder as gp
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.nodes import ClassTargets, Multiscale, MultiscaleSource
+from scalenet_gp.pipelines.config import DataConfig, Region, Size
+from scalenet_gp.pipelines.running import running
+from scalenet_gp.world import World, format_size
+
+__all__ = ["Dataset", "array_keys"]
+
+
+def array_keys(prefix: str, names: tuple[str, ...]) -> dict[str, gp.ArrayKey]:
+    """One array key for each tensor: ``RAW_0_INPUT`` for ``"0_input"``."""
+    return {name: gp.ArrayKey(f"{prefix}_{name}".upper()) for name in names}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the jobs read: a raw volume, in the world that fits a network.
+
+    Attributes:
+        config: where things are.
+        path: of the volume.
+        raw: the raw volume.
+        net: the network whose voxel sizes the world fits.
+        world: the world coordinates that all arrays share; see :meth:`Multiscale.world`.
+    """
+
+    config: DataConfig
+    path: Path
+    raw: Multiscale
+    net: LeibNet
+    world: World
+
+    @classmethod
+    def open(cls, path: Path, config: DataConfig, net: LeibNet) -> Dataset:
+        """Open the raw volume.
+
+        Raises:
+            FileNotFoundError: there is no such volume.
+            ValueError: it cannot be read, or has other axes than the network.
+        """
+        raw = Multiscale.open(path / config.raw, config.translation)
+        if raw.dims != net.dims:
+            raise ValueError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
+        keys = (*net.input_keys, *net.output_keys)
+        world = raw.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
+        return cls(config, path, raw, net, world)
+
+    @property
+    def lattice(self) -> Coordinate:
+        """The smallest box (world units) that is whole voxels of every output."""
+        sizes = (self.net.voxel_size[name] for name in self.net.output_keys)
+        return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
+
+    def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
+        """The raw data at the voxel size of every tensor of the network in ``keys``; padded without end."""
+        sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
+        return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
+
+    def targets(
+        self,
+        targets: Mapping[str, gp.ArrayKey],
+        masks: Mapping[str, gp.ArrayKey],
+        within: Roi | None = None,
+        overhang: Coordinate | int = 0,
+    ) -> ClassTargets:
+        """The classes at the voxel size of every output of the network in ``targets``."""
+        return ClassTargets(
+            self._labels(),
+            {key: self.net.voxel_size[name] for name, key in targets.items()},
+            {targets[name]: masks[name] for name in targets},
+            self.world,
+            within=within,
+            overhang=overhang,
+        )
+
+    def roi(self, region: Region) -> Roi:
+        """A region in world coordinates, shrunk to whole voxels of every output.
+
+        Raises:
+            ValueError: it has other axes than the volume, or no whole voxel.
+        """
+        if len(region.begin) != self.net.dims:
+            raise ValueError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
+        labelled = self.labelled()
+        corner = self.raw.levels[0].begin
+        physical = [
+            [default if offset is None else corner[axis] + offset for axis, (offset, default) in enumerate(bounds)]
+            for bounds in (
+                zip(region.begin, self.world.position_in_nm(labelled.begin), strict=True),
+                zip(region.end, self.world.position_in_nm(labelled.end), strict=True),
+            )
+        ]
+        begin, end = (self.world.position(position, "region") for position in physical)
+        roi = Roi(begin, end - begin).snap_to_grid(self.lattice, mode="shrink")
+        if roi.empty:
+            raise ValueError(f"the region {region} holds no whole voxel of {self._nm(self.lattice)} nm")
+        return roi
+
+    def shape(self, size: Size, what: str) -> Coordinate:
+        """A size in world units that is a whole number of voxels of every output.
+
+        Raises:
+            ValueError: it is not.
+        """
+        shape = self.world.size(size, what)
+        if len(shape) != self.net.dims or any(s % step for s, step in zip(shape, self.lattice, strict=True)):
+            raise ValueError(
+                f"{what} {format_size(size)} nm has to be a multiple of {self._nm(self.lattice)} nm, so that it is whole "
+                "voxels of every output"
+            )
+        return shape
+
+    def _labels(self) -> dict[str, Multiscale | Path]:
+        labels = self.path / self.config.labels
+        return {
+            name: Multiscale.open(labels / name, self.config.translation) if (labels / name).exists() else labels / name
+            for name in self.config.classes
+        }
+
+    def labelled(self) -> Roi:
+        """The box of whole coarsest voxels that any class is annotated in."""
+        name = self.net.output_keys[0]
+        key = gp.ArrayKey("LABELLED")
+        with running(self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")})) as source:
+            return source.spec[key].roi
+
+    def _nm(self, size: Coordinate) -> str:
+        return format_size(self.world.size_in_nm(size))

@@ -1,0 +1,55 @@
+"""The whole way on a generated volume: write, train, predict, evaluate, draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.demo_volume import write_demo_volume
+from scalenet_gp.pipelines.evaluate import Scores, evaluate
+from scalenet_gp.pipelines.picture import draw_prediction
+from scalenet_gp.pipelines.predict import predict
+from scalenet_gp.pipelines.progress import console
+from scalenet_gp.pipelines.train import train
+
+__all__ = ["DemoResult", "demo"]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo leaves: files, and the scores of the held-out region."""
+
+    volume: Path
+    log: Path
+    checkpoint: Path
+    prediction: Path
+    picture: Path
+    scores: Scores
+
+
+def demo(folder: Path, config: Config | None = None, device: str | None = None) -> DemoResult:
+    """Run the demo.
+
+    Args:
+        folder: where everything goes; must not exist.
+        config: the run; the demo's own unless given.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Raises:
+        FileExistsError: there is something at ``folder``.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; choose another folder, or remove it")
+    if config is None:
+        with resources.as_file(resources.files("scalenet_gp.pipelines") / "configs" / "demo.yaml") as path:
+            config = Config.read(path)
+    volume, run = folder / "volume.zarr", folder / "run"
+    with console.status("volume") as status:
+        write_demo_volume(volume, progress=status.update)
+    checkpoint = train(config, volume, run, device)
+    prediction = predict(config, volume, checkpoint, run / "prediction.zarr", device=device)
+    scores = evaluate(config, volume, prediction, output=run / "scores.json")
+    picture = draw_prediction(config, volume, prediction, run / "prediction.png")
+    return DemoResult(volume, run / "log", checkpoint, prediction, picture, scores)

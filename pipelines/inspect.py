@@ -1,0 +1,54 @@
+"""What a network needs and makes, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funlib.geometry import Coordinate, Roi
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.plan import Plan
+from scalenet_gp.world import World, format_size
+
+__all__ = ["plan_of_shape", "plan_table"]
+
+
+def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
+    """The plan for ``voxels`` of the finest output, and for what the coarser ones have in the same box, from the origin.
+
+    Raises:
+        ValueError: not one positive number of voxels for each axis, or the box is no whole number of voxels of a coarser
+            output; the message proposes one that is.
+    """
+    finest = min(net.output_keys, key=lambda key: tuple(net.voxel_size[key]))
+    if len(voxels) != net.dims or min(voxels) < 1:
+        raise ValueError(f"the output size needs {net.dims} positive numbers of voxels, not {tuple(voxels)}")
+    box = Roi((0,) * net.dims, net.voxel_size[finest] * Coordinate(voxels))
+    return net.plan(dict.fromkeys(net.output_keys, box))
+
+
+def plan_table(net: LeibNet, plan: Plan) -> Table:
+    """Every tensor of a plan: where it lies (nm), what it holds, and the memory of one float32 sample."""
+    world = World(net.unit)
+    table = Table(title=f"{net.name}: {sum(p.numel() for p in net.parameters()):,} weights", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("tensor")
+    for column in ("voxel size (nm)", "begin (nm)", "end (nm)", "shape", "channels", "MiB"):
+        table.add_column(column, justify="right")
+    for tensor in plan.tensors:
+        style = "bold" if tensor.name in plan.inputs or tensor.name in plan.outputs else None
+        table.add_row(
+            tensor.name,
+            format_size(net.specs[tensor.name].voxel_size),
+            ", ".join(f"{float(x):g}" for x in world.size_in_nm(tensor.roi.begin)),
+            ", ".join(f"{float(x):g}" for x in world.size_in_nm(tensor.roi.end)),
+            " × ".join(map(str, tensor.shape)),
+            str(tensor.channels),
+            f"{tensor.numbytes() / 2**20:.2f}",
+            style=style,
+        )
+    total = sum(tensor.numbytes() for tensor in plan.tensors)
+    table.add_section()
+    table.add_row("all tensors", "", "", "", "", "", f"{total / 2**20:.2f}")
+    return table

@@ -1,0 +1,82 @@
+"""The prediction job: a region, block by block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import gunpowder as gp
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.checkpoint import load_checkpoint
+from scalenet_gp.nodes import OmeZarrWrite, Predict
+from scalenet_gp.nodes.zarr_storage import create_group
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.progress import progress_bar
+from scalenet_gp.pipelines.running import running
+
+__all__ = ["blocks", "predict"]
+
+
+def predict(
+    config: Config, volume: Path, checkpoint: Path, output: Path, region: Region | None = None, device: str | None = None
+) -> Path:
+    """Predict every output of a network over a region, each into an OME-Zarr volume with one channel for each class.
+
+    Args:
+        config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
+        volume: folder that holds the raw data.
+        checkpoint: the weights.
+        output: zarr group to make; ``output/2_output`` is the multiscale volume of ``"2_output"``, float32.
+        region: what to predict.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError: there is no such volume or checkpoint.
+        ValueError: the checkpoint is another network's, or the config does not fit the volume.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    net = config.build_network()
+    load_checkpoint(checkpoint).restore(net, checkpoint)
+    dataset = Dataset.open(volume, config.data, net)
+    roi = dataset.roi(region or config.evaluation)
+    block = dataset.shape(config.block_shape, "block_shape")
+
+    raw, predictions = array_keys("RAW", net.input_keys), array_keys("PREDICTION", net.output_keys)
+    chain = dataset.source(raw)
+    for key in raw.values():
+        chain += gp.Normalize(key)
+    chain += Predict(net, raw, predictions, device)
+    chain += OmeZarrWrite(
+        {key: output / name for name, key in predictions.items()},
+        {key: roi for key in predictions.values()},
+        dataset.world,
+        channels={key: config.data.classes for key in predictions.values()},
+        attributes={"network": net.fingerprint, "checkpoint": checkpoint.name},
+    )
+    tiles = list(blocks(roi, block))
+    try:
+        with running(chain) as pipeline, progress_bar("predicting", len(tiles)) as advance:
+            for tile in tiles:
+                pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=tile) for key in predictions.values()}))
+                advance("")
+    except BaseException:
+        if output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        raise
+    create_group(output, {"classes": list(config.data.classes), "checkpoint": checkpoint.name})
+    return output
+
+
+def blocks(roi: Roi, shape: Coordinate) -> Iterator[Roi]:
+    """Boxes of ``shape`` that tile ``roi``; the last along an axis is as small as what is left."""
+    starts = (range(b, e, s) for b, e, s in zip(roi.begin, roi.end, shape, strict=True))
+    for begin in itertools.product(*starts):
+        yield Roi(begin, shape).intersect(roi)

@@ -1,0 +1,132 @@
+"""The training job: random crops of every scale, varied alike, one step for each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import gunpowder as gp
+import numpy as np
+import torch
+
+from scalenet_gp.nodes import DeformAugment, IntensityAugment, Supervision, Train, TrainingLog
+from scalenet_gp.pipelines.config import AugmentationConfig, Config
+from scalenet_gp.pipelines.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.progress import progress_bar
+from scalenet_gp.pipelines.running import running
+
+__all__ = ["sample_chain", "train"]
+
+
+def train(config: Config, volume: Path, run: Path, device: str | None = None) -> Path:
+    """Train a network from scratch, or go on with the run in that folder.
+
+    The folder gets ``config.yaml``, ``checkpoints/`` and ``log/`` (TensorBoard).
+
+    Args:
+        config: the run.
+        volume: folder that holds the raw data and the labels that the config names.
+        run: folder of the run.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Returns:
+        The newest checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such volume, or a class has no labels.
+        ValueError: the config does not fit the volume, or the folder holds a run with another config.
+    """
+    _check_config(config, run)
+    torch.manual_seed(config.training.seed)
+    net = config.build_network()
+    dataset = Dataset.open(volume, config.data, net)
+    predictions = array_keys("PREDICTION", net.output_keys)
+    trainer = Train(
+        net,
+        array_keys("RAW", net.input_keys),
+        _supervision(config, predictions),
+        optimizer=partial(torch.optim.RAdam, lr=config.training.learning_rate),
+        device=device,
+        checkpoints=run / "checkpoints",
+        checkpoint_every=config.training.checkpoint_every,
+        log=TrainingLog(run / "log", images_every=config.training.images_every),
+        metadata={"classes": list(config.data.classes)},
+    )
+    shape = dataset.shape(config.training.output_shape, "training.output_shape")
+    wanted = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
+    with running(sample_chain(config, dataset) + trainer) as pipeline:
+        run.mkdir(parents=True, exist_ok=True)
+        config.write(run / "config.yaml")
+        iterations = range(trainer.iteration, config.training.iterations)
+        with progress_bar("training", len(iterations)) as advance:
+            for iteration in iterations:
+                # under a seed, workers would give the same batch for ever
+                seed = None if config.training.workers else _seed(config.training.seed, iteration)
+                batch = pipeline.request_batch(gp.BatchRequest(wanted, random_seed=seed))
+                advance(f"loss {batch.loss:.3f}")
+    return run / "checkpoints" / f"checkpoint_{trainer.iteration}.pt"
+
+
+def sample_chain(config: Config, dataset: Dataset) -> gp.Pipeline:
+    """The node chain that draws batches: ``RAW_...`` for every input, ``TARGET_...`` and ``MASK_...`` for every output.
+
+    Raises:
+        ValueError: the config does not fit the volume.
+    """
+    net, settings, augmentation = dataset.net, config.training, config.augmentation
+    raw = array_keys("RAW", net.input_keys)
+    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+    overhang = 0 if settings.overhang is None else dataset.world.size(settings.overhang, "training.overhang")
+
+    chain = (dataset.source(raw), dataset.targets(targets, masks, dataset.roi(settings.region), overhang))
+    chain += gp.MergeProvider()
+    chain += gp.RandomLocation()
+    if augmentation is not None:
+        chain += _deformation(augmentation, dataset)
+    for key in raw.values():
+        chain += gp.Normalize(key)
+    if augmentation is not None:
+        chain += IntensityAugment(list(raw.values()), scale=augmentation.contrast, shift=augmentation.brightness)
+        for key in raw.values():
+            chain += gp.NoiseAugment(key, var=augmentation.noise_variance)
+    chain += gp.Stack(settings.batch_size)
+    if settings.workers:
+        chain += gp.PreCache(cache_size=4 * settings.workers, num_workers=settings.workers)
+    return chain
+
+
+def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict[str, Supervision]:
+    """Every output is trained on the targets of its scale."""
+    names = tuple(predictions)
+    targets, masks = array_keys("TARGET", names), array_keys("MASK", names)
+    weights = config.training.loss_weights or (1.0,) * len(names)
+    if len(weights) != len(names):
+        raise ValueError(f"training.loss_weights has {len(weights)} entries, the network has the outputs {names}")
+    return {
+        name: Supervision(predictions[name], targets[name], masks[name], weight=weight)
+        for name, weight in zip(names, weights, strict=True)
+    }
+
+
+def _deformation(augmentation: AugmentationConfig, dataset: Dataset) -> DeformAugment:
+    return DeformAugment(
+        dataset.world.size(augmentation.control_point_spacing, "augmentation.control_point_spacing"),
+        [float(sigma / dataset.world.unit) for sigma in augmentation.jitter_sigma],
+        rotation_axes=augmentation.rotation_axes,
+        mirror_axes=augmentation.mirror_axes,
+        transpose_axes=augmentation.transpose_axes,
+        scale_interval=augmentation.scale_interval,
+    )
+
+
+def _check_config(config: Config, run: Path) -> None:
+    """Refuse to go on with a run that was begun with another config."""
+    path = run / "config.yaml"
+    if path.exists() and Config.read(path) != config:
+        raise ValueError(f"{run} holds a run with another config, {path}; choose another folder for this one")
+
+
+def _seed(seed: int, iteration: int) -> int:
+    """The seed of one request, far from those of its neighbours: gunpowder derives the nodes' seeds by counting up."""
+    return int(np.random.default_rng([seed, iteration]).integers(2**31))

@@ -1,0 +1,39 @@
+"""A network as a mermaid flow chart."""
+
+from __future__ import annotations
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.node import Node
+from scalenet_gp.world import format_size
+
+__all__ = ["to_mermaid"]
+
+
+def to_mermaid(net: LeibNet) -> str:
+    """The graph of ``net`` in mermaid's language: nodes by kind, grouped by voxel size, tensors on the edges.
+
+    Markdown on most code hosts renders it, in a block marked ``mermaid``.
+    """
+    nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
+    name = {key: f"n{index}" for index, key in enumerate((*net.input_keys, *(node.identifier for node in nodes)))}
+    maker = {key: name[node.identifier] for node in nodes for key in node.output_keys}
+    groups: dict[str, list[str]] = {}
+    for key in net.input_keys:
+        groups.setdefault(_size(net, key), []).append(f'{name[key]}[/"{key}"/]')
+    for node in nodes:
+        label = f"{type(node).__name__}<br/>{node.identifier}"
+        groups.setdefault(_size(net, node.output_keys[0]), []).append(f'{name[node.identifier]}["{label}"]')
+    lines = ["flowchart TD"]
+    for index, (size, members) in enumerate(groups.items()):
+        lines += [f'  subgraph s{index}["{size} nm"]', *(f"    {member}" for member in members), "  end"]
+    for node in nodes:
+        for key in node.input_keys:
+            channels = net.specs[key].channels
+            lines.append(f"  {maker.get(key, name.get(key))} -- {channels} --> {name[node.identifier]}")
+    for key in net.output_keys:
+        lines += [f'  o_{maker[key]}[/"{key}"/]', f"  {maker[key]} -- {net.specs[key].channels} --> o_{maker[key]}"]
+    return "\n".join(lines)
+
+
+def _size(net: LeibNet, key: str) -> str:
+    return format_size(net.specs[key].voxel_size)

@@ -1,0 +1,68 @@
+"""Metadata and dependencies of scalenet_gp; the settings of the tools are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = [
+    "build",
+    "hypothesis>=6.100",
+    "ipykernel",
+    "mypy>=1.13",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "ruff>=0.8",
+    "setuptools>=77",
+    "types-PyYAML",
+    "wheel",
+]
+
+setup(
+    name="scalenet_gp",
+    version="0.1.0",
+    description="ScaleNets for gunpowder: multi-scale segmentation networks that know which voxels they need",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The scalenet_gp developers",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    # scalenet_gp/nodes and scalenet_gp/pipelines are links to the folders beside scalenet_gp. find_packages follows
+    # them, so these folders are installed as subpackages and never as top-level `nodes` and `pipelines`.
+    packages=find_packages(include=["scalenet_gp", "scalenet_gp.*"]),
+    package_data={"scalenet_gp": ["py.typed"], "scalenet_gp.pipelines": ["configs/*.yaml"]},
+    install_requires=[
+        "funlib.geometry>=0.3",
+        "gunpowder>=1.4.4",
+        "matplotlib>=3.8",
+        "networkx>=3.1",
+        "numcodecs>=0.13",
+        "numpy>=1.26",
+        "pydantic>=2.7",
+        "pyyaml>=6",
+        "rich>=13",
+        "scipy>=1.11",
+        "tensorboard>=2.16",
+        "torch>=2.4",
+        "typer>=0.12",
+        "zarr>=2.18,<4",
+    ],
+    extras_require={
+        "test": TEST,
+        "notebook": ["jupyterlab>=4"],
+        # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take
+        # this line out of a release meant for PyPI.
+        "funlib": ["funlib.learn.torch @ git+https://github.com/funkelab/funlib.learn.torch"],
+    },
+    entry_points={"console_scripts": ["scalenet-gp = scalenet_gp.pipelines.cli:main"]},
+)

@@ -1,0 +1,537 @@
+"""Train: every step is to the bit the one that torch takes on crops that are read by hand."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gunpowder as gp
+import numpy as np
+import pytest
+import torch
+from gunpowder import ArrayKey, BatchRequest, Coordinate, PipelineRequestError, Roi, build
+from gunpowder.pipeline import PipelineTeardownError
+from torch import Tensor
+
+from scalenet_gp import LeibNet
+from scalenet_gp.checkpoint import load_checkpoint, load_network, save_checkpoint
+from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
+from scalenet_gp.nodes.train import Supervision, Train
+from tests.nodes.ramps import Field, RampSource
+from tests.nodes.two_scales import (
+    INPUTS,
+    MASK,
+    OUTPUTS,
+    PREDICTION,
+    RAW,
+    ROIS,
+    TARGET,
+    Silent,
+    fetch,
+    fields,
+    inputs_of,
+    plan_for,
+    read,
+    setup_refusal,
+    small_net,
+    texture,
+)
+
+COARSE, FINE = PREDICTION["0"], PREDICTION["1"]
+ADAM = partial(torch.optim.Adam, lr=1e-2)
+Fields = Mapping[ArrayKey, Field]
+
+
+def supervision(**changes: Mapping[str, Any]) -> dict[str, Supervision]:
+    """Both outputs; ``_0`` and ``_1`` change what is said of the coarse and of the fine one."""
+    made = {}
+    for name in ("0", "1"):
+        arguments = {"prediction": PREDICTION[name], "target": TARGET[name], "mask": MASK[name]}
+        made[f"{name}_output"] = Supervision(**(arguments | dict(changes.get(f"_{name}", {}))))
+    return made
+
+
+def training(net: LeibNet, outputs: dict[str, Supervision] | None = None, **arguments: Any) -> Train:
+    return Train(net, INPUTS, outputs or supervision(), **({"optimizer": ADAM} | arguments))
+
+
+def trained(
+    node: Train, rois: Mapping[ArrayKey, Roi] = ROIS, steps: int = 1, data: Fields | None = None
+) -> list[gp.Batch]:
+    with build(RampSource(data or fields()) + node) as pipeline:
+        return [fetch(pipeline, shifted(rois, step)) for step in range(steps)]
+
+
+def shifted(rois: Mapping[ArrayKey, Roi], step: int) -> dict[ArrayKey, Roi]:
+    """Another place for each step."""
+    return {key: roi.shift(Coordinate(32 * step, -64 * step)) for key, roi in rois.items()}
+
+
+def steps_by_hand(
+    net: LeibNet, outputs: Mapping[str, Supervision], rois: Mapping[ArrayKey, Roi], steps: int
+) -> tuple[list[float], list[dict[str, Tensor]]]:
+    """Losses and predictions of a training loop in plain torch."""
+    optimizer, losses, predictions = ADAM(net.parameters()), [], []
+    for step in range(steps):
+        plan = plan_for(net, shifted(rois, step))
+        made = net.train()(inputs_of(plan), plan)
+        loss = torch.zeros(())
+        for name, roi in plan.outputs.items():
+            wanted = outputs[name]
+            target = read(wanted.target, roi).float()
+            mask = torch.ones_like(target) if wanted.mask is None else read(wanted.mask, roi).float()
+            loss = loss + wanted.weight * wanted.loss(made[name], target, mask)
+        fresh = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        for parameter, gradient in zip(net.parameters(), fresh, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        losses.append(loss.item())
+        predictions.append({name: tensor.detach() for name, tensor in made.items()})
+    return losses, predictions
+
+
+def same_state(one: LeibNet, other: LeibNet) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
+
+
+CASES: dict[str, tuple[dict[str, Supervision], dict[ArrayKey, Roi]]] = {
+    "both": (supervision(), ROIS),
+    "weights": (supervision(_0={"weight": 0.25}, _1={"weight": 3}), ROIS),
+    "losses": (supervision(_0={"loss": BinaryCrossEntropy()}, _1={"loss": Dice()}), ROIS),
+    "no mask": (supervision(_0={"mask": None}, _1={"mask": None}), ROIS),
+    "coarse alone": (supervision(), {COARSE: ROIS[COARSE]}),
+    "fine alone": (supervision(), {FINE: ROIS[FINE]}),
+}
+
+
+@pytest.mark.parametrize(("outputs", "rois"), CASES.values(), ids=CASES)
+def test_steps_are_those_that_torch_takes(outputs: dict[str, Supervision], rois: dict[ArrayKey, Roi]) -> None:
+    net = small_net()
+    start, other = copy.deepcopy(net), copy.deepcopy(net)
+    batches = trained(training(net, outputs), rois, steps=3)
+    losses, predictions = steps_by_hand(other, outputs, rois, steps=3)
+    assert not same_state(net, start)
+    assert same_state(net, other)
+    assert [batch.loss for batch in batches] == losses
+    assert [batch.iteration for batch in batches] == [1, 2, 3]
+    for step, (batch, expected) in enumerate(zip(batches, predictions, strict=True)):
+        assert set(batch.arrays) == set(rois)
+        for key, roi in shifted(rois, step).items():
+            assert batch[key].spec.roi == roi
+            assert batch[key].data.dtype == np.float32
+        for name, tensor in expected.items():
+            np.testing.assert_array_equal(batch[OUTPUTS[name]].data, tensor[0].numpy())
+
+
+def test_what_goes_up_is_what_the_plan_needs_and_the_targets_beside_the_predictions() -> None:
+    net, source = small_net(), RampSource(fields())
+    with build(source + training(net, supervision(_0={"mask": None}))) as pipeline:
+        fetch(pipeline, ROIS)
+        fetch(pipeline, {FINE: ROIS[FINE]})
+    for request, rois in zip(source.requests, (ROIS, {FINE: ROIS[FINE]}), strict=True):
+        expected = {INPUTS[name]: roi for name, roi in plan_for(net, rois).inputs.items()}
+        expected |= {TARGET["1"]: ROIS[FINE], MASK["1"]: ROIS[FINE]}
+        expected |= {TARGET["0"]: ROIS[COARSE]} if COARSE in rois else {}
+        assert {key: spec.roi for key, spec in request.items()} == expected
+
+
+def test_targets_and_raw_data_come_down_with_the_predictions() -> None:
+    net, big = small_net(), Roi((-512, -512), (1024, 1024))
+    with build(RampSource(fields()) + training(net)) as pipeline:
+        batch = fetch(pipeline, ROIS | {RAW["1"]: big, TARGET["0"]: big, MASK["1"]: ROIS[FINE]})
+    assert batch.loss == steps_by_hand(small_net(), supervision(), ROIS, 1)[0][0]
+    for key, roi in ((RAW["1"], big), (TARGET["0"], big), (MASK["1"], ROIS[FINE])):
+        np.testing.assert_array_equal(batch[key].data, read(key, roi)[0].numpy())
+
+
+def test_stacked_samples_make_one_step() -> None:
+    net, other = small_net(), small_net()
+    source = RampSource(fields(), Roi((-4096, -4096), (8192, 8192)))
+    plan = plan_for(net, ROIS)
+    wanted = {key: ROIS[PREDICTION[name]] for keys in (TARGET, MASK) for name, key in keys.items()}
+    wanted |= {INPUTS[name]: roi for name, roi in plan.inputs.items()}
+    with build(source + gp.RandomLocation() + gp.Stack(3) + training(net)) as pipeline:
+        batch = fetch(pipeline, ROIS | wanted)
+    tensors = {key: torch.from_numpy(batch[key].data) for key in wanted}
+    assert all(tensor.shape[0] == 3 for tensor in tensors.values())
+    outputs = other({name: tensors[key] for name, key in INPUTS.items()}, plan)
+    loss = torch.zeros(())
+    for name, output in outputs.items():
+        loss = loss + CrossEntropyDice()(output, tensors[TARGET[name[0]]].float(), tensors[MASK[name[0]]].float())
+        np.testing.assert_array_equal(batch[OUTPUTS[name]].data, output.detach().numpy())
+    loss.backward()
+    ADAM(other.parameters()).step()
+    assert batch.loss == loss.item()
+    assert same_state(net, other)
+
+
+def test_without_predictions_asked_for_nothing_is_learnt() -> None:
+    net, node = small_net(), training(small_net())
+    (batch,) = trained(node, {RAW["0"]: Roi((0, 0), (32, 32))})
+    assert node.iteration == 0
+    assert batch.loss is None
+    assert same_state(net, node.net)
+
+
+# What is not annotated
+
+
+def spoilt(name: str, value: float) -> Fields:
+    """Targets that hold ``value`` wherever nothing is annotated, and 1 or 0 elsewhere."""
+    clean = fields()
+    target, mask = clean[TARGET[name]], clean[MASK[name]]
+
+    def content(centres: np.ndarray) -> np.ndarray:
+        return np.where(mask.content(centres) > 0, target.content(centres), value).astype(np.float32)
+
+    return clean | {TARGET[name]: Field(target.voxel_size, content, interpolatable=False)}
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 255.0, float("nan")])
+def test_targets_that_are_not_annotated_never_count(value: float) -> None:
+    clean, other = small_net(), small_net()
+    losses = [batch.loss for batch in trained(training(clean), steps=2)]
+    assert losses == [batch.loss for batch in trained(training(other), steps=2, data=spoilt("1", value))]
+    assert same_state(clean, other)
+
+
+def test_where_nothing_is_annotated_nothing_is_learnt() -> None:
+    def nothing(centres: np.ndarray) -> np.ndarray:
+        return np.zeros((1, *centres.shape[1:]), dtype=np.uint8)
+
+    net, data = small_net(), fields()
+    data |= {key: Field(data[key].voxel_size, nothing, interpolatable=False) for key in MASK.values()}
+    (batch,) = trained(training(net, optimizer=partial(torch.optim.SGD, lr=1.0)), data=data)
+    assert batch.loss == 0
+    assert same_state(net, small_net())
+
+
+def test_a_mask_of_one_channel_holds_for_all() -> None:
+    data, repeated = fields(), fields()
+    one = data[MASK["1"]].content
+    data[MASK["1"]] = Field((8, 8), lambda centres: one(centres)[:1], interpolatable=False)
+    repeated[MASK["1"]] = Field((8, 8), lambda centres: one(centres)[[0, 0]], interpolatable=False)
+    first, second = small_net(), small_net()
+    assert trained(training(first), data=data)[0].loss == trained(training(second), data=repeated)[0].loss
+    assert same_state(first, second)
+
+
+def test_one_array_may_be_input_and_target() -> None:
+    net, other = small_net(), small_net()
+    outputs = supervision(_0={"target": RAW["0"], "mask": None})
+    batches = trained(training(net, outputs), {COARSE: ROIS[COARSE]})
+    losses, _ = steps_by_hand(other, outputs, {COARSE: ROIS[COARSE]}, 1)
+    assert [batch.loss for batch in batches] == losses
+    assert same_state(net, other)
+
+
+# Repeating, stopping and going on
+
+
+def random_places(node: Train, seed: int) -> list[float]:
+    torch.manual_seed(seed)
+    source = RampSource(fields(), Roi((-4096, -4096), (8192, 8192)))
+    with build(source + gp.RandomLocation() + node) as pipeline:
+        return [fetch(pipeline, ROIS, seed=100 * seed + step).loss for step in range(4)]
+
+
+def test_a_seeded_run_repeats_to_the_bit() -> None:
+    nets = [small_net(dropout_prob=0.3, norm_layer="batch") for _ in range(3)]
+    first, again, other = (random_places(training(net), seed) for net, seed in zip(nets, (1, 1, 2), strict=True))
+    assert first == again
+    assert same_state(nets[0], nets[1])
+    assert not set(first) & set(other)
+
+
+def test_checkpoints_are_written_when_they_are_due_and_at_the_end(tmp_path: Path) -> None:
+    net = small_net(norm_layer="batch")
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    def record(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        seen[len(seen) + 1] = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+
+    def recording(parameters: Any) -> torch.optim.Optimizer:
+        optimizer = ADAM(parameters)
+        optimizer.register_step_post_hook(record)
+        return optimizer
+
+    metadata = {"iteration": "not ours", "classes": ("a", "b"), "config": {"lr": 1e-2}}
+    arguments = {"checkpoints": tmp_path / "new", "checkpoint_every": 2, "metadata": metadata}
+    trained(training(net, optimizer=recording, **arguments), steps=5)
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {f"checkpoint_{i}.pt" for i in (2, 4, 5)}
+    for iteration in (2, 4, 5):
+        checkpoint = load_checkpoint(tmp_path / "new" / f"checkpoint_{iteration}.pt")
+        assert checkpoint.iteration == iteration
+        assert checkpoint.metadata == json.loads(json.dumps(metadata))
+        assert all(torch.equal(tensor, seen[iteration][key]) for key, tensor in checkpoint.weights.items())
+
+
+def test_an_end_that_was_just_written_is_not_written_again(tmp_path: Path) -> None:
+    node = training(small_net(), checkpoints=tmp_path, checkpoint_every=2)
+    with build(RampSource(fields()) + node) as pipeline:
+        for step in range(2):
+            fetch(pipeline, shifted(ROIS, step))
+        (tmp_path / "checkpoint_2.pt").unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_step_nothing_is_written(tmp_path: Path) -> None:
+    with build(RampSource(fields()) + training(small_net(), checkpoints=tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) -> None:
+    whole = small_net(norm_layer="batch")
+    reference = training(whole)
+    losses = [batch.loss for batch in trained(reference, steps=5)]
+
+    trained(training(small_net(norm_layer="batch"), checkpoints=tmp_path), steps=3)
+    later = small_net(seed=7, norm_layer="batch")
+    node = training(later, checkpoints=tmp_path, optimizer=partial(torch.optim.Adam, lr=99.0))
+    with build(RampSource(fields()) + node) as pipeline:
+        assert node.iteration == 3
+        batches = [fetch(pipeline, shifted(ROIS, step)) for step in (3, 4)]
+    assert [batch.iteration for batch in batches] == [4, 5]
+    assert [batch.loss for batch in batches] == losses[3:]
+    assert same_state(whole, later)
+    ours, theirs = node.optimizer.state_dict(), reference.optimizer.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    for index, state in theirs["state"].items():
+        assert all(torch.equal(value, ours["state"][index][key]) for key, value in state.items())
+    assert same_state(load_network(tmp_path / "checkpoint_5.pt"), whole)
+
+
+class Interrupting(gp.BatchFilter):
+    def process(self, batch: gp.Batch, request: BatchRequest) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_downstream_still_leaves_the_last_step_on_disk(tmp_path: Path) -> None:
+    net = small_net()
+    chain = RampSource(fields()) + training(net, checkpoints=tmp_path) + Interrupting()
+    with build(chain) as pipeline, pytest.raises(KeyboardInterrupt):
+        fetch(pipeline, ROIS)
+    assert same_state(load_network(tmp_path / "checkpoint_1.pt"), net)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    trained(training(small_net(base_nc=3), checkpoints=tmp_path))
+    net = small_net()
+    message = r"checkpoint_1.pt is a checkpoint of another network: .* makes '0_in_conv_0', .* 3 there and 2 here"
+    with setup_refusal(message), build(RampSource(fields()) + training(net, checkpoints=tmp_path)):
+        pass
+    assert same_state(net, small_net())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_1.pt"]
+
+
+def test_a_checkpoint_of_another_optimizer_or_cut_short_is_refused(tmp_path: Path) -> None:
+    trained(training(small_net(), checkpoints=tmp_path))
+    net, sgd = small_net(seed=3), partial(torch.optim.SGD, lr=0.1)
+    with (
+        setup_refusal("is of an optimizer with other settings"),
+        build(RampSource(fields()) + training(net, checkpoints=tmp_path, optimizer=sgd)),
+    ):
+        pass
+    path = tmp_path / "checkpoint_1.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with (
+        setup_refusal("checkpoint_1.pt cannot be read as a checkpoint .* cut short"),
+        build(RampSource(fields()) + training(net, checkpoints=tmp_path)),
+    ):
+        pass
+    assert same_state(net, small_net(seed=3))
+    assert path.stat().st_size == 1000
+
+
+# What is not finite
+
+
+def with_nan(centres: np.ndarray) -> np.ndarray:
+    return np.where(centres[-1:] > 0, np.nan, texture(centres)).astype(np.float32)
+
+
+def not_finite(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return prediction.sum() * float("inf")
+
+
+def test_an_input_that_is_not_finite_is_refused_before_it_touches_the_network(tmp_path: Path) -> None:
+    net = small_net(norm_layer="batch")
+    node = training(net, checkpoints=tmp_path)
+    data = fields() | {RAW["0"]: Field((16, 16), with_nan, interpolatable=True)}
+    with build(RampSource(data) + node) as pipeline:
+        fetch(pipeline, {key: roi.shift(Coordinate(0, -4000)) for key, roi in ROIS.items()})
+        after = copy.deepcopy(net)
+        with pytest.raises(PipelineRequestError, match="the input of '0_input' is not finite in iteration 2; no step"):
+            fetch(pipeline, ROIS)
+        assert node.iteration == 1
+        assert same_state(net, after)
+    assert same_state(load_network(tmp_path / "checkpoint_1.pt"), after)
+
+
+def test_a_loss_that_is_not_finite_is_refused_before_a_step() -> None:
+    net = small_net()
+    outputs = supervision(_1={"loss": not_finite})
+    with (
+        build(RampSource(fields()) + training(net, outputs)) as pipeline,
+        pytest.raises(
+            PipelineRequestError, match="the loss of '1_output' is not finite in iteration 1; no step was taken"
+        ),
+    ):
+        fetch(pipeline, ROIS)
+    assert same_state(net, small_net())
+
+
+def test_a_network_that_has_diverged_is_refused_and_not_saved(tmp_path: Path) -> None:
+    outputs = supervision(_0={"loss": lambda p, *_: p.sum()}, _1={"loss": lambda p, *_: p.sum()})
+    net = small_net(final_activation="Identity")
+    node = training(net, outputs, checkpoints=tmp_path, optimizer=partial(torch.optim.SGD, lr=1e30))
+    with build(RampSource(fields()) + node) as pipeline:
+        fetch(pipeline, ROIS)
+        with pytest.raises(
+            PipelineRequestError, match=r"the prediction of '._output' is not finite in iteration 2; no step"
+        ):
+            fetch(pipeline, ROIS)
+    assert node.iteration == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_at_the_end_are_told_and_not_written(tmp_path: Path) -> None:
+    net = small_net()
+    save_checkpoint(tmp_path, net, ADAM(net.parameters()), 0)
+    pipeline = RampSource(fields()) + training(net, checkpoints=tmp_path)
+    pipeline.setup()
+    fetch(pipeline, ROIS)
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("inf"))
+    with pytest.raises(PipelineTeardownError) as error:
+        pipeline.internal_teardown()
+    assert "no checkpoint of iteration 1 is written" in str(error.value.__cause__)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_0.pt"]
+
+
+# Refusals
+
+
+def per_voxel(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return (prediction - target) ** 2
+
+
+def test_a_loss_for_each_voxel_is_refused() -> None:
+    net = small_net()
+    with (
+        build(RampSource(fields()) + training(net, supervision(_1={"loss": per_voxel}))) as pipeline,
+        pytest.raises(PipelineRequestError, match="scalar"),
+    ):
+        fetch(pipeline, ROIS)
+    assert same_state(net, small_net())
+
+
+def channels(count: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda centres: np.ones((count, *centres.shape[1:]), np.uint8)
+
+
+@pytest.mark.parametrize(("key", "count"), [(TARGET["1"], 1), (TARGET["1"], 3), (TARGET["0"], 2), (MASK["1"], 3)])
+def test_targets_and_masks_of_other_channels_are_refused(key: ArrayKey, count: int) -> None:
+    node = training(small_net())
+    data = fields() | {key: Field(fields()[key].voxel_size, channels(count), interpolatable=False)}
+    message = (
+        rf"output '._output' has shape \(1, [12], .*\), its {key} has \(1, {count}, .*\): batch, channels and voxels"
+    )
+    with build(RampSource(data) + node) as pipeline, pytest.raises(PipelineRequestError, match=message):
+        fetch(pipeline, ROIS)
+    assert node.iteration == 0
+    assert same_state(node.net, small_net())
+
+
+@pytest.mark.parametrize("key", [TARGET["1"], MASK["1"]], ids=["target", "mask"])
+@pytest.mark.parametrize("voxel_size", [(16, 8), (8, 8, 8), None], ids=["voxel size", "dimensions", "absent"])
+def test_targets_and_masks_on_other_lattices_are_refused(key: ArrayKey, voxel_size: tuple[int, ...] | None) -> None:
+    data = {k: field for k, field in fields().items() if k != key}
+    message = f"output '1_output' is trained on {key}, which no node upstream provides"
+    if voxel_size is not None:
+        data[key] = Field(voxel_size, channels(2), interpolatable=False)
+        message = rf"'1_output' has voxels of \(8, 8\) world units, its {key} upstream has \({voxel_size[0]}, 8"
+    with setup_refusal(message), build(RampSource(data) + training(small_net())):
+        pass
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    data = fields() | {RAW["0"]: Field((32, 32), texture, interpolatable=True)}
+    with (
+        setup_refusal(r"'0_input' of ScaleNet has voxels of \(16, 16\) .* upstream has \(32, 32\)"),
+        build(RampSource(data) + training(small_net())),
+    ):
+        pass
+
+
+def test_predictions_and_targets_outside_zero_and_one_are_refused() -> None:
+    data = fields() | {TARGET["0"]: Field((16, 16), lambda c: 255 * channels(1)(c), interpolatable=False)}
+    with (
+        build(RampSource(data) + training(small_net())) as pipeline,
+        pytest.raises(PipelineRequestError, match=r"annotated part of the target has to lie in \[0, 1\], .* to 255"),
+    ):
+        fetch(pipeline, ROIS)
+
+
+def test_a_roi_off_its_lattice_is_refused() -> None:
+    with (
+        build(RampSource(fields()) + training(small_net())) as pipeline,
+        pytest.raises(
+            PipelineRequestError, match=r"'0_output': the ROI .* is off the lattice, whose voxels are \(16, 16\)"
+        ),
+    ):
+        fetch(pipeline, {COARSE: Roi((0, 8), (16, 16))})
+
+
+ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown output": ({"outputs": {"2_output": Supervision(FINE, TARGET["1"])}}, r"no output \['2_output'\]"),
+    "no output": ({"outputs": {}}, "at least one output"),
+    "missing input": ({"inputs": {}}, r"no array is given for \['0_input', '1_input'\]"),
+    "absent device": ({"device": "cuda:99"}, "'cuda:99' was asked for by name"),
+    "checkpoint_every": ({"checkpoint_every": 0}, "checkpoint_every is a number of iterations from 1 up, not 0"),
+    "metadata": ({"metadata": {"data": Path("/data")}}, "metadata has to be plain values, .*PosixPath"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Train(small_net(), **({"inputs": INPUTS, "outputs": supervision()} | arguments))
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
+def test_weights_of_losses_are_positive(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"the weight of the loss on PREDICTION_FINE has to be positive, not {weight}"):
+        Supervision(FINE, TARGET["1"], weight=weight)
+
+
+def test_the_optimizer_is_radam_unless_given() -> None:
+    node = Train(small_net(), INPUTS, supervision())
+    with build(RampSource(fields()) + node):
+        assert type(node.optimizer) is torch.optim.RAdam
+        assert node.optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_requests_reach_it_through_gunpowders_own_nodes() -> None:
+    reference = BatchRequest()
+    for key in ROIS:
+        reference[key] = Roi((0, 0), (32, 32))
+    net, node = small_net(), training(small_net())
+    chain = (
+        RampSource(fields())
+        + node
+        + gp.PrintProfilingStats(every=1000)
+        + gp.Scan(reference, progress_callback=Silent())
+    )
+    with build(chain) as pipeline:
+        batch = fetch(pipeline, {FINE: Roi((0, 0), (64, 64))})
+    assert node.iteration == 4
+    assert batch[FINE].data.shape == (2, 8, 8)
+    assert not same_state(net, node.net)
+    assert np.isfinite(batch[FINE].data).all()

@@ -1,0 +1,113 @@
+"""Weights and inputs that make a network's geometry visible, and cropping by world ROI."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from funlib.geometry import Coordinate, Roi
+from torch import Tensor, nn
+
+from scalenet_gp import LeibNet, Plan
+from scalenet_gp.kinds import ConvPass
+
+__all__ = ["averaging", "centres", "cropped", "positive", "ramps", "random_inputs", "randomised", "values", "zeros"]
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def positive(net: LeibNet) -> LeibNet:
+    """``net`` in float64 with positive weights and no biases: nothing cancels in a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    net.to(torch.float64)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.uniform_(0.5, 1.5, generator=generator).div_(math.prod(parameter.shape[1:]))
+    return net
+
+
+def randomised(net: LeibNet) -> LeibNet:
+    """``net`` in float64, to evaluate, with random weights, biases and running statistics."""
+    generator = torch.Generator().manual_seed(1)
+    net.to(torch.float64).eval()
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            elif tensor.is_floating_point():
+                tensor.normal_(generator=generator).div_(math.prod(tensor.shape[1:]) ** 0.5)
+    return net
+
+
+def averaging(net: LeibNet) -> LeibNet:
+    """``net`` in float64, each convolution the mean of what it reads; a residual pass the mean of its two ways."""
+    net.to(torch.float64)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+        for module in net.modules():
+            if isinstance(module, CONVOLUTIONS):
+                summed = module.weight.shape[0] if module.transposed else math.prod(module.weight.shape[1:])
+                module.weight.fill_(1 / summed)
+        for module in net.modules():
+            if isinstance(module, ConvPass) and module.projection is not None:
+                last = [layer for layer in module.layers if isinstance(layer, CONVOLUTIONS)][-1]
+                last.weight.mul_(0.5)
+                module.projection.weight.mul_(0.5)
+    return net
+
+
+def values(plan: Plan) -> int:
+    """How many numbers one sample of all the tensors of a plan has."""
+    return sum(tensor.numbytes(itemsize=1) for tensor in plan.tensors)
+
+
+def zeros(plan: Plan) -> dict[str, Tensor]:
+    """Inputs of a plan that record their gradient."""
+    return {
+        key: torch.zeros((1, tensor.channels, *tensor.shape), dtype=torch.float64, requires_grad=True)
+        for key, tensor in plan.input_tensors.items()
+    }
+
+
+def random_inputs(plan: Plan, dtype: torch.dtype = torch.float64, batch: int = 1) -> dict[str, Tensor]:
+    """Random inputs of a plan."""
+    generator = torch.Generator().manual_seed(2)
+    return {
+        key: torch.randn((batch, tensor.channels, *tensor.shape), dtype=dtype, generator=generator)
+        for key, tensor in plan.input_tensors.items()
+    }
+
+
+def cropped(tensor: Tensor, of: Roi, to: Roi, voxel_size: Coordinate) -> Tensor:
+    """The part ``to`` of a tensor that covers the ROI ``of``: by plain arithmetic, none of the package's."""
+    slices = []
+    for outer, begin, end, size in zip(of.begin, to.begin, to.end, voxel_size, strict=True):
+        assert (begin - outer) % size == 0
+        assert (end - begin) % size == 0
+        assert begin >= outer
+        slices.append(slice((begin - outer) // size, (end - outer) // size))
+    part = tensor[(..., *slices)]
+    assert tuple(part.shape[2:]) == tuple(s // v for s, v in zip(to.shape, voxel_size, strict=True))
+    return part
+
+
+def centres(roi: Roi, voxel_size: Coordinate) -> Tensor:
+    """The world coordinates of the voxel centres in ``roi``, (axis, 1, Z, Y, X): one axis per sample of a batch."""
+    along = [
+        torch.arange(begin, end, size, dtype=torch.float64) + size / 2
+        for begin, end, size in zip(roi.begin, roi.end, voxel_size, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*along, indexing="ij"))[:, None]
+
+
+def ramps(plan: Plan, net: LeibNet) -> dict[str, Tensor]:
+    """Inputs of a plan whose every channel is the world coordinate of the voxel's centre, one axis per sample."""
+    return {
+        key: centres(tensor.roi, net.voxel_size[key]).expand(-1, tensor.channels, *tensor.shape)
+        for key, tensor in plan.input_tensors.items()
+    }

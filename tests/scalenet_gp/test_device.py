@@ -1,0 +1,54 @@
+"""Where a network runs: what is there, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scalenet_gp.device import choose_device
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@without_gpu
+def test_without_a_gpu_it_is_the_processor() -> None:
+    assert choose_device() == torch.device("cpu")
+
+
+@with_gpu
+def test_with_a_gpu_it_is_the_gpu() -> None:
+    assert choose_device().type == "cuda"
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cpu", torch.device("cpu")])
+def test_the_processor_is_always_there(name: str | torch.device) -> None:
+    assert choose_device(name) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+@without_gpu
+def test_a_gpu_that_is_asked_for_by_name_is_not_replaced(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' was asked for by name and is not here; here are cpu$"):
+        choose_device(name)
+
+
+def test_a_gpu_beyond_the_last_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'cuda:99' was asked for by name and is not here; here are cpu"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["banana", "", "cuda:x", "cuda:-1"])
+def test_a_name_that_is_no_device_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' is no device; here are cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "hpu", "vulkan", "meta"])
+def test_a_device_on_which_nothing_can_be_computed_here_is_refused(name: str) -> None:
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is such a device")
+    with pytest.raises(ValueError, match=rf"device '{name}' cannot be used here \((?s:.*)\); here are cpu"):
+        choose_device(name)
