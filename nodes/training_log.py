@@ -23,14 +23,22 @@ class TrainingLog:
         folder: where TensorBoard's event files go; ``tensorboard --logdir`` shows it.
         scalars_every: iterations from one set of scalars to the next.
         images_every: iterations from one set of images to the next.
+        intensities: of the raw data, those that are shown as black and white.
     """
 
-    def __init__(self, folder: str | Path, scalars_every: int = 1, images_every: int = 100) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        scalars_every: int = 1,
+        images_every: int = 100,
+        intensities: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
         if scalars_every < 1 or images_every < 1:
             raise ValueError(f"scalars_every {scalars_every} and images_every {images_every} have to be from 1 up")
         self.folder = Path(folder)
         self.scalars_every = scalars_every
         self.images_every = images_every
+        self.intensities = intensities
         self._open_writer: SummaryWriter | None = None
 
     def write(
@@ -53,7 +61,9 @@ class TrainingLog:
             self._writer.add_scalar("learning_rate", optimizer.param_groups[0]["lr"], iteration)
         if iteration % self.images_every == 0:
             for name in outputs:
-                picture = _picture(name, plan, inputs, targets[name], masks[name], outputs[name])
+                raw = _raw(name, plan, inputs, outputs[name])
+                black, white = self.intensities
+                picture = _picture((raw - black) / (white - black), targets[name], masks[name], outputs[name])
                 self._writer.add_image(f"raw, target, prediction/{name}", picture, iteration, dataformats="HWC")
 
     def close(self) -> None:
@@ -69,21 +79,19 @@ class TrainingLog:
         return self._open_writer
 
 
-def _picture(
-    name: str, plan: Plan, inputs: Mapping[str, Tensor], target: Tensor, mask: Tensor, prediction: Tensor
-) -> np.ndarray:
+def _raw(name: str, plan: Plan, inputs: Mapping[str, Tensor], prediction: Tensor) -> Tensor:
+    """What the batch's first sample holds where and as finely as the output, (Z, Y, X); zero if no input does."""
+    roi, voxel_size = plan.outputs[name], plan.tensor(name).voxel_size
+    for key, planned in plan.input_tensors.items():
+        if planned.voxel_size == voxel_size and planned.roi.contains(roi):
+            return inputs[key][0, 0][tuple(slice(*bounds) for bounds in planned.crop_to(roi))]
+    return torch.zeros_like(prediction[0, 0])
+
+
+def _picture(raw: Tensor, target: Tensor, mask: Tensor, prediction: Tensor) -> np.ndarray:
     """The central section of the batch's first sample: raw, target (unannotated dimmed) and prediction, (Y, X, 3)."""
-    roi = plan.outputs[name]
-    raw = next(
-        (
-            inputs[key][0, 0][tuple(slice(*bounds) for bounds in planned.crop_to(roi))]
-            for key, planned in plan.input_tensors.items()
-            if planned.voxel_size == plan.tensor(name).voxel_size and planned.roi.contains(roi)
-        ),
-        None,
-    )
-    dims = len(plan.tensor(name).shape)
-    background = grey(_section(torch.zeros_like(prediction[0, 0]) if raw is None else raw, dims))
+    dims = raw.ndim
+    background = grey(_section(raw, dims))
     annotated = np.any(_section(mask[0], dims) > 0, axis=0)[..., np.newaxis]
     true = overlay(_section(target[0], dims), background) * (0.5 + 0.5 * annotated)
     return side_by_side(background, true, overlay(_section(prediction[0], dims), background))

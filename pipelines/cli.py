@@ -30,7 +30,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Multi-scale 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
 Volume = Annotated[Path, typer.Option("--volume", help="Folder that holds the raw data and labels of the config.")]
 Run = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
-Device = Annotated[str | None, typer.Option("--device", help="torch device; a GPU if there is one, else the processor.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="torch device; a GPU if there is one, else the processor.")
+]
 
 
 @app.command()
@@ -42,8 +44,12 @@ def demo(
     result = demo_job.demo(folder, device=device)
     _print(evaluate_job.score_table(result.scores))
     _results(
-        {"TensorBoard log": result.log, "checkpoint": result.checkpoint, "predicted OME-Zarr": result.prediction,
-         "picture": result.picture}
+        {
+            "TensorBoard log": result.log,
+            "checkpoint": result.checkpoint,
+            "predicted OME-Zarr": result.prediction,
+            "picture": result.picture,
+        }
     )
 
 
@@ -114,7 +120,8 @@ def main() -> None:
         app()
     except (ValueError, OSError, KeyError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
-        console.print(f"[bold red]error:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+        line = escape(" ".join(str(message).split()))
+        console.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -1,7 +1,7 @@
 """What a run is: typed, checked when it is read, and the same in YAML.
 
-Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw volume,
-so that a volume's first section begins at 0 whatever its file calls that place.
+Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw
+volume, so that a volume's first section begins at 0 whatever its file calls that place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
@@ -20,11 +30,21 @@ from scalenet_gp.world import exact
 __all__ = ["AugmentationConfig", "Config", "DataConfig", "Region", "SubnetConfig", "TrainingConfig"]
 
 
-def _number(length: Fraction) -> int | float:
-    return int(length) if length.denominator == 1 else float(length)
+def _exact_or_none(length: Any) -> Fraction | None:
+    return None if length is None else exact(length)
 
 
-Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_number)]
+def _plain(length: Fraction | None) -> int | float | str | None:
+    """What YAML holds and :func:`exact` reads back as it was."""
+    if length is None:
+        return None
+    if length.denominator == 1:
+        return int(length)
+    return float(length) if exact(float(length)) == length else str(length)
+
+
+Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_plain)]
+Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(_plain)]
 Size = tuple[Length, ...]
 Factor = tuple[Annotated[int, Field(ge=1)], ...]
 Interval = tuple[float, float]
@@ -39,8 +59,13 @@ class _Strict(BaseModel):
 class Region(_Strict):
     """A box, from ``begin`` to ``end`` in nm from the raw volume's corner; ``null`` is as far as the labels reach."""
 
-    begin: tuple[Length | None, ...]
-    end: tuple[Length | None, ...]
+    begin: tuple[Bound, ...]
+    end: tuple[Bound, ...]
+
+    def __str__(self) -> str:
+        ends = ([_plain(bound) for bound in end] for end in (self.begin, self.end))
+        begin, end = (", ".join("null" if bound is None else str(bound) for bound in end) for end in ends)
+        return f"[{begin}] to [{end}] nm"
 
     @model_validator(mode="after")
     def _check(self) -> Region:
@@ -48,7 +73,7 @@ class Region(_Strict):
             raise ValueError(f"begin has {len(self.begin)} axes and end {len(self.end)}")
         for b, e in zip(self.begin, self.end, strict=True):
             if b is not None and e is not None and b >= e:
-                raise ValueError(f"a region ends after it begins; {b} to {e} nm does not")
+                raise ValueError(f"a region ends after it begins; {_plain(b)} to {_plain(e)} nm does not")
         return self
 
 
@@ -61,6 +86,8 @@ class DataConfig(_Strict):
         classes: the classes to learn, in the order of the network's output channels.
         translation: what the file's translations name: voxel centres, as OME-Zarr says, or corners.
         padding: what the network sees beyond the raw volume.
+        intensities: those that the network sees as -1 and 1, as fractions of the data type's range: about the darkest
+            and the brightest of the tissue. Networks learn faster from values that vary about zero.
     """
 
     raw: str
@@ -68,6 +95,22 @@ class DataConfig(_Strict):
     classes: tuple[str, ...] = Field(min_length=1)
     translation: Literal["centre", "corner"] = "centre"
     padding: Literal["constant", "reflect"] = "reflect"
+    intensities: Interval = (0.0, 1.0)
+
+    @field_validator("classes")
+    @classmethod
+    def _differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"every class is learned once; {', '.join(classes)} repeats one")
+        return classes
+
+    @field_validator("intensities")
+    @classmethod
+    def _ascending(cls, intensities: Interval) -> Interval:
+        low, high = intensities
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"intensities go up within 0 and 1; {low} to {high} do not")
+        return intensities
 
 
 class SubnetConfig(_Strict):
@@ -86,6 +129,7 @@ class SubnetConfig(_Strict):
     squeeze_excitation: bool = False
     squeeze_ratio: int = Field(2, ge=1)
     activation: str = "ReLU"
+    final_bias: float = 0.0
     downsample_mode: Literal["max", "mean", "strided"] = "max"
     upsample_mode: Literal["nearest", "transposed"] = "nearest"
 
@@ -179,11 +223,10 @@ class Config(_Strict):
             raise FileNotFoundError(f"there is no config {path}")
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no YAML: {error}") from error
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ValueError(f"{path}: {problems}") from error
+            raise ValueError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from error
 
     def write(self, path: Path) -> None:
         """Write it as YAML; :meth:`read` gives the same config again."""
@@ -196,3 +239,10 @@ class Config(_Strict):
             {**subnet.model_dump(exclude_none=True), "output_nc": len(self.data.classes)} for subnet in self.network
         ]
         return build_scalenet(subnets)
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    """Which field, what is wrong with it, and its value where the message does not say it."""
+    field = ".".join(map(str, problem["loc"])) or "the config"
+    told = problem["type"] in ("missing", "extra_forbidden", "value_error", "model_type")
+    return f"{field}: {problem['msg']}" + ("" if told else f", not {problem['input']!r}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import gunpowder as gp
@@ -68,6 +69,13 @@ class Dataset:
         sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
         return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
 
+    def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
+        """``chain``, and its raw data from fractions of the data type's range to what the network sees."""
+        low, high = self.config.intensities
+        for key in keys.values():
+            chain += gp.IntensityScaleShift(key, scale=2 / (high - low), shift=-(high + low) / (high - low))
+        return chain
+
     def targets(
         self,
         targets: Mapping[str, gp.ArrayKey],
@@ -93,20 +101,52 @@ class Dataset:
         """
         if len(region.begin) != self.net.dims:
             raise ValueError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
-        labelled = self.labelled()
-        corner = self.raw.levels[0].begin
-        physical = [
-            [default if offset is None else corner[axis] + offset for axis, (offset, default) in enumerate(bounds)]
-            for bounds in (
-                zip(region.begin, self.world.position_in_nm(labelled.begin), strict=True),
-                zip(region.end, self.world.position_in_nm(labelled.end), strict=True),
-            )
-        ]
-        begin, end = (self.world.position(position, "region") for position in physical)
+        # a volume without labels can be predicted in a region that needs none
+        labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, self.lattice)
+        begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
         roi = Roi(begin, end - begin).snap_to_grid(self.lattice, mode="shrink")
         if roi.empty:
             raise ValueError(f"the region {region} holds no whole voxel of {self._nm(self.lattice)} nm")
         return roi
+
+    def annotated(self, region: Region) -> Roi:
+        """The part of a region that any class is annotated in.
+
+        Raises:
+            ValueError: there is none, or as :meth:`roi`.
+        """
+        roi = self.roi(region).intersect(self.labelled())
+        if roi.empty:
+            raise ValueError(f"nothing is annotated in the region {region}")
+        return roi
+
+    def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[MultiscaleSource]:
+        """What was predicted for every output of the network in ``keys``.
+
+        Args:
+            prediction: what :func:`scalenet_gp.pipelines.predict.predict` wrote.
+            keys: of the arrays to provide.
+            roi: what the prediction has to cover, world units.
+
+        Raises:
+            FileNotFoundError: there is no such prediction.
+            ValueError: it has other classes or voxels than the network, or does not cover ``roi``.
+        """
+        sources = []
+        for name, key in keys.items():
+            volume, size = Multiscale.open(prediction / name), self.net.voxel_size[name]
+            if volume.channels != len(self.config.classes):
+                raise ValueError(
+                    f"{volume.path} has {volume.channels} channels, not one for each of the classes "
+                    f"{', '.join(self.config.classes)}"
+                )
+            there = volume.roi(size, self.world)
+            if not there.contains(roi):
+                raise ValueError(
+                    f"{volume.path} covers {self._box(there)} from the raw volume's corner, not all of {self._box(roi)}"
+                )
+            sources.append(MultiscaleSource(volume, {key: size}, self.world))
+        return sources
 
     def shape(self, size: Size, what: str) -> Coordinate:
         """A size in world units that is a whole number of voxels of every output.
@@ -115,10 +155,11 @@ class Dataset:
             ValueError: it is not.
         """
         shape = self.world.size(size, what)
-        if len(shape) != self.net.dims or any(s % step for s, step in zip(shape, self.lattice, strict=True)):
+        fits = len(shape) == self.net.dims and min(shape) > 0
+        if not fits or any(s % step for s, step in zip(shape, self.lattice, strict=True)):
             raise ValueError(
-                f"{what} {format_size(size)} nm has to be a multiple of {self._nm(self.lattice)} nm, so that it is whole "
-                "voxels of every output"
+                f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(self.lattice)} nm, so that "
+                "it is whole voxels of every output"
             )
         return shape
 
@@ -135,6 +176,19 @@ class Dataset:
         key = gp.ArrayKey("LABELLED")
         with running(self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")})) as source:
             return source.spec[key].roi
+
+    def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
+        """Offsets (nm) from the raw volume's corner in world coordinates, with a default where there is none."""
+        corner = self.world.position(self.raw.levels[0].begin)
+        given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
+        places = zip(offsets, corner + given, defaults, strict=True)
+        return Coordinate(default if offset is None else there for offset, there, default in places)
+
+    def _box(self, roi: Roi) -> str:
+        """A ROI in nm from the raw volume's corner, as a region in a config."""
+        corner = self.world.position(self.raw.levels[0].begin)
+        ends = (self.world.size_in_nm(end - corner) for end in (roi.begin, roi.end))
+        return " to ".join(f"[{', '.join(format(float(length), '.12g') for length in end)}]" for end in ends) + " nm"
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))

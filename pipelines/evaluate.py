@@ -13,7 +13,6 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from scalenet_gp.nodes import Multiscale, MultiscaleSource
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.predict import blocks
@@ -90,20 +89,10 @@ def evaluate(
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
-    roi = dataset.roi(region or config.evaluation).intersect(dataset.labelled())
-    if roi.empty:
-        raise ValueError(f"nothing is annotated in the region {region or config.evaluation}")
+    roi = dataset.annotated(region or config.evaluation)
     tiles = list(blocks(roi, dataset.shape(config.block_shape, "block_shape")))
     predictions, targets, masks = (array_keys(kind, net.output_keys) for kind in ("PREDICTION", "TARGET", "MASK"))
-    sources = []
-    for name, key in predictions.items():
-        predicted = Multiscale.open(prediction / name)
-        if predicted.channels != len(config.data.classes):
-            raise ValueError(
-                f"{predicted.path} has {predicted.channels} channels, not one for each of the classes "
-                f"{', '.join(config.data.classes)}"
-            )
-        sources.append(MultiscaleSource(predicted, {key: net.voxel_size[name]}, dataset.world))
+    sources = dataset.predicted(prediction, predictions, roi)
     chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
 
     classes = config.data.classes
@@ -120,6 +109,7 @@ def evaluate(
                     scores[name][label] += Agreement.count(predicted >= config.threshold, true > 0, annotated > 0)
             advance("")
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(_plain(scores), indent=2) + "\n", encoding="utf-8")
     return scores
 

@@ -16,11 +16,11 @@ __all__ = ["plan_of_shape", "plan_table"]
 
 
 def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
-    """The plan for ``voxels`` of the finest output, and for what the coarser ones have in the same box, from the origin.
+    """The plan for ``voxels`` of the finest output and what the coarser ones have in the same box, from the origin.
 
     Raises:
-        ValueError: not one positive number of voxels for each axis, or the box is no whole number of voxels of a coarser
-            output; the message proposes one that is.
+        ValueError: not one positive number of voxels for each axis, or the box is no whole number of voxels of a
+            coarser output; the message proposes one that is.
     """
     finest = min(net.output_keys, key=lambda key: tuple(net.voxel_size[key]))
     if len(voxels) != net.dims or min(voxels) < 1:
@@ -32,7 +32,8 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
 def plan_table(net: LeibNet, plan: Plan) -> Table:
     """Every tensor of a plan: where it lies (nm), what it holds, and the memory of one float32 sample."""
     world = World(net.unit)
-    table = Table(title=f"{net.name}: {sum(p.numel() for p in net.parameters()):,} weights", title_justify="left", box=SIMPLE_HEAD)
+    weights = sum(parameter.numel() for parameter in net.parameters())
+    table = Table(title=f"{net.name}: {weights:,} weights", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("tensor")
     for column in ("voxel size (nm)", "begin (nm)", "end (nm)", "shape", "channels", "MiB"):
         table.add_column(column, justify="right")

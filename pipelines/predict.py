@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gunpowder as gp
 from funlib.geometry import Coordinate, Roi
@@ -21,7 +22,12 @@ __all__ = ["blocks", "predict"]
 
 
 def predict(
-    config: Config, volume: Path, checkpoint: Path, output: Path, region: Region | None = None, device: str | None = None
+    config: Config,
+    volume: Path,
+    checkpoint: Path,
+    output: Path,
+    region: Region | None = None,
+    device: str | None = None,
 ) -> Path:
     """Predict every output of a network over a region, each into an OME-Zarr volume with one channel for each class.
 
@@ -29,7 +35,8 @@ def predict(
         config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
         volume: folder that holds the raw data.
         checkpoint: the weights.
-        output: zarr group to make; ``output/2_output`` is the multiscale volume of ``"2_output"``, float32.
+        output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``,
+            float32.
         region: what to predict.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
 
@@ -53,25 +60,25 @@ def predict(
     chain = dataset.source(raw)
     for key in raw.values():
         chain += gp.Normalize(key)
+    chain = dataset.scaled(chain, raw)
     chain += Predict(net, raw, predictions, device)
-    chain += OmeZarrWrite(
-        {key: output / name for name, key in predictions.items()},
-        {key: roi for key in predictions.values()},
-        dataset.world,
-        channels={key: config.data.classes for key in predictions.values()},
-        attributes={"network": net.fingerprint, "checkpoint": checkpoint.name},
-    )
     tiles = list(blocks(roi, block))
-    try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as workshop:
+        group = Path(workshop, output.name)
+        create_group(group, {"classes": list(config.data.classes), "checkpoint": checkpoint.name})
+        chain += OmeZarrWrite(
+            {key: group / name for name, key in predictions.items()},
+            dict.fromkeys(predictions.values(), roi),
+            dataset.world,
+            channels=dict.fromkeys(predictions.values(), config.data.classes),
+            attributes={"network": net.fingerprint, "checkpoint": checkpoint.name},
+        )
         with running(chain) as pipeline, progress_bar("predicting", len(tiles)) as advance:
             for tile in tiles:
                 pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=tile) for key in predictions.values()}))
                 advance("")
-    except BaseException:
-        if output.is_dir() and not any(output.iterdir()):
-            output.rmdir()
-        raise
-    create_group(output, {"classes": list(config.data.classes), "checkpoint": checkpoint.name})
+        group.rename(output)
     return output
 
 

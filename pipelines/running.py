@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import gunpowder as gp
 from gunpowder.nodes.batch_provider import BatchRequestError
 from gunpowder.pipeline import PipelineRequestError, PipelineSetupError, PipelineTeardownError
+from gunpowder.producer_pool import WorkersDied
 
 __all__ = ["running"]
 
@@ -20,6 +21,10 @@ def running(chain: gp.Pipeline | gp.BatchProvider) -> Iterator[gp.Pipeline]:
 
     gunpowder wraps an error once for every node that the request passed, and prints all of their tracebacks; the first
     one, which says what is wrong, gets lost among them.
+
+    Raises:
+        ValueError: also for what gunpowder itself refuses, which it asserts.
+        ChildProcessError: a node failed in a worker process, from which only the text of its error arrives.
     """
     try:
         with gp.build(chain) as pipeline:
@@ -31,4 +36,11 @@ def running(chain: gp.Pipeline | gp.BatchProvider) -> Iterator[gp.Pipeline]:
 def _first(error: BaseException) -> BaseException:
     while isinstance(error, _WRAPPERS) and (inner := error.__cause__ or error.__context__) is not None:
         error = inner
+    if isinstance(error, AssertionError):
+        return ValueError(f"gunpowder refuses the request: {error}")
+    if isinstance(error, WorkersDied):
+        return ChildProcessError("a worker process died; there may be too little memory for so many")
+    if isinstance(error, BatchRequestError):
+        lines = "".join(error.original_traceback or ["no reason was given"]).split("\n")
+        return ChildProcessError(f"a worker process failed: {next(filter(None, reversed(lines)))}")
     return error

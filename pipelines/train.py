@@ -9,12 +9,14 @@ from pathlib import Path
 import gunpowder as gp
 import numpy as np
 import torch
+from funlib.geometry import Coordinate
 
 from scalenet_gp.nodes import DeformAugment, IntensityAugment, Supervision, Train, TrainingLog
 from scalenet_gp.pipelines.config import AugmentationConfig, Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.progress import progress_bar
 from scalenet_gp.pipelines.running import running
+from scalenet_gp.world import format_size
 
 __all__ = ["sample_chain", "train"]
 
@@ -35,7 +37,8 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
-        ValueError: the config does not fit the volume, or the folder holds a run with another config.
+        ValueError: the config does not fit the volume, or the folder holds a run with another config; only the number
+            of iterations may differ.
     """
     _check_config(config, run)
     torch.manual_seed(config.training.seed)
@@ -50,10 +53,10 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
         device=device,
         checkpoints=run / "checkpoints",
         checkpoint_every=config.training.checkpoint_every,
-        log=TrainingLog(run / "log", images_every=config.training.images_every),
+        log=TrainingLog(run / "log", images_every=config.training.images_every, intensities=(-1.0, 1.0)),
         metadata={"classes": list(config.data.classes)},
     )
-    shape = dataset.shape(config.training.output_shape, "training.output_shape")
+    shape = _sample_shape(config, dataset)
     wanted = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
     with running(sample_chain(config, dataset) + trainer) as pipeline:
         run.mkdir(parents=True, exist_ok=True)
@@ -61,9 +64,12 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
         iterations = range(trainer.iteration, config.training.iterations)
         with progress_bar("training", len(iterations)) as advance:
             for iteration in iterations:
+                seed = _seed(config.training.seed, iteration)
+                torch.manual_seed(seed)  # for dropout: a run that goes on draws what one without a break would
                 # under a seed, workers would give the same batch for ever
-                seed = None if config.training.workers else _seed(config.training.seed, iteration)
-                batch = pipeline.request_batch(gp.BatchRequest(wanted, random_seed=seed))
+                batch = pipeline.request_batch(
+                    gp.BatchRequest(wanted, random_seed=None if config.training.workers else seed)
+                )
                 advance(f"loss {batch.loss:.3f}")
     return run / "checkpoints" / f"checkpoint_{trainer.iteration}.pt"
 
@@ -77,9 +83,11 @@ def sample_chain(config: Config, dataset: Dataset) -> gp.Pipeline:
     net, settings, augmentation = dataset.net, config.training, config.augmentation
     raw = array_keys("RAW", net.input_keys)
     targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-    overhang = 0 if settings.overhang is None else dataset.world.size(settings.overhang, "training.overhang")
 
-    chain = (dataset.source(raw), dataset.targets(targets, masks, dataset.roi(settings.region), overhang))
+    chain = (
+        dataset.source(raw),
+        dataset.targets(targets, masks, dataset.roi(settings.region), _overhang(config, dataset)),
+    )
     chain += gp.MergeProvider()
     chain += gp.RandomLocation()
     if augmentation is not None:
@@ -90,10 +98,38 @@ def sample_chain(config: Config, dataset: Dataset) -> gp.Pipeline:
         chain += IntensityAugment(list(raw.values()), scale=augmentation.contrast, shift=augmentation.brightness)
         for key in raw.values():
             chain += gp.NoiseAugment(key, var=augmentation.noise_variance)
+    chain = dataset.scaled(chain, raw)
     chain += gp.Stack(settings.batch_size)
     if settings.workers:
         chain += gp.PreCache(cache_size=4 * settings.workers, num_workers=settings.workers)
     return chain
+
+
+def _overhang(config: Config, dataset: Dataset) -> Coordinate:
+    size, dims = config.training.overhang, dataset.net.dims
+    if size is None:
+        return Coordinate((0,) * dims)
+    if len(size) != dims or min(size) < 0:
+        raise ValueError(f"training.overhang {format_size(size)} nm has to be {dims} lengths of at least 0 nm")
+    return dataset.world.size(size, "training.overhang")
+
+
+def _sample_shape(config: Config, dataset: Dataset) -> Coordinate:
+    """What every output of a sample covers, world units.
+
+    Raises:
+        ValueError: it is not whole voxels, or larger than what there is to learn from.
+    """
+    settings = config.training
+    shape = dataset.shape(settings.output_shape, "training.output_shape")
+    overhang = _overhang(config, dataset)
+    room = dataset.annotated(settings.region).grow(overhang, overhang).shape
+    if any(length > there for length, there in zip(shape, room, strict=True)):
+        raise ValueError(
+            f"training.output_shape {format_size(settings.output_shape)} nm does not fit into what is annotated of "
+            f"training.region, {format_size(dataset.world.size_in_nm(room))} nm with training.overhang"
+        )
+    return shape
 
 
 def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict[str, Supervision]:
@@ -121,10 +157,16 @@ def _deformation(augmentation: AugmentationConfig, dataset: Dataset) -> DeformAu
 
 
 def _check_config(config: Config, run: Path) -> None:
-    """Refuse to go on with a run that was begun with another config."""
+    """Refuse to go on with a run that was begun with another config; it may be made longer."""
     path = run / "config.yaml"
-    if path.exists() and Config.read(path) != config:
-        raise ValueError(f"{run} holds a run with another config, {path}; choose another folder for this one")
+    if not path.exists():
+        return
+    same_length = config.training.model_copy(update={"iterations": Config.read(path).training.iterations})
+    if Config.read(path) != config.model_copy(update={"training": same_length}):
+        raise ValueError(
+            f"{run} holds a run with another config, {path}, of which only training.iterations may change; choose "
+            "another folder for this one"
+        )
 
 
 def _seed(seed: int, iteration: int) -> int:

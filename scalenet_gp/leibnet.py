@@ -194,4 +194,5 @@ def _checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
 
 
 def _cropped(tensor: Tensor, crop: Crop) -> Tensor:
-    return tensor[(..., *(slice(first, past) for first, past in crop))]
+    slices: list[slice] = [slice(first, past) for first, past in crop]
+    return tensor[(..., *slices)]

@@ -143,8 +143,8 @@ class Plan:
             rows.append((t.name, *sizes, str(t.channels), f"{t.numbytes() / 2**20:.2f}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
-            "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-            for row in rows
+            "  ".join([name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True))])
+            for name, *cells in rows
         )
 
     def _inputs(self) -> tuple[PlannedTensor, ...]:

@@ -21,8 +21,7 @@ class Concatenate(Node):
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
         if len({spec.voxel_size for spec in inputs}) != 1:
             sizes = ", ".join(
-                f"{key!r} {format_size(spec.voxel_size)} nm"
-                for key, spec in zip(self.input_keys, inputs, strict=True)
+                f"{key!r} {format_size(spec.voxel_size)} nm" for key, spec in zip(self.input_keys, inputs, strict=True)
             )
             raise ValueError(f"the tensors it joins have to share one voxel size: {sizes}")
         return (TensorSpec(inputs[0].voxel_size, sum(spec.channels for spec in inputs)),)

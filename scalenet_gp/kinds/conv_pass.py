@@ -37,6 +37,8 @@ class ConvPass(Node):
         dropout_prob: probability of dropping a value before each convolution.
         squeeze_excitation: weigh the channels after convolution number ``len(kernel_sizes) // squeeze_ratio``.
         squeeze_ratio: channels per squeezed channel.
+        final_bias: what the biases of the last convolution start from; at the logarithm of the odds, the sigmoid of an
+            output starts from the share of a rare class instead of from one half (Lin et al. 2017, arXiv 1708.02002).
         identifier: name in the graph.
 
     Raises:
@@ -59,6 +61,7 @@ class ConvPass(Node):
         dropout_prob: float | None = None,
         squeeze_excitation: bool = False,
         squeeze_ratio: int = 2,
+        final_bias: float = 0.0,
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
@@ -93,13 +96,15 @@ class ConvPass(Node):
                 self._tileable &= isinstance(layers[-1], nn.BatchNorm2d | nn.BatchNorm3d)
             if dropout_prob:
                 layers.append(nn.Dropout(dropout_prob))
-            layers.append(convolution(channels, output_nc, kernel, padding=padding, padding_mode=padding_mode))
+            last = convolution(channels, output_nc, kernel, padding=padding, padding_mode=padding_mode)
+            layers.append(last)
             if squeeze_excitation and index == len(kernels) // squeeze_ratio:
                 layers.append(SqueezeExcitation(output_nc, max(1, output_nc // squeeze_ratio), self.dims))
                 self._tileable = False
             if index < len(kernels) - 1 and not (residual and index == 0):
                 layers.append(activation_layer(activation))
             channels = output_nc
+        nn.init.constant_(last.bias, final_bias)
         self.layers = nn.Sequential(*layers)
         self.final_activation = activation_layer(final_activation or activation)
         self.projection: nn.Module | None = None
@@ -134,7 +139,7 @@ class ConvPass(Node):
         (x,) = tensors
         y = self.layers(x)
         if self.projection is not None:
-            centre = tuple(slice(m, m + size) for m, size in zip(self.margin, y.shape[2:], strict=True))
+            centre: list[slice] = [slice(m, m + size) for m, size in zip(self.margin, y.shape[2:], strict=True)]
             y = y + self.projection(x[(..., *centre)])
         return self.final_activation(y)
 

@@ -35,7 +35,7 @@ class Pool(Downsampling):
         kinds = {"max": (nn.MaxPool2d, nn.MaxPool3d), "mean": (nn.AvgPool2d, nn.AvgPool3d)}
         if mode not in kinds:
             raise ValueError(f"{self.identifier}: mode is one of {sorted(kinds)}, not {mode!r}")
-        self.pool = kinds[mode][len(self.factor) - 2](self.factor)
+        self.pool: nn.Module = kinds[mode][len(self.factor) - 2](self.factor)  # type: ignore[arg-type]
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors

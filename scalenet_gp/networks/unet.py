@@ -13,9 +13,7 @@ from scalenet_gp.world import Length
 __all__ = ["build_unet", "unet_nodes"]
 
 
-def build_unet(
-    top_resolution: Sequence[Length] = (8, 8, 8), *, input_nc: int = 1, **arguments: object
-) -> LeibNet:
+def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), *, input_nc: int = 1, **arguments: object) -> LeibNet:
     """A U-Net (Ronneberger et al. 2015) of valid convolutions, as LeibNetz builds it.
 
     One input ``"input"`` (B, ``input_nc``, Z, Y, X) and one output ``"output"`` (B, ``output_nc``, Z, Y, X), both with
@@ -48,6 +46,7 @@ def unet_nodes(
     squeeze_ratio: int = 2,
     activation: str = "ReLU",
     final_activation: str = "Sigmoid",
+    final_bias: float = 0.0,
     downsample_mode: Literal["max", "mean", "strided"] = "max",
     upsample_mode: Literal["nearest", "transposed"] = "nearest",
 ) -> list[Node]:
@@ -73,6 +72,7 @@ def unet_nodes(
         squeeze_ratio: see :class:`ConvPass`.
         activation: see :class:`ConvPass`.
         final_activation: activation of the output; ``"Identity"`` for none.
+        final_bias: where the biases of the output start; see :class:`ConvPass`.
         downsample_mode: pooling, or a strided convolution with the factor for its kernel.
         upsample_mode: nearest neighbour, or a transposed convolution.
 
@@ -111,6 +111,7 @@ def unet_nodes(
             dropout_prob=dropout_prob,
             squeeze_excitation=squeeze_excitation,
             squeeze_ratio=squeeze_ratio,
+            final_bias=final_bias if name == "output" else 0.0,
         )
 
     def down(level: int) -> Node:
@@ -138,9 +139,7 @@ def unet_nodes(
     current = "bottleneck"
     for level in reversed(range(len(factors))):
         nodes.append(up(level, current))
-        nodes.append(
-            Concatenate([f"{prefix}upsample_{level}", f"{prefix}in_conv_{level}"], [f"{prefix}join_{level}"])
-        )
+        nodes.append(Concatenate([f"{prefix}upsample_{level}", f"{prefix}in_conv_{level}"], [f"{prefix}join_{level}"]))
         joined_nc = channels[level] + channels[level + 1]
         nodes.append(conv_pass(f"out_conv_{level}", f"join_{level}", joined_nc, channels[level], kernels, None))
         current = f"out_conv_{level}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gunpowder import ArrayKey, Batch, BatchProvider, BatchRequest, Roi
+from gunpowder import ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi, build
 from gunpowder.nodes.scan import ScanCallback
 from gunpowder.pipeline import PipelineSetupError
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_scalenet
-from tests.nodes.ramps import Content, Field, voxel_centres
+from scalenet_gp.nodes.train import Supervision, Train
+from tests.nodes.ramps import Content, Field, RampSource, voxel_centres
 
 RAW, TARGET, MASK, PREDICTION = (
     {name: ArrayKey(f"{kind}_{size}") for name, size in (("0", "COARSE"), ("1", "FINE"))}
@@ -27,6 +29,9 @@ OUTPUTS = {"0_output": PREDICTION["0"], "1_output": PREDICTION["1"]}
 SIZES = {"0": (16, 16), "1": (8, 8)}
 CHANNELS = {"0": 1, "1": 2}
 ROIS = {PREDICTION["0"]: Roi((-32, 16), (80, 64)), PREDICTION["1"]: Roi((8, -24), (56, 72))}
+
+ADAM = partial(torch.optim.Adam, lr=1e-2)
+Fields = Mapping[ArrayKey, Field]
 
 
 def small_net(seed: int = 0, **arguments: Any) -> LeibNet:
@@ -84,6 +89,39 @@ def fetch(pipeline: BatchProvider, rois: Mapping[ArrayKey, Roi], seed: int | Non
     for key, roi in rois.items():
         request[key] = roi
     return pipeline.request_batch(request)
+
+
+def supervision(**changes: Mapping[str, Any]) -> dict[str, Supervision]:
+    """Both outputs; ``_0`` and ``_1`` change what is said of the coarse and of the fine one."""
+    made = {}
+    for name in ("0", "1"):
+        arguments = {"prediction": PREDICTION[name], "target": TARGET[name], "mask": MASK[name]}
+        made[f"{name}_output"] = Supervision(**(arguments | dict(changes.get(f"_{name}", {}))))
+    return made
+
+
+def training(net: LeibNet, outputs: dict[str, Supervision] | None = None, **arguments: Any) -> Train:
+    """The node that trains ``net`` with Adam."""
+    return Train(net, INPUTS, outputs or supervision(), **({"optimizer": ADAM} | arguments))
+
+
+def trained(
+    node: Train, rois: Mapping[ArrayKey, Roi] = ROIS, steps: int = 1, data: Fields | None = None
+) -> list[Batch]:
+    """A batch of each step, in a pipeline of its own."""
+    with build(RampSource(data or fields()) + node) as pipeline:
+        return [fetch(pipeline, shifted(rois, step)) for step in range(steps)]
+
+
+def shifted(rois: Mapping[ArrayKey, Roi], step: int) -> dict[ArrayKey, Roi]:
+    """Another place for each step."""
+    return {key: roi.shift(Coordinate(32 * step, -64 * step)) for key, roi in rois.items()}
+
+
+def same_state(one: LeibNet, other: LeibNet) -> bool:
+    """Whether two networks have the same weights and statistics, to the bit."""
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
 
 
 @contextmanager

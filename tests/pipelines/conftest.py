@@ -1,0 +1,166 @@
+"""A volume of 24 x 40 x 40 voxels of 4.5 nm whose first voxel's *centre* is at zero, and a run that takes a second.
+
+Two classes are annotated in crops of different height: of ``bright`` voxels 4 to 20 along z, of ``dark`` 4 to 12; both
+voxels 8 to 32 along y and 6 to 34 along x. The region that is judged begins at voxel 22 along x.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.predict import predict
+from scalenet_gp.pipelines.train import train
+
+VOXEL = 4.5
+CORNER = -VOXEL / 2
+SHAPE = (24, 40, 40)
+CLASSES = ("bright", "dark")
+CROPS = {"bright": ((4, 20), (8, 32), (6, 34)), "dark": ((4, 12), (8, 32), (6, 34))}
+JUDGED = ((4, 20), (8, 32), (22, 34))  # voxels from the volume's corner
+OUTPUTS = {"0_output": 2, "1_output": 1}  # voxels of 4.5 nm along an edge of its own
+
+TINY = {
+    "data": {"raw": "em/raw", "labels": "labels/crop", "classes": list(CLASSES)},
+    "network": [
+        {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
+        for size in (9, 4.5)
+    ],
+    "augmentation": {
+        "control_point_spacing": [36, 36, 36],
+        "jitter_sigma": [2, 2, 2],
+        "rotation_axes": [1, 2],
+        "mirror_axes": [0, 1, 2],
+    },
+    "training": {
+        "region": {"begin": [None] * 3, "end": [None, None, 99]},
+        "output_shape": [36, 36, 36],
+        "overhang": [18, 36, 36],
+        "iterations": 4,
+        "seed": 1,
+        "checkpoint_every": 3,
+        "images_every": 2,
+    },
+    "evaluation": {"begin": [None, None, 99], "end": [None] * 3},
+    "block_shape": [36, 54, 36],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """More of them wait for each other where several processes share few cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def changed(settings, **changes):
+    """A copy of plain settings with values set at paths such as ``training__iterations``; None at the end removes."""
+    settings = deepcopy(settings)
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        place = settings
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place[parent]
+        place[int(name) if isinstance(place, list) else name] = value
+    return settings
+
+
+def tiny_config(**changes):
+    return Config.model_validate(changed(TINY, **changes))
+
+
+def write_config(path, **changes):
+    """The tiny config as a YAML file."""
+    path.write_text(yaml.safe_dump(changed(TINY, **changes)))
+    return path
+
+
+def write_array(path, data, first=None, voxel=VOXEL, **options):
+    """A pyramid of ``data`` whose first voxel is the one ``first`` of the volume."""
+    dims = data.ndim - bool(options.get("channels"))
+    corner = [CORNER + voxel * f for f in first or (0,) * dims]
+    shape = data.shape[-dims:]
+    options = {"chunks": (8,) * dims, "dtype": data.dtype, **options}
+    with MultiscaleWriter(path, voxel_size=(voxel,) * dims, corner=corner, shape=shape, **options) as writer:
+        writer.write((0,) * dims, data)
+    return path
+
+
+def tissue(shape=SHAPE):
+    """Raw data, uint8, and the masks of the classes, everywhere: blobs, the brightest and the darkest third."""
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
+    waves = sum(np.sin(place / pitch) for place, pitch in zip(places, (3, 4, 5), strict=False))
+    noise = np.random.default_rng(0).normal(0, 0.2, shape)
+    raw = np.clip(128 + 35 * (waves + noise), 0, 255).astype(np.uint8)
+    return raw, {"bright": (waves > 0.8).astype(np.uint8), "dark": (waves < -0.8).astype(np.uint8)}
+
+
+def write_volume(path):
+    raw, masks = tissue()
+    write_array(path / "em" / "raw", raw, levels=3)
+    for name, crop in CROPS.items():
+        box = tuple(slice(*bounds) for bounds in crop)
+        first = [bounds[0] for bounds in crop]
+        write_array(path / "labels" / "crop" / name, masks[name][box], first, labels=True)
+    return path
+
+
+def write_prediction(path, values, first=None):
+    """A prediction of both scales: ``values[output]`` (class, z, y, x), its first voxel given in fine voxels."""
+    for name, factor in OUTPUTS.items():
+        begin = [CORNER + VOXEL * f for f in first or [bounds[0] for bounds in JUDGED]]
+        data = values[name].astype(np.float32)
+        with MultiscaleWriter(
+            path / name,
+            voxel_size=(VOXEL * factor,) * 3,
+            corner=begin,
+            shape=data.shape[1:],
+            dtype=data.dtype,
+            channels=[*map(str, range(len(data)))],
+        ) as writer:
+            writer.write((0, 0, 0), data)
+    return path
+
+
+def truth_at(factor):
+    """The masks of the classes and where they are annotated in the judged region, by hand: two (2, z, y, x) arrays."""
+    _, masks = tissue()
+    truth, annotated = np.zeros((2, len(CLASSES), *SHAPE), dtype=float)
+    for index, (name, crop) in enumerate(CROPS.items()):
+        box = tuple(slice(*bounds) for bounds in crop)
+        truth[index][box] = masks[name][box]
+        annotated[index][box] = 1
+    box = (slice(None), *(slice(*bounds) for bounds in JUDGED))
+    shape = [n for size in truth[box].shape[1:] for n in (size // factor, factor)]
+    share, known = (a[box].reshape(len(CLASSES), *shape).mean(axis=(2, 4, 6)) for a in (truth, annotated))
+    return share > 0.5, known == 1
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+@pytest.fixture(scope="session")
+def volume(tmp_path_factory):
+    return write_volume(tmp_path_factory.mktemp("data") / "volume.zarr")
+
+
+@pytest.fixture(scope="session")
+def trained(volume, tmp_path_factory):
+    """The folder of a finished run of the tiny config."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_config(), volume, run, "cpu")
+    return run
+
+
+@pytest.fixture(scope="session")
+def predicted(volume, trained):
+    """What that run predicts of the region that is judged."""
+    return predict(tiny_config(), volume, trained / "checkpoints" / "checkpoint_4.pt", trained / "prediction.zarr")
