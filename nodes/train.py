@@ -62,6 +62,7 @@ class Train(gp.BatchFilter):
         inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
         outputs: how each output is trained.
         optimizer: makes the optimizer; RAdam with a learning rate of 1e-3 unless given.
+        schedule: what the learning rate is multiplied by, from the number of steps done; one unless given.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
         checkpoints: folder for checkpoints; if it holds any, training goes on from the newest, with the settings of its
             optimizer. None unless given.
@@ -83,6 +84,7 @@ class Train(gp.BatchFilter):
         outputs: Mapping[str, Supervision],
         *,
         optimizer: OptimizerFactory | None = None,
+        schedule: Callable[[int], float] | None = None,
         device: str | torch.device | None = None,
         checkpoints: str | Path | None = None,
         checkpoint_every: int = 1000,
@@ -101,6 +103,7 @@ class Train(gp.BatchFilter):
         self.device = choose_device(device)
         self.iteration = 0
         self._make_optimizer = optimizer or (lambda parameters: torch.optim.RAdam(parameters, lr=1e-3))
+        self._schedule = schedule or (lambda iteration: 1.0)
         self._checkpoints = None if checkpoints is None else Path(checkpoints)
         self._checkpoint_every = checkpoint_every
         self._saved: int | None = None
@@ -122,6 +125,9 @@ class Train(gp.BatchFilter):
             checkpoint = load_checkpoint(newest)
             checkpoint.restore(self.net, newest, self.optimizer)
             self.iteration = self._saved = checkpoint.iteration
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # under this name torch's schedules keep what they begin with
+        self._scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._schedule, self.iteration - 1)
 
     def teardown(self) -> None:
         try:
@@ -157,6 +163,7 @@ class Train(gp.BatchFilter):
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
+        self._scheduler.step()
         self.iteration += 1
 
         made = gp.Batch()

@@ -129,7 +129,6 @@ class SubnetConfig(_Strict):
     squeeze_excitation: bool = False
     squeeze_ratio: int = Field(2, ge=1)
     activation: str = "ReLU"
-    final_bias: float = 0.0
     downsample_mode: Literal["max", "mean", "strided"] = "max"
     upsample_mode: Literal["nearest", "transposed"] = "nearest"
 
@@ -168,7 +167,7 @@ class TrainingConfig(_Strict):
         output_shape: nm per axis that every output of a sample covers.
         iterations: training steps.
         batch_size: samples in each.
-        learning_rate: of RAdam, once warmed up by itself.
+        learning_rate: of RAdam at the start; it falls to zero along a cosine.
         loss_weights: of the outputs, from coarse to fine; one each unless given.
         seed: of the weights and of every sample; the same seed gives the same run to the bit where ``workers`` is 0.
         workers: processes that prepare batches ahead; 0 prepares them in between.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
         array_keys("RAW", net.input_keys),
         _supervision(config, predictions),
         optimizer=partial(torch.optim.RAdam, lr=config.training.learning_rate),
+        schedule=partial(_cosine, iterations=config.training.iterations),
         device=device,
         checkpoints=run / "checkpoints",
         checkpoint_every=config.training.checkpoint_every,
@@ -167,6 +169,14 @@ def _check_config(config: Config, run: Path) -> None:
             f"{run} holds a run with another config, {path}, of which only training.iterations may change; choose "
             "another folder for this one"
         )
+
+
+def _cosine(iteration: int, iterations: int) -> float:
+    """From one to zero along a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983).
+
+    At the end the weights come to rest, and with them the statistics that batch normalisation predicts with.
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(iteration / iterations, 1)))
 
 
 def _seed(seed: int, iteration: int) -> int:

@@ -141,8 +141,8 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(groups: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """What can be set in each group of parameters: it tells kinds of optimizers apart."""
-    return [sorted(key for key in group if key != "params") for group in groups]
+    """What can be set in each group of parameters: it tells kinds of optimizers apart, schedules aside."""
+    return [sorted(key for key in group if key not in ("params", "initial_lr")) for group in groups]
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

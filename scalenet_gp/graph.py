@@ -59,8 +59,8 @@ def ordered(nodes: Sequence[Node], input_keys: Sequence[str], output_keys: Seque
     for key in output_keys:
         if key not in made_by:
             raise ValueError(f"no node makes the output {key!r}; they make {', '.join(sorted(made_by))}")
-    if not output_keys:
-        raise ValueError("a network needs at least one output")
+    if not output_keys or len(set(output_keys)) < len(output_keys):
+        raise ValueError(f"a network needs at least one output, each named once, not {list(output_keys)}")
     unread = [key for key in input_keys if not any(key in node.input_keys for node in nodes)]
     if unread:
         raise ValueError(f"no node reads the declared inputs {unread}")

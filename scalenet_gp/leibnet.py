@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property
+from types import EllipsisType
 from typing import Any
 
 from funlib.geometry import Coordinate, Roi
@@ -97,7 +98,8 @@ class LeibNet(nn.Module):
             go of as soon as no node needs it any more.
 
         Raises:
-            ValueError: the plan is another network's, or an input has not the planned channels and voxels.
+            ValueError: the plan is another network's, an input has not the planned channels and voxels, or a node
+                makes other than its ROI rules say.
             KeyError: an input is missing.
         """
         if plan.network != self.fingerprint:
@@ -106,7 +108,12 @@ class LeibNet(nn.Module):
         for step in plan.steps:
             made = self.nodes[step.node](*(_cropped(tensors[name], crop) for name, crop in step.reads))
             made = (made,) if isinstance(made, Tensor) else made
-            for (name, crop), tensor in zip(step.keeps, made, strict=True):
+            for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
+                if tuple(tensor.shape[2:]) != shape:
+                    raise ValueError(
+                        f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi "
+                        f"says {shape}"
+                    )
                 if crop is not None:
                     tensors[name] = _cropped(tensor, crop)
             del made, tensor
@@ -141,8 +148,11 @@ class LeibNet(nn.Module):
             "schema": 1,
             "name": self.name,
             "inputs": {
-                key: {"voxel_size": [str(size) for size in self.specs[key].voxel_size], "channels": spec.channels}
-                for key, spec in ((key, self.specs[key]) for key in self.input_keys)
+                key: {
+                    "voxel_size": [str(size) for size in self.specs[key].voxel_size],
+                    "channels": self.specs[key].channels,
+                }
+                for key in self.input_keys
             },
             "outputs": list(self.output_keys),
             "nodes": [{"kind": type(node).__name__, **node.arguments} for node in self._nodes()],
@@ -194,5 +204,5 @@ def _checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
 
 
 def _cropped(tensor: Tensor, crop: Crop) -> Tensor:
-    slices: list[slice] = [slice(first, past) for first, past in crop]
-    return tensor[(..., *slices)]
+    index: tuple[EllipsisType | slice, ...] = (..., *(slice(first, past) for first, past in crop))
+    return tensor[index]

@@ -30,8 +30,8 @@ def to_mermaid(net: LeibNet) -> str:
         for key in node.input_keys:
             channels = net.specs[key].channels
             lines.append(f"  {maker.get(key, name.get(key))} -- {channels} --> {name[node.identifier]}")
-    for key in net.output_keys:
-        lines += [f'  o_{maker[key]}[/"{key}"/]', f"  {maker[key]} -- {net.specs[key].channels} --> o_{maker[key]}"]
+    for index, key in enumerate(net.output_keys):
+        lines += [f'  o{index}[/"{key}"/]', f"  {maker[key]} -- {net.specs[key].channels} --> o{index}"]
     return "\n".join(lines)
 
 

@@ -55,12 +55,14 @@ class Step:
     Attributes:
         node: the node's identifier.
         reads: for each of its inputs the tensor's name and the crop that the node gets of it.
+        makes: for each of its outputs the voxels that the node makes of that, per spatial axis.
         keeps: for each of its outputs the tensor's name and the crop that is kept of it; ``None`` if nobody needs it.
         frees: the tensors that nobody needs after this step.
     """
 
     node: str
     reads: tuple[tuple[str, Crop], ...]
+    makes: tuple[tuple[int, ...], ...]
     keeps: tuple[tuple[str, Crop | None], ...]
     frees: tuple[str, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from funlib.geometry import Coordinate, Roi
 
@@ -72,7 +73,7 @@ def plan_request(
         Step(
             node=node.identifier,
             reads=tuple((key, tensors[key].crop_to(read[node.identifier][key])) for key in node.input_keys),
-            keeps=_keeps(node, read[node.identifier], tensors, specs, voxel_sizes),
+            **_made(node, read[node.identifier], tensors, specs, voxel_sizes),
             frees=tuple(
                 key
                 for key in dict.fromkeys(node.input_keys)
@@ -85,30 +86,35 @@ def plan_request(
     return Plan(network, tuple(tensors.values()), steps, requests)
 
 
-def _keeps(
+def _made(
     node: Node,
     read: Mapping[str, Roi],
     tensors: Mapping[str, PlannedTensor],
     specs: Mapping[str, TensorSpec],
     voxel_sizes: Mapping[str, Coordinate],
-) -> tuple[tuple[str, Crop | None], ...]:
-    """What is kept of each output: a node may make more than was needed, where the lattice of its input is coarser."""
+) -> dict[str, Any]:
+    """What a step makes and keeps: it may make more than is needed, where the lattice of its input is coarser."""
     covered = next(iter(read.values()))
     for roi in read.values():
         covered = covered.intersect(roi)
     computed = node.output_roi(covered)
+    makes: list[tuple[int, ...]] = []
     keeps: list[tuple[str, Crop | None]] = []
     for key in node.output_keys:
-        if key not in tensors:
-            keeps.append((key, None))
-            continue
-        if not computed.contains(tensors[key].roi):
+        if computed != computed.snap_to_grid(voxel_sizes[key]):
+            raise ValueError(
+                f"node {node.identifier!r} makes {computed} of {covered}, which is no whole number of the "
+                f"{tuple(voxel_sizes[key])} world units of {key!r}: its output_roi is wrong"
+            )
+        if key in tensors and not computed.contains(tensors[key].roi):
             raise ValueError(
                 f"node {node.identifier!r} asks for {covered} to make {tensors[key].roi} of {key!r}, "
                 f"and then makes {computed}: its input_roi and output_roi contradict each other"
             )
-        keeps.append((key, _planned(key, computed, specs[key], voxel_sizes[key]).crop_to(tensors[key].roi)))
-    return tuple(keeps)
+        made = _planned(key, computed, specs[key], voxel_sizes[key])
+        makes.append(made.shape)
+        keeps.append((key, made.crop_to(tensors[key].roi) if key in tensors else None))
+    return {"makes": tuple(makes), "keeps": tuple(keeps)}
 
 
 def _planned(key: str, roi: Roi, spec: TensorSpec, voxel_size: Coordinate) -> PlannedTensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import Literal
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
-from scalenet_gp.kinds.layers import SqueezeExcitation, activation_layer, convolution, norm_layer
+from scalenet_gp.kinds.layers import SqueezeExcitation, activation_layer, convolution, normalisation
 from scalenet_gp.node import Node, TensorSpec
 
 __all__ = ["ConvPass"]
@@ -35,10 +36,9 @@ class ConvPass(Node):
         padding_mode: as in :class:`torch.nn.Conv3d`.
         norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or none, before each convolution.
         dropout_prob: probability of dropping a value before each convolution.
-        squeeze_excitation: weigh the channels after convolution number ``len(kernel_sizes) // squeeze_ratio``.
+        squeeze_excitation: weigh the channels after the convolution with the index
+            ``len(kernel_sizes) // squeeze_ratio``, counted from zero.
         squeeze_ratio: channels per squeezed channel.
-        final_bias: what the biases of the last convolution start from; at the logarithm of the odds, the sigmoid of an
-            output starts from the share of a rare class instead of from one half (Lin et al. 2017, arXiv 1708.02002).
         identifier: name in the graph.
 
     Raises:
@@ -61,7 +61,6 @@ class ConvPass(Node):
         dropout_prob: float | None = None,
         squeeze_excitation: bool = False,
         squeeze_ratio: int = 2,
-        final_bias: float = 0.0,
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
@@ -92,19 +91,17 @@ class ConvPass(Node):
         channels = input_nc
         for index, kernel in enumerate(kernels):
             if norm_layer is not None:
-                layers.append(_norm(norm_layer, channels, self.dims))
+                layers.append(normalisation(norm_layer, channels, self.dims))
                 self._tileable &= isinstance(layers[-1], nn.BatchNorm2d | nn.BatchNorm3d)
             if dropout_prob:
                 layers.append(nn.Dropout(dropout_prob))
-            last = convolution(channels, output_nc, kernel, padding=padding, padding_mode=padding_mode)
-            layers.append(last)
+            layers.append(convolution(channels, output_nc, kernel, padding=padding, padding_mode=padding_mode))
             if squeeze_excitation and index == len(kernels) // squeeze_ratio:
                 layers.append(SqueezeExcitation(output_nc, max(1, output_nc // squeeze_ratio), self.dims))
                 self._tileable = False
             if index < len(kernels) - 1 and not (residual and index == 0):
                 layers.append(activation_layer(activation))
             channels = output_nc
-        nn.init.constant_(last.bias, final_bias)
         self.layers = nn.Sequential(*layers)
         self.final_activation = activation_layer(final_activation or activation)
         self.projection: nn.Module | None = None
@@ -139,12 +136,10 @@ class ConvPass(Node):
         (x,) = tensors
         y = self.layers(x)
         if self.projection is not None:
-            centre: list[slice] = [slice(m, m + size) for m, size in zip(self.margin, y.shape[2:], strict=True)]
-            y = y + self.projection(x[(..., *centre)])
+            centre = (slice(m, m + size) for m, size in zip(self.margin, y.shape[2:], strict=True))
+            index: tuple[EllipsisType | slice, ...] = (..., *centre)
+            y = y + self.projection(x[index])
         return self.final_activation(y)
-
-
-_norm = norm_layer  # the name that LeibNetz gives the argument would hide the function
 
 
 def _projection_groups(input_nc: int, output_nc: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SqueezeExcitation", "activation_layer", "convolution", "norm_layer"]
+__all__ = ["SqueezeExcitation", "activation_layer", "convolution", "normalisation"]
 
 
 def convolution(
@@ -44,7 +44,7 @@ def activation_layer(name: str | None) -> nn.Module:
     return layer
 
 
-def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
+def normalisation(name: str, channels: int, dims: int) -> nn.Module:
     """Batch, instance or group normalisation: the first that ``name`` contains, in any case, as in LeibNetz.
 
     Group normalisation takes the most groups, up to eight, that divide the channels (Wu and He 2018 found 4 to 32 to

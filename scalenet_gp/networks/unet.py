@@ -46,7 +46,6 @@ def unet_nodes(
     squeeze_ratio: int = 2,
     activation: str = "ReLU",
     final_activation: str = "Sigmoid",
-    final_bias: float = 0.0,
     downsample_mode: Literal["max", "mean", "strided"] = "max",
     upsample_mode: Literal["nearest", "transposed"] = "nearest",
 ) -> list[Node]:
@@ -72,7 +71,6 @@ def unet_nodes(
         squeeze_ratio: see :class:`ConvPass`.
         activation: see :class:`ConvPass`.
         final_activation: activation of the output; ``"Identity"`` for none.
-        final_bias: where the biases of the output start; see :class:`ConvPass`.
         downsample_mode: pooling, or a strided convolution with the factor for its kernel.
         upsample_mode: nearest neighbour, or a transposed convolution.
 
@@ -111,7 +109,6 @@ def unet_nodes(
             dropout_prob=dropout_prob,
             squeeze_excitation=squeeze_excitation,
             squeeze_ratio=squeeze_ratio,
-            final_bias=final_bias if name == "output" else 0.0,
         )
 
     def down(level: int) -> Node:

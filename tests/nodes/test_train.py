@@ -333,3 +333,22 @@ def test_requests_reach_it_through_gunpowders_own_nodes() -> None:
     assert batch[FINE].data.shape == (2, 8, 8)
     assert not same_state(net, node.net)
     assert np.isfinite(batch[FINE].data).all()
+
+
+def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
+    def rates(steps, checkpoints=None):
+        node = training(
+            small_net(),
+            optimizer=partial(torch.optim.SGD, lr=0.5),
+            schedule=lambda iteration: 1 / (1 + iteration),
+            checkpoints=checkpoints,
+        )
+        used = []
+        with build(RampSource(fields()) + node) as pipeline:
+            for _ in range(steps):
+                used.append(node.optimizer.param_groups[0]["lr"])
+                fetch(pipeline, ROIS)
+        return used
+
+    assert rates(4) == pytest.approx([0.5, 0.25, 0.5 / 3, 0.125])
+    assert [*rates(2, tmp_path), *rates(2, tmp_path)] == pytest.approx([0.5, 0.25, 0.5 / 3, 0.125])

@@ -62,7 +62,10 @@ def test_a_region_says_what_it_is():
         ({"threshold": 1}, "threshold: .* less than 1, not 1"),
         ({"network": []}, r"network: .* at least 1 item.*, not \[\]"),
         ({"network__1__base_nc": 0}, "network.1.base_nc: .* greater than or equal to 1, not 0"),
-        ({"network__0__downsample_mode": "mode"}, "network.0.downsample_mode: .*'max', 'mean' or 'strided', not 'mode'"),
+        (
+            {"network__0__downsample_mode": "mode"},
+            "network.0.downsample_mode: .*'max', 'mean' or 'strided', not 'mode'",
+        ),
         ({"data__translation": "middle"}, "data.translation: .*'centre' or 'corner', not 'middle'"),
         ({"data__classes": []}, "data.classes: .* at least 1 item"),
         ({"data__classes": ["a", "b", "a"]}, "data.classes: .*every class is learned once; a, b, a repeats one"),

@@ -155,7 +155,9 @@ def test_a_prediction_that_does_not_cover_the_region_is_refused(volume, tmp_path
     values = {name: array[..., 2:] for name, array in random_values().items()}
     values["0_output"] = values["0_output"][..., :-1]
     prediction = write_prediction(tmp_path / "p", values)
-    message = r"0_output covers \[18, 36, 99\] to \[90, 144, 126\] nm .* not all of \[18, 36, 99\] to \[90, 144, 153\] nm"
+    message = (
+        r"0_output covers \[18, 36, 99\] to \[90, 144, 126\] nm .* not all of \[18, 36, 99\] to \[90, 144, 153\] nm"
+    )
     with pytest.raises(ValueError, match=message):
         evaluate(tiny_config(), volume, prediction)
 

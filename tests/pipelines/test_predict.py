@@ -32,7 +32,9 @@ def voxels(prediction, name):
 
 @given(st.data())
 def test_blocks_tile_a_region(data):
-    edges = data.draw(st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 12), st.integers(1, 9)), min_size=2, max_size=3))
+    edges = data.draw(
+        st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 12), st.integers(1, 9)), min_size=2, max_size=3)
+    )
     begin, shape, block = (Coordinate(values) for values in zip(*edges, strict=True))
     roi = Roi(begin, shape)
     counts = np.zeros(shape, int)
@@ -77,7 +79,9 @@ def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, bloc
 
 def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_path):
     """What numpy cuts out of the raw levels, mirrored at their faces, put through the network alone."""
-    prediction = predict(tiny_config(), volume, checkpoint, tmp_path / "out.zarr", region=PART)
+    prediction = predict(
+        tiny_config(data__intensities=(0.2, 0.8)), volume, checkpoint, tmp_path / "out.zarr", region=PART
+    )
     net = load_network(checkpoint)
     begin, end = ([int(2 * edge) for edge in edges] for edges in (PART.begin, PART.end))  # half nanometres
     roi = Roi(begin, Coordinate(end) - Coordinate(begin))
@@ -85,6 +89,7 @@ def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_pat
     inputs = {}
     for key, level in (("0_input", "s1"), ("1_input", "s0")):
         mirrored = np.pad(open_array(volume / "em" / "raw" / level)[:] / np.float32(255), 8, mode="symmetric")
+        mirrored = (mirrored - 0.2) / 0.3 - 1  # from 0.2 and 0.8 to -1 and 1
         box = (plan.inputs[key] / net.voxel_size[key] + 8).to_slices()
         inputs[key] = torch.from_numpy(mirrored[box])[None, None]
     with torch.inference_mode():
@@ -124,7 +129,7 @@ def test_a_chunk_truncated_midway_leaves_nothing(checkpoint, tmp_path, monkeypat
     chunk = volume / "em" / "raw" / "s0" / "2" / "3" / "4"
     chunk.write_bytes(chunk.read_bytes()[:40])
     before = files_below(tmp_path)
-    config = tiny_config(block_shape=(18, 18, 18))
+    config = tiny_config(block_shape=(9, 9, 18))
     region = Region(begin=(45, 90, 99), end=(90, 144, 153))
     written = []
 

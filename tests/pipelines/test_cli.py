@@ -1,0 +1,392 @@
+"""The command line: its surface, the whole way through it, and every fault said in one line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scalenet_gp.pipelines import demo as demo_module
+from scalenet_gp.pipelines.cli import app, main
+from scalenet_gp.pipelines.demo import DemoResult
+from scalenet_gp.pipelines.evaluate import Agreement
+from tests.pipelines.conftest import CLASSES, OUTPUTS, files_below, write_array, write_config
+from tests.pipelines.conftest import write_prediction, write_volume
+
+SURFACE = {
+    "demo": {"--folder": False, "--device": False},
+    "train": {"CONFIG": True, "--volume": True, "--run": True, "--device": False},
+    "predict": {"CONFIG": True, "--volume": True, "--run": True, "--output": False, "--device": False},
+    "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
+    "inspect": {"CONFIG": True, "--size": True},
+}
+"""The commands, and of each its arguments and options and whether they have to be given."""
+
+
+def run(monkeypatch, *arguments):
+    """What ``scalenet-gp`` with these arguments exits with."""
+    monkeypatch.setattr(sys, "argv", ["scalenet-gp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+def said(capsys):
+    """What went to standard output, and to standard error but for progress bars."""
+    out, err = capsys.readouterr()
+    return out, [line for line in err.splitlines() if line.strip() and "━" not in line]
+
+
+def test_the_surface_is_what_it_was():
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {p.opts[0] if p.opts[0].startswith("-") else p.metavar: p.required for p in command.params}
+        for name, command in commands.items()
+    }
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_help_names_every_option(name):
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert all(option in text for option in SURFACE[name])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("learn",),
+        ("train",),
+        ("train", "run.yaml"),
+        ("train", "run.yaml", "--volume", "v", "--run", "r", "--fast"),
+        ("inspect", "run.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_exits_with_2(arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
+
+
+@pytest.fixture(scope="module")
+def finished(volume, tmp_path_factory):
+    """A folder with a config and a run that went all the way through the command line, and what that printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    config, printed = write_config(folder / "run.yaml"), {}
+    for command in ("train", "predict", "evaluate"):
+        result = CliRunner().invoke(app, [command, str(config), "--volume", str(volume), "--run", str(folder / "run")])
+        assert result.exit_code == 0, result.output
+        printed[command] = result.stdout
+    return folder, printed
+
+
+def test_train_predict_and_evaluate_say_where_everything_is(finished):
+    folder, printed = finished
+    run_folder = folder / "run"
+    lines = {command: [re.split(r"\s{2,}", line) for line in text.splitlines()] for command, text in printed.items()}
+    assert lines["train"] == [
+        ["TensorBoard log", str(run_folder / "log")],
+        ["checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.pt")],
+    ]
+    assert lines["predict"] == [["predicted OME-Zarr", str(run_folder / "prediction.zarr")]]
+    assert lines["evaluate"][-2:] == [
+        ["scores", str(run_folder / "scores.json")],
+        ["picture", str(run_folder / "prediction.png")],
+    ]
+    assert all(Path(line[-1]).exists() for line in lines["train"] + lines["predict"] + lines["evaluate"][-2:])
+    scores = json.loads((run_folder / "scores.json").read_text())
+    for name in OUTPUTS:
+        for label in CLASSES:
+            dice = scores[name][label]["dice"]
+            assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_inspect_prints_the_table_and_the_chart(tmp_path):
+    config = write_config(tmp_path / "run.yaml")
+    cube = CliRunner().invoke(app, ["inspect", str(config), "--size", "8"])
+    box = CliRunner().invoke(app, ["inspect", str(config), "--size", "8,8,8"])
+    assert cube.exit_code == box.exit_code == 0
+    assert cube.stdout == box.stdout
+    assert "8 × 8 × 8" in cube.stdout
+    assert "flowchart TD" in cube.stdout
+    assert "0_input" in cube.stdout
+
+
+def test_the_installed_program_runs(tmp_path):
+    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+    config = write_config(tmp_path / "run.yaml")
+    done = subprocess.run([*program, "inspect", config, "--size", "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "flowchart TD" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_installed_program_says_a_fault_in_one_line(volume, tmp_path):
+    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+    config = write_config(tmp_path / "run.yaml", data__raw="em/nothing")
+    arguments = ["train", config, "--volume", volume, "--run", tmp_path / "run"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"error: {volume / 'em' / 'nothing'}: no such multiscale group\n"
+    assert files_below(tmp_path) == ["run.yaml"]
+
+
+def no_multiscales(volume):
+    (volume / "em" / "raw" / ".zattrs").write_text("{}")
+
+
+def levels_that_disagree(volume):
+    attributes = json.loads((volume / "em" / "raw" / ".zattrs").read_text())
+    level = attributes["multiscales"][0]["datasets"][1]
+    level["coordinateTransformations"][1]["translation"] = [0, 0, 0]
+    (volume / "em" / "raw" / ".zattrs").write_text(json.dumps(attributes))
+
+
+def truncated_chunks(volume):
+    for chunk in (volume / "em" / "raw" / "s1").rglob("*"):
+        if chunk.is_file() and not chunk.name.startswith("."):
+            chunk.write_bytes(chunk.read_bytes()[:30])
+
+
+def two_dimensions(volume):
+    (volume / "em" / "raw").rename(volume / "em" / "deep")
+    write_array(volume / "em" / "raw", np.zeros((16, 16), np.uint8))
+
+
+def nothing(volume):
+    pass
+
+
+COARSE = [
+    {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
+    for size in (10, 5)
+]
+TRAINING_FAULTS = {
+    "missing path": (nothing, {"data__raw": "em/gone"}, "{volume}/em/gone: no such multiscale group"),
+    "no multiscales": (no_multiscales, {}, r"{volume}/em/raw: a zarr group without OME-Zarr 0\.4 metadata"),
+    "levels disagree": (
+        levels_that_disagree,
+        {},
+        "{volume}/em/raw: the levels begin at different corners: s0 at -2.25 .* s1 at -4.5 .* translation='centre'",
+    ),
+    "voxel size": (
+        nothing,
+        {"network": COARSE, "training__output_shape": [20] * 3, "training__region__end": [None] * 3},
+        "no level can give voxels of 10 × 10 × 10 nm: s0: 4.5 × 4.5 × 4.5 nm does not divide it",
+    ),
+    "off the lattice": (
+        nothing,
+        {"training__output_shape": [36, 36, 40.5]},
+        "training.output_shape 36 × 36 × 40.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
+    ),
+    "dimensions": (two_dimensions, {}, "{volume}/em/raw has 2 spatial axes, the network has 3"),
+    "no labels": (
+        nothing,
+        {"data__classes": ["bright", "mito"]},
+        "class 'mito' has no labels at {volume}/labels/crop/mito; beside it there are: bright, dark",
+    ),
+    "truncated chunk": (truncated_chunks, {}, r"{volume}/em/raw/s1: voxels .* cannot be read: .* truncated after 30"),
+    "unknown field": (nothing, {"training__speed": 2}, "run.yaml: training.speed: Extra inputs are not permitted"),
+    "unknown activation": (nothing, {"network__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
+    "a device that is not there": (nothing, {}, "'abacus' is no device; here are cpu"),
+    "too large once turned": (
+        nothing,
+        {"training__output_shape": [36, 108, 99], "training__overhang": [36, 0, 18]},
+        "gunpowder refuses the request: Can not satisfy request",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", TRAINING_FAULTS)
+def test_a_fault_in_training_is_one_line(monkeypatch, capsys, tmp_path, fault):
+    damage, changes, message = TRAINING_FAULTS[fault]
+    volume = write_volume(tmp_path / "volume")
+    damage(volume)
+    config = write_config(tmp_path / "run.yaml", training__iterations=30, **changes)
+    before = files_below(tmp_path)
+    device = ["--device", "abacus" if "device" in fault else "cpu"]
+    assert run(monkeypatch, "train", config, "--volume", volume, "--run", tmp_path / "run", *device) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1, err
+    assert err[0].startswith("error: ")
+    assert re.search(message.replace("{volume}", re.escape(str(volume))), err[0]), err[0]
+    left = [path for path in files_below(tmp_path) if path not in before]
+    # these two show when samples are drawn, as far as a run was begun that can go on when it is mended
+    if fault in ("truncated chunk", "too large once turned"):
+        assert not any(".partial" in path for path in left)
+    else:
+        assert left == []
+
+
+def missing_volume(folder):
+    return {"volume": folder / "gone"}, {}
+
+
+def missing_config(folder):
+    (folder / "run.yaml").unlink()
+    return {}, {}
+
+
+def no_run(folder):
+    return {"run": folder / "other"}, {}
+
+
+def other_network(folder):
+    return {}, {"network__1__base_nc": 3}
+
+
+def off_lattice(folder):
+    return {}, {"block_shape": [36, 54, 31.5]}
+
+
+def no_whole_voxel(folder):
+    return {}, {"evaluation": {"begin": [0, 0, 1], "end": [9, 9, 17.5]}}
+
+
+def existing_output(folder):
+    (folder / "out.zarr").mkdir()
+    return {}, {}
+
+
+def truncated_volume(folder):
+    truncated_chunks(folder / "volume")
+    return {}, {}
+
+
+def truncated_checkpoint(folder):
+    checkpoint = folder / "run" / "checkpoints" / "checkpoint_4.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    return {}, {}
+
+
+PREDICTION_FAULTS = {
+    missing_volume: "{folder}/gone/em/raw: no such multiscale group",
+    missing_config: "there is no config {folder}/run.yaml",
+    no_run: "there is no checkpoint in {folder}/other/checkpoints; train first",
+    other_network: "checkpoint_4.pt is a checkpoint of another network: .* there and .* here",
+    off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
+    no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
+    existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
+    truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .* truncated after 30",
+    truncated_checkpoint: "checkpoint_4.pt cannot be read as a checkpoint",
+}
+
+
+@pytest.mark.parametrize("fault", PREDICTION_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_prediction_is_one_line_and_leaves_nothing(monkeypatch, capsys, tmp_path, finished, fault):
+    volume = write_volume(tmp_path / "volume")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    trained = finished[0] / "run" / "checkpoints" / "checkpoint_4.pt"
+    (tmp_path / "run" / "checkpoints" / trained.name).write_bytes(trained.read_bytes())
+    config = write_config(tmp_path / "run.yaml")
+    paths, changes = fault(tmp_path)
+    if changes:
+        write_config(config, **changes)
+    before = files_below(tmp_path)
+    paths = {"volume": volume, "run": tmp_path / "run", **paths}
+    options = [f"--{name}={path}" for name, path in paths.items()]
+    assert run(monkeypatch, "predict", config, *options, "--output", tmp_path / "out.zarr", "--device", "cpu") == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1, err
+    assert re.match("error: .*" + PREDICTION_FAULTS[fault].replace("{folder}", re.escape(str(tmp_path))), err[0]), err[
+        0
+    ]
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"--prediction": "gone"}, "gone/0_output: no such multiscale group"),
+        ({"--prediction": "small"}, "small/0_output covers .* not all of"),
+        ({}, "scores.json exists; choose another output, or remove it"),
+    ],
+    ids=["missing", "too small", "exists"],
+)
+def test_a_fault_in_evaluation_is_one_line_and_leaves_nothing(
+    monkeypatch, capsys, tmp_path, volume, arguments, message
+):
+    shape = {name: (2, 4 // factor, 4 // factor, 4 // factor) for name, factor in OUTPUTS.items()}
+    write_prediction(tmp_path / "small", {name: np.zeros(s) for name, s in shape.items()})
+    (tmp_path / "run").mkdir()
+    if not arguments:
+        (tmp_path / "run" / "scores.json").write_text("mine")
+    before = files_below(tmp_path)
+    options = [f"{name}={tmp_path / value}" for name, value in arguments.items()]
+    config = write_config(tmp_path / "run.yaml")
+    code = run(monkeypatch, "evaluate", config, "--volume", volume, "--run", tmp_path / "run", *options)
+    out, err = said(capsys)
+    assert code == 1
+    assert out == ""
+    assert len(err) == 1
+    assert re.search("^error: .*" + message, err[0])
+    assert files_below(tmp_path) == sorted([*before, "run.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("wide", "--size is a number of voxels, as 64 or 4,128,128, not 'wide'"),
+        ("8,8", r"needs 3 positive numbers of voxels, not \(8, 8\)"),
+        ("0", "needs 3 positive numbers of voxels"),
+        ("7", "'0_output': the ROI .* is off the lattice, whose voxels are .* on it are"),
+    ],
+)
+def test_a_size_that_cannot_be_is_one_line(monkeypatch, capsys, tmp_path, size, message):
+    assert run(monkeypatch, "inspect", write_config(tmp_path / "run.yaml"), "--size", size) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1
+    assert re.search("^error: .*" + message, err[0])
+
+
+@pytest.mark.parametrize("content", ["data: [", "a: b: c"])
+def test_a_config_that_is_no_yaml_is_one_line(monkeypatch, capsys, tmp_path, content):
+    """The parser's own message has several."""
+    (tmp_path / "run.yaml").write_text(content)
+    assert run(monkeypatch, "inspect", tmp_path / "run.yaml", "--size", 8) == 1
+    _, err = said(capsys)
+    assert len(err) == 1
+    assert re.search(r"^error: .*run\.yaml is no YAML: .* line 1", err[0])
+
+
+def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
+    """They are markup to the terminal's printer."""
+    assert run(monkeypatch, "inspect", tmp_path / "[bold]run[/bold].yaml", "--size", 8) == 1
+    _, err = said(capsys)
+    assert err == [f"error: there is no config {tmp_path}/[bold]run[/bold].yaml"]
+
+
+def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
+    asked = []
+
+    def result(folder, device):
+        asked.append((folder, device))
+        places = (folder / name for name in ("volume", "log", "checkpoint", "prediction", "picture"))
+        return DemoResult(*places, {"0_output": {"mito": Agreement(6, 2, 4)}})
+
+    monkeypatch.setattr(demo_module, "demo", result)
+    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert asked == [(tmp_path, "cpu")]
+    assert re.search(r"0_output\s+mito\s+0\.667\s+0\.500\s+0\.750\s+0\.600", done.stdout)
+    for name in ("log", "checkpoint", "prediction", "picture"):
+        assert str(tmp_path / name) in done.stdout
+
+
+def test_demo_refuses_a_folder_that_exists(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "demo", "--folder", tmp_path) == 1
+    _, err = said(capsys)
+    assert err == [f"error: {tmp_path} exists; choose another folder, or remove it"]
+    assert files_below(tmp_path) == []
