@@ -163,7 +163,6 @@ class Train(gp.BatchFilter):
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
-        self._scheduler.step()
         self.iteration += 1
 
         made = gp.Batch()
@@ -173,6 +172,7 @@ class Train(gp.BatchFilter):
         if self._log is not None:
             values = {name: loss.item() for name, loss in losses.items()}
             self._log.write(self.iteration, made.loss, values, self.optimizer, plan, inputs, outputs, targets, masks)
+        self._scheduler.step()  # after the log, which shows the rate that was used, and before the checkpoint
         if self.iteration % self._checkpoint_every == 0:
             self._save()
         return made

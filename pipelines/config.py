@@ -6,6 +6,7 @@ volume, so that a volume's first section begins at 0 whatever its file calls tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
@@ -240,7 +240,7 @@ class Config(_Strict):
         return build_scalenet(subnets)
 
 
-def _in_words(problem: ErrorDetails) -> str:
+def _in_words(problem: Mapping[str, Any]) -> str:
     """Which field, what is wrong with it, and its value where the message does not say it."""
     field = ".".join(map(str, problem["loc"])) or "the config"
     told = problem["type"] in ("missing", "extra_forbidden", "value_error", "model_type")

@@ -90,7 +90,8 @@ def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path
 def _size(roi: Roi, rows: int) -> tuple[float, float]:
     """Width and height (inches) of a figure with three panels a row, each in the proportions of a section."""
     tall, wide = roi.shape[-2:]
-    return 12, min(4 * tall / wide, 12) * rows + 0.8
+    scale = 4 / max(tall, wide)
+    return max(3 * wide * scale + 0.8, 6), tall * scale * rows + 1
 
 
 def _middle_section(roi: Roi, voxel_size: Coordinate) -> Roi:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -58,9 +59,10 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
         log=TrainingLog(run / "log", images_every=config.training.images_every, intensities=(-1.0, 1.0)),
         metadata={"classes": list(config.data.classes)},
     )
+    chain = sample_chain(config, dataset)
     shape = _sample_shape(config, dataset)
     wanted = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
-    with running(sample_chain(config, dataset) + trainer) as pipeline:
+    with running(chain + trainer) as pipeline:
         run.mkdir(parents=True, exist_ok=True)
         config.write(run / "config.yaml")
         iterations = range(trainer.iteration, config.training.iterations)
@@ -126,12 +128,30 @@ def _sample_shape(config: Config, dataset: Dataset) -> Coordinate:
     shape = dataset.shape(settings.output_shape, "training.output_shape")
     overhang = _overhang(config, dataset)
     room = dataset.annotated(settings.region).grow(overhang, overhang).shape
-    if any(length > there for length, there in zip(shape, room, strict=True)):
+    reach = _reach(shape, config.augmentation)
+    if any(length > there for length, there in zip(reach, room, strict=True)):
+        needed = format_size(math.ceil(length) * dataset.world.unit for length in reach)
         raise ValueError(
-            f"training.output_shape {format_size(settings.output_shape)} nm does not fit into what is annotated of "
-            f"training.region, {format_size(dataset.world.size_in_nm(room))} nm with training.overhang"
+            f"training.output_shape {format_size(settings.output_shape)} nm needs up to {needed} nm, but what is "
+            f"annotated of training.region has {format_size(dataset.world.size_in_nm(room))} nm with training.overhang"
         )
     return shape
+
+
+def _reach(shape: Coordinate, augmentation: AugmentationConfig | None) -> list[float]:
+    """What a sample of that shape is read from at most, before its elastic deformation."""
+    if augmentation is None:
+        return [*map(float, shape)]
+    reaches = []
+    for order in itertools.permutations(augmentation.transpose_axes):
+        reach = [*map(float, shape)]
+        for axis, other in zip(augmentation.transpose_axes, order, strict=True):
+            reach[axis] = float(shape[other])
+        diagonal = math.hypot(*(reach[axis] for axis in augmentation.rotation_axes))
+        for axis in augmentation.rotation_axes:
+            reach[axis] = diagonal
+        reaches.append(reach)
+    return [augmentation.scale_interval[1] * max(lengths) for lengths in zip(*reaches, strict=True)]
 
 
 def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict[str, Supervision]:

@@ -1,5 +1,6 @@
 """A volume in the world that fits a network: the tiny volume's corner is at -2.25 nm, its voxels are of 4.5 nm."""
 
+import re
 from fractions import Fraction
 
 import gunpowder as gp
@@ -50,6 +51,32 @@ def test_the_world_has_the_volumes_corner_on_every_lattice(dataset):
 )
 def test_regions_count_from_the_raw_volumes_corner(dataset, begin, end, expected):
     assert in_nm(dataset, dataset.roi(Region(begin=begin, end=end))) == expected
+
+
+def test_regions_of_a_volume_that_begins_elsewhere_count_from_its_corner(tmp_path):
+    """The raw volume begins at 450, 90 and -180 nm, the annotation 18, 36 and 27 nm further."""
+    raw, masks = tissue()
+    away = (100, 20, -40)
+    write_array(tmp_path / "em" / "raw", raw, away, levels=2)
+    for name, crop in CROPS.items():
+        first = [there + begin for there, (begin, _) in zip(away, crop, strict=True)]
+        write_array(tmp_path / "labels" / "crop" / name, masks[name][tuple(slice(*b) for b in crop)], first)
+    dataset = opened(tmp_path)
+    for begin, expected in ((None,) * 3, [18, 36, 27]), ((0, 9, None), [0, 9, 27]):
+        roi = dataset.roi(Region(begin=begin, end=(None, 180, 180)))
+        assert in_nm(dataset, roi) == [
+            [e + VOXEL * a for e, a in zip(corner, away, strict=True)] for corner in (expected, [90, 180, 180])
+        ]
+        with pytest.raises(
+            ValueError, match=r"covers \[0, 0, 0\] to \[9, 9, 9\] nm from .* not all of " + re.escape(str(expected))
+        ):
+            dataset.predicted(write_nine(tmp_path / f"p{begin[0]}", away), {"1_output": gp.ArrayKey("P")}, roi)
+
+
+def write_nine(path, first):
+    """A prediction of 9 nm along each axis."""
+    write_array(path / "1_output", np.zeros((2, 2, 2, 2), np.float32), first, channels=["a", "b"])
+    return path
 
 
 def test_a_region_without_null_needs_no_labels(tmp_path):
@@ -122,12 +149,12 @@ def test_a_size_is_whole_voxels_of_every_output(dataset):
 
 @pytest.mark.parametrize("size", [(VOXEL, 9, 9), (0, 9, 9), (-9, 9, 9), (9, 9), (9, 9, 9, 9)])
 def test_a_size_off_the_lattice_is_refused(dataset, size):
-    with pytest.raises(ValueError, match="block_shape .* has to be a positive multiple of 9 × 9 × 9 nm"):
+    with pytest.raises(ValueError, match=r"block_shape .* has to be a positive multiple of 9 × 9 × 9 nm"):
         dataset.shape(size, "block_shape")
 
 
 def test_a_size_that_is_no_whole_number_of_units_is_refused(dataset):
-    with pytest.raises(ValueError, match="block_shape .* nm is no whole number of world units"):
+    with pytest.raises(ValueError, match=r"block_shape .* nm is no whole number of world units"):
         dataset.shape((9, 9, "1/3"), "block_shape")
 
 

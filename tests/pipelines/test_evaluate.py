@@ -11,8 +11,16 @@ from rich.console import Console
 from scalenet_gp.nodes.zarr_storage import open_array
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.evaluate import Agreement, evaluate, score_table
-from tests.pipelines.conftest import CLASSES, JUDGED, OUTPUTS, files_below, tiny_config, truth_at, write_array
-from tests.pipelines.conftest import write_prediction
+from tests.pipelines.conftest import (
+    CLASSES,
+    JUDGED,
+    OUTPUTS,
+    files_below,
+    tiny_config,
+    truth_at,
+    write_array,
+    write_prediction,
+)
 
 
 def random_values(seed=0, margin=0):
@@ -167,7 +175,7 @@ def test_a_prediction_of_other_voxels_is_refused(volume, tmp_path):
     (prediction / "0_output").rename(prediction / "fine")
     (prediction / "1_output").rename(prediction / "0_output")
     (prediction / "fine").rename(prediction / "1_output")
-    with pytest.raises(ValueError, match="1_output: no level can give voxels of 4.5 × 4.5 × 4.5 nm"):
+    with pytest.raises(ValueError, match=r"1_output: no level can give voxels of 4.5 × 4.5 × 4.5 nm"):
         evaluate(tiny_config(), volume, prediction)
 
 

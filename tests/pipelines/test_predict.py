@@ -15,8 +15,18 @@ from scalenet_gp.checkpoint import load_network, save_checkpoint
 from scalenet_gp.nodes.zarr_storage import UnreadableDataError, group_attributes, open_array
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.predict import blocks, predict
-from tests.pipelines.conftest import CLASSES, CORNER, JUDGED, OUTPUTS, VOXEL, files_below, tiny_config, tissue
-from tests.pipelines.conftest import write_array, write_volume
+from tests.pipelines.conftest import (
+    CLASSES,
+    CORNER,
+    JUDGED,
+    OUTPUTS,
+    VOXEL,
+    files_below,
+    tiny_config,
+    tissue,
+    write_array,
+    write_volume,
+)
 
 PART = Region(begin=(27, 54, 54), end=(81, 126, 126))
 
