@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.demo_volume import write_demo_volume
+from scalenet_gp.pipelines.demo_volume import CLASSES, write_demo_volume
 from scalenet_gp.pipelines.evaluate import Scores, evaluate
 from scalenet_gp.pipelines.picture import draw_prediction
 from scalenet_gp.pipelines.predict import predict
-from scalenet_gp.pipelines.progress import console
+from scalenet_gp.pipelines.progress import progress_bar
 from scalenet_gp.pipelines.train import train
 
 __all__ = ["DemoResult", "demo"]
@@ -46,8 +46,8 @@ def demo(folder: Path, config: Config | None = None, device: str | None = None) 
         with resources.as_file(resources.files("scalenet_gp.pipelines") / "configs" / "demo.yaml") as path:
             config = Config.read(path)
     volume, run = folder / "volume.zarr", folder / "run"
-    with console.status("volume") as status:
-        write_demo_volume(volume, progress=status.update)
+    with progress_bar("volume", 2 + len(CLASSES)) as advance:
+        write_demo_volume(volume, progress=advance)
     checkpoint = train(config, volume, run, device)
     prediction = predict(config, volume, checkpoint, run / "prediction.zarr", device=device)
     scores = evaluate(config, volume, prediction, output=run / "scores.json")

@@ -99,7 +99,7 @@ def write_demo_volume(
 
     Args:
         path: of the Zarr container; it appears when it is whole.
-        progress: is told in a few words what is done next.
+        progress: is told in a few words what has been done, once for the volume and once for each group written.
 
     Raises:
         FileExistsError: there is something at ``path``.
@@ -109,8 +109,8 @@ def write_demo_volume(
     if target.exists():
         raise FileExistsError(f"{target} exists; choose another path or remove it")
     tell = progress or (lambda _: None)
-    tell("making the volume")
     volume = make_demo_volume(seed, shape, voxel_size_nm)
+    tell("made")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as workshop:
         container = Path(workshop, target.name)
@@ -120,7 +120,6 @@ def write_demo_volume(
             create_group(group, {})
         create_group(crop, {"classes": list(CLASSES)})
         for place, voxels in {recording: volume.raw, **{crop / name: volume.labels[name] for name in CLASSES}}.items():
-            tell(f"writing {place.name}")
             with MultiscaleWriter(
                 place,
                 voxel_size=(voxel_size_nm,) * 3,
@@ -131,6 +130,7 @@ def write_demo_volume(
                 labels=place.parent == crop,
             ) as writer:
                 writer.write((0, 0, 0), voxels)
+            tell(f"wrote {place.name}")
         container.rename(target)
 
 

@@ -18,8 +18,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
     for block in code:
         exec(compile(block, str(README), "exec"), names)
     printed = capsys.readouterr().out.splitlines()
-    losses = [float(line) for line in printed[:3]]
-    assert all(0 < loss < 3 for loss in losses)
+    assert 0 < float(printed[0]) < 3  # the loss
     assert printed[-1] == "torch.Size([1, 1, 16, 16, 16])"
     assert (tmp_path / "prediction.zarr" / ".zattrs").is_file()
 

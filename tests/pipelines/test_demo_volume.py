@@ -113,7 +113,7 @@ def test_the_written_container_has_the_layout_of_cellmap(tmp_path, volume):
     told = []
     path = tmp_path / "new" / "demo.zarr"
     write_demo_volume(path, 3, SHAPE, VOXEL, told.append)
-    assert told == ["making the volume", "writing fibsem-uint8", *(f"writing {name}" for name in CLASSES)]
+    assert told == ["made", "wrote fibsem-uint8", *(f"wrote {name}" for name in CLASSES)]
     crop = path / "recon-1" / "labels" / "groundtruth" / "crop1"
     assert group_attributes(crop) == {"classes": list(CLASSES)}
     arrays = {path / "recon-1" / "em" / "fibsem-uint8": volume.raw}
@@ -131,7 +131,7 @@ def test_the_written_container_has_the_layout_of_cellmap(tmp_path, volume):
 
 def test_what_is_broken_off_leaves_nothing(tmp_path):
     def stop(step):
-        if step == "writing nucleus":
+        if step == "wrote nucleus":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
