@@ -23,7 +23,8 @@ Padding = Literal["constant", "reflect"]
 """What lies outside a volume: one value, or the volume mirrored at its faces.
 
 The faces are where the levels meet (numpy.pad calls it "symmetric"). Mirrored at the centres of the border voxels, as
-numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm.
+numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm. A voxel size
+that does not divide the volume is mirrored at the last whole voxel, up to one such voxel inside the face.
 """
 
 _Reduction = Callable[[np.ndarray, Sequence[int]], np.ndarray]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,11 +38,15 @@ Device = Annotated[
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where everything goes; must not exist.")] = Path("demo"),
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where everything goes; must not exist. demo, demo-2, ... by default."),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Make a volume, train on it, predict what was held out, and judge the prediction."""
-    result = demo_job.demo(folder, device=device)
+    numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
+    result = demo_job.demo(folder or next(path for path in numbered if not path.exists()), device=device)
     _print(evaluate_job.score_table(result.scores))
     _results(
         {
@@ -91,8 +96,11 @@ def evaluate(
 ) -> None:
     """Compare a prediction with the annotation, and draw both."""
     settings, predicted = Config.read(config), prediction or run / "prediction.zarr"
+    picture = run / "prediction.png"
+    if picture.exists():
+        raise FileExistsError(f"{picture} exists; remove it, and scores.json beside it, to evaluate again")
     scores = evaluate_job.evaluate(settings, volume, predicted, output=run / "scores.json")
-    picture = picture_job.draw_prediction(settings, volume, predicted, run / "prediction.png")
+    picture_job.draw_prediction(settings, volume, predicted, picture)
     _print(evaluate_job.score_table(scores))
     _results({"scores": run / "scores.json", "picture": picture})
 

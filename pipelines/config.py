@@ -97,6 +97,11 @@ class DataConfig(_Strict):
     padding: Literal["constant", "reflect"] = "reflect"
     intensities: Interval = (0.0, 1.0)
 
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What a network takes for granted once it was trained: plain values."""
+        return self.model_dump(mode="json", include={"classes", "padding", "intensities"})
+
     @field_validator("classes")
     @classmethod
     def _differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,7 +147,7 @@ class AugmentationConfig(_Strict):
         rotation_axes: axes within which to rotate: none, two or three.
         mirror_axes: axes to mirror.
         transpose_axes: axes that change places.
-        scale_interval: bounds of the magnification.
+        scale_interval: bounds of the factor by which a sample is read from a larger region than it fills.
         contrast: bounds of the factor on intensities.
         brightness: bounds of what is added to intensities in [0, 1].
         noise_variance: of the Gaussian noise on every scale; none if 0.

@@ -13,6 +13,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, Multiscale, MultiscaleSource
+from scalenet_gp.nodes.zarr_storage import group_attributes
 from scalenet_gp.pipelines.config import DataConfig, Region, Size
 from scalenet_gp.pipelines.running import running
 from scalenet_gp.world import World, format_size
@@ -140,6 +141,10 @@ class Dataset:
                     f"{volume.path} has {volume.channels} channels, not one for each of the classes "
                     f"{', '.join(self.config.classes)}"
                 )
+            channels = group_attributes(volume.path).get("omero", {}).get("channels", [])
+            named = tuple(channel["label"] for channel in channels)
+            if named and named != self.config.classes:
+                raise ValueError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
             there = volume.roi(size, self.world)
             if not there.contains(roi):
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from funlib.geometry import Coordinate, Roi
@@ -25,6 +26,14 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
     finest = min(net.output_keys, key=lambda key: tuple(net.voxel_size[key]))
     if len(voxels) != net.dims or min(voxels) < 1:
         raise ValueError(f"the output size needs {net.dims} positive numbers of voxels, not {tuple(voxels)}")
+    sizes = zip(*(net.voxel_size[key] for key in net.output_keys), strict=True)
+    steps = [math.lcm(*lengths) // fine for lengths, fine in zip(sizes, net.voxel_size[finest], strict=True)]
+    if any(count % step for count, step in zip(voxels, steps, strict=True)):
+        nearest = tuple(-(-count // step) * step for count, step in zip(voxels, steps, strict=True))
+        raise ValueError(
+            f"an output of {tuple(voxels)} voxels is no whole number of voxels of the coarser outputs; multiples of "
+            f"{tuple(steps)} are, {nearest} for one"
+        )
     box = Roi((0,) * net.dims, net.voxel_size[finest] * Coordinate(voxels))
     return net.plan(dict.fromkeys(net.output_keys, box))
 

@@ -46,12 +46,17 @@ def predict(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such volume or checkpoint.
-        ValueError: the checkpoint is another network's, or the config does not fit the volume.
+        ValueError: the checkpoint is another network's or was trained with other classes, padding or intensities, the
+            config does not fit the volume, or the network does not allow for blocks.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    load_checkpoint(checkpoint).restore(net, checkpoint)
+    trained = load_checkpoint(checkpoint)
+    trained.restore(net, checkpoint)
+    learned = trained.metadata.get("learned", config.data.learned)
+    if learned != config.data.learned:
+        raise ValueError(f"{checkpoint} was trained with {learned}, the config has {config.data.learned}")
     dataset = Dataset.open(volume, config.data, net)
     roi = dataset.roi(region or config.evaluation)
     block = dataset.shape(config.block_shape, "block_shape")
@@ -63,6 +68,12 @@ def predict(
     chain = dataset.scaled(chain, raw)
     chain += Predict(net, raw, predictions, device)
     tiles = list(blocks(roi, block))
+    whole = [name for name, node in net.nodes.items() if not node.tileable]
+    if whole and len(tiles) > 1:
+        raise ValueError(
+            f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {len(tiles)} "
+            "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as workshop:
         group = Path(workshop, output.name)

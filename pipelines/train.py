@@ -57,12 +57,17 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
         checkpoints=run / "checkpoints",
         checkpoint_every=config.training.checkpoint_every,
         log=TrainingLog(run / "log", images_every=config.training.images_every, intensities=(-1.0, 1.0)),
-        metadata={"classes": list(config.data.classes)},
+        metadata={"learned": config.data.learned},
     )
     chain = sample_chain(config, dataset)
     shape = _sample_shape(config, dataset)
     wanted = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
     with running(chain + trainer) as pipeline:
+        if trainer.iteration > config.training.iterations:
+            raise ValueError(
+                f"{run} has done {trainer.iteration} iterations already; training.iterations is "
+                f"{config.training.iterations}"
+            )
         run.mkdir(parents=True, exist_ok=True)
         config.write(run / "config.yaml")
         iterations = range(trainer.iteration, config.training.iterations)

@@ -60,6 +60,11 @@ class _NodeType(ABCMeta):
         for argument in cls.signature().parameters.values():
             if argument.kind in variable or argument.name == "kind":
                 raise TypeError(f"node kind {name}: a spec cannot hold the argument {argument}; name each, none 'kind'")
+        taken = _NodeType.kinds.get(name)
+        if taken is not None and taken.__module__ != cls.__module__:
+            raise TypeError(
+                f"node kind {name}: {taken.__module__} has one of that name; specs could not tell them apart"
+            )
         _NodeType.kinds[name] = cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:

@@ -112,7 +112,7 @@ def write_volume(path):
     return path
 
 
-def write_prediction(path, values, first=None):
+def write_prediction(path, values, first=None, classes=CLASSES):
     """A prediction of both scales: ``values[output]`` (class, z, y, x), its first voxel given in fine voxels."""
     for name, factor in OUTPUTS.items():
         begin = [CORNER + VOXEL * f for f in first or [bounds[0] for bounds in JUDGED]]
@@ -123,7 +123,7 @@ def write_prediction(path, values, first=None):
             corner=begin,
             shape=data.shape[1:],
             dtype=data.dtype,
-            channels=[*map(str, range(len(data)))],
+            channels=classes if len(classes) == len(data) else [*map(str, range(len(data)))],
         ) as writer:
             writer.write((0, 0, 0), data)
     return path

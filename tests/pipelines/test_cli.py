@@ -344,7 +344,7 @@ def test_a_fault_in_evaluation_is_one_line_and_leaves_nothing(
         ("wide", "--size is a number of voxels, as 64 or 4,128,128, not 'wide'"),
         ("8,8", r"needs 3 positive numbers of voxels, not \(8, 8\)"),
         ("0", "needs 3 positive numbers of voxels"),
-        ("7", "'0_output': the ROI .* is off the lattice, whose voxels are .* on it are"),
+        ("7", r"an output of \(7, 7, 7\) voxels .* multiples of \(2, 2, 2\) are, \(8, 8, 8\) for one"),
     ],
 )
 def test_a_size_that_cannot_be_is_one_line(monkeypatch, capsys, tmp_path, size, message):
@@ -394,3 +394,18 @@ def test_demo_refuses_a_folder_that_exists(monkeypatch, capsys, tmp_path):
     _, err = said(capsys)
     assert err == [f"error: {tmp_path} exists; choose another folder, or remove it"]
     assert files_below(tmp_path) == []
+
+
+def test_the_demo_finds_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+
+    def remember(folder, device):
+        folders.append(folder)
+        folder.mkdir()
+        raise ValueError("only its folder is of interest here")
+
+    monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", remember)
+    for _ in range(3):
+        CliRunner().invoke(app, ["demo"])
+    assert list(map(str, folders)) == ["demo", "demo-2", "demo-3"]

@@ -75,7 +75,7 @@ def test_regions_of_a_volume_that_begins_elsewhere_count_from_its_corner(tmp_pat
 
 def write_nine(path, first):
     """A prediction of 9 nm along each axis."""
-    write_array(path / "1_output", np.zeros((2, 2, 2, 2), np.float32), first, channels=["a", "b"])
+    write_array(path / "1_output", np.zeros((2, 2, 2, 2), np.float32), first, channels=["bright", "dark"])
     return path
 
 

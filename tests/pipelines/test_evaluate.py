@@ -197,3 +197,10 @@ def test_labels_that_a_level_cannot_give_are_refused(tmp_path, volume, predicted
         write_array(tmp_path / "labels" / "crop" / name, np.ones((8, 8, 8), np.uint8), voxel=6)
     with pytest.raises(ValueError, match="bright: no level can give voxels of 9 × 9 × 9 nm"):
         evaluate(tiny_config(), tmp_path, predicted)
+
+
+def test_a_prediction_whose_channels_have_other_names_is_refused(volume, tmp_path):
+    truth = {name: truth_at(factor)[0] for name, factor in OUTPUTS.items()}
+    prediction = write_prediction(tmp_path / "prediction", truth, classes=CLASSES[::-1])
+    with pytest.raises(ValueError, match=r"0_output holds the classes .*, the config has "):
+        evaluate(tiny_config(), volume, prediction)

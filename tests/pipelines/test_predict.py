@@ -89,10 +89,11 @@ def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, bloc
 
 def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_path):
     """What numpy cuts out of the raw levels, mirrored at their faces, put through the network alone."""
+    net = load_network(checkpoint)
+    checkpoint = save_checkpoint(tmp_path, net, torch.optim.SGD(net.parameters(), lr=1.0), 1)
     prediction = predict(
         tiny_config(data__intensities=(0.2, 0.8)), volume, checkpoint, tmp_path / "out.zarr", region=PART
     )
-    net = load_network(checkpoint)
     begin, end = ([int(2 * edge) for edge in edges] for edges in (PART.begin, PART.end))  # half nanometres
     roi = Roi(begin, Coordinate(end) - Coordinate(begin))
     plan = net.plan(dict.fromkeys(net.output_keys, roi))
@@ -187,3 +188,23 @@ def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volu
     with pytest.raises(ValueError, match=r"raw: no level can give voxels of 10 × 10 × 10 nm"):
         predict(config, volume, path, tmp_path / "out.zarr", region=Region(begin=(0, 0, 0), end=(10, 10, 10)))
     assert files_below(tmp_path) == ["checkpoint_1.pt"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"data__classes": CLASSES[::-1]}, {"data__intensities": [0.2, 0.8]}, {"data__padding": "constant"}]
+)
+def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, changes):
+    with pytest.raises(ValueError, match=r"checkpoint_4\.pt was trained with \{.*\}, the config has \{.*\}"):
+        predict(tiny_config(**changes), volume, checkpoint, tmp_path / "out", device="cpu")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_network_that_does_not_tile_is_predicted_in_one_block_or_not_at_all(volume, tmp_path):
+    config = tiny_config(network__0__norm_layer="instance")
+    net = config.build_network()
+    checkpoint = save_checkpoint(tmp_path, net, torch.optim.SGD(net.parameters(), lr=1.0), 1)
+    with pytest.raises(ValueError, match=r"0_in_conv_0.* depends on the whole .* blocks would not fit together"):
+        predict(config, volume, checkpoint, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+    whole = config.model_copy(update={"block_shape": tuple(1800 for _ in range(3))})
+    predict(whole, volume, checkpoint, tmp_path / "out", device="cpu")

@@ -48,7 +48,7 @@ def test_a_run_leaves_config_checkpoints_and_log(trained):
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"checkpoint_3.pt", "checkpoint_4.pt"}
     checkpoint = load_checkpoint(trained / "checkpoints" / "checkpoint_4.pt")
     assert checkpoint.iteration == 4
-    assert checkpoint.metadata["classes"] == list(CLASSES)
+    assert checkpoint.metadata["learned"] == {"classes": list(CLASSES), "padding": "reflect", "intensities": [0.0, 1.0]}
     log = EventAccumulator(str(trained / "log"), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
     assert [event.step for event in log.Images("raw, target, prediction/1_output")] == [2, 4]
@@ -197,3 +197,10 @@ def test_a_truncated_chunk_is_named(tmp_path, workers):
     with pytest.raises(OSError, match=r"em/raw/s0: voxels .* cannot be read: a blosc chunk is truncated"):
         train(config, tmp_path / "volume", tmp_path / "run", "cpu")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_run_is_not_made_shorter_than_it_is(volume, trained):
+    before = files_below(trained)
+    with pytest.raises(ValueError, match=r"has done 4 iterations already; training\.iterations is 2"):
+        train(tiny_config(training__iterations=2), volume, trained, "cpu")
+    assert files_below(trained) == before

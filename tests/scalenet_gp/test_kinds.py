@@ -10,6 +10,7 @@ from torch import nn
 
 from scalenet_gp import LeibNet, TensorSpec
 from scalenet_gp.kinds import Concatenate, ConvPass, Pool, StridedConv, TransposedConv, Upsample
+from scalenet_gp.node import node_of_kind
 
 IO = (["a"], ["b"])
 
@@ -184,3 +185,9 @@ def test_what_no_node_can_be_is_refused(name):
     with pytest.raises(ValueError) as caught:
         build()
     assert message in str(caught.value)
+
+
+def test_a_kind_cannot_take_the_name_of_another():
+    with pytest.raises(TypeError, match=r"node kind Pool: scalenet_gp\.kinds\.pool has one of that name"):
+        type(Pool)("Pool", (Pool,), {"__module__": __name__})
+    assert type(node_of_kind("Pool", input_keys=["a"], output_keys=["b"], factor=[2, 2])) is Pool
