@@ -188,8 +188,9 @@ def _check_config(config: Config, run: Path) -> None:
     path = run / "config.yaml"
     if not path.exists():
         return
-    same_length = config.training.model_copy(update={"iterations": Config.read(path).training.iterations})
-    if Config.read(path) != config.model_copy(update={"training": same_length}):
+    begun = Config.read(path)
+    same_length = config.training.model_copy(update={"iterations": begun.training.iterations})
+    if begun != config.model_copy(update={"training": same_length}):
         raise ValueError(
             f"{run} holds a run with another config, {path}, of which only training.iterations may change; choose "
             "another folder for this one"

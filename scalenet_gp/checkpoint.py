@@ -46,6 +46,9 @@ class Checkpoint:
         own = _plain(net.to_spec())
         if dict(self.spec) != own:
             raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
+        shapes = [{name: w.shape for name, w in weights.items()} for weights in (self.weights, net.state_dict())]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{where} has the spec of this network, but not its weights; the file is damaged")
         if optimizer is not None:
             theirs, ours = _settings(self.optimizer["param_groups"]), _settings(optimizer.param_groups)
             if theirs != ours:

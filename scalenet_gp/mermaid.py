@@ -15,21 +15,21 @@ def to_mermaid(net: LeibNet) -> str:
     Markdown on most code hosts renders it, in a block marked ``mermaid``.
     """
     nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
-    name = {key: f"n{index}" for index, key in enumerate((*net.input_keys, *(node.identifier for node in nodes)))}
-    maker = {key: name[node.identifier] for node in nodes for key in node.output_keys}
+    maker = {key: f"n{index}" for index, key in enumerate(net.input_keys)}
+    maker |= {key: f"n{index}" for index, node in enumerate(nodes, len(maker)) for key in node.output_keys}
     groups: dict[str, list[str]] = {}
     for key in net.input_keys:
-        groups.setdefault(_size(net, key), []).append(f'{name[key]}[/"{key}"/]')
+        groups.setdefault(_size(net, key), []).append(f'{maker[key]}[/"{key}"/]')
     for node in nodes:
         label = f"{type(node).__name__}<br/>{node.identifier}"
-        groups.setdefault(_size(net, node.output_keys[0]), []).append(f'{name[node.identifier]}["{label}"]')
+        groups.setdefault(_size(net, node.output_keys[0]), []).append(f'{maker[node.output_keys[0]]}["{label}"]')
     lines = ["flowchart TD"]
     for index, (size, members) in enumerate(groups.items()):
         lines += [f'  subgraph s{index}["{size} nm"]', *(f"    {member}" for member in members), "  end"]
     for node in nodes:
         for key in node.input_keys:
             channels = net.specs[key].channels
-            lines.append(f"  {maker.get(key, name.get(key))} -- {channels} --> {name[node.identifier]}")
+            lines.append(f"  {maker[key]} -- {channels} --> {maker[node.output_keys[0]]}")
     for index, key in enumerate(net.output_keys):
         lines += [f'  o{index}[/"{key}"/]', f"  {maker[key]} -- {net.specs[key].channels} --> o{index}"]
     return "\n".join(lines)

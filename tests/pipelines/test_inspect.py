@@ -99,6 +99,16 @@ def test_the_chart_of_a_small_graph():
     )
 
 
+def test_a_node_may_bear_the_name_of_an_input():
+    net = LeibNet(
+        [ConvPass(["raw"], ["made"], 1, 3, [(3, 3)], identifier="raw")], {"raw": TensorSpec((8, 8), 1)}, ["made"]
+    )
+    chart = to_mermaid(net).splitlines()
+    assert '    n0[/"raw"/]' in chart
+    assert '    n1["ConvPass<br/>raw"]' in chart
+    assert "  n0 -- 1 --> n1" in chart
+
+
 NETWORKS = {
     "tiny": lambda: tiny_config().build_network(),
     "vnc": lambda: Config.read(VNC).build_network(),

@@ -274,3 +274,19 @@ def test_a_checkpoint_of_another_optimizer_is_refused_and_changes_nothing(tmp_pa
     with pytest.raises(ValueError, match=r"of an optimizer with other settings: .*betas.* there and .*momentum.* here"):
         load_checkpoint(path).restore(other, path, torch.optim.SGD(other.parameters(), lr=1))
     assert same(before, dict(other.state_dict()))
+
+
+def test_a_checkpoint_that_lacks_weights_changes_nothing(tmp_path: Path) -> None:
+    net = small_net()
+    optimizer = stepped(net)
+    path = save_checkpoint(tmp_path, net, optimizer, 1)
+    content = torch.load(path, weights_only=True)
+    del content["weights"]["nodes.output.layers.0.bias"]
+    torch.save(content, path)
+    other = small_net(1)
+    fresh = torch.optim.Adam(other.parameters())
+    before = {name: weight.clone() for name, weight in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"checkpoint_1\.pt has the spec of this network, but not its weights"):
+        load_checkpoint(path).restore(other, path, fresh)
+    assert same(before, dict(other.state_dict()))
+    assert not fresh.state
