@@ -7,15 +7,15 @@ import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property
-from types import EllipsisType
 from typing import Any
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
+from scalenet_gp.execution import Specialised, channels_last, execute
 from scalenet_gp.graph import ordered, resolved_specs
 from scalenet_gp.node import Node, TensorSpec, node_of_kind
-from scalenet_gp.plan import Crop, Plan
+from scalenet_gp.plan import Plan
 from scalenet_gp.planning import check_request, plan_request
 from scalenet_gp.world import common_unit
 
@@ -62,6 +62,9 @@ class LeibNet(nn.Module):
         for node in in_order:
             node.resolve(self.voxel_size)
         self.nodes = nn.ModuleDict({node.identifier: node for node in in_order})
+        for parameter in self.parameters():
+            if parameter.dim() in (4, 5):
+                parameter.data = channels_last(parameter.data)
 
     @property
     def dims(self) -> int:
@@ -102,25 +105,23 @@ class LeibNet(nn.Module):
                 makes other than its ROI rules say.
             KeyError: an input is missing.
         """
-        if plan.network != self.fingerprint:
-            raise ValueError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
-        tensors = _checked(inputs, plan)
-        for step in plan.steps:
-            made = self.nodes[step.node](*(_cropped(tensors[name], crop) for name, crop in step.reads))
-            made = (made,) if isinstance(made, Tensor) else made
-            for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
-                if tuple(tensor.shape[2:]) != shape:
-                    raise ValueError(
-                        f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi "
-                        f"says {shape}"
-                    )
-                if crop is not None:
-                    tensors[name] = _cropped(tensor, crop)
-            del made, tensor
-            for name in step.frees:
-                del tensors[name]
-        planned = {tensor.name: tensor for tensor in plan.tensors}
-        return {key: _cropped(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+        self._check_plan(plan)
+        return execute(plan, self.nodes, _checked(inputs, plan))  # type: ignore[arg-type]
+
+    def specialise(self, plan: Plan) -> Specialised:
+        """This network for one plan: a plain module of positional tensors, for torch.compile, torch.export and ONNX.
+
+        Args:
+            plan: what :meth:`plan` gave.
+
+        Returns:
+            A module that shares the weights of this network and gives the very same outputs.
+
+        Raises:
+            ValueError: the plan is another network's.
+        """
+        self._check_plan(plan)
+        return Specialised(plan, self.nodes)  # type: ignore[arg-type]
 
     @cached_property
     def smallest_plan(self) -> Plan:
@@ -179,6 +180,10 @@ class LeibNet(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.name}, {', '.join(self.input_keys)} -> {', '.join(self.output_keys)}"
 
+    def _check_plan(self, plan: Plan) -> None:
+        if plan.network != self.fingerprint:
+            raise ValueError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
+
     def _nodes(self) -> list[Node]:
         return list(self.nodes.values())  # type: ignore[arg-type]
 
@@ -201,8 +206,3 @@ def _checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
             )
         tensors[name] = tensor
     return tensors
-
-
-def _cropped(tensor: Tensor, crop: Crop) -> Tensor:
-    index: tuple[EllipsisType | slice, ...] = (..., *(slice(first, past) for first, past in crop))
-    return tensor[index]

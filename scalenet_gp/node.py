@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
+import numpy as np
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
@@ -44,6 +45,17 @@ class TensorSpec:
         return f"{self.channels} channels of {format_size(self.voxel_size)} nm"
 
 
+def _plain(argument: Any) -> Any:
+    """An argument as JSON can hold it: numpy's numbers and arrays become Python's; what cannot be stays as it is."""
+    if isinstance(argument, np.generic | np.ndarray):
+        argument = argument.tolist()
+    if isinstance(argument, Fraction):
+        return str(argument)
+    if isinstance(argument, Mapping):
+        return {str(key): _plain(value) for key, value in argument.items()}
+    return [_plain(value) for value in argument] if isinstance(argument, list | tuple) else argument
+
+
 class _NodeType(ABCMeta):
     """Knows every kind of node by name, and records the arguments that a node was built with.
 
@@ -71,7 +83,7 @@ class _NodeType(ABCMeta):
         node = super().__call__(*args, **kwargs)
         bound = cls.signature().bind(*args, **kwargs)
         bound.apply_defaults()
-        node.arguments = dict(bound.arguments)
+        node.arguments = {name: _plain(argument) for name, argument in bound.arguments.items()}
         return node
 
     def signature(cls) -> inspect.Signature:
@@ -97,12 +109,17 @@ class Node(nn.Module, metaclass=_NodeType):
     arguments: dict[str, Any]
     """The constructor's arguments, defaults included: the node's part of a network's spec."""
 
+    arity: ClassVar[int | None] = None
+    """How many tensors a node of this kind reads; any number where it is ``None``."""
+
     def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str], identifier: str | None = None) -> None:
         super().__init__()
         if isinstance(input_keys, str) or isinstance(output_keys, str):
             raise ValueError(f"tensor names come as a list of strings, not as one: {input_keys!r}, {output_keys!r}")
         if not input_keys or not output_keys:
             raise ValueError(f"a node reads and makes at least one tensor, not {input_keys!r} and {output_keys!r}")
+        if self.arity not in (None, len(input_keys)):
+            raise ValueError(f"a {type(self).__name__} reads {self.arity} tensor(s), not {list(input_keys)}")
         self.input_keys = tuple(input_keys)
         self.output_keys = tuple(output_keys)
         self.identifier = self.output_keys[0] if identifier is None else identifier

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import EllipsisType
 from typing import Literal
 
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
 from scalenet_gp.kinds.layers import SqueezeExcitation, activation_layer, convolution, normalisation
-from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.kinds.same_lattice import SameLattice, without_margin
 
 __all__ = ["ConvPass"]
 
 
-class ConvPass(Node):
+class ConvPass(SameLattice):
     """A pass of convolutions with activations between them; LeibNetz's ``ConvPassNode`` on one input.
 
     The layers stand where LeibNetz puts them, so that its weights fit: each convolution is preceded by its
@@ -44,6 +43,8 @@ class ConvPass(Node):
     Raises:
         ValueError: an argument is out of its range, or the pass would shift its output by half a voxel.
     """
+
+    arity = 1
 
     def __init__(
         self,
@@ -116,29 +117,16 @@ class ConvPass(Node):
     def tileable(self) -> bool:
         return self._tileable
 
-    def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
-        (spec,) = inputs
-        if spec.channels != self.input_nc:
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {spec.channels}")
-        if len(spec.voxel_size) != self.dims:
-            raise ValueError(f"its kernels have {self.dims} axes, its input has {len(spec.voxel_size)}")
-        return (TensorSpec(spec.voxel_size, self.output_nc),)
-
-    def input_roi(self, output_roi: Roi) -> Roi:
-        margin = self.margin * self.input_voxel_size
-        return output_roi.grow(margin, margin)
-
-    def output_roi(self, input_roi: Roi) -> Roi:
-        margin = self.margin * self.input_voxel_size
-        return input_roi.grow(-margin, -margin)
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        if input_channels != (self.input_nc,):
+            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        return (self.output_nc,)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors
         y = self.layers(x)
         if self.projection is not None:
-            centre = (slice(m, m + size) for m, size in zip(self.margin, y.shape[2:], strict=True))
-            index: tuple[EllipsisType | slice, ...] = (..., *centre)
-            y = y + self.projection(x[index])
+            y = y + self.projection(without_margin(x, self.margin))
         return self.final_activation(y)
 
 

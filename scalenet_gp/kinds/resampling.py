@@ -24,6 +24,8 @@ class _Resampling(Node):
         identifier: name in the graph.
     """
 
+    arity = 1
+
     def __init__(
         self,
         input_keys: Sequence[str],
