@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo lint format build clean
+.PHONY: help install test demo docs lint format build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,14 @@ test: $(INSTALLED) ## run the tests
 demo: $(INSTALLED) ## train the demo network on a volume made for it, predict and evaluate
 	$(BIN)/scalenet-gp demo
 
+docs: $(INSTALLED)-docs ## build the documentation, into docs/_build/html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(INSTALLED)-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,5 +48,5 @@ build: $(INSTALLED) ## make the wheel and the source archive, into dist/
 	$(BIN)/python -m build
 
 clean: ## remove virtual environments, caches and built archives
-	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,12 +11,21 @@ TEST = [
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    "onnx>=1.17",
+    "onnxruntime>=1.20",
+    "onnxscript>=0.3",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "ruff>=0.8",
     "setuptools>=77",
     "types-PyYAML",
     "wheel",
+]
+
+DOCS = [
+    "furo>=2024.8",
+    "myst-parser>=4",
+    "sphinx>=8",
 ]
 
 setup(
@@ -51,6 +60,7 @@ setup(
         "pydantic>=2.7",
         "pyyaml>=6",
         "rich>=13",
+        "safetensors>=0.4.3",
         "scipy>=1.11",
         "tensorboard>=2.16",
         "torch>=2.4",
@@ -59,6 +69,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "docs": DOCS,
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take
         # this line out of a release meant for PyPI.

@@ -11,12 +11,14 @@ from scalenet_gp.nodes.multiscale_source import MultiscaleSource
 from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.nodes.ome_zarr_write import OmeZarrWrite
 from scalenet_gp.nodes.predict import Predict
+from scalenet_gp.nodes.torch_adapter import GunpowderModel
 from scalenet_gp.nodes.train import Supervision, Train
 from scalenet_gp.nodes.training_log import TrainingLog
 
 __all__ = [
     "ClassTargets",
     "DeformAugment",
+    "GunpowderModel",
     "IntensityAugment",
     "Multiscale",
     "MultiscaleSource",

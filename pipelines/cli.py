@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalenet_gp.checkpoint import latest_checkpoint
+from scalenet_gp.device import keep_freed_memory
 from scalenet_gp.mermaid import to_mermaid
 from scalenet_gp.pipelines import demo as demo_job
 from scalenet_gp.pipelines import evaluate as evaluate_job
@@ -124,6 +125,7 @@ def inspect(
 def main() -> None:
     """Run a command; what a user can mend is said in one line."""
     logging.getLogger("gunpowder").setLevel(logging.CRITICAL)  # it logs every error that is raised too
+    keep_freed_memory()
     try:
         app()
     except (ValueError, OSError, KeyError) as error:

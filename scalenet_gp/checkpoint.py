@@ -1,18 +1,20 @@
-"""Networks on disk: written beside and renamed into place, read without running anything that the file says."""
+"""Training on disk: written beside and renamed into place, read without running anything that the file says."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.files import read_network, rebuilt, whole_file
+
+if TYPE_CHECKING:
+    from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["Checkpoint", "latest_checkpoint", "load_checkpoint", "load_network", "save_checkpoint"]
 
@@ -43,7 +45,7 @@ class Checkpoint:
         Raises:
             ValueError: the checkpoint is another network's, or another kind of optimizer's; neither is changed.
         """
-        own = _plain(net.to_spec())
+        own = net.to_spec()
         if dict(self.spec) != own:
             raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
         shapes = [{name: w.shape for name, w in weights.items()} for weights in (self.weights, net.state_dict())]
@@ -76,24 +78,17 @@ def save_checkpoint(
         raise ValueError(f"no checkpoint of iteration {iteration} is written: {', '.join(broken)} are not finite")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"checkpoint_{iteration}.pt"
-    beside = path.with_suffix(".partial")
     content = {
-        "spec": _plain(net.to_spec()),
+        "spec": net.to_spec(),
         "weights": net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "iteration": iteration,
         "metadata": dict(metadata or {}),
     }
-    try:
+    with whole_file(path) as beside:
         with beside.open("wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
         load_checkpoint(beside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
     return path
 
 
@@ -123,24 +118,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"{path} cannot be read as a checkpoint ({error}); it may be cut short") from error
 
 
-def load_network(path: Path) -> LeibNet:
-    """The network of a checkpoint, with its weights, ready to predict.
+def load_network(path: str | Path) -> LeibNet:
+    """The network of a checkpoint, or of a file that :func:`scalenet_gp.files.save_network` wrote, ready to predict.
+
+    Args:
+        path: the file; what its name ends in, ``.pt`` or ``.safetensors``, tells which of them it is.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        FileNotFoundError: there is no such file.
         ValueError: the file cannot be read as one.
     """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_network(path)
     checkpoint = load_checkpoint(path)
-    net = LeibNet.from_spec(checkpoint.spec)
-    net.load_state_dict(dict(checkpoint.weights))
-    return net.eval()
-
-
-def _plain(value: Any) -> Any:
-    """A spec as a file gives it back: tuples as lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return rebuilt(checkpoint.spec, checkpoint.weights, path)
 
 
 def _settings(groups: Iterable[Mapping[str, Any]]) -> list[list[str]]:

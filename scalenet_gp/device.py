@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import torch
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "keep_freed_memory"]
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -27,3 +32,21 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"device {name!r} cannot be used here ({error}); here are {', '.join(there)}") from error
     return device
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep the memory that tensors on the processor let go of, for the tensors to come.
+
+    It hands large blocks back to the system otherwise, and the system clears each page again when it is touched next:
+    with activations of hundreds of megabytes that is a large part of a pass. The price is that the process stays as
+    large as it once was. This holds for the whole process and cannot be taken back, so it is for programs to call, at
+    their start, and never for libraries.
+
+    Returns:
+        Whether the C library can do so; glibc can.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28}
+    return all([mallopt(setting, value) == 1 for setting, value in settings.items()])

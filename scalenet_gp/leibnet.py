@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
 from scalenet_gp.execution import Specialised, channels_last, execute
+from scalenet_gp.files import read_network, save_network
 from scalenet_gp.graph import ordered, resolved_specs
-from scalenet_gp.node import Node, TensorSpec, node_of_kind
+from scalenet_gp.mermaid import to_mermaid
+from scalenet_gp.node import Node, TensorSpec
 from scalenet_gp.plan import Plan
 from scalenet_gp.planning import check_request, plan_request
+from scalenet_gp.spec import fingerprint_of, network_of, spec_of
 from scalenet_gp.world import common_unit
 
 __all__ = ["LeibNet"]
@@ -144,38 +146,50 @@ class LeibNet(nn.Module):
         }
 
     def to_spec(self) -> dict[str, Any]:
-        """The network without its weights, as JSON holds it; :meth:`from_spec` builds it again."""
-        return {
-            "schema": 1,
-            "name": self.name,
-            "inputs": {
-                key: {
-                    "voxel_size": [str(size) for size in self.specs[key].voxel_size],
-                    "channels": self.specs[key].channels,
-                }
-                for key in self.input_keys
-            },
-            "outputs": list(self.output_keys),
-            "nodes": [{"kind": type(node).__name__, **node.arguments} for node in self._nodes()],
-        }
+        """The network without its weights, as JSON holds it; :meth:`from_spec` builds it again.
+
+        Raises:
+            ValueError: a node was given something that JSON cannot hold, such as a module.
+        """
+        return spec_of(self)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> LeibNet:
-        """The network that :meth:`to_spec` described, with new weights.
+        """The network that :meth:`to_spec` described, with new weights. Nothing that the spec names is imported.
 
         Raises:
-            ValueError: the spec is of another schema, or names a kind of node that does not exist.
+            ValueError: the spec is of another schema, lacks a field, has one too many or one of another type, or names
+                a kind of node that has not been defined; the message says where.
         """
-        if spec.get("schema") != 1:
-            raise ValueError(f"this version reads network specs of schema 1, not {spec.get('schema')!r}")
-        nodes = [node_of_kind(**description) for description in spec["nodes"]]
-        inputs = {key: TensorSpec(**tensor) for key, tensor in spec["inputs"].items()}
-        return cls(nodes, inputs, spec["outputs"], spec["name"])
+        return network_of(spec)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network, weights and spec, as one safetensors file, whole or not at all; :meth:`load` reads it.
+
+        Raises:
+            ValueError: the name does not end in ``.safetensors``, or no spec can hold the network.
+            OSError: the file cannot be written.
+        """
+        return save_network(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LeibNet:
+        """The network that :meth:`save` wrote, with its weights as they were, ready to predict. Nothing is unpickled.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, or its spec and its weights are none or do not fit each other.
+        """
+        return read_network(path)
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two networks share if and only if their specs are the same."""
-        return hashlib.sha256(json.dumps(self.to_spec(), sort_keys=True).encode()).hexdigest()[:16]
+        return fingerprint_of(self)
+
+    def to_mermaid(self) -> str:
+        """The graph in mermaid's language, which most code hosts render: see :func:`scalenet_gp.mermaid.to_mermaid`."""
+        return to_mermaid(self)
 
     def extra_repr(self) -> str:
         return f"{self.name}, {', '.join(self.input_keys)} -> {', '.join(self.output_keys)}"

@@ -1,9 +1,11 @@
-"""Losses of masked, multi-label predictions.
+"""Losses of masked, multi-label predictions, and of a distribution that a network predicts.
 
-All of them are modules called with (prediction, target, mask), each (B, C, Z, Y, X): probabilities in [0, 1], targets
+The former are modules called with (prediction, target, mask), each (B, C, Z, Y, X): probabilities in [0, 1], targets
 in [0, 1], and 1 where the class of that channel is annotated. What is not annotated counts neither above nor below the
 fraction bar, whatever it holds; where nothing is, the loss is zero and so is its gradient. A ValueError says that the
 three differ in shape, or that something annotated lies outside [0, 1].
+
+The latter, :class:`KullbackLeibler`, is called with what :class:`scalenet_gp.kinds.VariationalBottleneck` makes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropyDice", "Dice"]
+__all__ = ["BinaryCrossEntropy", "CrossEntropyDice", "Dice", "KullbackLeibler"]
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -58,6 +60,27 @@ class CrossEntropyDice(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         return self.cross_entropy(prediction, target, mask) + self.dice(prediction, target, mask)
+
+
+class KullbackLeibler(nn.Module):
+    """How far predicted normal distributions lie from the standard one (Kingma and Welling 2014, arXiv 1312.6114).
+
+    Called with the mean and the logarithm of the variance, each (B, C, Z, Y, X). The Kullback-Leibler divergence from
+    N(0, 1), in nats, is summed over the channels of a voxel and averaged over all voxels of the batch.
+    """
+
+    def forward(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """The loss.
+
+        Raises:
+            ValueError: the two differ in shape.
+        """
+        if mean.shape != log_variance.shape:
+            raise ValueError(
+                "mean and logarithm of the variance have to have one shape (B, C, Z, Y, X), not "
+                f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
+            )
+        return (mean**2 + log_variance.expm1() - log_variance).sum(dim=1).mean() / 2
 
 
 def _annotated(prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from scalenet_gp.leibnet import LeibNet
+from typing import TYPE_CHECKING
+
 from scalenet_gp.node import Node
 from scalenet_gp.world import format_size
+
+if TYPE_CHECKING:
+    from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["to_mermaid"]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from scalenet_gp.interop.weights import load_renamed
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["load_leibnetz_weights"]
@@ -25,17 +26,7 @@ def load_leibnetz_weights(net: LeibNet, state_dict: Mapping[str, Tensor]) -> Non
     """
     renamed = {_our_name(name): torch.as_tensor(weight) for name, weight in state_dict.items()}
     renamed.pop("", None)
-    own = net.state_dict()
-    problems = [f"missing {name}" for name in own if name not in renamed]
-    problems += [f"left over {name}" for name in renamed if name not in own]
-    problems += [
-        f"{name} is {tuple(renamed[name].shape)} instead of {tuple(weight.shape)}"
-        for name, weight in own.items()
-        if name in renamed and renamed[name].shape != weight.shape
-    ]
-    if problems:
-        raise ValueError(f"these are not the weights of this {net.name}: {'; '.join(problems[:8])}")
-    net.load_state_dict(renamed)
+    load_renamed(net, renamed)
 
 
 def _our_name(name: str) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
-from scalenet_gp.kinds.layers import SqueezeExcitation, activation_layer, convolution, normalisation
+from scalenet_gp.kinds.layers import (
+    EfficientChannelAttention,
+    SqueezeExcitation,
+    activation_layer,
+    convolution,
+    is_local,
+    normalisation,
+    separable_convolution,
+)
 from scalenet_gp.kinds.same_lattice import SameLattice, without_margin
 
 __all__ = ["ConvPass"]
@@ -36,8 +45,17 @@ class ConvPass(SameLattice):
         norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or none, before each convolution.
         dropout_prob: probability of dropping a value before each convolution.
         squeeze_excitation: weigh the channels after the convolution with the index
-            ``len(kernel_sizes) // squeeze_ratio``, counted from zero.
+            ``len(kernel_sizes) // squeeze_ratio``, counted from zero. With a ``squeeze_ratio`` of 1 there is none, and
+            nothing is weighed, as in LeibNetz.
         squeeze_ratio: channels per squeezed channel.
+        dilations: distance of the voxels that each kernel reads, per axis (Yu and Koltun 2016, arXiv 1511.07122); 1,
+            next to each other, unless given.
+        groups: in how many groups every convolution divides its channels, in and out (Xie et al. 2017, arXiv
+            1611.05431). It has to divide ``input_nc`` too: what has one channel goes through an ungrouped pass first.
+        separable: each convolution is one of every channel by itself, followed by a 1³ one across the channels
+            (Chollet 2017, arXiv 1610.02357).
+        eca: weigh the channels by efficient channel attention (Wang et al. 2020, arXiv 1910.03151), in the place of
+            ``squeeze_excitation``.
         identifier: name in the graph.
 
     Raises:
@@ -62,43 +80,56 @@ class ConvPass(SameLattice):
         dropout_prob: float | None = None,
         squeeze_excitation: bool = False,
         squeeze_ratio: int = 2,
+        dilations: Sequence[Sequence[int]] | None = None,
+        groups: int = 1,
+        separable: bool = False,
+        eca: bool = False,
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
-        kernels = [tuple(kernel) for kernel in kernel_sizes]
-        if not kernels or len({len(kernel) for kernel in kernels}) != 1:
-            raise ValueError(f"{self.identifier}: kernel_sizes needs kernels of one dimension, not {kernels}")
-        if padding not in ("valid", "same"):
-            raise ValueError(f"{self.identifier}: padding is 'valid' or 'same', not {padding!r}")
-        lost = [sum(k - 1 for k in axis) for axis in zip(*kernels, strict=True)]
-        if any(voxels % 2 for voxels in lost):
-            raise ValueError(
-                f"{self.identifier}: kernels {kernels} take {lost} voxels off the axes; an odd number would shift the "
-                "output by half a voxel, so give each axis an even number of even kernels"
-            )
-        if padding == "same" and any(k % 2 == 0 for kernel in kernels for k in kernel):
-            raise ValueError(
-                f"{self.identifier}: with padding 'same', even kernels, here {kernels}, would shift the output, "
-                "as they are padded on their upper side; make them odd"
-            )
+        try:
+            kernels, steps, lost = _reach(kernel_sizes, dilations, padding)
+        except ValueError as error:
+            raise ValueError(f"{self.identifier}: {error}") from None
         if squeeze_ratio < 1:
             raise ValueError(f"{self.identifier}: squeeze_ratio is a whole number from 1 up, not {squeeze_ratio}")
+        if groups < 1 or input_nc % groups or output_nc % groups:
+            raise ValueError(
+                f"{self.identifier}: groups has to divide the channels of every convolution, {input_nc} and "
+                f"{output_nc}; {math.gcd(input_nc, output_nc)} is the largest that does, {groups} does not"
+            )
+        if separable and groups > 1:
+            raise ValueError(f"{self.identifier}: a separable pass has its own groups; leave out groups={groups}")
+        weighed = len(kernels) // squeeze_ratio
+        if eca and squeeze_excitation:
+            raise ValueError(f"{self.identifier}: choose one of squeeze_excitation and eca, which have one place")
+        if eca and weighed == len(kernels):
+            raise ValueError(
+                f"{self.identifier}: squeeze_ratio 1 names no convolution for eca to follow; take 2 or more"
+            )
         self.dims = len(lost)
-        self.padding = padding
-        self.margin = Coordinate(voxels // 2 if padding == "valid" else 0 for voxels in lost)
+        self.margin: Coordinate = Coordinate(voxels // 2 if padding == "valid" else 0 for voxels in lost)
         self._tileable = padding == "valid" or not any(lost)
 
         layers: list[nn.Module] = []
         channels = input_nc
-        for index, kernel in enumerate(kernels):
+        for index, (kernel, step) in enumerate(zip(kernels, steps, strict=True)):
             if norm_layer is not None:
                 layers.append(normalisation(norm_layer, channels, self.dims))
-                self._tileable &= isinstance(layers[-1], nn.BatchNorm2d | nn.BatchNorm3d)
+                self._tileable &= is_local(layers[-1])
             if dropout_prob:
                 layers.append(nn.Dropout(dropout_prob))
-            layers.append(convolution(channels, output_nc, kernel, padding=padding, padding_mode=padding_mode))
-            if squeeze_excitation and index == len(kernels) // squeeze_ratio:
-                layers.append(SqueezeExcitation(output_nc, max(1, output_nc // squeeze_ratio), self.dims))
+            options: dict[str, Any] = {"padding": padding, "padding_mode": padding_mode, "dilation": step}
+            if separable:
+                layers.append(separable_convolution(channels, output_nc, kernel, **options))
+            else:
+                layers.append(convolution(channels, output_nc, kernel, groups=groups, **options))
+            if index == weighed and (squeeze_excitation or eca):
+                layers.append(
+                    EfficientChannelAttention(output_nc)
+                    if eca
+                    else SqueezeExcitation(output_nc, max(1, output_nc // squeeze_ratio), self.dims)
+                )
                 self._tileable = False
             if index < len(kernels) - 1 and not (residual and index == 0):
                 layers.append(activation_layer(activation))
@@ -126,8 +157,44 @@ class ConvPass(SameLattice):
         (x,) = tensors
         y = self.layers(x)
         if self.projection is not None:
-            y = y + self.projection(without_margin(x, self.margin))
+            y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
         return self.final_activation(y)
+
+
+def _reach(
+    kernel_sizes: Sequence[Sequence[int]], dilations: Sequence[Sequence[int]] | None, padding: str
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], list[int]]:
+    """The kernels, their dilations, and the voxels that the whole pass takes off each axis where it is valid.
+
+    Raises:
+        ValueError: they do not fit together, or would shift the output by half a voxel.
+    """
+    kernels = [tuple(kernel) for kernel in kernel_sizes]
+    if not all(kernels) or len({len(kernel) for kernel in kernels}) != 1:
+        raise ValueError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
+    if padding not in ("valid", "same"):
+        raise ValueError(f"padding is 'valid' or 'same', not {padding!r}")
+    steps = [(1,) * len(kernel) for kernel in kernels] if dilations is None else [tuple(step) for step in dilations]
+    if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or min(map(min, steps)) < 1:
+        raise ValueError(
+            f"dilations needs whole numbers from 1 up, one per axis of each of the kernels {kernels}, not {steps}"
+        )
+    named = f"{kernels}" if dilations is None else f"{kernels} of dilations {steps}"
+    reaches = [
+        [d * (k - 1) for d, k in zip(step, kernel, strict=True)] for step, kernel in zip(steps, kernels, strict=True)
+    ]
+    lost = [sum(axis) for axis in zip(*reaches, strict=True)]
+    if any(voxels % 2 for voxels in lost):
+        raise ValueError(
+            f"kernels {named} take {lost} voxels off the axes; an odd number would shift the output by half a voxel, "
+            "so give each axis an even number of even kernels"
+        )
+    if padding == "same" and any(voxels % 2 for reach in reaches for voxels in reach):
+        raise ValueError(
+            f"with padding 'same', even kernels, here {named}, would shift the output, as they are padded on their "
+            "upper side; make them odd"
+        )
+    return kernels, steps, lost
 
 
 def _projection_groups(input_nc: int, output_nc: int) -> int:

@@ -82,14 +82,22 @@ class Downsampling(_Resampling):
 
 
 class Upsampling(_Resampling):
-    """Abstract: towards finer voxels. Each is computed from the one coarse voxel that it lies in."""
+    """Abstract: towards finer voxels. Each is computed from the coarse voxels that it and ``margin`` around it lie in.
+
+    What lies within ``margin`` of the border of the input is not made, as a part of what it depends on is missing.
+    """
+
+    margin: Coordinate | int = 0
+    """Fine voxels around each fine voxel, on either side of each axis."""
 
     @property
     def _coarsening(self) -> tuple[Fraction, ...]:
         return tuple(Fraction(1, f) for f in self.factor)
 
     def input_roi(self, output_roi: Roi) -> Roi:
-        return output_roi.snap_to_grid(self.input_voxel_size, mode="grow")
+        margin = self.output_voxel_size * self.margin
+        return output_roi.grow(margin, margin).snap_to_grid(self.input_voxel_size, mode="grow")
 
     def output_roi(self, input_roi: Roi) -> Roi:
-        return input_roi
+        margin = self.output_voxel_size * self.margin
+        return input_roi.grow(-margin, -margin)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funlib.geometry import Coordinate
-from torch import Tensor
+from torch import Tensor, nn
 
-from scalenet_gp.kinds.layers import activation_layer, convolution
+from scalenet_gp.kinds.layers import activation_layer, convolution, is_local, normalisation
 from scalenet_gp.kinds.resampling import Downsampling
 
 __all__ = ["StridedConv"]
@@ -27,6 +27,7 @@ class StridedConv(Downsampling):
         factor: voxels per coarse voxel and axis.
         kernel_size: voxels of the kernel; ``factor`` unless given.
         activation: name of an activation in :mod:`torch.nn`, or none.
+        norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or none, after the convolution as in LeibNetz.
         identifier: name in the graph.
 
     Raises:
@@ -42,6 +43,7 @@ class StridedConv(Downsampling):
         factor: Sequence[int],
         kernel_size: Sequence[int] | None = None,
         activation: str | None = "ReLU",
+        norm_layer: str | None = None,
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, factor, (input_nc, output_nc), identifier)
@@ -53,8 +55,18 @@ class StridedConv(Downsampling):
             )
         self.margin = Coordinate((k - f) // 2 for k, f in zip(kernel, self.factor, strict=True))
         self.downsample = convolution(input_nc, output_nc, kernel, stride=self.factor)
+        self.normalisation: nn.Module | None = None
+        if norm_layer is not None:
+            self.normalisation = normalisation(norm_layer, output_nc, len(kernel))
         self.activation = activation_layer(activation)
+
+    @property
+    def tileable(self) -> bool:
+        return self.normalisation is None or is_local(self.normalisation)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors
-        return self.activation(self.downsample(x))
+        y = self.downsample(x)
+        if self.normalisation is not None:
+            y = self.normalisation(y)
+        return self.activation(y)

@@ -12,7 +12,20 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import strategies as st
 
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.kinds import Concatenate, ConvPass, Pool, StridedConv, TransposedConv, Upsample
+from scalenet_gp.kinds import (
+    AtrousPyramid,
+    AttentionGate,
+    Concatenate,
+    ConvPass,
+    GatedSum,
+    Head,
+    Pool,
+    ScaleAttention,
+    StridedConv,
+    Sum,
+    TransposedConv,
+    Upsample,
+)
 from scalenet_gp.world import exact_size
 
 __all__ = ["graphs", "networks", "requests", "rois", "scalenets", "tilings", "unets", "voxel_sizes"]
@@ -74,10 +87,12 @@ def _factors(dims: int, largest: int = 3) -> st.SearchStrategy[tuple[int, ...]]:
 
 @st.composite
 def graphs(draw: st.DrawFn, *, linear: bool, dims: int | None = None, upsampling: bool = True) -> LeibNet:
-    """Random graphs of every node kind: several inputs, skips, outputs that are read further on.
+    """Random graphs of every tileable node kind: several inputs, skips, outputs that are read further on.
+
+    All but the variational bottleneck, whose outputs are random or, in evaluation, one tensor of two names.
 
     Args:
-        linear: without rectification and maxima, so that gradients show every dependence.
+        linear: without rectification, maxima and gates, so that gradients show every dependence.
         dims: number of axes; 2 or 3 unless given.
         upsampling: with nodes that make finer tensors.
     """
@@ -90,7 +105,7 @@ def graphs(draw: st.DrawFn, *, linear: bool, dims: int | None = None, upsampling
     inputs = dict(specs)
     activation = "Identity" if linear else draw(st.sampled_from(("ReLU", "LeakyReLU", "Tanh")))
     nodes: list[Node] = []
-    kinds = ["conv", "conv", "down", "up", "join"] if upsampling else ["conv", "conv", "down", "join"]
+    kinds = ["conv", "conv", "head", "down", "join", *(["up"] if upsampling else [])]
     for _ in range(draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(kinds))
         name = f"t_{len(nodes)}"
@@ -99,29 +114,40 @@ def graphs(draw: st.DrawFn, *, linear: bool, dims: int | None = None, upsampling
         alike = [key for key in specs if specs[key].voxel_size == spec.voxel_size and key != read]
         if kind == "join" and alike:
             others = draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2, unique=True))
-            node: Node = Concatenate([read, *others], [name])
+            node = draw(_joining({key: specs[key].channels for key in (read, *others)}, name, dims, linear))
         elif kind == "down" and all(size <= 3 * b for size, b in zip(spec.voxel_size, base, strict=True)):
             node = draw(_downsampling(read, name, spec.channels, out_nc, dims, linear, activation))
         elif kind == "up" and any(size > b for size, b in zip(spec.voxel_size, base, strict=True)):
             towards = [f for f in (_ratio(spec, other) for other in specs.values()) if f is not None]
             factor = draw(st.sampled_from(towards)) if towards else draw(_factors(dims, 2))
-            if draw(st.booleans()):
-                node = Upsample([read], [name], factor)
-            else:
-                node = TransposedConv([read], [name], spec.channels, out_nc, factor, activation=activation)
+            node = draw(_upsampling(read, name, spec.channels, out_nc, factor, activation))
+        elif kind == "head":
+            node = draw(_head(read, name, spec.channels, dims, linear, activation))
         else:
-            node = draw(_conv_pass(read, name, spec.channels, out_nc, dims, linear, activation))
+            node = draw(_convolution(read, name, spec.channels, out_nc, dims, linear, activation))
         nodes.append(node)
-        (specs[name],) = node.output_specs(*(specs[key] for key in node.input_keys))
+        specs.update(zip(node.output_keys, node.output_specs(*(specs[key] for key in node.input_keys)), strict=True))
     used = {key for node in nodes for key in node.input_keys}
     for key in inputs:
         if key not in used:
             nodes.append(draw(_conv_pass(key, f"t_{len(nodes)}", inputs[key].channels, 1, dims, linear, activation)))
             used.add(key)
-    made = [node.output_keys[0] for node in nodes]
+    made = [key for node in nodes for key in node.output_keys]
     also = draw(st.lists(st.sampled_from(made), unique=True, max_size=2))
     outputs = [key for key in made if key not in used or key in also]
     return LeibNet(draw(st.permutations(nodes)), inputs, outputs, name="random")
+
+
+@st.composite
+def _joining(draw: st.DrawFn, read: dict[str, int], name: str, dims: int, linear: bool) -> Node:
+    keys, ncs = list(read), list(read.values())
+    kinds = ["concatenate", "sum"] if linear else ["concatenate", "sum", "gated_sum", "attention", "gate"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "gate":
+        return AttentionGate(keys[:2], [name], *ncs[:2], dims=dims)
+    if kind == "concatenate":
+        return Concatenate(keys, [name])
+    return {"sum": Sum, "gated_sum": GatedSum, "attention": ScaleAttention}[kind](keys, [name], ncs, dims=dims)
 
 
 @st.composite
@@ -136,36 +162,84 @@ def _downsampling(
 
 
 @st.composite
+def _upsampling(
+    draw: st.DrawFn, read: str, name: str, nc: int, out_nc: int, factor: tuple[int, ...], activation: str
+) -> Node:
+    mode = draw(st.sampled_from(("nearest", "linear", "transposed")))
+    if mode == "transposed":
+        return TransposedConv([read], [name], nc, out_nc, factor, activation=activation)
+    return Upsample([read], [name], factor, mode)
+
+
+@st.composite
+def _head(draw: st.DrawFn, read: str, name: str, nc: int, dims: int, linear: bool, activation: str) -> Node:
+    classes = draw(st.sampled_from((["a"], ["a", "b"])))
+    hidden = draw(st.sampled_from(((), (2,))))
+    final = "Identity" if linear else draw(st.sampled_from(("Sigmoid", "Identity")))
+    return Head([read], [name], nc, classes, hidden, activation, final, dims)
+
+
+@st.composite
+def _convolution(
+    draw: st.DrawFn, read: str, name: str, nc: int, out_nc: int, dims: int, linear: bool, activation: str
+) -> Node:
+    if draw(st.integers(0, 3)):
+        return draw(_conv_pass(read, name, nc, out_nc, dims, linear, activation))
+    dilations = draw(st.sampled_from(((1, 2), (2,), (1, (1, 2, 3)[:dims]))))
+    return AtrousPyramid([read], [name], nc, out_nc, dilations, activation=activation, dims=dims)
+
+
+@st.composite
 def _conv_pass(
     draw: st.DrawFn, read: str, name: str, nc: int, out_nc: int, dims: int, linear: bool, activation: str
 ) -> Node:
+    kernels, residual = draw(_kernels(dims)), draw(st.booleans())
     return ConvPass(
         [read],
         [name],
         nc,
         out_nc,
-        draw(_kernels(dims)),
+        kernels,
         activation=activation,
-        residual=draw(st.booleans()),
+        residual=residual,
         norm_layer=None if linear else draw(st.sampled_from((None, "batch"))),
+        dilations=draw(_dilations(kernels)),
+        **({} if residual else draw(st.sampled_from(({}, {"groups": math.gcd(nc, out_nc)}, {"separable": True})))),
     )
 
 
+@st.composite
+def _dilations(draw: st.DrawFn, kernels: list[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+    """Dilations of some odd kernels; those of even ones could shift by half a voxel."""
+    if draw(st.booleans()):
+        return None
+    return [tuple(draw(st.integers(1, 2)) if k % 2 else 1 for k in kernel) for kernel in kernels]
+
+
 def _arguments(draw: st.DrawFn, dims: int, linear: bool, levels: int) -> dict[str, Any]:
+    kernels, residual = draw(_kernels(dims)), draw(st.booleans())
+    heads = draw(st.sampled_from((None, {"groups": ["a", "b"]})))
+    output_nc = draw(st.integers(0 if heads else 1, 2))
     return {
         "downsample_factors": [draw(_factors(dims)) for _ in range(levels)],
-        "kernel_sizes": draw(_kernels(dims)),
+        "kernel_sizes": kernels,
+        "dilations": draw(_dilations(kernels)),
+        "separable": False if residual else draw(st.booleans()),
         "input_nc": draw(st.integers(1, 2)),
-        "output_nc": draw(st.integers(1, 2)),
+        "output_nc": output_nc,
+        "heads": heads,
         "base_nc": draw(st.integers(1, 2)),
-        "nc_increase_factor": draw(st.integers(1, 2)),
         "num_final_convs": draw(st.integers(1, 2)),
-        "residual": draw(st.booleans()),
-        "activation": "Identity" if linear else "ReLU",
+        "nc_increase_factor": draw(st.integers(1, 2)),
+        "residual": residual,
+        "activation": "Identity" if linear else draw(st.sampled_from(("ReLU", "GELU"))),
         "final_activation": "Identity" if linear else "Sigmoid",
         "norm_layer": None if linear else draw(st.sampled_from((None, "batch"))),
         "downsample_mode": draw(st.sampled_from(("mean", "strided") if linear else ("max", "mean", "strided"))),
-        "upsample_mode": draw(st.sampled_from(("nearest", "transposed"))),
+        "upsample_mode": draw(st.sampled_from(("nearest", "linear", "transposed"))),
+        "attention_gates": False if linear else draw(st.booleans()),
+        "deep_supervision": draw(st.booleans()) if levels > 1 and output_nc else False,
+        "bottleneck": draw(st.sampled_from((None, None, "atrous"))) if dims == 2 and levels == 1 else None,
     }
 
 
@@ -179,15 +253,18 @@ def unets(draw: st.DrawFn, *, linear: bool) -> LeibNet:
 
 @st.composite
 def scalenets(draw: st.DrawFn, *, linear: bool) -> LeibNet:
-    """ScaleNets of two or three scales with anisotropic kernels and factors; ``linear`` as for :func:`graphs`."""
+    """ScaleNets of two or three scales, their voxel sizes in many ratios; ``linear`` as for :func:`graphs`."""
     dims = draw(st.sampled_from((2, 2, 3)))
     scales = draw(st.integers(2, 3)) if dims == 2 else 2
+    joins = ("concatenate", "sum") if linear else ("concatenate", "sum", "gated_sum", "attention")
+    ratios = st.tuples(*[st.sampled_from([Fraction(r) for r in (1, 1, 2, 3, "1/2")])] * dims)
     voxel_size = draw(voxel_sizes(dims))
     subnets: list[dict[str, Any]] = []
     for _ in range(scales):
         arguments = _arguments(draw, dims, linear, levels=1)
-        subnets.insert(0, {"top_resolution": voxel_size, **arguments})
-        voxel_size = _times(voxel_size, arguments["downsample_factors"][0])
+        subnets.insert(0, {"top_resolution": voxel_size, "bottleneck_join": draw(st.sampled_from(joins)), **arguments})
+        voxel_size = _times(_times(voxel_size, arguments["downsample_factors"][0]), draw(ratios))
+    del subnets[0]["bottleneck_join"]
     return build_scalenet(subnets)
 
 
@@ -196,7 +273,7 @@ def networks(*, linear: bool) -> st.SearchStrategy[LeibNet]:
     return st.one_of(graphs(linear=linear), unets(linear=linear), scalenets(linear=linear))
 
 
-def _times(voxel_size: Sequence[Fraction], factor: Sequence[int]) -> tuple[Fraction, ...]:
+def _times(voxel_size: Sequence[Fraction], factor: Sequence[int | Fraction]) -> tuple[Fraction, ...]:
     return tuple(size * f for size, f in zip(voxel_size, factor, strict=True))
 
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp import build_scalenet, build_unet
+from scalenet_gp.kinds import Sum
 from tests.scalenet_gp.helpers import averaging, centres, ramps, values
 from tests.scalenet_gp.strategies import graphs, networks, requests
 
@@ -16,6 +17,9 @@ from tests.scalenet_gp.strategies import graphs, networks, requests
 def deviations(net, request):
     """What each output says minus the world coordinates of its voxels."""
     plan = net.plan(request)
+    for node in net.nodes.values():
+        if isinstance(node, Sum):
+            node.register_forward_hook(lambda _, summed, total: total / len(summed))
     with torch.no_grad():
         outputs = averaging(net)(ramps(plan, net), plan)
     return {key: outputs[key] - centres(roi, net.voxel_size[key]) for key, roi in request.items()}

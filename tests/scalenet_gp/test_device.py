@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -52,3 +56,25 @@ def test_a_device_on_which_nothing_can_be_computed_here_is_refused(name: str) ->
         pytest.skip("there is such a device")
     with pytest.raises(ValueError, match=rf"device '{name}' cannot be used here \((?s:.*)\); here are cpu"):
         choose_device(name)
+
+
+FAULTS = """
+import resource, sys, torch
+from scalenet_gp.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+torch.zeros(2**26)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.zeros(2**26)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_freed_memory_is_used_again_without_asking_the_system() -> None:
+    """A second tensor of 256 MiB where a first was let go of: the pages that the system has to clear for it."""
+    pages = {}
+    for how in ("hand back", "keep"):
+        run = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True)
+        pages[how] = int(run.stdout)
+    assert pages["hand back"] > 1000 > 100 > pages["keep"]

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
-from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
+from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice, KullbackLeibler
 
 LOSSES = {"cross-entropy": BinaryCrossEntropy(), "dice": Dice(), "both": CrossEntropyDice()}
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -182,3 +183,27 @@ def test_shapes_that_differ_are_refused(loss: Callable[..., Tensor]) -> None:
 def test_dice_needs_smoothing(smoothing: float) -> None:
     with pytest.raises(ValueError, match=f"has to be positive, not {smoothing}"):
         Dice(smoothing)
+
+
+@given(seeds, shapes)
+def test_the_divergence_is_that_of_torch_distributions(seed: int, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mean, log_variance = (3 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    own = Normal(mean, torch.exp(log_variance / 2))
+    expected = kl_divergence(own, Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum(dim=1).mean()
+    torch.testing.assert_close(KullbackLeibler()(mean, log_variance), expected, rtol=1e-12, atol=0)
+
+
+def test_the_divergence_of_the_standard_normal_distribution_is_none_and_the_least() -> None:
+    zero = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    found = KullbackLeibler()(zero, zero)
+    found.backward()
+    assert found.item() == 0
+    assert zero.grad is not None
+    assert (zero.grad == 0).all()
+
+
+def test_a_mean_and_a_variance_of_other_shapes_are_refused() -> None:
+    mean = torch.zeros(1, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"one shape .*, not \(1, 2, 4, 4\) and \(1, 1, 4, 4\)"):
+        KullbackLeibler()(mean, mean[:, :1])

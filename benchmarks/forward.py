@@ -1,0 +1,323 @@
+"""ScaleNet here against PyPI's LeibNetz, and against the single U-Net of its finest scale.
+
+    pip install --no-deps leibnetz
+    python benchmarks/forward.py                  # all of it, about a quarter of an hour on two cores
+    python benchmarks/forward.py --only unet      # one part
+
+Both sides run in one process, in turn, with the same weights and the same outputs; times are medians. LeibNetz is
+measured twice: with the C library's allocator as it is, and as `scalenet_gp.device.keep_freed_memory` sets it, which
+helps it as well. Peak memory is that of a process of its own for each figure, above what it held before the inputs
+were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from funlib.geometry import Roi
+from leibnetz_peer import build_leibnetz_scalenet
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
+from scalenet_gp.device import choose_device, keep_freed_memory
+from scalenet_gp.execution import channels_last
+from scalenet_gp.interop import load_leibnetz_weights
+
+SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
+LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
+LEIBNETZ_OUTPUTS = {"0_output": 36, "1_output": 96, "2_output": 128}
+PARTS = ("leibnetz", "unet", "rate")
+
+Pass = Callable[[], dict[str, Tensor]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, help="measure one part")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (3)")
+    parser.add_argument("--device", help="torch device; the first GPU if there is one")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    if arguments.peak_of:
+        print(json.dumps(peak_memory(json.loads(arguments.peak_of), device)))
+        return
+    console = Console()
+    threads = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    console.print(f"torch {torch.__version__}, {device}, {threads}, median of {arguments.repeats}")
+    if not bfloat16_is_native(device):
+        console.print("bfloat16 is left out: this processor has no instructions for it, and torch would emulate it")
+    for part in PARTS:
+        if arguments.only in (None, part):
+            console.print(globals()[f"against_{part}"](arguments.repeats, device))
+
+
+# ------------------------------------------------------------------------------------------------ against LeibNetz
+
+
+def against_leibnetz(repeats: int, device: torch.device) -> Table:
+    theirs, ours, plan = same_networks(device)
+    their_inputs, our_inputs = same_inputs(ours, plan, device)
+    table = Table("128/32/8 nm ScaleNet", "allocator", "LeibNetz", "scalenet_gp", "ratio", title="Time, s")
+    with torch.no_grad():
+        table.caption = f"largest difference between the fp32 outputs: {difference(theirs, ours, plan):.1e}"
+    smallest = smallest_step(ours, device)
+    for allocator in ("as it is", "keeps memory") if device.type == "cpu" else ("torch's",):
+        if allocator == "keeps memory" and not keep_freed_memory():
+            continue
+        for dtype in [torch.float32] + [torch.bfloat16] * bfloat16_is_native(device):
+            sides = (
+                autocast(lambda: theirs(dict(their_inputs)), dtype, device),
+                autocast(lambda: ours(our_inputs, plan), dtype, device),
+            )
+            name = {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+            forward = in_turn([inference(side) for side in sides], repeats, device)
+            step = in_turn(
+                [training(side, net) for side, net in zip(sides, (theirs, ours), strict=True)], repeats, device
+            )
+            small = in_turn([training(autocast(smallest, dtype, device), ours)], 5 * repeats, device)
+            table.add_row(f"forward, {name}", allocator, *times(*forward))
+            table.add_row(f"training step, {name}", allocator, *times(*step))
+            table.add_row(f"smallest training step, {name}", allocator, *times(step[0], small[0]))
+    for work in ("forward", "training step"):
+        peaks = [peak_of(side=side, work=work, device=str(device)) for side in ("leibnetz", "ours")]
+        table.add_row(
+            f"{work}, fp32: peak memory, GiB", "as it is", *(f"{p / 2**30:.2f}" for p in peaks), ratio(*peaks)
+        )
+    return table
+
+
+def same_networks(device: torch.device) -> tuple[Any, LeibNet, Plan]:
+    """LeibNetz's ScaleNet, ours with its weights, and our plan for its default outputs."""
+    theirs = build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).to(device)
+    ours = build_scalenet(SUBNETS)
+    load_leibnetz_weights(ours, theirs.state_dict())
+    return theirs, ours.to(device), ours.plan(centred(ours, LEIBNETZ_OUTPUTS))
+
+
+def same_inputs(ours: LeibNet, plan: Plan, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Random inputs of LeibNetz's size, and the parts of them that we need: its tensors are centred on one another."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = {key: torch.rand((1, 1, *(n,) * 3), generator=generator) for key, n in LEIBNETZ_INPUTS.items()}
+    parts = {}
+    for key, roi in centred(ours, LEIBNETZ_INPUTS).items():
+        first = (plan.inputs[key].begin - roi.begin) / ours.voxel_size[key]
+        size = plan.inputs[key].shape / ours.voxel_size[key]
+        parts[key] = theirs[key][(..., *(slice(f, f + s) for f, s in zip(first, size, strict=True)))].clone()
+    return tuple({key: tensor.to(device) for key, tensor in side.items()} for side in (theirs, parts))  # type: ignore[return-value]
+
+
+def centred(net: LeibNet, voxels: Mapping[str, int]) -> dict[str, Roi]:
+    """World ROIs of so many voxels per axis, around the origin."""
+    sizes = {key: net.voxel_size[key] * n for key, n in voxels.items()}
+    return {key: Roi(size / -2, size) for key, size in sizes.items()}
+
+
+def difference(theirs: nn.Module, ours: LeibNet, plan: Plan) -> float:
+    their_inputs, our_inputs = same_inputs(ours, plan, next(ours.parameters()).device)
+    expected, outputs = theirs(dict(their_inputs)), ours(our_inputs, plan)
+    largest = max((outputs[key] - expected[key]).abs().max().item() for key in outputs)
+    if largest > 1e-5:
+        raise SystemExit(f"the outputs differ by {largest}; there is nothing to compare")
+    return largest
+
+
+def smallest_step(net: LeibNet, device: torch.device) -> Pass:
+    """All outputs over the smallest box on which every lattice closes."""
+    plan = net.smallest_plan
+    inputs = random_inputs(plan, device)
+    return lambda: net(inputs, plan)
+
+
+# ------------------------------------------------------------------------------------------- against a single U-Net
+
+
+def against_unet(repeats: int, device: torch.device) -> Table:
+    table = Table("output", "", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "ratio", title="What the context costs")
+    scalenet, unet = build_scalenet(SUBNETS).to(device), build_unet((8, 8, 8)).to(device)
+    for voxels in (64, 128):
+        plans = [unet.plan(centred(unet, {"output": voxels})), scalenet.plan(centred(scalenet, {"2_output": voxels}))]
+        sides = []
+        for net, plan in zip((unet, scalenet), plans, strict=True):
+            inputs = random_inputs(plan, device)
+            sides.append(lambda net=net, plan=plan, inputs=inputs: net(inputs, plan))
+        for work, wrapped in {
+            "forward": [inference(side) for side in sides],
+            "training step": [training(side, net) for side, net in zip(sides, (unet, scalenet), strict=True)],
+        }.items():
+            per_voxel = [t / voxels**3 * 1e6 for t in in_turn(wrapped, 3 * repeats, device)]
+            table.add_row(
+                f"{voxels}³", f"{work}, µs per voxel", *(f"{t:.3f}" for t in per_voxel), ratio(*per_voxel[::-1])
+            )
+            peaks = [peak_of(side=s, work=work, device=str(device), voxels=voxels) for s in ("unet", "scalenet")]
+            row = (f"{peak / voxels**3 / 1024:.2f}" for peak in peaks)
+            table.add_row(f"{voxels}³", f"{work}, KiB per voxel at the peak", *row, ratio(*peaks[::-1]))
+    seen = [
+        max(net.receptive_field(key).values(), key=lambda size: size[0])
+        for net, key in ((unet, "output"), (scalenet, "2_output"))
+    ]
+    table.add_row("1³", "field of view, nm", *(str(size[0]) for size in seen), ratio(seen[1][0], seen[0][0]))
+    return table
+
+
+# ---------------------------------------------------------------------------------------- share of what is possible
+
+
+def against_rate(repeats: int, device: torch.device) -> Table:
+    """How near the network comes to its own convolutions run alone, each on a tensor that is there already."""
+    net = build_scalenet(SUBNETS).to(device)
+    plan = net.plan(centred(net, LEIBNETZ_OUTPUTS))
+    inputs = random_inputs(plan, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    shapes: list[tuple[nn.Module, tuple[int, ...]]] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, arguments: shapes.append((module, tuple(arguments[0].shape))))
+        for module in net.modules()
+        if isinstance(module, nn.Conv3d)
+    ]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(inputs, plan)
+    for hook in hooks:
+        hook.remove()
+    operations = counter.get_total_flops()
+    alone = 0.0
+    for module, shape in shapes:
+        x = channels_last(torch.rand(shape, device=device))
+        alone += in_turn([inference(lambda module=module, x=x: {"": module(x)})], repeats, device)[0]
+    x, best = channels_last(torch.rand((1, 48, 64, 64, 64), device=device)), nn.Conv3d(48, 48, 3).to(device)
+    best.weight.data = channels_last(best.weight.data)
+    fastest = in_turn([inference(lambda: {"": best(x)})], 3 * repeats, device)[0]
+    fastest_rate = 2 * 48 * 48 * 27 * 62**3 / fastest
+    whole = in_turn([inference(lambda: net(inputs, plan))], repeats, device)[0]
+    table = Table("forward, fp32, memory kept", "Gflop/s", "share", title="Share of the convolution rate")
+    table.add_row("48 to 48 channels, 3³, 64³ voxels", f"{fastest_rate / 1e9:.0f}", "100 %")
+    table.add_row("the network's convolutions, one by one", *rate(operations, alone, fastest_rate))
+    table.add_row("the whole network", *rate(operations, whole, fastest_rate))
+    return table
+
+
+def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:
+    return f"{operations / seconds / 1e9:.0f}", f"{100 * operations / seconds / of:.0f} %"
+
+
+# -------------------------------------------------------------------------------------------------------- measuring
+
+
+def random_inputs(plan: Plan, device: torch.device) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        key: torch.rand((1, tensor.channels, *tensor.shape), generator=generator).to(device)
+        for key, tensor in plan.input_tensors.items()
+    }
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    return (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else (torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+
+
+def autocast(run: Pass, dtype: torch.dtype, device: torch.device) -> Pass:
+    def cast() -> dict[str, Tensor]:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return run()
+
+    return cast
+
+
+def inference(run: Pass) -> Callable[[], object]:
+    return torch.no_grad()(run)
+
+
+def training(run: Pass, net: nn.Module) -> Callable[[], object]:
+    """A training step but for the optimizer, which is the same on both sides."""
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        torch.stack([output.float().mean() for output in run().values()]).sum().backward()
+
+    return step
+
+
+def in_turn(sides: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
+    """Median seconds of each side; they take turns, so that what else the machine does strikes both."""
+    taken: list[list[float]] = [[] for _ in sides]
+    for _ in range(repeats):
+        for side, seconds in zip(sides, taken, strict=True):
+            started = time.perf_counter()
+            side()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - started)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def times(theirs: float, ours: float) -> tuple[str, str, str]:
+    return f"{theirs:.3g}", f"{ours:.3g}", ratio(theirs, ours)
+
+
+def ratio(first: float, second: float) -> str:
+    return f"{first / second:.3g} ×"
+
+
+def peak_of(**what: Any) -> int:
+    """:func:`peak_memory` in a process of its own."""
+    command = [sys.executable, __file__, "--peak-of", json.dumps(what), "--device", what["device"]]
+    return int(
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    )
+
+
+def peak_memory(what: Mapping[str, Any], device: torch.device) -> int:
+    """Bytes that one pass takes at its peak, inputs included, weights not."""
+    run: Pass
+    net: nn.Module
+    if what["side"] in ("leibnetz", "ours"):
+        theirs, ours, plan = same_networks(device)
+        before = resident(device)
+        if what["side"] == "leibnetz":
+            net, inputs = theirs, random_leibnetz_inputs(device)
+            run = lambda: theirs(inputs)  # noqa: E731
+        else:
+            net, inputs = ours, random_inputs(plan, device)
+            run = lambda: ours(inputs, plan)  # noqa: E731
+    else:
+        built = build_unet((8, 8, 8)) if what["side"] == "unet" else build_scalenet(SUBNETS)
+        built = built.to(device)
+        plan = built.plan(centred(built, {built.output_keys[-1]: what["voxels"]}))
+        before = resident(device)
+        net, inputs = built, random_inputs(plan, device)
+        run = lambda: built(inputs, plan)  # noqa: E731
+    (inference(run) if what["work"] == "forward" else training(run, net))()
+    return resident(device, peak=True) - before
+
+
+def random_leibnetz_inputs(device: torch.device) -> dict[str, Tensor]:
+    return {key: torch.rand((1, 1, *(n,) * 3), device=device) for key, n in LEIBNETZ_INPUTS.items()}
+
+
+def resident(device: torch.device, peak: bool = False) -> int:
+    """Bytes that the process holds, or held at its peak."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
+    name = "VmHWM:" if peak else "VmRSS:"
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+
+if __name__ == "__main__":
+    main()

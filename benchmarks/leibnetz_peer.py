@@ -1,0 +1,48 @@
+"""PyPI's LeibNetz, installed without its dependencies, for the benchmarks to measure against."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+__all__ = ["build_leibnetz_scalenet"]
+
+
+def build_leibnetz_scalenet(
+    subnets: list[dict[str, Any]], input_voxels: dict[str, int] | None = None, tries: int = 200
+) -> Any:
+    """LeibNetz's ScaleNet of these subnets.
+
+    It walks over sets of objects while it works out its shapes, so that one and the same network reads 76, 156 and 332
+    voxels in one build and 72, 140 and 332 in the next. Those shapes need not lie on one lattice; ``input_voxels``
+    says which build is wanted.
+
+    Raises:
+        SystemExit: LeibNetz is not installed, or no build came out as wanted.
+    """
+    _provide_torchvision()
+    try:
+        from leibnetz.nets import build_scalenet
+    except ImportError as error:
+        raise SystemExit(
+            f"the benchmark needs LeibNetz, and nothing that it depends on: pip install --no-deps leibnetz ({error})"
+        ) from error
+    for _ in range(tries):
+        net = build_scalenet([dict(subnet) for subnet in subnets])
+        voxels = {key: int(shape["shape"][0]) for key, shape in net.input_shapes.items()}
+        if input_voxels in (None, voxels):
+            return net
+    raise SystemExit(f"in {tries} builds LeibNetz never came out with inputs of {input_voxels} voxels")
+
+
+def _provide_torchvision() -> None:
+    """The two names that LeibNetz imports from torchvision; its ScaleNet uses neither unless asked to."""
+    names = {"ops": {"SqueezeExcitation": nn.Identity}, "utils": {"_log_api_usage_once": lambda module: None}}
+    for name, members in {"": {}, **names}.items():
+        module = ModuleType(f"torchvision.{name}".rstrip("."))
+        for member, value in members.items():
+            setattr(module, member, value)
+        sys.modules.setdefault(module.__name__, module)

@@ -1,0 +1,219 @@
+"""What a plan costs, known before anything is allocated: its pass is run on tensors that have shapes and no values."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+
+from scalenet_gp.execution import Specialised
+from scalenet_gp.plan import Plan
+
+if TYPE_CHECKING:
+    from scalenet_gp.leibnet import LeibNet
+
+__all__ = ["Cost", "predict_cost"]
+
+_aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pass of a plan takes.
+
+    A multiply-accumulate is one multiplication and one addition in a convolution or a matrix product; other work is
+    not counted.
+
+    Attributes:
+        macs: multiply-accumulates of the forward pass per node, by identifier.
+        backward_macs: those of the backward pass; 0 for inference.
+        weights: bytes of weights and running statistics.
+        gradients: bytes of the gradients of the weights; 0 for inference.
+        activations: bytes of all else at the moment when the most memory is in use: inputs, tensors in between, what
+            is kept for the backward pass, and what convolutions need while they run.
+        peak: bytes of everything at that moment. The gradients come one after another, so not all need be there.
+    """
+
+    macs: Mapping[str, int]
+    backward_macs: int
+    weights: int
+    gradients: int
+    activations: int
+    peak: int
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of the whole pass."""
+        return sum(self.macs.values()) + self.backward_macs
+
+
+def predict_cost(
+    net: LeibNet, plan: Plan, *, batch: int = 1, training: bool = False, dtype: torch.dtype = torch.float32
+) -> Cost:
+    """What a pass of ``plan`` takes, without allocating it, on the device where the weights of ``net`` are.
+
+    Inference is a forward pass without gradients, with weights and inputs of ``dtype``. Training is a forward pass and
+    the backward pass of a sum of the outputs; what a loss and an optimiser need comes on top. With ``bfloat16`` or
+    ``float16`` its weights and inputs are ``float32`` under :class:`torch.autocast`.
+
+    What the CPU's convolutions allocate for a moment is part of it, and depends, as the choice of their
+    implementation does, on the number of threads that torch uses now; what those of other devices allocate is not.
+
+    Args:
+        net: the network. It is left as it is: weights, statistics, gradients, mode and random state.
+        plan: a plan of it.
+        batch: samples per pass.
+        training: predict a step of training, with the modules in training mode; else inference, in evaluation mode.
+        dtype: a floating point type.
+
+    Raises:
+        ValueError: the plan is another network's, ``batch`` is not positive, or ``dtype`` is no floating point type.
+    """
+    if batch < 1:
+        raise ValueError(f"a batch has at least one sample, not {batch}")
+    if not dtype.is_floating_point:
+        raise ValueError(f"a network computes in a floating point type, not in {dtype}")
+    mixed = training and dtype.itemsize < torch.float32.itemsize
+    stored = torch.float32 if mixed else dtype
+    with FakeTensorMode(), ExitStack() as within:
+        module, device = _without_values(net.specialise(plan), stored)
+        module.train(training)
+        memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+        within.enter_context(flops)
+        within.enter_context(memory)
+        memory.follow([*module.parameters(), *module.buffers()])
+        weights = memory.live
+        for parameter in module.parameters():
+            parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
+        inputs = [
+            torch.empty((batch, tensor.channels, *tensor.shape), dtype=stored, device=device)
+            for tensor in plan.input_tensors.values()
+        ]
+        with torch.set_grad_enabled(training), torch.autocast(device.type, dtype, enabled=mixed):
+            outputs = module(*inputs)
+            loss = sum(output.sum() for output in outputs) if training else None
+        macs = _macs_by_node(plan, flops)
+        forward = flops.get_total_flops()
+        if isinstance(loss, Tensor) and loss.requires_grad:
+            loss.backward()
+        return Cost(
+            macs=macs,
+            backward_macs=(flops.get_total_flops() - forward) // 2,
+            weights=weights,
+            gradients=memory.gradients,
+            activations=memory.peak - weights - memory.gradients_at_peak,
+            peak=memory.peak,
+        )
+
+
+def _without_values(module: Specialised, dtype: torch.dtype) -> tuple[nn.Module, torch.device]:
+    """A copy whose tensors are the current fake mode's, of ``dtype`` where they are of a floating point type."""
+    device = torch.device("cpu")
+    replaced: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        device = tensor.device
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        fake: Tensor = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kept, device=device)
+        replaced[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    return copy.deepcopy(module, replaced), device
+
+
+def _macs_by_node(plan: Plan, flops: FlopCounterMode) -> dict[str, int]:
+    counts = flops.get_flop_counts()
+    return {
+        step.node: sum(counts.get(f"{Specialised.__name__}.nodes.{step.node}", {}).values()) // 2 for step in plan.steps
+    }
+
+
+class _Memory(TorchDispatchMode):
+    """Follows the storages that operations make until they are let go of.
+
+    Attributes:
+        live: bytes in use now.
+        peak: the most bytes that were in use at one moment.
+        gradients: bytes of those that hold gradients of weights.
+        gradients_at_peak: the same at the moment of the peak.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = self.gradients = self.gradients_at_peak = 0
+        self._followed: set[int] = set()
+
+    def follow(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self._followed:
+                self._followed.add(key)
+                self.live += size
+                weakref.finalize(storage, self._let_go, key, size)
+        self._look(0)
+
+    def hold_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self.gradients += parameter.grad.untyped_storage().nbytes()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        self.follow(tensors)
+        self._look(_workspace(func, args, tensors))
+        return made
+
+    def _look(self, workspace: int) -> None:
+        if self.live + workspace > self.peak:
+            self.peak, self.gradients_at_peak = self.live + workspace, self.gradients
+
+    def _let_go(self, key: int, size: int) -> None:
+        self._followed.remove(key)
+        self.live -= size
+
+
+def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
+    """Bytes that an operation on the CPU allocates within and frees again, where they are many: convolutions.
+
+    They copy what does not lie in memory as they want it. oneDNN's reorder the weights besides; torch's own, which
+    take its place for small tensors and for types that the processor lacks, unfold the input into columns (im2col).
+    """
+    if func is _aten.convolution.default:
+        x, weight, bias, *options = args
+        grads, bias_sizes, small = [], None if bias is None else bias.shape, made[0]
+    elif func is _aten.convolution_backward.default:
+        grad, x, weight, bias_sizes, *options, _ = args
+        grads, small = [grad], grad
+    else:
+        return 0
+    if x.device.type != "cpu":
+        return 0
+    backend = torch._C._select_conv_backend(x, weight, None, *options, bias_sizes)
+    layout = torch._C._conv_determine_backend_memory_format(x, weight, backend)
+    copied = sum(_numbytes(t) for t in (x, *grads) if not t.is_contiguous(memory_format=layout))
+    if backend.name.startswith("Mkldnn"):
+        return copied + _numbytes(weight)
+    transposed = options[3]
+    if math.prod(weight.shape[2:]) > 1 and backend.name.startswith("Slow"):
+        samples = x.shape[0] if backend.name in ("Slow2d", "Slow3d") else 1
+        places = math.prod((x if transposed else small).shape[2:])
+        return copied + samples * places * math.prod(weight.shape[1:]) * x.element_size()
+    return copied
+
+
+def _numbytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+_CPU_ATTENTION: dict[Any, Callable[..., int]] = {}

@@ -1,0 +1,165 @@
+"""The U-Net of funlib.learn.torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.interop.weights import load_renamed
+from scalenet_gp.kinds import Concatenate, ConvPass, Pool, TransposedConv, Upsample
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.world import Length, exact_size
+
+__all__ = ["load_funlib_unet"]
+
+Kernels = Sequence[Sequence[int | Sequence[int]]]
+
+
+def load_funlib_unet(
+    state_dict: Mapping[str, Tensor],
+    *,
+    in_channels: int,
+    num_fmaps: int,
+    fmap_inc_factor: int,
+    downsample_factors: Sequence[Sequence[int]],
+    kernel_size_down: Kernels | None = None,
+    kernel_size_up: Kernels | None = None,
+    activation: str | None = "ReLU",
+    voxel_size: Sequence[Length] | None = None,
+    num_fmaps_out: int | None = None,
+    num_heads: int = 1,
+    constant_upsample: bool = False,
+    padding: Literal["valid", "same"] = "valid",
+) -> LeibNet:
+    """The network that ``funlib.learn.torch.models.UNet`` is with these arguments and weights.
+
+    One input ``"input"`` (B, ``in_channels``, Z, Y, X) and the output ``"output"`` (B, ``num_fmaps_out``, Z, Y, X), or
+    one per decoder, ``"output_0"``, ``"output_1"`` and so on. The arguments bear their names there, of which ``fov`` is
+    missing: it does nothing. That package returns as many voxels as keep it translation equivariant; here any ROI can
+    be asked for, and the values of its voxels are the same.
+
+    Args:
+        state_dict: the U-Net's ``state_dict()``; arrays do as well as tensors.
+        in_channels: channels of the input.
+        num_fmaps: channels at the finest level.
+        fmap_inc_factor: what the channels are multiplied by from level to level.
+        downsample_factors: voxels per coarser voxel, per level and axis.
+        kernel_size_down: the kernels of every level of the encoder and of the bottleneck, from the finest, each a whole
+            number or one per axis; twice three per level unless given.
+        kernel_size_up: the same for the levels of the decoders, from the finest.
+        activation: name of an activation in :mod:`torch.nn`, which follows every convolution; ``None`` for none.
+        voxel_size: nm per axis of input and output; one each unless given.
+        num_fmaps_out: channels of the outputs; ``num_fmaps`` unless given.
+        num_heads: number of decoders, all on one encoder.
+        constant_upsample: upsampling by nearest neighbour and not by a transposed convolution.
+        padding: ``"same"`` pads every convolution with zeros; then tiles do not agree with the whole.
+
+    Raises:
+        ValueError: an argument is out of its range, a convolution pass would shift its output by half a voxel, or a
+            weight is missing, left over or of another shape.
+    """
+    factors = [tuple(factor) for factor in downsample_factors]
+    if not factors or len({len(factor) for factor in factors}) > 1:
+        raise ValueError(f"downsample_factors needs one factor or more, all with as many axes, not {factors}")
+    if num_heads < 1:
+        raise ValueError(f"num_heads is a whole number from 1 up, not {num_heads}")
+    dims = len(factors[0])
+    unet = _UNet(
+        factors=factors,
+        channels=[num_fmaps * fmap_inc_factor**level for level in range(len(factors) + 1)],
+        down=_kernels("kernel_size_down", kernel_size_down, len(factors) + 1, dims),
+        up=_kernels("kernel_size_up", kernel_size_up, len(factors), dims),
+        activation=activation,
+        constant_upsample=constant_upsample,
+        padding=padding,
+    )
+    nodes = unet.encoder(in_channels)
+    outputs = ["output"] if num_heads == 1 else [f"output_{head}" for head in range(num_heads)]
+    for head, output in enumerate(outputs):
+        prefix = "" if num_heads == 1 else f"{head}_"
+        nodes += unet.decoder(head, prefix, output, num_fmaps if num_fmaps_out is None else num_fmaps_out)
+    size = exact_size((1,) * dims if voxel_size is None else voxel_size)
+    net = LeibNet(nodes, {"input": TensorSpec(size, in_channels)}, outputs, name="UNet")
+    renamed = dict(unet.renaming(net))
+    load_renamed(net, {renamed.get(name, name): torch.as_tensor(weight) for name, weight in state_dict.items()})
+    return net
+
+
+@dataclass(frozen=True)
+class _UNet:
+    """What encoder and decoders have in common, and where funlib.learn.torch keeps the weights of each node."""
+
+    factors: list[tuple[int, ...]]
+    channels: list[int]
+    down: list[list[tuple[int, ...]]]
+    up: list[list[tuple[int, ...]]]
+    activation: str | None
+    constant_upsample: bool
+    padding: Literal["valid", "same"]
+    their_name: dict[str, str] = field(default_factory=dict)
+
+    def encoder(self, in_channels: int) -> list[Node]:
+        """From ``"input"`` to ``"bottleneck"``."""
+        nodes: list[Node] = []
+        read, nc = "input", in_channels
+        for level, factor in enumerate(self.factors):
+            made, pooled = f"in_conv_{level}", f"downsample_{level}"
+            nodes.append(self._conv_pass(read, made, nc, self.channels[level], self.down[level], f"l_conv.{level}"))
+            nodes.append(Pool([made], [pooled], factor))
+            read, nc = pooled, self.channels[level]
+        theirs = f"l_conv.{len(self.factors)}"
+        return [*nodes, self._conv_pass(read, "bottleneck", nc, self.channels[-1], self.down[-1], theirs)]
+
+    def decoder(self, head: int, prefix: str, output: str, output_nc: int) -> list[Node]:
+        """From ``"bottleneck"`` to ``output``; the other tensors bear names with ``prefix``."""
+        nodes: list[Node] = []
+        read = "bottleneck"
+        for level in reversed(range(len(self.factors))):
+            skip, upsampled, joined = (f"in_conv_{level}", f"{prefix}upsample_{level}", f"{prefix}join_{level}")
+            nodes.append(self._upsampling(read, upsampled, level, f"r_up.{head}.{level}.up"))
+            nodes.append(Concatenate([skip, upsampled], [joined]))
+            made, out_nc = (f"{prefix}out_conv_{level}", self.channels[level]) if level else (output, output_nc)
+            nc, theirs = self.channels[level] + self.channels[level + 1], f"r_conv.{head}.{level}"
+            nodes.append(self._conv_pass(joined, made, nc, out_nc, self.up[level], theirs))
+            read = made
+        return nodes
+
+    def renaming(self, net: LeibNet) -> Iterator[tuple[str, str]]:
+        """The names there and here of every weight. Among the layers of a pass there, every second is an activation."""
+        for ours in net.state_dict():
+            _, node, *inner, kind = ours.split(".")
+            theirs = self.their_name[node]
+            if inner[0] != "upsample":
+                last = inner[0] == "final_activation"
+                index = len(net.get_submodule(f"nodes.{node}.layers")) if last else int(inner[1])  # type: ignore[arg-type]
+                theirs += f".conv_pass.{index if self.activation is not None else index // 2}"
+            yield f"{theirs}.{kind}", ours
+
+    def _conv_pass(self, read: str, made: str, nc: int, out_nc: int, kernels: list[tuple[int, ...]], key: str) -> Node:
+        self.their_name[made] = key
+        used = self.activation or "Identity"
+        return ConvPass([read], [made], nc, out_nc, kernels, used, padding=self.padding, padding_mode="zeros")
+
+    def _upsampling(self, read: str, made: str, level: int, key: str) -> Node:
+        if self.constant_upsample:
+            return Upsample([read], [made], self.factors[level])
+        self.their_name[made] = key
+        nc = self.channels[level + 1]
+        return TransposedConv([read], [made], nc, nc, self.factors[level])
+
+
+def _kernels(name: str, given: Kernels | None, levels: int, dims: int) -> list[list[tuple[int, ...]]]:
+    if given is None:
+        return [[(3,) * dims] * 2] * levels
+    if len(given) != levels:
+        raise ValueError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
+    kernels = [[(size,) * dims if isinstance(size, int) else tuple(size) for size in level] for level in given]
+    for level in kernels:
+        if not level or any(len(kernel) != dims for kernel in level):
+            raise ValueError(f"{name} needs kernels of {dims} axes, at least one per level; one level has {level}")
+    return kernels

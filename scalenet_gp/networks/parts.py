@@ -1,0 +1,146 @@
+"""The parts that U-Nets and autoencoders are put together from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scalenet_gp.kinds import (
+    AtrousPyramid,
+    AttentionGate,
+    Concatenate,
+    ConvPass,
+    Head,
+    Pool,
+    StridedConv,
+    TransformerBlock,
+    TransposedConv,
+    Upsample,
+)
+from scalenet_gp.networks.options import UNetOptions
+from scalenet_gp.node import Node
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The nodes of encoder, bottleneck, decoder and outputs; the tensors bear LeibNetz's names after ``prefix``.
+
+    Args:
+        options: what they are built from.
+        prefix: before the name of every tensor, as in ``"2_"``.
+    """
+
+    options: UNetOptions
+    prefix: str = ""
+
+    def encoder(self) -> list[Node]:
+        """From ``"input"`` to the last ``"downsample_"``."""
+        options, nodes = self.options, []
+        read, nc = "input", options.input_nc
+        for level in range(options.levels):
+            nodes += [self._conv_pass(read, f"in_conv_{level}", nc, level), self._downsampling(level)]
+            read, nc = f"downsample_{level}", options.channels(level)
+        return nodes
+
+    def bottleneck(self, read: str, nc: int) -> tuple[list[Node], str]:
+        """The coarsest pass on ``read``, which has ``nc`` channels, and the name of what the decoder reads."""
+        options = self.options
+        made, out_nc = "bottleneck", options.channels(options.levels)
+        nodes: list[Node] = [self._conv_pass(read, made, nc, options.levels)]
+        if options.bottleneck is None:
+            return nodes, made
+        keys = [self.prefix + made], [f"{self.prefix}bottleneck_{options.bottleneck}"]
+        if options.bottleneck == "atrous":
+            nodes.append(AtrousPyramid(*keys, out_nc, out_nc, activation=options.activation, dims=options.dims))
+        else:
+            dropout, heads = options.dropout_prob or 0.0, math.gcd(out_nc, 4)
+            nodes.append(TransformerBlock(*keys, out_nc, heads, dropout_prob=dropout, dims=options.dims))
+        return nodes, f"bottleneck_{options.bottleneck}"
+
+    def decoder(self, read: str, nc: int, *, skips: bool = True) -> list[Node]:
+        """From ``read``, which has ``nc`` channels, to ``"out_conv_0"``; with or without the encoder's tensors."""
+        nodes: list[Node] = []
+        for level in reversed(range(self.options.levels)):
+            nodes.append(self._upsampling(level, read, nc))
+            read = f"upsample_{level}"
+            if skips:
+                nodes += self._join(level, nc)
+                read, nc = f"join_{level}", nc + self.options.channels(level)
+            nodes.append(self._conv_pass(read, f"out_conv_{level}", nc, level))
+            read, nc = f"out_conv_{level}", self.options.channels(level)
+        return nodes
+
+    def outputs(self) -> list[Node]:
+        """What can be asked for: ``"output"``, then the heads, then those of deep supervision."""
+        options, nodes = self.options, []
+        if options.output_nc:
+            nodes.append(self._output("output", 0))
+        for name, classes in (options.heads or {}).items():
+            nodes.append(
+                Head(
+                    [f"{self.prefix}out_conv_0"],
+                    [self.prefix + name],
+                    options.base_nc,
+                    classes,
+                    hidden_nc=(options.base_nc,) * (options.num_final_convs - 1),
+                    activation=options.activation,
+                    final_activation=options.final_activation,
+                    dims=options.dims,
+                )
+            )
+        if options.deep_supervision:
+            nodes += [self._output(f"output_{level}", level) for level in range(1, options.levels)]
+        return nodes
+
+    def _conv_pass(self, read: str, made: str, nc: int, level: int) -> Node:
+        options = self.options
+        return ConvPass(
+            [self.prefix + read],
+            [self.prefix + made],
+            nc,
+            options.channels(level),
+            options.kernels,
+            dilations=options.dilations,
+            separable=options.separable,
+            eca=options.eca,
+            **options.conv_options,
+        )
+
+    def _output(self, made: str, level: int) -> Node:
+        options = self.options
+        return ConvPass(
+            [f"{self.prefix}out_conv_{level}"],
+            [self.prefix + made],
+            options.channels(level),
+            options.output_nc,
+            [(1,) * options.dims] * options.num_final_convs,
+            final_activation=options.final_activation,
+            **options.conv_options,
+        )
+
+    def _downsampling(self, level: int) -> Node:
+        options = self.options
+        keys, nc = ([f"{self.prefix}in_conv_{level}"], [f"{self.prefix}downsample_{level}"]), options.channels(level)
+        if options.downsample_mode == "strided":
+            return StridedConv(*keys, nc, nc, options.factors[level], activation=options.activation)
+        return Pool(*keys, options.factors[level], options.downsample_mode)
+
+    def _upsampling(self, level: int, read: str, nc: int) -> Node:
+        options = self.options
+        keys = [self.prefix + read], [f"{self.prefix}upsample_{level}"]
+        if options.upsample_mode == "transposed":
+            return TransposedConv(*keys, nc, nc, options.factors[level], activation=options.activation)
+        return Upsample(*keys, options.factors[level], options.upsample_mode)
+
+    def _join(self, level: int, upsampled_nc: int) -> Sequence[Node]:
+        """The upsampled tensor of ``upsampled_nc`` channels beside the encoder's of its level, gated or not."""
+        upsampled, skip = f"{self.prefix}upsample_{level}", f"{self.prefix}in_conv_{level}"
+        joined = [f"{self.prefix}join_{level}"]
+        if not self.options.attention_gates:
+            return [Concatenate([upsampled, skip], joined)]
+        gated, nc = f"{self.prefix}attention_gate_{level}", self.options.channels(level)
+        gate = AttentionGate([skip, upsampled], [gated], nc, upsampled_nc, dims=self.options.dims)
+        return [gate, Concatenate([upsampled, gated], joined)]

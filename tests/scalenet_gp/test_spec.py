@@ -1,0 +1,216 @@
+"""Specs: what they hold rebuilds the network, and what they must not hold is refused by name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Coordinate, Roi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
+from scalenet_gp.kinds import ConvPass
+from scalenet_gp.spec import NetworkSpec, fingerprint_of, network_of, spec_of
+from tests.scalenet_gp.strategies import networks
+
+SMALL: dict[str, Any] = {"base_nc": 1, "downsample_factors": [(2, 2)]}
+A = {"a": TensorSpec(("4.6", 8), 1)}
+
+
+class Pointwise(Node):
+    """What a function makes of each voxel."""
+
+    def __init__(
+        self, input_keys: Sequence[str], output_keys: Sequence[str], function: Any, scale: Fraction | None = None
+    ) -> None:
+        super().__init__(input_keys, output_keys)
+        self.function = function
+        self.scale = 1 if scale is None else float(Fraction(scale))
+
+    def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
+        return inputs
+
+    def input_roi(self, output_roi: Roi) -> Roi:
+        return output_roi
+
+    def output_roi(self, input_roi: Roi) -> Roi:
+        return input_roi
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        made: Tensor = self.function(tensors[0]) * self.scale
+        return made
+
+
+class Scaled(Pointwise):
+    """A kind whose annotations pydantic cannot read: they name a class that JSON knows nothing of."""
+
+    def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str], offset: Coordinate) -> None:
+        super().__init__(input_keys, output_keys, nn.Identity())
+        self.offset = Coordinate(offset)
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    """A small network's, with changed fields."""
+    return {**build_unet((8, "4.6"), **SMALL).to_spec(), **changes}
+
+
+def spec_of_node(**changes: Any) -> dict[str, Any]:
+    """A small network's, with changed arguments of its first node."""
+    made = spec()
+    made["nodes"][0] |= changes
+    return made
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_a_spec_survives_json_and_rebuilds_the_network(data):
+    net = data.draw(networks(linear=False))
+    described = spec_of(net)
+    again = network_of(json.loads(json.dumps(described)))
+    assert spec_of(again) == described
+    assert fingerprint_of(again) == fingerprint_of(net)
+    shapes = [{name: tensor.shape for name, tensor in n.state_dict().items()} for n in (net, again)]
+    assert shapes[0] == shapes[1]
+    assert again.specs == net.specs
+
+
+def test_the_models_and_the_json_have_the_same_fields():
+    described = spec_of(build_scalenet([{"top_resolution": (r, r), **SMALL} for r in (16, 8)]))
+    model = NetworkSpec.model_validate_json(json.dumps(described))
+    assert model.model_dump(mode="json", by_alias=True) == described
+    assert described["schema"] == 1
+    assert described["inputs"]["1_input"] == {"voxel_size": ["8", "8"], "channels": 1}
+
+
+def test_fractional_voxel_sizes_stay_exact():
+    described = json.loads(json.dumps(spec()))
+    assert described["inputs"]["input"]["voxel_size"] == ["8", "23/5"]
+    assert network_of(described).specs["input"].voxel_size == (Fraction(8), Fraction(23, 5))
+
+
+def test_numbers_of_numpy_are_written_as_pythons():
+    arguments = {"base_nc": np.int64(2), "downsample_factors": np.array([[2, 2]]), "dropout_prob": np.float32(0.25)}
+    described = json.loads(json.dumps(spec_of(build_unet(np.array([8, 8]), **arguments))))
+    assert described["nodes"][0]["output_nc"] == 2
+    assert described["nodes"][1]["factor"] == [2, 2]
+    network_of(described)
+
+
+def test_the_order_of_fields_plays_no_part():
+    backwards = dict(reversed([*spec().items()]))
+    backwards["nodes"] = [dict(reversed([*node.items()])) for node in backwards["nodes"]]
+    assert fingerprint_of(network_of(backwards)) == fingerprint_of(network_of(spec()))
+
+
+WRONG = {
+    "another schema": (spec(schema=2), "reads network specs of schema 1, not 2"),
+    "no schema": ({"nodes": []}, "reads network specs of schema 1, not None"),
+    "a list": ([1], "reads network specs of schema 1, not None"),
+    "an unknown field": (spec(weights={}), "weights is no field of it; there are schema, name, inputs, outputs, nodes"),
+    "a missing field": (
+        {k: v for k, v in spec().items() if k != "outputs"},
+        "no spec of a network: outputs is missing",
+    ),
+    "an unknown field of an input": (
+        spec(inputs={"input": {"voxel_size": ["8", "8"], "channels": 1, "axes": "yx"}}),
+        r"inputs\.input\.axes is no field of it; there are voxel_size, channels",
+    ),
+    "a number for a voxel size": (
+        spec(inputs={"input": {"voxel_size": ["8", 4.6], "channels": 1}}),
+        r"inputs\.input\.voxel_size\.1 is 4\.6: .*valid string",
+    ),
+    "a voxel size of nothing": (
+        spec(inputs={"input": {"voxel_size": ["8", "0"], "channels": 1}}),
+        r"inputs\.input .* 8 × 0 nm has to be positive",
+    ),
+    "channels in words": (
+        spec(inputs={"input": {"voxel_size": ["8", "8"], "channels": "1"}}),
+        r"inputs\.input\.channels is '1': .*valid integer",
+    ),
+    "no list of outputs": (spec(outputs="output"), "outputs is 'output': .*valid array"),
+    "a node without a kind": (spec(nodes=[{"input_keys": ["input"]}]), r"nodes\.0\.kind is missing"),
+    "an unknown kind": (
+        spec_of_node(kind="os.system"),
+        r"node 'in_conv_0' of kind 'os\.system' cannot be built: there is no kind .*; there are .*ConvPass, ",
+    ),
+    "an abstract kind": (spec_of_node(kind="Node"), "of kind 'Node' cannot be built: there is no kind of node 'Node'"),
+    "an unknown argument": (spec_of_node(size=3), r"node 'in_conv_0' of kind 'ConvPass' cannot be built: .*'size'"),
+    "an argument too few": (spec(nodes=[{"kind": "ConvPass", "input_keys": ["input"]}]), "node '.' .*'output_keys'"),
+    "a number for a list": (spec_of_node(kernel_sizes=3), "'in_conv_0' .* kernel_sizes is 3: .*valid array"),
+    "a string for a number": (spec_of_node(input_nc="1"), "'in_conv_0' .* input_nc is '1': .*valid integer"),
+    "a yes for a truth": (spec_of_node(residual="yes"), "'in_conv_0' .* residual is 'yes': .*valid boolean"),
+    "a number for a name": (spec_of_node(identifier="x", activation=1), "node 'x' .* activation is 1: .*valid string"),
+    "none of the choices": (spec_of_node(padding="full"), "padding is 'full': Input should be 'valid' or 'same'"),
+    "two at once": (spec_of_node(input_nc=1.5, residual=0), "input_nc is 1.5: .*; residual is 0: "),
+    "a value out of range": (spec_of_node(squeeze_ratio=0), "'in_conv_0' .* squeeze_ratio is a whole number from 1"),
+    "what torch refuses": (spec_of_node(input_nc=-1), "'in_conv_0' of kind 'ConvPass' cannot be built: .*negative"),
+    "a broken graph": (spec(outputs=["nothing"]), "no node makes the output 'nothing'"),
+}
+
+
+@pytest.mark.parametrize(("described", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_spec_is_said(described: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network_of(described)
+
+
+def test_a_spec_of_ones_own_kind_with_annotations_of_ones_own():
+    net = LeibNet([Scaled(["a"], ["b"], Coordinate(1, 2))], A, ["b"])
+    again = network_of(json.loads(json.dumps(spec_of(net))))
+    assert again.nodes["b"].offset == Coordinate(1, 2)
+    described = spec_of(net)
+    described["nodes"][0]["input_keys"] = 3
+    with pytest.raises(ValueError, match=r"node 'b' of kind 'Scaled' cannot be built: input_keys is 3: .*valid array"):
+        network_of(described)
+
+
+@pytest.mark.parametrize("function", [nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), torch.tanh, float("nan")])
+def test_what_no_spec_can_hold_is_named_and_the_network_works_on(function):
+    net = LeibNet([Pointwise(["a"], ["b"], function, Fraction(1, 3))], A, ["b"])
+    with pytest.raises(
+        ValueError,
+        match=r"no spec can hold the argument function of the Pointwise that makes 'b' .*write a subclass of Pointwise",
+    ):
+        spec_of(net)
+    assert len(net.fingerprint) == 16
+    assert copy.deepcopy(net).fingerprint == net.fingerprint
+
+
+def test_a_network_that_no_spec_can_hold_still_plans_and_runs():
+    net = LeibNet([Pointwise(["a"], ["b"], nn.Conv2d(1, 1, 1), Fraction(1, 3))], A, ["b"])
+    plan = net.plan({"b": Roi((0, 0), (46, 80))})
+    x = torch.rand(1, 1, *plan.tensor("a").shape)
+    assert torch.equal(net({"a": x}, plan)["b"], net.nodes["b"].function(x) * (1 / 3))
+
+
+def test_fingerprints_of_modules_tell_them_apart_but_not_where_they_are():
+    def net(function: Any) -> LeibNet:
+        return LeibNet([Pointwise(["a"], ["b"], function)], A, ["b"])
+
+    assert fingerprint_of(net(nn.ReLU())) == fingerprint_of(net(nn.ReLU()))
+    assert fingerprint_of(net(nn.ReLU())) != fingerprint_of(net(nn.GELU()))
+    assert fingerprint_of(net(object())) == fingerprint_of(net(object()))
+
+
+def test_a_fraction_is_checked_as_text():
+    described = spec_of(LeibNet([Pointwise(["a"], ["b"], None, Fraction(1, 3))], A, ["b"]))
+    assert described["nodes"][0]["scale"] == "1/3"
+    assert network_of(described).nodes["b"].scale == 1 / 3
+    described["nodes"][0]["scale"] = "a third"
+    with pytest.raises(ValueError, match="node 'b' of kind 'Pointwise' cannot be built: scale is 'a third'"):
+        network_of(described)
+
+
+def test_weights_play_no_part():
+    net, other = build_unet((8, 8), **SMALL), build_unet((8, 8), **SMALL)
+    assert not torch.equal(net.nodes["in_conv_0"].layers[0].weight, other.nodes["in_conv_0"].layers[0].weight)
+    assert fingerprint_of(net) == fingerprint_of(other)
+    assert isinstance(net.nodes["in_conv_0"], ConvPass)
