@@ -119,7 +119,7 @@ class DataConfig(_Strict):
 
 
 class SubnetConfig(_Strict):
-    """One scale of the ScaleNet: see :func:`scalenet_gp.networks.unet.unet_nodes`."""
+    """One scale of the ScaleNet: see :class:`scalenet_gp.networks.UNetOptions` and :func:`scalenet_gp.build_scalenet`."""
 
     top_resolution: Size
     downsample_factors: tuple[Factor, ...] | None = None
@@ -133,9 +133,14 @@ class SubnetConfig(_Strict):
     dropout_prob: float | None = Field(None, ge=0, lt=1)
     squeeze_excitation: bool = False
     squeeze_ratio: int = Field(2, ge=1)
+    eca: bool = False
+    separable: bool = False
     activation: str = "ReLU"
     downsample_mode: Literal["max", "mean", "strided"] = "max"
-    upsample_mode: Literal["nearest", "transposed"] = "nearest"
+    upsample_mode: Literal["nearest", "linear", "transposed"] = "nearest"
+    attention_gates: bool = False
+    bottleneck: Literal["atrous", "transformer"] | None = None
+    bottleneck_join: Literal["concatenate", "sum", "gated_sum", "attention"] | None = None
 
 
 class AugmentationConfig(_Strict):

@@ -27,6 +27,12 @@ __all__ = ["Cost", "predict_cost"]
 
 _aten = torch.ops.aten
 
+_CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+"""The implementations of attention of which torch's counter does not know, counted as those of which it does."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -186,8 +192,9 @@ class _Memory(TorchDispatchMode):
 def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
     """Bytes that an operation on the CPU allocates within and frees again, where they are many: convolutions.
 
-    They copy what does not lie in memory as they want it. oneDNN's reorder the weights besides; torch's own, which
-    take its place for small tensors and for types that the processor lacks, unfold the input into columns (im2col).
+    They copy what does not lie in memory as they want it. oneDNN's reorder the weights besides. torch's own, which take
+    its place for small tensors and for types that the processor lacks, unfold the input into columns, for the whole
+    batch or for a sample at a time; in the backward pass of half precision they multiply into columns of float32.
     """
     if func is _aten.convolution.default:
         x, weight, bias, *options = args
@@ -199,16 +206,19 @@ def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
         return 0
     if x.device.type != "cpu":
         return 0
+    *_, transposed, _, groups = options
     backend = torch._C._select_conv_backend(x, weight, None, *options, bias_sizes)
     layout = torch._C._conv_determine_backend_memory_format(x, weight, backend)
     copied = sum(_numbytes(t) for t in (x, *grads) if not t.is_contiguous(memory_format=layout))
     if backend.name.startswith("Mkldnn"):
         return copied + _numbytes(weight)
-    transposed = options[3]
-    if math.prod(weight.shape[2:]) > 1 and backend.name.startswith("Slow"):
-        samples = x.shape[0] if backend.name in ("Slow2d", "Slow3d") else 1
+    if backend.name.startswith("Slow") and (groups > 1 or math.prod(weight.shape[2:]) > 1):
         places = math.prod((x if transposed else small).shape[2:])
-        return copied + samples * places * math.prod(weight.shape[1:]) * x.element_size()
+        column = math.prod(weight.shape[1:])
+        samples = x.shape[0] if backend.name in ("Slow2d", "Slow3d") else 1
+        copied += samples * groups * column * places * x.element_size()
+        if grads and x.element_size() < torch.float32.itemsize:
+            copied += column * places * torch.float32.itemsize
     return copied
 
 
@@ -216,4 +226,3 @@ def _numbytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-_CPU_ATTENTION: dict[Any, Callable[..., int]] = {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scalenet_gp.execution import channels_last
+from scalenet_gp.kinds.recast_convolutions import recast
 
 __all__ = [
     "EfficientChannelAttention",
@@ -36,13 +37,18 @@ def convolution(
     """A torch convolution with as many axes as ``kernel_size``; weights drawn as in He et al. 2015, biases zero.
 
     Raises:
-        ValueError: the kernel has not two or three axes, or an axis without a voxel.
+        ValueError: the kernel has not two or three axes, or an axis without a voxel; or there is no channel.
     """
     kernel = tuple(kernel_size)
     kinds = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
     if len(kernel) not in kinds or min(kernel) < 1:
         raise ValueError(f"a kernel has 2 or 3 axes of at least one voxel, not {kernel}")
-    layer = kinds[len(kernel)][transposed](in_channels, out_channels, kernel, **options)  # type: ignore[arg-type]
+    if in_channels < 1 or out_channels < 1:
+        raise ValueError(f"a convolution has at least one channel on either side, not {in_channels} and {out_channels}")
+    if options.get("padding") == "valid":
+        options.pop("padding_mode", None)  # there is nothing to pad, but torch would copy the input to pad it
+    kind = None if transposed else recast(in_channels, kernel, **options)
+    layer = (kind or kinds[len(kernel)][transposed])(in_channels, out_channels, kernel, **options)  # type: ignore[arg-type]
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 __all__ = ["FoldedConv2d", "FoldedConv3d", "PointwiseConv2d", "PointwiseConv3d", "recast"]
@@ -62,10 +61,9 @@ class _Folded:
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         columns = x.movedim(1, -1).unfold(-2, weight.shape[-1], 1).flatten(-2).contiguous().movedim(-1, 1)
-        kernel = weight.movedim(-1, 2).flatten(1, 2).unsqueeze(-1)
-        if x.dim() == 4:
-            return nn.functional.conv2d(columns, kernel.contiguous(memory_format=torch.channels_last), bias)
-        return nn.functional.conv3d(columns, kernel.contiguous(memory_format=torch.channels_last_3d), bias)
+        kernel = weight.movedim(-1, 2).flatten(1, 2).unsqueeze(-1).contiguous()
+        convolve = nn.functional.conv2d if x.dim() == 4 else nn.functional.conv3d
+        return convolve(columns, kernel, bias)
 
 
 class FoldedConv2d(_Folded, nn.Conv2d):

@@ -8,8 +8,7 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp import LeibNet, TensorSpec, build_unet
-from scalenet_gp.kinds import ConvPass
+from scalenet_gp import LeibNet, build_unet
 from tests.scalenet_gp.helpers import cropped, random_inputs, randomised, values
 from tests.scalenet_gp.strategies import networks, requests, rois, tilings
 
@@ -66,11 +65,15 @@ TILEABLE = {
     "batch": {"norm_layer": "batch"},
     "dropout": {"dropout_prob": 0.5},
     "residual": {"residual": True},
+    "dilated": {"dilations": [(2, 1), (1, 2)]},
+    "separable": {"separable": True},
+    "linear": {"upsample_mode": "linear"},
 }
 NOT_TILEABLE = {
     "instance": {"norm_layer": "instance"},
     "group": {"norm_layer": "group"},
     "squeeze": {"squeeze_excitation": True},
+    "eca": {"eca": True},
 }
 
 
@@ -98,13 +101,3 @@ def test_a_network_that_depends_on_its_extent_says_so(name):
     net = randomised(build_unet((8, 8), base_nc=4, final_activation="Identity", **NOT_TILEABLE[name]))
     assert not net.tileable
     assert tiling_error(net, "output") > 1e-6
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_padding_tiles_only_where_it_pads_nothing(kernel):
-
-    node = ConvPass(["a"], ["b"], 1, 2, [(kernel, kernel)], padding="same", activation="Identity")
-    net = randomised(LeibNet([node], {"a": TensorSpec((8, 8), 1)}, ["b"]))
-    assert net.tileable == (kernel == 1)
-    assert net.plan({"b": Roi((8, 8), (32, 32))}).inputs == {"a": Roi((8, 8), (32, 32))}
-    assert (tiling_error(net, "b") < 1e-10) == net.tileable
