@@ -14,16 +14,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from funlib.geometry import Roi
 from leibnetz_peer import build_leibnetz_scalenet
+from measuring import (
+    Pass,
+    autocast,
+    bfloat16_is_native,
+    in_turn,
+    inference,
+    random_inputs,
+    ratio,
+    resident,
+    training,
+)
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -38,8 +47,6 @@ SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_OUTPUTS = {"0_output": 36, "1_output": 96, "2_output": 128}
 PARTS = ("leibnetz", "unet", "rate")
-
-Pass = Callable[[], dict[str, Tensor]]
 
 
 def main() -> None:
@@ -215,63 +222,8 @@ def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:
 # -------------------------------------------------------------------------------------------------------- measuring
 
 
-def random_inputs(plan: Plan, device: torch.device) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        key: torch.rand((1, tensor.channels, *tensor.shape), generator=generator).to(device)
-        for key, tensor in plan.input_tensors.items()
-    }
-
-
-def bfloat16_is_native(device: torch.device) -> bool:
-    return (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else (torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
-
-
-def autocast(run: Pass, dtype: torch.dtype, device: torch.device) -> Pass:
-    def cast() -> dict[str, Tensor]:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return run()
-
-    return cast
-
-
-def inference(run: Pass) -> Callable[[], object]:
-    return torch.no_grad()(run)
-
-
-def training(run: Pass, net: nn.Module) -> Callable[[], object]:
-    """A training step but for the optimizer, which is the same on both sides."""
-
-    def step() -> None:
-        net.zero_grad(set_to_none=True)
-        torch.stack([output.float().mean() for output in run().values()]).sum().backward()
-
-    return step
-
-
-def in_turn(sides: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each side; they take turns, so that what else the machine does strikes both."""
-    taken: list[list[float]] = [[] for _ in sides]
-    for _ in range(repeats):
-        for side, seconds in zip(sides, taken, strict=True):
-            started = time.perf_counter()
-            side()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - started)
-    return [statistics.median(seconds) for seconds in taken]
-
-
 def times(theirs: float, ours: float) -> tuple[str, str, str]:
     return f"{theirs:.3g}", f"{ours:.3g}", ratio(theirs, ours)
-
-
-def ratio(first: float, second: float) -> str:
-    return f"{first / second:.3g} ×"
 
 
 def peak_of(**what: Any) -> int:
@@ -308,15 +260,6 @@ def peak_memory(what: Mapping[str, Any], device: torch.device) -> int:
 
 def random_leibnetz_inputs(device: torch.device) -> dict[str, Tensor]:
     return {key: torch.rand((1, 1, *(n,) * 3), device=device) for key, n in LEIBNETZ_INPUTS.items()}
-
-
-def resident(device: torch.device, peak: bool = False) -> int:
-    """Bytes that the process holds, or held at its peak."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
-    name = "VmHWM:" if peak else "VmRSS:"
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
 if __name__ == "__main__":
