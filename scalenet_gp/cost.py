@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from scalenet_gp.execution import Specialised
 from scalenet_gp.plan import Plan
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Cost", "predict_cost"]
 
 _aten = torch.ops.aten
-
-_CPU_ATTENTION: dict[Any, Callable[..., int]] = {
-    _aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
-}
-"""The implementations of attention of which torch's counter does not know, counted as those of which it does."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +89,7 @@ def predict_cost(
     with FakeTensorMode(), ExitStack() as within:
         module, device = _without_values(net.specialise(plan), stored)
         module.train(training)
-        memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+        memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
         within.enter_context(flops)
         within.enter_context(memory)
         memory.follow([*module.parameters(), *module.buffers()])
@@ -226,3 +220,16 @@ def _numbytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(gradient: torch.Size, query: torch.Size, key: torch.Size, *args: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, args[0])
+
+
+_ATTENTION: dict[Any, Callable[..., int]] = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""The implementation of attention of which torch's counter does not know, counted as those are of which it does."""

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
 from scalenet_gp.execution import Specialised, channels_last, execute
+from scalenet_gp.field_of_view import receptive_field
+from scalenet_gp.figure import fields_of_view_figure
 from scalenet_gp.files import read_network, save_network
 from scalenet_gp.graph import ordered, resolved_specs
 from scalenet_gp.mermaid import to_mermaid
 from scalenet_gp.node import Node, TensorSpec
 from scalenet_gp.plan import Plan
 from scalenet_gp.planning import check_request, plan_request
+from scalenet_gp.sizes import largest_plan, smallest_plan, valid_output_shapes
 from scalenet_gp.spec import fingerprint_of, network_of, spec_of
+from scalenet_gp.summary import Summary, summarise
 from scalenet_gp.world import common_unit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LeibNet"]
 
@@ -127,9 +136,81 @@ class LeibNet(nn.Module):
 
     @cached_property
     def smallest_plan(self) -> Plan:
-        """All outputs over the smallest box from the origin on which every tensor's lattice closes."""
-        step = self.plan({key: Roi((0,) * self.dims, self.voxel_size[key]) for key in self.output_keys}).step
-        return self.plan({key: Roi((0,) * self.dims, step) for key in self.output_keys})
+        """All outputs over one box as small as every tensor's lattice closes on, where it takes the fewest voxels."""
+        return smallest_plan(self)
+
+    def valid_output_shapes(self, output: str, at_most: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """The sizes (voxels) along each axis with which tiles of an output, side by side, all share one plan, shifted.
+
+        Args:
+            output: name of the output.
+            at_most: the largest size of interest along each axis, in voxels.
+
+        Raises:
+            KeyError: the network has no such output.
+            ValueError: ``at_most`` has another number of axes, or is smaller than the smallest such tile.
+        """
+        return valid_output_shapes(self, output, at_most)
+
+    def largest_plan(
+        self,
+        memory_limit: int,
+        *,
+        training: bool = False,
+        dtype: torch.dtype = torch.float32,
+        outputs: Iterable[str] | None = None,
+        batch: int = 1,
+    ) -> Plan:
+        """The plan with the most output voxels per unit of work of those that fit into memory.
+
+        Args:
+            memory_limit: bytes for everything: weights, inputs, what is in between, outputs and, in training,
+                gradients, as :func:`scalenet_gp.cost.predict_cost` predicts them.
+            training: whether a step of training has to fit, or inference.
+            dtype: the type to compute in.
+            outputs: the outputs that are wanted; all unless given.
+            batch: samples per pass.
+
+        Raises:
+            KeyError: the network has no such output.
+            ValueError: not even the smallest plan fits; the message says what that needs.
+        """
+        return largest_plan(self, memory_limit, training=training, dtype=dtype, outputs=outputs, batch=batch)
+
+    def receptive_field(self, output: str) -> dict[str, Coordinate]:
+        """The size (world units) of what one voxel of ``output`` can depend on, for every input that it reaches.
+
+        What it really looks at, with the weights as they are, is for
+        :func:`scalenet_gp.field_of_view.effective_receptive_field`.
+
+        Raises:
+            KeyError: the network has no such output.
+        """
+        return receptive_field(self, output)
+
+    def summary(self, plan: Plan | None = None) -> Summary:
+        """A table of every tensor of a plan, and what computing it takes in multiply-accumulates and memory.
+
+        Args:
+            plan: what :meth:`plan` gave; :attr:`smallest_plan` unless given.
+
+        Raises:
+            ValueError: the plan is another network's.
+        """
+        return summarise(self, plan or self.smallest_plan)
+
+    def figure(self, plan: Plan | None = None) -> Figure:
+        """A picture of what a plan reads and makes at each voxel size: nested boxes, to scale.
+
+        Args:
+            plan: what :meth:`plan` gave; :attr:`smallest_plan` unless given.
+
+        Raises:
+            ValueError: the plan is another network's.
+        """
+        chosen = plan or self.smallest_plan
+        self._check_plan(chosen)
+        return fields_of_view_figure(self, chosen)
 
     @property
     def input_shapes(self) -> dict[str, dict[str, tuple[float, ...]]]:
@@ -190,6 +271,12 @@ class LeibNet(nn.Module):
     def to_mermaid(self) -> str:
         """The graph in mermaid's language, which most code hosts render: see :func:`scalenet_gp.mermaid.to_mermaid`."""
         return to_mermaid(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the smallest plan as a table and as a picture."""
+        picture = io.StringIO()
+        self.figure().savefig(picture, format="svg")
+        return f"{self.summary()._repr_html_()}{picture.getvalue()}"
 
     def extra_repr(self) -> str:
         return f"{self.name}, {', '.join(self.input_keys)} -> {', '.join(self.output_keys)}"

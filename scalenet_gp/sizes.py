@@ -89,10 +89,10 @@ def largest_plan(
 
     Its outputs cover a box that begins where that of :func:`smallest_plan` does, of a whole number of its steps along
     each axis: so tiles share the plan. Work is multiply-accumulates, memory is that of
-    :func:`scalenet_gp.cost.predict_cost`. As valid convolutions lose the same margin of any box, large boxes take less
-    work per voxel; the box grows one step at a time along the axis on which that gains most, as long as it fits, and
-    then shapes up to two steps away from one that was passed on the way are tried. That memory grows with the box is
-    taken for granted.
+    :func:`scalenet_gp.cost.predict_cost`. As valid convolutions lose
+    the same margin of any box, large boxes take less work per voxel: the box grows one step at a time along the axis on
+    which that gains most, as long as it fits, and then along any on which it still does. That memory grows with the box
+    is taken for granted. No step along one axis more fits, or none would gain anything.
 
     Args:
         net: the network.
@@ -130,21 +130,15 @@ def largest_plan(
         voxels = math.prod(steps)
         return Fraction(voxels, max(1, work(steps))), voxels
 
-    passed = _passed(lambda steps: memory(steps) <= memory_limit, _growing(work, net.dims))
-    best = max(passed, key=worth)
-    around = {
-        tuple(s + more for s, more in zip(steps, added, strict=True))
-        for steps in passed
-        for added in itertools.product(range(3), repeat=net.dims)
-    }
-    too_large: list[Steps] = []
-    for steps in sorted((steps for steps in around if worth(steps) > worth(best)), key=worth, reverse=True):
-        if any(all(s >= t for s, t in zip(steps, other, strict=True)) for other in too_large):
-            continue
-        if memory(steps) <= memory_limit:
-            return grown(steps)
-        too_large.append(steps)
-    return grown(best)
+    found = {max(_passed(memory, memory_limit, work, net.dims), key=worth)}
+    to_grow = list(found)
+    while to_grow:
+        steps = to_grow.pop()
+        for larger in _larger(steps):
+            if larger not in found and worth(larger) > worth(steps) and memory(larger) <= memory_limit:
+                found.add(larger)
+                to_grow.append(larger)
+    return grown(max(found, key=worth))
 
 
 def _named(net: LeibNet, outputs: Iterable[str] | None) -> tuple[str, ...]:
@@ -162,7 +156,7 @@ def _step(net: LeibNet, keys: Sequence[str]) -> Coordinate:
 
 
 def _over(net: LeibNet, keys: Sequence[str], box: Roi) -> Plan:
-    return net.plan({key: box for key in keys})
+    return net.plan(dict.fromkeys(keys, box))
 
 
 def _fewest_values(begins: np.ndarray, sizes: np.ndarray, channels: np.ndarray) -> list[int]:
@@ -177,8 +171,9 @@ def _fewest_values(begins: np.ndarray, sizes: np.ndarray, channels: np.ndarray) 
     for axis in range(begins.shape[1]):
         order = np.argsort(begins[:, axis], kind="stable")
         options, first = np.unique(sizes[order, :, axis], axis=0, return_index=True)
-        distinct.append((options.astype(np.int64), begins[order, axis][first]))
-    values = np.zeros((), dtype=np.int64)
+        other = options[:, None]
+        worse = ((other >= options).all(axis=-1) & (other > options).any(axis=-1)).any(axis=1)
+        distinct.append((options[~worse], begins[order, axis][first][~worse]))
     grids = np.meshgrid(*(np.arange(len(options)) for options, _ in distinct), indexing="ij")
     values = channels * math.prod(options[grid] for (options, _), grid in zip(distinct, grids, strict=True))
     total = values.sum(axis=-1)
@@ -203,9 +198,7 @@ def _polynomial(value: Callable[[Steps], int], dims: int) -> Callable[[Steps], i
                 [math.prod((Fraction(s - q, p - q) for q in points if q != p), start=Fraction(1)) for p in points]
                 for s in steps
             ]
-            return int(
-                sum(math.prod(w) * values[p] for w, p in zip(itertools.product(*weights), values, strict=True))
-            )
+            return int(sum(math.prod(w) * values[p] for w, p in zip(itertools.product(*weights), values, strict=True)))
 
         beyond = (degree + 2,) * dims
         if at(beyond) == value(beyond):
@@ -213,12 +206,17 @@ def _polynomial(value: Callable[[Steps], int], dims: int) -> Callable[[Steps], i
     return at
 
 
+def _larger(steps: Steps) -> list[Steps]:
+    """The boxes that are a step larger along one axis."""
+    return [tuple(s + (a == axis) for a, s in enumerate(steps)) for axis in range(len(steps))]
+
+
 def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
     """Boxes from one step on, each a step larger along the axis on which the work per voxel falls most for its size."""
     steps = (1,) * dims
     while True:
         yield steps
-        larger = [tuple(s + (a == axis) for a, s in enumerate(steps)) for axis in range(dims)]
+        larger = _larger(steps)
         gain = [
             -math.log(max(1, work(other)) / max(1, work(steps))) / math.log(math.prod(other) / math.prod(steps))
             for other in larger
@@ -226,16 +224,25 @@ def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
         steps = larger[gain.index(max(gain))]
 
 
-def _passed(fits: Callable[[Steps], bool], growing: Iterator[Steps]) -> list[Steps]:
-    """The boxes up to the last that fits, found by doubling and halving; the first one fits."""
+def _passed(memory: Callable[[Steps], int], limit: int, work: Callable[[Steps], int], dims: int) -> list[Steps]:
+    """The growing boxes up to the last that fits; the first one does.
+
+    Memory goes about with the work: so where the last one lies is guessed from one that fits, which takes few guesses.
+    """
+    growing = _growing(work, dims)
     boxes = [next(growing)]
-    fitting, past = 1, 2
-    while True:
-        boxes += itertools.islice(growing, past - len(boxes))
-        if not fits(boxes[past - 1]):
-            break
-        fitting, past = past, 2 * past
-    while past - fitting > 1:
-        middle = (fitting + past) // 2
-        fitting, past = (middle, past) if fits(boxes[middle - 1]) else (fitting, middle)
-    return boxes[:fitting]
+    fitting, past = 0, None
+    while past is None or past - fitting > 1:
+        affordable = work(boxes[fitting]) * limit / memory(boxes[fitting])
+        guess = fitting + 1
+        while past is None or guess + 1 < past:
+            if guess + 1 >= len(boxes):
+                boxes += itertools.islice(growing, 2)
+            if work(boxes[guess + 1]) > affordable:
+                break
+            guess += 1
+        if memory(boxes[guess]) <= limit:
+            fitting = guess
+        else:
+            past = guess
+    return boxes[: fitting + 1]

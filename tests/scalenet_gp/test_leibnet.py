@@ -411,3 +411,53 @@ def test_it_is_a_torch_module():
     output.sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     assert repr(net).startswith("LeibNet(\n  UNet, input -> output\n")
+
+
+# ------------------------------------------------------------------------------------------------- seeing and sizing
+
+
+def test_leibnetz_reads_as_much_for_its_smallest_unet():
+    """44 voxels for 4, at the place where they lie in the middle of the coarse voxels; from the origin it takes 48."""
+    net = build_unet((8, 8, 8))
+    assert net.input_shapes == {"input": {"shape": (44, 44, 44), "scale": (8.0, 8.0, 8.0)}}
+    assert net.output_shapes == {"output": {"shape": (4, 4, 4), "scale": (8.0, 8.0, 8.0)}}
+    assert net.plan({"output": Roi((0,) * 3, (32,) * 3)}).tensor("input").shape == (48, 48, 48)
+
+
+def test_a_notebook_shows_tensors_and_fields_of_view():
+    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
+    plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
+    assert str(net.summary()) == str(net.summary(net.smallest_plan)) != str(net.summary(plan))
+    shown = net._repr_html_()
+    assert net.summary()._repr_html_() in shown
+    assert shown.rstrip().endswith("</svg>")
+    assert net.to_mermaid().startswith("flowchart TD")
+    other = build_unet((8, 8), base_nc=2).smallest_plan
+    for look in (net.summary, net.figure, net.specialise):
+        with pytest.raises(ValueError, match=f"the plan is for network {other.network}, this is ScaleNet"):
+            look(other)
+
+
+def test_what_one_voxel_sees():
+    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
+    sizes = net.receptive_field("1_output")
+    for place in range(0, 128, 8):
+        inputs = net.plan({"1_output": Roi((place, place), (8, 8))}).inputs
+        assert all(inputs[key].shape[0] <= sizes[key][0] for key in sizes)
+    assert list(sizes) == ["0_input", "1_input"]
+
+
+def test_tiles_that_share_a_plan():
+    net = build_unet((8, 8), base_nc=2)
+    assert net.valid_output_shapes("output", (13, 8)) == ((4, 8, 12), (4, 8))
+    plan = net.largest_plan(2**20)
+    shape = next(iter(plan.outputs.values())).shape
+    assert all(tuple(shape / 8)[axis] in net.valid_output_shapes("output", (999, 999))[axis] for axis in range(2))
+    assert plan.shifted(shape) == net.plan({key: roi + shape for key, roi in plan.outputs.items()})
+
+
+def test_written_and_read(tmp_path):
+    net = build_unet((8, 8), base_nc=2).eval()
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
+    inputs = random_inputs(net.smallest_plan, torch.float32)
+    assert torch.equal(again(inputs, net.smallest_plan)["output"], net(inputs, net.smallest_plan)["output"])
