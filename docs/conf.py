@@ -1,11 +1,18 @@
 """How Sphinx builds the documentation: `make docs`."""
 
-from importlib.metadata import version as installed_version
+import re
+from pathlib import Path
+
+from funlib.geometry import Roi
+from pydantic import BaseModel
+from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
+
+from scalenet_gp import Node, build_scalenet
 
 project = "scalenet_gp"
 author = "The scalenet_gp developers"
 project_copyright = author
-version = release = installed_version("scalenet_gp")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
@@ -15,7 +22,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # what overrides has the documentation of what it overrides, which is listed there
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -24,5 +31,39 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "scalenet_gp"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
+
+# The figure that the pages show is drawn anew each time, by what it documents.
+_figures = Path(__file__).parent / "_build" / "figures"
+_figures.mkdir(parents=True, exist_ok=True)
+_net = build_scalenet([{"top_resolution": (nm,) * 3, "downsample_factors": [(2, 2, 2)]} for nm in (128, 64, 32)])
+_net.figure(_net.plan({"2_output": Roi((0, 0, 0), (512, 512, 512))})).savefig(_figures / "fields_of_view.svg")
+
+
+_BARE = re.compile(r":(class|func|exc):`(?=\w+`)|:(meth|attr):`(?=\w+\.\w+`)")
+"""A reference by a name without its module, as in :class:`Plan`."""
+
+
+def _prepared(app: object, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    """What Sphinx would misread in a docstring, put so that it does not."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(
+            0, "\\"
+        )  # which shows as nothing; napoleon takes what precedes a colon in the first line for a type
+    lines[:] = [_BARE.sub(r"\g<0>.", line) for line in lines]  # with a dot before it, a name is looked for everywhere
+
+
+def _arguments(app: object, what: str, name: str, item: object, *_: object) -> tuple[str, None] | None:
+    """A node's are those of its class and not of what builds all nodes; of pydantic's models the fields are shown."""
+    if isinstance(item, type) and issubclass(item, Node):
+        return stringify_signature(item.signature(), show_return_annotation=False, unqualified_typehints=True), None
+    return ("", None) if isinstance(item, type) and issubclass(item, BaseModel) else None
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("autodoc-process-signature", _arguments)
+    app.connect("autodoc-process-docstring", _prepared, priority=400)  # napoleon comes at 500

@@ -68,7 +68,9 @@ def predict_cost(
     ``float16`` its weights and inputs are ``float32`` under :class:`torch.autocast`.
 
     What the CPU's convolutions allocate for a moment is part of it, and depends, as the choice of their
-    implementation does, on the number of threads that torch uses now; what those of other devices allocate is not.
+    implementation does, on the number of threads that torch uses now; what those of other devices allocate is not. Nor
+    is what an allocator keeps of the memory that it gets back: glibc's keeps blocks of up to 32 MiB, which can be a
+    third of the peak of a pass of many such tensors, unless ``MALLOC_MMAP_THRESHOLD_`` is set in the environment.
 
     Args:
         net: the network. It is left as it is: weights, statistics, gradients, mode and random state.
@@ -95,7 +97,8 @@ def predict_cost(
         memory.follow([*module.parameters(), *module.buffers()])
         weights = memory.live
         for parameter in module.parameters():
-            parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
         inputs = [
             torch.empty((batch, tensor.channels, *tensor.shape), dtype=stored, device=device)
             for tensor in plan.input_tensors.values()
@@ -188,7 +191,8 @@ def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
 
     They copy what does not lie in memory as they want it. oneDNN's reorder the weights besides. torch's own, which take
     its place for small tensors and for types that the processor lacks, unfold the input into columns, for the whole
-    batch or for a sample at a time; in the backward pass of half precision they multiply into columns of float32.
+    batch or for a sample at a time; in the backward pass of half precision they multiply into columns of float32. Of
+    several groups, Slow3d takes the columns together; the others take one after another and join the results.
     """
     if func is _aten.convolution.default:
         x, weight, bias, *options = args
@@ -206,14 +210,16 @@ def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
     copied = sum(_numbytes(t) for t in (x, *grads) if not t.is_contiguous(memory_format=layout))
     if backend.name.startswith("Mkldnn"):
         return copied + _numbytes(weight)
-    if backend.name.startswith("Slow") and (groups > 1 or math.prod(weight.shape[2:]) > 1):
-        places = math.prod((x if transposed else small).shape[2:])
-        column = math.prod(weight.shape[1:])
-        samples = x.shape[0] if backend.name in ("Slow2d", "Slow3d") else 1
-        copied += samples * groups * column * places * x.element_size()
-        if grads and x.element_size() < torch.float32.itemsize:
-            copied += column * places * torch.float32.itemsize
-    return copied
+    if not backend.name.startswith("Slow"):
+        return copied
+    together = backend.name == "Slow3d"
+    unfolded = math.prod(weight.shape[2:]) > 1 or (together and groups > 1)
+    column = math.prod(weight.shape[1:]) * math.prod((x if transposed else small).shape[2:]) if unfolded else 0
+    samples = x.shape[0] if backend.name in ("Slow2d", "Slow3d") else 1
+    columns = samples * (groups if together else 1) * column * x.element_size()
+    if grads and x.element_size() < torch.float32.itemsize:
+        columns += column * torch.float32.itemsize
+    return copied + (columns if together or groups == 1 else max(columns, _numbytes(made[0])))
 
 
 def _numbytes(tensor: Tensor) -> int:

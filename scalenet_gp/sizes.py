@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
 
 from scalenet_gp.cost import predict_cost
 from scalenet_gp.plan import Plan
@@ -159,7 +160,7 @@ def _over(net: LeibNet, keys: Sequence[str], box: Roi) -> Plan:
     return net.plan(dict.fromkeys(keys, box))
 
 
-def _fewest_values(begins: np.ndarray, sizes: np.ndarray, channels: np.ndarray) -> list[int]:
+def _fewest_values(begins: NDArray[np.int64], sizes: NDArray[np.int64], channels: NDArray[np.int64]) -> list[int]:
     """Where the box with the fewest values begins.
 
     Args:
@@ -172,7 +173,7 @@ def _fewest_values(begins: np.ndarray, sizes: np.ndarray, channels: np.ndarray) 
         order = np.argsort(begins[:, axis], kind="stable")
         options, first = np.unique(sizes[order, :, axis], axis=0, return_index=True)
         other = options[:, None]
-        worse = ((other >= options).all(axis=-1) & (other > options).any(axis=-1)).any(axis=1)
+        worse = np.any(np.all(other >= options, axis=-1) & np.any(other > options, axis=-1), axis=1)
         distinct.append((options[~worse], begins[order, axis][first][~worse]))
     grids = np.meshgrid(*(np.arange(len(options)) for options, _ in distinct), indexing="ij")
     values = channels * math.prod(options[grid] for (options, _), grid in zip(distinct, grids, strict=True))
@@ -212,7 +213,10 @@ def _larger(steps: Steps) -> list[Steps]:
 
 
 def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
-    """Boxes from one step on, each a step larger along the axis on which the work per voxel falls most for its size."""
+    """Boxes from one step on, each a step larger along the axis on which the work per voxel falls most for its size.
+
+    Where several are equal it is the one with the fewest steps.
+    """
     steps = (1,) * dims
     while True:
         yield steps
@@ -221,7 +225,8 @@ def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
             -math.log(max(1, work(other)) / max(1, work(steps))) / math.log(math.prod(other) / math.prod(steps))
             for other in larger
         ]
-        steps = larger[gain.index(max(gain))]
+        axis = max(range(dims), key=lambda axis: (round(gain[axis], 9), -steps[axis]))
+        steps = larger[axis]
 
 
 def _passed(memory: Callable[[Steps], int], limit: int, work: Callable[[Steps], int], dims: int) -> list[Steps]:

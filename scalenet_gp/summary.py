@@ -78,7 +78,7 @@ class Summary:
             for cells in table
         ]
         rule = "-" * len(lines[0])
-        notes = (textwrap.fill(note, max(len(rule), 80), subsequent_indent="  ") for note in self.notes)
+        notes = (textwrap.fill(note, 120, subsequent_indent="  ") for note in self.notes)
         return "\n".join([self.name, lines[0], rule, *lines[1:], rule, *notes])
 
     def _repr_html_(self) -> str:

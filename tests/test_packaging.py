@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
+import setuptools
 
 REPOSITORY = Path(__file__).parents[1]
 FLOORS = {
@@ -142,19 +144,36 @@ def test_imports_point_down(floor):
     assert not wrong
 
 
-def test_what_is_imported_is_declared_and_nothing_else():
+@pytest.fixture
+def metadata(monkeypatch):
+    """The arguments that setup.py gives setuptools."""
+    given = {}
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    runpy.run_path("setup.py")
+    return given
+
+
+def test_what_is_imported_is_declared_and_nothing_else(metadata):
     """The third-party packages that the code imports are those that setup.py requires."""
-    arguments = next(
-        node.value.keywords
-        for node in ast.parse((REPOSITORY / "setup.py").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    )
-    (requirements,) = (ast.literal_eval(argument.value) for argument in arguments if argument.arg == "install_requires")
     modules = {name for paths in FLOORS.values() for path in paths for name in imports(path)}
     packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
     distributions = {"yaml": "pyyaml", "funlib": "funlib.geometry"}
     assert {distributions.get(name, name) for name in packages} == {
-        re.match(r"[\w.-]+", line)[0] for line in requirements
+        distribution(line) for line in metadata["install_requires"]
     }
+
+
+def distribution(requirement):
+    """The name of a requirement."""
+    return re.match(r"[\w.-]+", requirement)[0]
+
+
+@pytest.mark.parametrize("extra", ["test", "docs"])
+def test_what_is_declared_has_an_exact_version(metadata, extra):
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = {distribution(line).lower() for line in lines if re.match(r"[\w.-]+==", line)}
+    declared = {distribution(line).lower() for line in metadata["install_requires"] + metadata["extras_require"][extra]}
+    assert declared <= exact

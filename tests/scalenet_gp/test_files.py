@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save_file
 from torch import nn
 
-from scalenet_gp import LeibNet, build_scalenet, build_unet
+from scalenet_gp import LeibNet, build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet
 from scalenet_gp.checkpoint import load_network, save_checkpoint
 from scalenet_gp.files import read_network, save_network
 from tests.scalenet_gp.helpers import random_inputs, randomised, values
@@ -60,12 +60,27 @@ def test_any_network_comes_back(tmp_path: Path, data: st.DataObject) -> None:
     assert all(torch.equal(outputs[key], others[key]) for key in plan.outputs)
 
 
+JOINS: dict[int, dict[str, str]] = {
+    64: {},
+    32: {"bottleneck_join": "sum"},
+    16: {"bottleneck_join": "gated_sum"},
+    8: {"bottleneck_join": "attention"},
+}
 NETWORKS = {
     "2D": lambda: small_net(),
     "3D": lambda: build_unet((8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)]),
     "batch norm": lambda: small_net(norm_layer="batch", residual=True),
     "instance norm": lambda: small_net(norm_layer="instance", squeeze_excitation=True),
     "strided and transposed": lambda: small_net(downsample_mode="strided", upsample_mode="transposed"),
+    "heads and outputs at every level": lambda: small_net(
+        downsample_factors=[(2, 2), (2, 2)], deep_supervision=True, heads={"cells": ["nucleus", "mito"]}, separable=True
+    ),
+    "transformer": lambda: small_net(base_nc=4, bottleneck="transformer", eca=True, upsample_mode="linear"),
+    "atrous pyramid": lambda: small_net(bottleneck="atrous", dilations=[(1, 1), (2, 2)]),
+    "autoencoder": lambda: build_autoencoder((8, 8), latent_nc=3, **SMALL),
+    "attentive ScaleNet": lambda: build_attentive_scalenet(
+        [{"top_resolution": (r, r), **SMALL, **join} for r, join in JOINS.items()]
+    ),
     "ScaleNet": lambda: build_scalenet([{"top_resolution": (r, r), **SMALL, "base_nc": 4} for r in (16, 8)]),
 }
 

@@ -151,7 +151,7 @@ WRONG = {
     "none of the choices": (spec_of_node(padding="full"), "padding is 'full': Input should be 'valid' or 'same'"),
     "two at once": (spec_of_node(input_nc=1.5, residual=0), "input_nc is 1.5: .*; residual is 0: "),
     "a value out of range": (spec_of_node(squeeze_ratio=0), "'in_conv_0' .* squeeze_ratio is a whole number from 1"),
-    "what torch refuses": (spec_of_node(input_nc=-1), "'in_conv_0' of kind 'ConvPass' cannot be built: .*negative"),
+    "fewer than no channels": (spec_of_node(input_nc=-1), "'in_conv_0' of kind .* at least one channel .* not -1"),
     "a broken graph": (spec(outputs=["nothing"]), "no node makes the output 'nothing'"),
 }
 

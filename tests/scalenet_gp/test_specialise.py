@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Roi
 from torch import Tensor
 
-from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
+from scalenet_gp import LeibNet, Plan, build_attentive_scalenet, build_scalenet, build_unet
 from scalenet_gp.execution import Specialised
 from tests.scalenet_gp.helpers import random_inputs, randomised
 
@@ -29,6 +29,12 @@ def networks() -> dict[str, LeibNet]:
         "U-Net 3D": build_unet((8, 8, 8), **SMALL_3D, norm_layer="group", **learned),
         "ScaleNet 2D": build_scalenet([{"top_resolution": (r, r), **SMALL, **learned} for r in (16, 8)]),
         "ScaleNet 3D": build_scalenet([{"top_resolution": (r,) * 3, **SMALL_3D} for r in (16, 8)]),
+        "attentive": build_attentive_scalenet(
+            [
+                {"top_resolution": (16, 16), **SMALL, "base_nc": 4, "bottleneck": "transformer", "eca": True},
+                {"top_resolution": (8, 8), **SMALL, "upsample_mode": "linear", "bottleneck_join": "attention"},
+            ]
+        ),
     }
     return {name: randomised(net).to(torch.float32) for name, net in made.items()}
 

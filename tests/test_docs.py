@@ -1,0 +1,52 @@
+"""What the documentation shows runs, in the order in which it is shown, prints what it says, and builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+BLOCKS = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs_and_prints_what_it_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": f"docs.{page.stem}"}
+    found = list(BLOCKS.finditer(text))
+    assert len(found) == text.count("```python")
+    for block in found:
+        line = text.count("\n", 0, block.start("code"))
+        exec(compile("\n" * line + block["code"], str(page), "exec"), names)
+        assert capsys.readouterr().out == (block["printed"] or "")
+
+
+def test_every_text_block_is_the_output_of_a_python_block():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert text.count("```text") == sum(block["printed"] is not None for block in BLOCKS.finditer(text)), page
+
+
+@pytest.mark.slow
+def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
+    for package in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(package, reason="installed by `make docs`, which builds the documentation")
+    sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    result = subprocess.run([*sphinx, DOCS, tmp_path], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for name in ("scalenet_gp.LeibNet.largest_plan", "scalenet_gp.kinds.AttentionGate", "scalenet_gp.nodes.Train"):
+        pages = [page for page in tmp_path.rglob("*.html") if f'id="{name}"' in page.read_text(encoding="utf-8")]
+        assert len(pages) == 1, name
