@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo docs lint format build clean
+.PHONY: help install test demo docs bench lint format build clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,10 @@ docs: $(INSTALLED)-docs ## build the documentation, into docs/_build/html
 $(INSTALLED)-docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
+
+bench: $(INSTALLED) ## measure against LeibNetz and a single U-Net: a quarter of an hour on two cores
+	$(BIN)/python -m pip install --quiet --no-deps leibnetz==2025.11.13.1849
+	$(BIN)/python benchmarks/forward.py
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check

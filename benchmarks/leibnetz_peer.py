@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 __all__ = ["build_leibnetz_scalenet"]
@@ -18,7 +19,7 @@ def build_leibnetz_scalenet(
 
     It walks over sets of objects while it works out its shapes, so that one and the same network reads 76, 156 and 332
     voxels in one build and 72, 140 and 332 in the next. Those shapes need not lie on one lattice; ``input_voxels``
-    says which build is wanted.
+    says which build is wanted. Its weights are those of seed 0.
 
     Raises:
         SystemExit: LeibNetz is not installed, or no build came out as wanted.
@@ -31,6 +32,7 @@ def build_leibnetz_scalenet(
             f"the benchmark needs LeibNetz, and nothing that it depends on: pip install --no-deps leibnetz ({error})"
         ) from error
     for _ in range(tries):
+        torch.manual_seed(0)  # whichever build it is, it has the same weights
         net = build_scalenet([dict(subnet) for subnet in subnets])
         voxels = {key: int(shape["shape"][0]) for key, shape in net.input_shapes.items()}
         if input_voxels in (None, voxels):

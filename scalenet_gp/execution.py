@@ -45,7 +45,8 @@ class Specialised(nn.Module):
     """A network for one plan, for :func:`torch.compile`, :func:`torch.export.export` and :func:`torch.onnx.export`.
 
     Takes the tensors of ``input_keys`` one after another, (B, C, Z, Y, X) each and of exactly the planned shape, and
-    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network.
+    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network, and is in
+    the same mode, training or evaluation, as that is when it is made.
 
     Attributes:
         plan: the plan that it runs.
@@ -59,6 +60,7 @@ class Specialised(nn.Module):
         self.input_keys = tuple(plan.inputs)
         self.output_keys = tuple(plan.outputs)
         self.nodes = nn.ModuleDict({step.node: nodes[step.node] for step in plan.steps})
+        self.training = self.nodes.training = any(node.training for node in self.nodes.values())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The planned outputs of the planned inputs.
@@ -71,7 +73,7 @@ class Specialised(nn.Module):
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """``tensor`` (B, C, Z, Y, X) with the channels of a voxel next to each other in memory, where convolutions are fast.
+    """``tensor`` (B, C, Z, Y, X) with the channels of a voxel side by side in memory, where convolutions are fast.
 
     torch calls both layouts of a tensor with one channel the same, but its convolutions look at the strides.
     """

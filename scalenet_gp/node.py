@@ -66,6 +66,7 @@ class _NodeType(ABCMeta):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
+        cls.__signature__ = cls.signature()  # what help() and completion show; else they show that of __call__
         if inspect.isabstract(cls):
             return
         variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
