@@ -149,8 +149,8 @@ def agreement(theirs: nn.Module, ours: LeibNet, plan: Plan) -> str:
     if apart > 1e-4:
         raise SystemExit(f"the outputs differ by {apart}; there is nothing to compare")
     return (
-        f"largest difference between the fp32 outputs: {apart:.1e}; from float64: LeibNetz {largest(expected, exact):.1e}"
-        f", scalenet_gp {largest(outputs, exact):.1e}"
+        f"largest difference between the fp32 outputs: {apart:.1e}; from float64: LeibNetz "
+        f"{largest(expected, exact):.1e}, scalenet_gp {largest(outputs, exact):.1e}"
     )
 
 

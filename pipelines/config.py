@@ -119,7 +119,7 @@ class DataConfig(_Strict):
 
 
 class SubnetConfig(_Strict):
-    """One scale of the ScaleNet: see :class:`scalenet_gp.networks.UNetOptions` and :func:`scalenet_gp.build_scalenet`."""
+    """One scale: see :class:`scalenet_gp.networks.UNetOptions`, and of its join :func:`scalenet_gp.build_scalenet`."""
 
     top_resolution: Size
     downsample_factors: tuple[Factor, ...] | None = None

@@ -49,4 +49,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28}
-    return all([mallopt(setting, value) == 1 for setting, value in settings.items()])
+    taken = [mallopt(setting, value) == 1 for setting, value in settings.items()]  # each is tried
+    return all(taken)

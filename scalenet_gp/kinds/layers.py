@@ -32,7 +32,7 @@ _UNFIT_ACTIVATIONS = {
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel_size: Sequence[int], *, transposed: bool = False, **options: object
+    in_channels: int, out_channels: int, kernel_size: Sequence[int], *, transposed: bool = False, **options: Any
 ) -> nn.Module:
     """A torch convolution with as many axes as ``kernel_size``; weights drawn as in He et al. 2015, biases zero.
 
@@ -48,7 +48,7 @@ def convolution(
     if options.get("padding") == "valid":
         options.pop("padding_mode", None)  # there is nothing to pad, but torch would copy the input to pad it
     kind = None if transposed else recast(in_channels, kernel, **options)
-    layer = (kind or kinds[len(kernel)][transposed])(in_channels, out_channels, kernel, **options)  # type: ignore[arg-type]
+    layer: Any = (kind or kinds[len(kernel)][transposed])(in_channels, out_channels, kernel, **options)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
