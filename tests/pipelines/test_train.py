@@ -143,7 +143,7 @@ def test_a_network_learns(volume, tmp_path):
     [
         ({"data__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
         ({"data__classes": ["bright", "grey"]}, FileNotFoundError, "class 'grey' has no labels .* bright, dark"),
-        ({"network__0__top_resolution": [10] * 3}, ValueError, "one has to be a whole multiple of the other, so give .* 9 nm or 18 nm"),
+        ({"network__0__top_resolution": [10] * 3}, ValueError, "whole multiple of the other, .* 9 nm or 18 nm"),
         ({"training__output_shape": [40, 36, 36]}, ValueError, "training.output_shape 40 × 36 × 36 nm .* multiple"),
         ({"training__output_shape": [36, 36, 0]}, ValueError, "training.output_shape 36 × 36 × 0 nm .* positive"),
         ({"training__output_shape": [36, 9, 198]}, ValueError, "needs up to .* 108 × 180 × 144 nm"),
