@@ -19,6 +19,8 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+# tests and benchmarks compare with it; all that they use of its dependencies is there
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps leibnetz
 	@touch $@
 
 test: $(INSTALLED) ## run the tests
@@ -36,7 +38,6 @@ $(INSTALLED)-docs: $(INSTALLED)
 	@touch $@
 
 bench: $(INSTALLED) ## measure against LeibNetz and a single U-Net: a quarter of an hour on two cores
-	$(BIN)/python -m pip install --quiet --no-deps leibnetz==2025.11.13.1849
 	$(BIN)/python benchmarks/forward.py
 
 lint: $(INSTALLED) ## check style and types

@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,12 +38,13 @@ from measuring import (
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
 from scalenet_gp.device import choose_device, keep_freed_memory
-from scalenet_gp.execution import channels_last
 from scalenet_gp.interop import load_leibnetz_weights
+from scalenet_gp.tensors import channels_last
 
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
@@ -201,27 +203,20 @@ def against_unet(repeats: int, device: torch.device) -> Table:
 
 
 def against_rate(repeats: int, device: torch.device) -> Table:
-    """How near the network comes to its own convolutions run alone, each on a tensor that is there already."""
+    """How near the network comes to its own convolutions run alone, each on tensors that are there already."""
     net = build_scalenet(SUBNETS).to(device)
     plan = net.plan(centred(net, LEIBNETZ_OUTPUTS))
     inputs = random_inputs(plan, device)
     if device.type == "cpu":
         keep_freed_memory()
-    shapes: list[tuple[nn.Module, tuple[int, ...]]] = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, arguments: shapes.append((module, tuple(arguments[0].shape))))
-        for module in net.modules()
-        if isinstance(module, nn.Conv3d)
-    ]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, Convolutions() as convolutions:
         net(inputs, plan)
-    for hook in hooks:
-        hook.remove()
     operations = counter.get_total_flops()
     alone = 0.0
-    for module, shape in shapes:
-        x = channels_last(torch.rand(shape, device=device))
-        alone += in_turn([inference(lambda module=module, x=x: {"": module(x)})], repeats, device)[0]
+    for shapes, options in convolutions.seen:
+        tensors = [None if shape is None else random_tensor(shape, device) for shape in shapes]
+        computed = partial(torch.ops.aten.convolution, *tensors, *options)
+        alone += in_turn([inference(lambda computed=computed: {"": computed()})], repeats, device)[0]
     x, best = channels_last(torch.rand((1, 48, 64, 64, 64), device=device)), nn.Conv3d(48, 48, 3).to(device)
     best.weight.data = channels_last(best.weight.data)
     fastest = in_turn([inference(lambda: {"": best(x)})], 3 * repeats, device)[0]
@@ -234,10 +229,28 @@ def against_rate(repeats: int, device: torch.device) -> Table:
     return table
 
 
+class Convolutions(TorchDispatchMode):
+    """Writes down the shapes and options of the convolutions that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[list[torch.Size | None], tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.seen.append(([None if tensor is None else tensor.shape for tensor in args[:3]], args[3:]))
+        return func(*args, **(kwargs or {}))
+
+
 def record(table: Table, *cells: str) -> None:
     """Add a row, and say at once that it is there: others take minutes."""
     table.add_row(*cells)
     Console(stderr=True).print("  ".join(cells), highlight=False)
+
+
+def random_tensor(shape: torch.Size, device: torch.device) -> Tensor:
+    tensor = torch.rand(shape, device=device)
+    return channels_last(tensor) if len(shape) > 1 else tensor
 
 
 def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:

@@ -1,7 +1,10 @@
 """How Sphinx builds the documentation: `make docs`."""
 
 import re
+from dataclasses import is_dataclass
+from inspect import signature
 from pathlib import Path
+from typing import get_type_hints
 
 from funlib.geometry import Roi
 from pydantic import BaseModel
@@ -57,9 +60,17 @@ def _prepared(app: object, what: str, name: str, item: object, options: object, 
 
 
 def _arguments(app: object, what: str, name: str, item: object, *_: object) -> tuple[str, None] | None:
-    """A node's are those of its class and not of what builds all nodes; of pydantic's models the fields are shown."""
+    """A node's are those of its class and not of what builds all nodes; of pydantic's models the fields are shown.
+
+    Those of a dataclass are shown without what is annotated for checking them.
+    """
     if isinstance(item, type) and issubclass(item, Node):
         return stringify_signature(item.signature(), show_return_annotation=False, unqualified_typehints=True), None
+    if isinstance(item, type) and is_dataclass(item):
+        types, shown = get_type_hints(item), signature(item)
+        plain = [argument.replace(annotation=types[name]) for name, argument in shown.parameters.items()]
+        shown = shown.replace(parameters=plain)
+        return stringify_signature(shown, show_return_annotation=False, unqualified_typehints=True), None
     return ("", None) if isinstance(item, type) and issubclass(item, BaseModel) else None
 
 

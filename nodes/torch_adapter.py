@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import gunpowder as gp
-import numpy as np
+import torch
 from torch import Tensor, nn
 
 from scalenet_gp.leibnet import LeibNet
@@ -23,14 +24,21 @@ class GunpowderModel(nn.Module):
     no such thing.
 
     Inputs are named by ``net``'s names, or numbered in the order of ``plan.inputs``; outputs are named, or numbered in
-    the order of ``plan.outputs``. Arrays are (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
+    the order of ``plan.outputs``. Arrays are (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats; they are computed
+    with, and returned, in the precision of the network's weights, except that what is bfloat16, of which numpy knows
+    nothing, is returned as float32.
 
     Args:
         net: the network; the module shares its weights.
         plan: what ``net.plan`` gave.
 
+    Attributes:
+        net: the network.
+        plan: the plan.
+
     Raises:
-        ValueError: the plan is another network's.
+        ValueError: the plan is another network's; or an output bears the name of something else that the module has,
+            such as ``"plan"`` or ``"training"``: gunpowder finds an output as the attribute of its name.
     """
 
     def __init__(self, net: LeibNet, plan: Plan) -> None:
@@ -38,8 +46,18 @@ class GunpowderModel(nn.Module):
         self.net = net
         self.plan = plan
         net.specialise(plan)  # refuses the plan of another network now, and not when the first batch comes
-        for name in plan.outputs:
-            self.add_module(name, nn.Identity())  # gunpowder finds an output by its name where a module passes it on
+        taken = [name for name in plan.outputs if hasattr(self, name)]
+        if taken:
+            raise ValueError(
+                f"gunpowder finds an output of a model as the attribute of its name, and a {type(self).__name__} has "
+                f"attributes {taken} that are something else; give these outputs of {net.name} other names"
+            )
+        self._passing_on = {name: nn.Identity() for name in plan.outputs}
+
+    def __getattr__(self, name: str) -> Any:
+        """gunpowder takes an output from the module of its name, where that passes it on."""
+        passing_on = self.__dict__.get("_passing_on", {})
+        return passing_on[name] if name in passing_on else super().__getattr__(name)
 
     def forward(self, *numbered: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the plan, with a batch axis if the inputs have one, without if not.
@@ -72,8 +90,10 @@ class GunpowderModel(nn.Module):
                 f"{integers} hold integers; a network takes floats, so put gunpowder's Normalize before it"
             )
         batched = axes == {self.net.dims + 2}
-        outputs = self.net({name: (x if batched else x[None]).float() for name, x in inputs.items()}, self.plan)
-        return tuple(self.get_submodule(name)(output if batched else output[0]) for name, output in outputs.items())
+        dtype = self._dtype
+        outputs = self.net({name: (x if batched else x[None]).to(dtype) for name, x in inputs.items()}, self.plan)
+        made = {name: output.to(self._returned_dtype) for name, output in outputs.items()}
+        return tuple(self._passing_on[name](output if batched else output[0]) for name, output in made.items())
 
     def request(self, arrays: Mapping[str, gp.ArrayKey]) -> gp.BatchRequest:
         """A request for the plan's ROIs.
@@ -111,7 +131,17 @@ class GunpowderModel(nn.Module):
         unknown = [name for name in outputs if name not in self.plan.outputs]
         if unknown:
             raise ValueError(f"the plan has the outputs {', '.join(self.plan.outputs)}, but no {unknown}")
+        dtype = torch.empty(0, dtype=self._returned_dtype).numpy().dtype
         return {
-            key: gp.ArraySpec(voxel_size=self.net.voxel_size[name], interpolatable=True, dtype=np.float32)
+            key: gp.ArraySpec(voxel_size=self.net.voxel_size[name], interpolatable=True, dtype=dtype)
             for name, key in outputs.items()
         }
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        weights = (parameter.dtype for parameter in self.net.parameters() if parameter.is_floating_point())
+        return next(weights, torch.get_default_dtype())
+
+    @property
+    def _returned_dtype(self) -> torch.dtype:
+        return torch.float32 if self._dtype is torch.bfloat16 else self._dtype

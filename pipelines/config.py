@@ -126,7 +126,7 @@ class SubnetConfig(_Strict):
     kernel_sizes: tuple[Factor, ...] | None = None
     base_nc: int = Field(12, ge=1)
     nc_increase_factor: int = Field(2, ge=1)
-    convs_per_level: int = Field(2, ge=1)
+    convs_per_level: int | None = Field(None, ge=1)
     num_final_convs: int = Field(1, ge=1)
     norm_layer: Literal["batch", "instance", "group"] | None = None
     residual: bool = False

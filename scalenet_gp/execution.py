@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import EllipsisType
 
-import torch
 from torch import Tensor, nn
 
-from scalenet_gp.plan import Crop, Plan
+from scalenet_gp.plan import Plan, Read
+from scalenet_gp.tensors import Repeated, channels_last, cropped
 
-__all__ = ["Specialised", "channels_last", "execute"]
+__all__ = ["Specialised", "checked", "execute"]
 
 
 def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -19,13 +18,19 @@ def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tenso
     A tensor in between is let go of as soon as no node needs it any more.
 
     Raises:
-        ValueError: a node makes other than its ROI rules say.
+        ValueError: a node makes other than its ROI rules and its specs say.
     """
+    planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
     for step in plan.steps:
-        made = nodes[step.node](*(_cropped(tensors[name], crop) for name, crop in step.reads))
+        made = nodes[step.node](*(_read(tensors[read.tensor], read) for read in step.reads))
         made = (made,) if isinstance(made, Tensor) else made
+        if len(made) != len(step.keeps):
+            raise ValueError(
+                f"node {step.node!r} made {len(made)} tensors where its output_keys are "
+                f"{', '.join(repr(name) for name, _ in step.keeps)}"
+            )
         for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
             if tuple(tensor.shape[2:]) != shape:
                 raise ValueError(
@@ -33,20 +38,24 @@ def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tenso
                     f"says {shape}"
                 )
             if crop is not None:
-                tensors[name] = _cropped(tensor, crop)
+                if tensor.shape[1] != planned[name].channels:
+                    raise ValueError(
+                        f"node {step.node!r} made {tensor.shape[1]} channels of {name!r} where its output_specs says "
+                        f"{planned[name].channels}"
+                    )
+                tensors[name] = cropped(tensor, crop)
         del made, tensor
         for name in step.frees:
             del tensors[name]
-    planned = {tensor.name: tensor for tensor in plan.tensors}
-    return {key: _cropped(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+    return {key: cropped(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
 
 
 class Specialised(nn.Module):
     """A network for one plan, for :func:`torch.compile`, :func:`torch.export.export` and :func:`torch.onnx.export`.
 
     Takes the tensors of ``input_keys`` one after another, (B, C, Z, Y, X) each and of exactly the planned shape, and
-    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network, and is in
-    the same mode, training or evaluation, as that is when it is made.
+    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network: what changes
+    the mode of the one, training or evaluation, changes that of the other.
 
     Attributes:
         plan: the plan that it runs.
@@ -66,22 +75,38 @@ class Specialised(nn.Module):
         """The planned outputs of the planned inputs.
 
         Raises:
-            ValueError: there are more or fewer inputs than planned.
+            ValueError: there are more or fewer inputs than planned, or one has other channels or voxels.
         """
-        tensors = dict(zip(self.input_keys, inputs, strict=True))
+        if len(inputs) != len(self.input_keys):
+            raise ValueError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
+        tensors = checked(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
         return tuple(execute(self.plan, self.nodes, tensors).values())  # type: ignore[arg-type]
 
 
-def channels_last(tensor: Tensor) -> Tensor:
-    """``tensor`` (B, C, Z, Y, X) with the channels of a voxel side by side in memory, where convolutions are fast.
+def checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The inputs of a plan, in a dictionary that can be emptied.
 
-    torch calls both layouts of a tensor with one channel the same, but its convolutions look at the strides.
+    Raises:
+        ValueError: one has other channels or voxels than planned, or they differ in batch size, type or device.
+        KeyError: one is missing.
     """
-    if tensor.shape[1] == 1:
-        return tensor[:, 0].contiguous().unsqueeze(-1).movedim(-1, 1)
-    return tensor.contiguous(memory_format=torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d)
+    tensors: dict[str, Tensor] = {}
+    for name, planned in plan.input_tensors.items():
+        if name not in inputs:
+            raise KeyError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
+        tensor, expected = inputs[name], (planned.channels, *planned.shape)
+        if tuple(tensor.shape[1:]) != expected:
+            raise ValueError(
+                f"{name!r} has shape {tuple(tensor.shape)}; the plan takes (batch, {', '.join(map(str, expected))}), "
+                f"which is the ROI {planned.roi} of {planned.channels} channels"
+            )
+        tensors[name] = tensor
+    if len({(tensor.shape[0], tensor.dtype, tensor.device) for tensor in tensors.values()}) > 1:
+        listed = "; ".join(f"{name!r}: {len(t)} of {t.dtype} on {t.device}" for name, t in tensors.items())
+        raise ValueError(f"all inputs share one batch size, one type and one device, but here are {listed}")
+    return tensors
 
 
-def _cropped(tensor: Tensor, crop: Crop) -> Tensor:
-    index: tuple[EllipsisType | slice, ...] = (..., *(slice(first, past) for first, past in crop))
-    return tensor[index]
+def _read(tensor: Tensor, read: Read) -> Tensor | Repeated:
+    part = cropped(tensor, read.crop)
+    return part if read.factor is None else Repeated(part, read.factor, read.crop_repeated)

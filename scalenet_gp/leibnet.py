@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
-from scalenet_gp.execution import Specialised, channels_last, execute
+from scalenet_gp.execution import Specialised, checked, execute
 from scalenet_gp.field_of_view import receptive_field
 from scalenet_gp.figure import fields_of_view_figure
 from scalenet_gp.files import read_network, save_network
@@ -25,6 +25,7 @@ from scalenet_gp.planning import check_request, plan_request
 from scalenet_gp.sizes import largest_plan, smallest_plan, valid_output_shapes
 from scalenet_gp.spec import fingerprint_of, network_of, spec_of
 from scalenet_gp.summary import Summary, summarise
+from scalenet_gp.tensors import channels_last
 from scalenet_gp.world import common_unit
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class LeibNet(nn.Module):
             key: Coordinate(int(size / self.unit) for size in spec.voxel_size) for key, spec in self.specs.items()
         }
         for node in in_order:
+            node.check_resolvable(
+                self.voxel_size
+            )  # before any is told: a graph that is refused leaves all as they were
+        for node in in_order:
             node.resolve(self.voxel_size)
         self.nodes = nn.ModuleDict({node.identifier: node for node in in_order})
         for parameter in self.parameters():
@@ -112,12 +117,12 @@ class LeibNet(nn.Module):
             go of as soon as no node needs it any more.
 
         Raises:
-            ValueError: the plan is another network's, an input has not the planned channels and voxels, or a node
-                makes other than its ROI rules say.
+            ValueError: the plan is another network's, an input has not the planned channels and voxels, the inputs
+                differ in batch size, type or device, or a node makes other than its rules say.
             KeyError: an input is missing.
         """
         self._check_plan(plan)
-        return execute(plan, self.nodes, _checked(inputs, plan))  # type: ignore[arg-type]
+        return execute(plan, self.nodes, checked(inputs, plan))  # type: ignore[arg-type]
 
     def specialise(self, plan: Plan) -> Specialised:
         """This network for one plan: a plain module of positional tensors, for torch.compile, torch.export and ONNX.
@@ -265,7 +270,7 @@ class LeibNet(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that two networks share if and only if their specs are the same."""
+        """Sixteen hexadecimal digits that two networks share if and only if their specs are, but for the names."""
         return fingerprint_of(self)
 
     def to_mermaid(self) -> str:
@@ -291,19 +296,3 @@ class LeibNet(nn.Module):
     def _shape(self, key: str, shape: tuple[int, ...]) -> dict[str, tuple[float, ...]]:
         scale = tuple(float(size) for size in self.specs[key].voxel_size)
         return {"shape": tuple(int(size) for size in shape), "scale": scale}
-
-
-def _checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The inputs of a plan, in a dictionary that can be emptied."""
-    tensors = {}
-    for name, planned in plan.input_tensors.items():
-        if name not in inputs:
-            raise KeyError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
-        tensor, expected = inputs[name], (planned.channels, *planned.shape)
-        if tuple(tensor.shape[1:]) != expected:
-            raise ValueError(
-                f"{name!r} has shape {tuple(tensor.shape)}; the plan takes (batch, {', '.join(map(str, expected))}), "
-                f"which is the ROI {planned.roi} of {planned.channels} channels"
-            )
-        tensors[name] = tensor
-    return tensors

@@ -6,16 +6,17 @@ Letters used for shapes throughout: B batch, C channels, Z Y X voxels (Y X in tw
 from __future__ import annotations
 
 import inspect
+import operator
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
-import numpy as np
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
+from scalenet_gp.arguments import plain, typed
 from scalenet_gp.world import exact_size, format_size
 
 __all__ = ["Node", "TensorSpec", "node_of_kind"]
@@ -26,7 +27,8 @@ class TensorSpec:
     """What is known of a tensor before any size is: its voxel size (nm, exact, per spatial axis) and its channels.
 
     Raises:
-        ValueError: a voxel size or the number of channels is not positive, or there are not two or three axes.
+        ValueError: a voxel size is not positive, the channels are no whole number from 1 up, or there are not two or
+            three axes.
     """
 
     voxel_size: tuple[Fraction, ...]
@@ -38,6 +40,10 @@ class TensorSpec:
             raise ValueError(f"a voxel size has 2 or 3 axes, {format_size(self.voxel_size)} has {len(self.voxel_size)}")
         if min(self.voxel_size) <= 0:
             raise ValueError(f"voxel size {format_size(self.voxel_size)} nm has to be positive on every axis")
+        try:
+            object.__setattr__(self, "channels", operator.index(self.channels))
+        except TypeError:
+            raise ValueError(f"channels are a whole number, not {self.channels!r}") from None
         if self.channels < 1:
             raise ValueError(f"a tensor has at least one channel, not {self.channels}")
 
@@ -45,21 +51,10 @@ class TensorSpec:
         return f"{self.channels} channels of {format_size(self.voxel_size)} nm"
 
 
-def _plain(argument: Any) -> Any:
-    """An argument as JSON can hold it: numpy's numbers and arrays become Python's; what cannot be stays as it is."""
-    if isinstance(argument, np.generic | np.ndarray):
-        argument = argument.tolist()
-    if isinstance(argument, Fraction):
-        return str(argument)
-    if isinstance(argument, Mapping):
-        return {str(key): _plain(value) for key, value in argument.items()}
-    return [_plain(value) for value in argument] if isinstance(argument, list | tuple) else argument
-
-
 class _NodeType(ABCMeta):
-    """Knows every kind of node by name, and records the arguments that a node was built with.
+    """Knows every kind of node by name, checks the arguments that a node is built with, and records them.
 
-    So a node kind says nothing twice for specs to rebuild it.
+    So a node kind says nothing twice for specs to rebuild it, and nothing is built that specs could not.
     """
 
     kinds: ClassVar[dict[str, _NodeType]] = {}
@@ -69,9 +64,9 @@ class _NodeType(ABCMeta):
         cls.__signature__ = cls.signature()  # what help() and completion show; else they show that of __call__
         if inspect.isabstract(cls):
             return
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         for argument in cls.signature().parameters.values():
-            if argument.kind in variable or argument.name == "kind":
+            if argument.kind not in named or argument.name == "kind":
                 raise TypeError(f"node kind {name}: a spec cannot hold the argument {argument}; name each, none 'kind'")
         taken = _NodeType.kinds.get(name)
         if taken is not None and taken.__module__ != cls.__module__:
@@ -81,10 +76,18 @@ class _NodeType(ABCMeta):
         _NodeType.kinds[name] = cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        node = super().__call__(*args, **kwargs)
-        bound = cls.signature().bind(*args, **kwargs)
+        try:
+            bound = cls.signature().bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}: {error}") from None
         bound.apply_defaults()
-        node.arguments = {name: _plain(argument) for name, argument in bound.arguments.items()}
+        arguments = {name: plain(argument) for name, argument in bound.arguments.items()}
+        try:
+            taken = typed(cls.__init__, arguments)  # type: ignore[misc]
+        except ValueError as error:
+            raise ValueError(f"{cls.__name__} {arguments.get('output_keys', '')}: {error}") from None
+        node = super().__call__(**taken)
+        node.arguments = arguments
         return node
 
     def signature(cls) -> inspect.Signature:
@@ -141,19 +144,27 @@ class Node(nn.Module, metaclass=_NodeType):
         """Voxel size of the first output in world units; known once the node is part of a graph."""
         return self._voxel_size(self.output_keys[0])
 
-    def resolve(self, voxel_sizes: dict[str, Coordinate]) -> None:
-        """Tell the node the voxel sizes (world units) of its tensors. The graph calls this when it is built.
+    def check_resolvable(self, voxel_sizes: Mapping[str, Coordinate]) -> None:
+        """Refuse the voxel sizes (world units) of another graph than the one that the node belongs to, if it does.
 
         Raises:
-            ValueError: the node belongs to another graph already, in which they are others.
+            ValueError: the node belongs to a graph in which they are others.
         """
-        own = {key: voxel_sizes[key] for key in (*self.input_keys, *self.output_keys)}
+        own = self._own(voxel_sizes)
         if self._voxel_sizes not in ({}, own):
             raise ValueError(
                 f"node {self.identifier!r} belongs to another graph already, with voxel sizes of "
                 f"{_listed(self._voxel_sizes)} world units; here they would be {_listed(own)}"
             )
-        self._voxel_sizes = own
+
+    def resolve(self, voxel_sizes: Mapping[str, Coordinate]) -> None:
+        """Tell the node the voxel sizes (world units) of its tensors. The graph calls this when it is built.
+
+        Raises:
+            ValueError: the node belongs to another graph already, in which they are others.
+        """
+        self.check_resolvable(voxel_sizes)
+        self._voxel_sizes = self._own(voxel_sizes)
 
     @abstractmethod
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -174,6 +185,9 @@ class Node(nn.Module, metaclass=_NodeType):
     @abstractmethod
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs (B, C, Z, Y, X), one for each output key, of the inputs (B, C, Z, Y, X)."""
+
+    def _own(self, voxel_sizes: Mapping[str, Coordinate]) -> dict[str, Coordinate]:
+        return {key: voxel_sizes[key] for key in (*self.input_keys, *self.output_keys)}
 
     def _voxel_size(self, key: str) -> Coordinate:
         if not self._voxel_sizes:

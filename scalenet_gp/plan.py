@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
 
-__all__ = ["Crop", "Plan", "PlannedTensor", "Step"]
+__all__ = ["Crop", "Plan", "PlannedTensor", "Read", "Step"]
 
 Crop = tuple[tuple[int, int], ...]
 """First voxel and the one past the last, per spatial axis, counted from the corner of the tensor that is cropped."""
@@ -49,19 +49,37 @@ class PlannedTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """What a node gets of a tensor.
+
+    Attributes:
+        tensor: the tensor's name.
+        crop: the part of it.
+        factor: how often each voxel is then to be repeated, per spatial axis; ``None`` for a tensor as it is.
+        crop_repeated: what is meant of the result, in the finer voxels.
+    """
+
+    tensor: str
+    crop: Crop
+    factor: tuple[int, ...] | None = None
+    crop_repeated: Crop = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One node's turn.
 
     Attributes:
         node: the node's identifier.
-        reads: for each of its inputs the tensor's name and the crop that the node gets of it.
+        reads: what it gets: its inputs, or, where it can do with those, the tensors that its input would be upsampled
+            and joined from.
         makes: for each of its outputs the voxels that the node makes of that, per spatial axis.
         keeps: for each of its outputs the tensor's name and the crop that is kept of it; ``None`` if nobody needs it.
         frees: the tensors that nobody needs after this step.
     """
 
     node: str
-    reads: tuple[tuple[str, Crop], ...]
+    reads: tuple[Read, ...]
     makes: tuple[tuple[int, ...], ...]
     keeps: tuple[tuple[str, Crop | None], ...]
     frees: tuple[str, ...]

@@ -7,8 +7,9 @@ from typing import Any
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.fusion import sources
 from scalenet_gp.node import Node, TensorSpec
-from scalenet_gp.plan import Crop, Plan, PlannedTensor, Step
+from scalenet_gp.plan import Crop, Plan, PlannedTensor, Read, Step
 
 __all__ = ["check_request", "plan_request"]
 
@@ -50,33 +51,42 @@ def plan_request(
 ) -> Plan:
     """The plan for ``outputs``; ``nodes`` in the order in which they run, ``specs`` with the inputs first.
 
-    Every tensor gets the bounding box of what its readers need of it, and of what is requested of it.
+    Every tensor gets the bounding box of what its readers need of it, and of what is requested of it. What is upsampled
+    or joined only for a node that can do without is not made: see :mod:`scalenet_gp.fusion`.
 
     Raises:
         ValueError: a node's two ROI rules contradict each other.
     """
+    taken = sources(nodes)
     needed: dict[str, Roi] = dict(outputs)
-    read: dict[str, dict[str, Roi]] = {}
+    read: dict[str, Roi] = {}
     for node in reversed(nodes):
         wanted = [needed[key] for key in node.output_keys if key in needed]
         if not wanted:
             continue
-        required = node.input_roi(_union(wanted))
-        read[node.identifier] = {key: required.snap_to_grid(voxel_sizes[key]) for key in node.input_keys}
-        for key, roi in read[node.identifier].items():
+        read[node.identifier] = node.input_roi(_union(wanted))
+        for key in taken[node.identifier]:
+            roi = read[node.identifier].snap_to_grid(voxel_sizes[key])
             needed[key] = _union([needed[key], roi]) if key in needed else roi
 
     running = [node for node in nodes if node.identifier in read]
     tensors = {key: _planned(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
-    last_reader = {key: node.identifier for node in running for key in node.input_keys}
+    last_reader = {key: node.identifier for node in running for key in taken[node.identifier]}
     steps = tuple(
         Step(
             node=node.identifier,
-            reads=tuple((key, tensors[key].crop_to(read[node.identifier][key])) for key in node.input_keys),
+            reads=tuple(
+                _read(
+                    tensors[key],
+                    read[node.identifier],
+                    voxel_sizes[key if key in node.input_keys else node.input_keys[0]],
+                )
+                for key in taken[node.identifier]
+            ),
             **_made(node, read[node.identifier], tensors, specs, voxel_sizes),
             frees=tuple(
                 key
-                for key in dict.fromkeys(node.input_keys)
+                for key in dict.fromkeys(taken[node.identifier])
                 if last_reader[key] == node.identifier and key not in outputs
             ),
         )
@@ -86,16 +96,30 @@ def plan_request(
     return Plan(network, tuple(tensors.values()), steps, requests)
 
 
+def _read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> Read:
+    """What a node gets of ``tensor``, and how, to cover ``required`` with voxels of ``voxel_size``."""
+    covered = required.snap_to_grid(Coordinate(tensor.voxel_size))
+    crop = tensor.crop_to(covered)
+    if voxel_size == Coordinate(tensor.voxel_size):
+        return Read(tensor.name, crop)
+    repeated = PlannedTensor(
+        tensor.name, tuple(covered.begin), tuple(covered.shape / voxel_size), tuple(voxel_size), tensor.channels
+    )
+    factor = tuple(Coordinate(tensor.voxel_size) / voxel_size)
+    return Read(tensor.name, crop, factor, repeated.crop_to(required.snap_to_grid(voxel_size)))
+
+
 def _made(
     node: Node,
-    read: Mapping[str, Roi],
+    read: Roi,
     tensors: Mapping[str, PlannedTensor],
     specs: Mapping[str, TensorSpec],
     voxel_sizes: Mapping[str, Coordinate],
 ) -> dict[str, Any]:
     """What a step makes and keeps: it may make more than is needed, where the lattice of its input is coarser."""
-    covered = next(iter(read.values()))
-    for roi in read.values():
+    rois = [read.snap_to_grid(voxel_sizes[key]) for key in node.input_keys]
+    covered = rois[0]
+    for roi in rois[1:]:
         covered = covered.intersect(roi)
     computed = node.output_roi(covered)
     makes: list[tuple[int, ...]] = []

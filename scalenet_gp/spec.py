@@ -9,12 +9,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from scalenet_gp.arguments import plain
 from scalenet_gp.node import Node, TensorSpec, node_of_kind
 
 if TYPE_CHECKING:
@@ -61,9 +60,6 @@ class NodeSpec(BaseModel):
         made = arguments.get("output_keys")
         name = arguments.get("identifier") or (made[0] if isinstance(made, list) and made else "?")
         try:
-            kind = type(Node).kinds.get(self.kind)
-            if kind is not None:
-                _check_types(kind, arguments)  # type: ignore[arg-type]
             return node_of_kind(self.kind, **arguments)
         except Exception as error:  # a constructor may raise anything when arguments do not fit each other
             raise ValueError(f"node {name!r} of kind {self.kind!r} cannot be built: {error}") from error
@@ -93,19 +89,24 @@ def spec_of(net: LeibNet) -> dict[str, Any]:
     """``net`` without its weights, as JSON holds it; :func:`network_of` builds it again.
 
     Raises:
-        ValueError: a node was given something that JSON cannot hold, such as a module.
+        ValueError: a node was given something that JSON cannot hold, such as a module, or the network's name is no
+            string.
     """
-    spec = _described(net)
-    for node in spec["nodes"]:
-        for name, value in node.items():
+    spec = {"schema": _SCHEMA, "name": net.name, **_described(net)}
+    for described, node in zip(spec["nodes"], net.nodes.values(), strict=True):
+        for name, value in described.items():
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError) as error:
+                kind, made = described["kind"], node.output_keys[0]  # type: ignore[index]
                 raise ValueError(
-                    f"no spec can hold the argument {name} of the {node['kind']} that makes {node['output_keys'][0]!r} "
-                    f"({error}); write a subclass of {node['kind']} whose constructor takes names and numbers alone "
-                    "and makes the rest itself"
+                    f"no spec can hold the argument {name} of the {kind} that makes {made!r} ({error}); write a "
+                    f"subclass of {kind} whose constructor takes names and numbers alone and makes the rest itself"
                 ) from error
+    try:
+        _checked(spec)
+    except ValueError as error:
+        raise ValueError(f"no spec can hold the network: {error}") from error
     return spec
 
 
@@ -118,13 +119,15 @@ def network_of(spec: Mapping[str, Any]) -> LeibNet:
     """
     from scalenet_gp.leibnet import LeibNet
 
-    schema = spec.get("schema") if isinstance(spec, Mapping) else None
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"a spec is a mapping, as to_spec() makes it; this is of type {type(spec).__name__}")
+    schema = spec.get("schema")
     if schema != _SCHEMA:
         raise ValueError(f"this version reads network specs of schema {_SCHEMA}, not {schema!r}")
     try:
-        checked = NetworkSpec.model_validate_json(json.dumps(spec))
-    except ValidationError as error:
-        raise ValueError(f"this is no spec of a network: {_in_words(error)}") from error
+        checked = _checked(spec)
+    except ValueError as error:
+        raise ValueError(f"this is no spec of a network: {error}") from error
     nodes = [node.node() for node in checked.nodes]
     return LeibNet(nodes, {key: i.tensor() for key, i in checked.inputs.items()}, checked.outputs, checked.name)
 
@@ -132,16 +135,28 @@ def network_of(spec: Mapping[str, Any]) -> LeibNet:
 def fingerprint_of(net: LeibNet) -> str:
     """Sixteen hexadecimal digits that two networks share if their nodes, inputs and outputs are described alike.
 
-    Weights play no part. What a spec cannot hold counts by how it prints, wherever in memory it lies.
+    Weights play no part, and neither does the network's name: plans of one fit the other. What a spec cannot hold
+    counts by how it prints, wherever in memory it lies.
     """
     text = json.dumps(_described(net), sort_keys=True, default=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _checked(spec: Mapping[str, Any]) -> NetworkSpec:
+    """The fields of a spec; what the nodes are built with is checked when they are built."""
+    try:
+        text = json.dumps(plain(spec), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"JSON cannot hold it ({error})") from error
+    try:
+        return NetworkSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(_in_words(error)) from error
+
+
 def _described(net: LeibNet) -> dict[str, Any]:
+    """What a network computes, and at which voxel sizes."""
     return {
-        "schema": _SCHEMA,
-        "name": net.name,
         "inputs": {
             key: {
                 "voxel_size": [str(size) for size in net.specs[key].voxel_size],
@@ -152,34 +167,6 @@ def _described(net: LeibNet) -> dict[str, Any]:
         "outputs": list(net.output_keys),
         "nodes": [{"kind": type(node).__name__, **node.arguments} for node in net.nodes.values()],  # type: ignore[dict-item]
     }
-
-
-@cache
-def _accepted(kind: type[Node]) -> dict[str, TypeAdapter[Any]]:
-    """What each argument of a kind may be, where its annotation tells."""
-    try:
-        annotations = get_type_hints(kind.__init__)
-    except NameError:  # an annotation of what only type checkers import
-        return {}
-    accepted = {}
-    for name in kind.signature().parameters:
-        try:
-            accepted[name] = TypeAdapter(annotations.get(name, Any))
-        except PydanticSchemaGenerationError:  # an annotation of a class that JSON knows nothing of
-            continue
-    return accepted
-
-
-def _check_types(kind: type[Node], arguments: Mapping[str, JsonValue]) -> None:
-    wrong = []
-    for name, accepted in _accepted(kind).items():
-        try:
-            if name in arguments:
-                accepted.validate_json(json.dumps(arguments[name]), strict=True)
-        except ValidationError as error:
-            wrong.append(f"{name} is {arguments[name]!r}: {error.errors(include_url=False)[0]['msg']}")
-    if wrong:
-        raise ValueError("; ".join(wrong))
 
 
 def _in_words(error: ValidationError) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from scalenet_gp.interop.weights import load_renamed
 from scalenet_gp.kinds import Concatenate, ConvPass, Pool, TransposedConv, Upsample
+from scalenet_gp.kinds.checks import check_whole, is_whole
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.node import Node, TensorSpec
 from scalenet_gp.world import Length, exact_size
@@ -30,6 +31,7 @@ def load_funlib_unet(
     kernel_size_down: Kernels | None = None,
     kernel_size_up: Kernels | None = None,
     activation: str | None = "ReLU",
+    fov: Sequence[Length] | None = None,
     voxel_size: Sequence[Length] | None = None,
     num_fmaps_out: int | None = None,
     num_heads: int = 1,
@@ -39,9 +41,9 @@ def load_funlib_unet(
     """The network that ``funlib.learn.torch.models.UNet`` is with these arguments and weights.
 
     One input ``"input"`` (B, ``in_channels``, Z, Y, X) and the output ``"output"`` (B, ``num_fmaps_out``, Z, Y, X), or
-    one per decoder, ``"output_0"``, ``"output_1"`` and so on. The arguments bear their names there, of which ``fov`` is
-    missing: it does nothing. That package returns as many voxels as keep it translation equivariant; here any ROI can
-    be asked for, and the values of its voxels are the same.
+    one per decoder, ``"output_0"``, ``"output_1"`` and so on. The arguments are those of its constructor. That package
+    returns as many voxels as keep it translation equivariant; here any ROI can be asked for, and the values of its
+    voxels are the same.
 
     Args:
         state_dict: the U-Net's ``state_dict()``; arrays do as well as tensors.
@@ -53,6 +55,7 @@ def load_funlib_unet(
             number or one per axis; twice three per level unless given.
         kernel_size_up: the same for the levels of the decoders, from the finest.
         activation: name of an activation in :mod:`torch.nn`, which follows every convolution; ``None`` for none.
+        fov: anything; there, too, nothing depends on it.
         voxel_size: nm per axis of input and output; one each unless given.
         num_fmaps_out: channels of the outputs; ``num_fmaps`` unless given.
         num_heads: number of decoders, all on one encoder.
@@ -61,13 +64,22 @@ def load_funlib_unet(
 
     Raises:
         ValueError: an argument is out of its range, a convolution pass would shift its output by half a voxel, or a
-            weight is missing, left over or of another shape.
+            weight is missing, left over or of another shape, by its name there.
     """
+    output_nc = num_fmaps if num_fmaps_out is None else num_fmaps_out
+    check_whole(
+        in_channels=in_channels,
+        num_fmaps=num_fmaps,
+        fmap_inc_factor=fmap_inc_factor,
+        num_fmaps_out=output_nc,
+        num_heads=num_heads,
+    )
     factors = [tuple(factor) for factor in downsample_factors]
-    if not factors or len({len(factor) for factor in factors}) > 1:
-        raise ValueError(f"downsample_factors needs one factor or more, all with as many axes, not {factors}")
-    if num_heads < 1:
-        raise ValueError(f"num_heads is a whole number from 1 up, not {num_heads}")
+    if not factors or len({len(factor) for factor in factors}) > 1 or not all(map(is_whole, chain(*factors))):
+        raise ValueError(
+            "downsample_factors needs one factor or more of whole numbers from 1 up, all with as many axes, not "
+            f"{factors}"
+        )
     dims = len(factors[0])
     unet = _UNet(
         factors=factors,
@@ -82,11 +94,10 @@ def load_funlib_unet(
     outputs = ["output"] if num_heads == 1 else [f"output_{head}" for head in range(num_heads)]
     for head, output in enumerate(outputs):
         prefix = "" if num_heads == 1 else f"{head}_"
-        nodes += unet.decoder(head, prefix, output, num_fmaps if num_fmaps_out is None else num_fmaps_out)
+        nodes += unet.decoder(head, prefix, output, output_nc)
     size = exact_size((1,) * dims if voxel_size is None else voxel_size)
     net = LeibNet(nodes, {"input": TensorSpec(size, in_channels)}, outputs, name="UNet")
-    renamed = dict(unet.renaming(net))
-    load_renamed(net, {renamed.get(name, name): torch.as_tensor(weight) for name, weight in state_dict.items()})
+    load_renamed(net, state_dict, dict(unet.renaming(net)))
     return net
 
 
@@ -130,7 +141,7 @@ class _UNet:
         return nodes
 
     def renaming(self, net: LeibNet) -> Iterator[tuple[str, str]]:
-        """The names there and here of every weight. Among the layers of a pass there, every second is an activation."""
+        """The names here and there of every weight. Among the layers of a pass there, every second is an activation."""
         for ours in net.state_dict():
             _, node, *inner, kind = ours.split(".")
             theirs = self.their_name[node]
@@ -138,12 +149,13 @@ class _UNet:
                 last = inner[0] == "final_activation"
                 index = len(net.get_submodule(f"nodes.{node}.layers")) if last else int(inner[1])  # type: ignore[arg-type]
                 theirs += f".conv_pass.{index if self.activation is not None else index // 2}"
-            yield f"{theirs}.{kind}", ours
+            yield ours, f"{theirs}.{kind}"
 
     def _conv_pass(self, read: str, made: str, nc: int, out_nc: int, kernels: list[tuple[int, ...]], key: str) -> Node:
         self.their_name[made] = key
-        used = self.activation or "Identity"
-        return ConvPass([read], [made], nc, out_nc, kernels, used, padding=self.padding, padding_mode="zeros")
+        return ConvPass(
+            [read], [made], nc, out_nc, kernels, self.activation, padding=self.padding, padding_mode="zeros"
+        )
 
     def _upsampling(self, read: str, made: str, level: int, key: str) -> Node:
         if self.constant_upsample:
@@ -158,8 +170,11 @@ def _kernels(name: str, given: Kernels | None, levels: int, dims: int) -> list[l
         return [[(3,) * dims] * 2] * levels
     if len(given) != levels:
         raise ValueError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
-    kernels = [[(size,) * dims if isinstance(size, int) else tuple(size) for size in level] for level in given]
+    kernels = [[tuple(size) if isinstance(size, Iterable) else (size,) * dims for size in level] for level in given]
     for level in kernels:
-        if not level or any(len(kernel) != dims for kernel in level):
-            raise ValueError(f"{name} needs kernels of {dims} axes, at least one per level; one level has {level}")
+        if not level or any(len(kernel) != dims or not all(map(is_whole, kernel)) for kernel in level):
+            raise ValueError(
+                f"{name} needs at least one kernel per level, each of whole numbers from 1 up on {dims} axes; one "
+                f"level has {level}"
+            )
     return kernels

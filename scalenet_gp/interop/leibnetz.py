@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from scalenet_gp.interop.weights import load_renamed
+from scalenet_gp.kinds import ConvPass
+from scalenet_gp.kinds.layers import activation_layer
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["load_leibnetz_weights"]
@@ -24,17 +26,41 @@ def load_leibnetz_weights(net: LeibNet, state_dict: Mapping[str, Tensor]) -> Non
     Raises:
         ValueError: a weight is missing, left over, or of another shape; nothing has been loaded then.
     """
-    renamed = {_our_name(name): torch.as_tensor(weight) for name, weight in state_dict.items()}
-    renamed.pop("", None)
-    load_renamed(net, renamed)
+    listed_again = _activations(net)
+    weights = {
+        name: weight for name, weight in state_dict.items() if not _is_one(weight, name, listed_again, state_dict)
+    }
+    load_renamed(net, weights, {name: _their_name(name) for name in net.state_dict()})
 
 
-def _our_name(name: str) -> str:
-    """Where a LeibNetz weight lives here; empty for what LeibNetz lists a second time.
+def _their_name(name: str) -> str:
+    """Where LeibNetz keeps a weight."""
+    renamed = re.sub(r"^nodes\.([^.]+)\.", r"nodes_dict.\1.model.", name)
+    return renamed.replace(".layers.", ".conv_pass.").replace(".projection.", ".x_init_map.")
 
-    LeibNetz has one activation module per pass, used between the convolutions and, by that name, once more.
+
+def _activations(net: LeibNet) -> dict[str, list[str]]:
+    """What LeibNetz lists beside the weights that are used, by name: those of the activation of each pass.
+
+    There is one such module per pass, used between the convolutions, by whose names it is listed too: these names.
     """
-    renamed = re.sub(r"^nodes_dict\.([^.]+)\.model\.", r"nodes.\1.", name)
-    if re.match(r"nodes\.[^.]+\.activation\.", renamed):
-        return ""
-    return renamed.replace(".conv_pass.", ".layers.").replace(".x_init_map.", ".projection.")
+    listed: dict[str, list[str]] = {}
+    for key, node in net.nodes.items():
+        if not isinstance(node, ConvPass):
+            continue
+        activation = activation_layer(node.arguments["activation"])
+        used = [f"layers.{index}" for index, layer in enumerate(node.layers) if type(layer) is type(activation)]
+        if node.arguments["final_activation"] is None:
+            used.append("final_activation")
+        for weight in activation.state_dict():
+            again = [_their_name(f"nodes.{key}.{place}.{weight}") for place in used]
+            listed[f"nodes_dict.{key}.model.activation.{weight}"] = again
+    return listed
+
+
+def _is_one(weight: Tensor, name: str, listed_again: Mapping[str, list[str]], state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether a weight is that of an activation, the same as wherever it is used."""
+    return name in listed_again and all(
+        other not in state_dict or torch.equal(torch.as_tensor(weight), torch.as_tensor(state_dict[other]))
+        for other in listed_again[name]
+    )

@@ -1,9 +1,10 @@
-"""Weights of another package, under the names that they have here, into a network: all of them or none."""
+"""Weights of another package into a network: all of them or none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from scalenet_gp.leibnet import LeibNet
@@ -13,21 +14,27 @@ __all__ = ["load_renamed"]
 _LISTED = 8
 
 
-def load_renamed(net: LeibNet, weights: Mapping[str, Tensor]) -> None:
-    """Load ``weights``, which bear the names of ``net.state_dict()``.
+def load_renamed(net: LeibNet, weights: Mapping[str, Tensor], their_names: Mapping[str, str]) -> None:
+    """Load ``weights``, which bear the names of another package.
+
+    Args:
+        net: what gets them.
+        weights: tensors, or arrays, by their names there.
+        their_names: the name there of each name of ``net.state_dict()``.
 
     Raises:
-        ValueError: a weight is missing, left over, or of another shape; nothing has been loaded then.
+        ValueError: a weight is missing, left over, or of another shape, by its name there; then nothing is loaded.
     """
-    own = net.state_dict()
-    problems = [f"missing {name}" for name in own if name not in weights]
-    problems += [f"left over {name}" for name in weights if name not in own]
+    own = {their_names[name]: weight for name, weight in net.state_dict().items()}
+    given = {name: torch.as_tensor(weight) for name, weight in weights.items()}
+    problems = [f"missing {name}" for name in own if name not in given]
+    problems += [f"left over {name}" for name in given if name not in own]
     problems += [
-        f"{name} is {tuple(weights[name].shape)} instead of {tuple(weight.shape)}"
+        f"{name} is {tuple(given[name].shape)} instead of {tuple(weight.shape)}"
         for name, weight in own.items()
-        if name in weights and weights[name].shape != weight.shape
+        if name in given and given[name].shape != weight.shape
     ]
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise ValueError(f"these are not the weights of this {net.name}: {'; '.join(problems[:_LISTED])}{more}")
-    net.load_state_dict(weights)
+    net.load_state_dict({ours: given[theirs] for ours, theirs in their_names.items()})

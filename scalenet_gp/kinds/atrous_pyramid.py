@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.kinds.checks import check_channels, is_whole
 from scalenet_gp.kinds.layers import activation_layer, convolution
 from scalenet_gp.kinds.same_lattice import SameLattice, without_margin
 
@@ -30,7 +31,7 @@ class AtrousPyramid(SameLattice):
         dilations: voxels from one kernel element to the next, for each branch: one number, or one per axis.
         kernel_size: kernel of the dilated convolutions, in voxels per axis; three unless given.
         image_pooling: add the branch of the mean: then tiles do not agree with the whole.
-        activation: name of an activation in :mod:`torch.nn`.
+        activation: name of an activation in :mod:`torch.nn`, or none.
         dims: number of spatial axes.
         identifier: name in the graph.
 
@@ -49,15 +50,15 @@ class AtrousPyramid(SameLattice):
         dilations: Sequence[int | Sequence[int]] = (1, 2, 4),
         kernel_size: Sequence[int] | None = None,
         image_pooling: bool = False,
-        activation: str = "ReLU",
+        activation: str | None = "ReLU",
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         point = (1,) * dims
         kernel = (3,) * dims if kernel_size is None else tuple(kernel_size)
-        steps = [(d,) * dims if isinstance(d, int) else tuple(d) for d in dilations]
-        if not steps or any(len(step) != dims or min(step) < 1 for step in steps):
+        steps = [tuple(d) if isinstance(d, Iterable) else (d,) * dims for d in dilations]
+        if not steps or any(len(step) != dims or not all(map(is_whole, step)) for step in steps):
             raise ValueError(
                 f"{self.identifier}: dilations are one or more whole numbers from 1 up, or {dims} of them for each "
                 f"branch, not {list(dilations)}"
@@ -90,8 +91,7 @@ class AtrousPyramid(SameLattice):
         return self.pooled is None
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        if input_channels != (self.input_nc,):
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        check_channels(self.input_nc, *input_channels)
         return (self.output_nc,)
 
     def forward(self, *tensors: Tensor) -> Tensor:

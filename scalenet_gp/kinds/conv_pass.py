@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any, Literal
 
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.kinds.checks import check_channels, check_whole, is_whole
+from scalenet_gp.kinds.joined_convolution import convolve_joined, takes_parts
 from scalenet_gp.kinds.layers import (
     EfficientChannelAttention,
     SqueezeExcitation,
@@ -19,8 +22,11 @@ from scalenet_gp.kinds.layers import (
     separable_convolution,
 )
 from scalenet_gp.kinds.same_lattice import SameLattice, without_margin
+from scalenet_gp.tensors import Repeated
 
 __all__ = ["ConvPass"]
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class ConvPass(SameLattice):
@@ -36,12 +42,12 @@ class ConvPass(SameLattice):
         input_nc: channels of the input.
         output_nc: channels of every convolution's output.
         kernel_sizes: kernel of each convolution, in voxels per axis.
-        activation: name of an activation in :mod:`torch.nn`.
+        activation: name of an activation in :mod:`torch.nn`, or none.
         final_activation: the last one; ``activation`` unless given. ``"Identity"`` for none.
         padding: ``"valid"`` (the output is smaller) or ``"same"`` (what lies outside is made up by ``padding_mode``:
             then tiles do not agree with the whole).
         residual: add the projected input.
-        padding_mode: as in :class:`torch.nn.Conv3d`.
+        padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``, as in :class:`torch.nn.Conv3d`.
         norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or none, before each convolution.
         dropout_prob: probability of dropping a value before each convolution.
         squeeze_excitation: weigh the channels after the convolution with the index
@@ -71,7 +77,7 @@ class ConvPass(SameLattice):
         input_nc: int,
         output_nc: int,
         kernel_sizes: Sequence[Sequence[int]],
-        activation: str = "ReLU",
+        activation: str | None = "ReLU",
         final_activation: str | None = None,
         padding: Literal["valid", "same"] = "valid",
         residual: bool = False,
@@ -88,12 +94,15 @@ class ConvPass(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         try:
+            check_whole(input_nc=input_nc, output_nc=output_nc, squeeze_ratio=squeeze_ratio, groups=groups)
             kernels, steps, lost = _reach(kernel_sizes, dilations, padding)
         except ValueError as error:
             raise ValueError(f"{self.identifier}: {error}") from None
-        if squeeze_ratio < 1:
-            raise ValueError(f"{self.identifier}: squeeze_ratio is a whole number from 1 up, not {squeeze_ratio}")
-        if groups < 1 or input_nc % groups or output_nc % groups:
+        if padding_mode not in _PADDING_MODES:
+            raise ValueError(
+                f"{self.identifier}: padding_mode is one of {sorted(_PADDING_MODES)}, not {padding_mode!r}"
+            )
+        if input_nc % groups or output_nc % groups:
             raise ValueError(
                 f"{self.identifier}: groups has to divide the channels of every convolution, {input_nc} and "
                 f"{output_nc}; {math.gcd(input_nc, output_nc)} is the largest that does, {groups} does not"
@@ -135,7 +144,7 @@ class ConvPass(SameLattice):
                 layers.append(activation_layer(activation))
             channels = output_nc
         self.layers = nn.Sequential(*layers)
-        self.final_activation = activation_layer(final_activation or activation)
+        self.final_activation = activation_layer(activation if final_activation is None else final_activation)
         self.projection: nn.Module | None = None
         if residual:
             self.projection = convolution(
@@ -149,15 +158,25 @@ class ConvPass(SameLattice):
         return self._tileable
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        if input_channels != (self.input_nc,):
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        check_channels(self.input_nc, *input_channels)
         return (self.output_nc,)
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        (x,) = tensors
-        y = self.layers(x)
-        if self.projection is not None:
-            y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
+    @property
+    def takes_parts(self) -> bool:
+        """Whether :meth:`forward` can do with what its input is joined and upsampled from."""
+        return self.projection is None and takes_parts(self.layers[0])
+
+    def forward(self, *tensors: Tensor | Repeated) -> Tensor:
+        """The output of the input, or of the parts that it is joined from, where it :attr:`takes_parts`."""
+        x = tensors[0]
+        if len(tensors) == 1 and isinstance(x, Tensor):
+            y = self.layers(x)
+            if self.projection is not None:
+                y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
+        else:
+            y = convolve_joined(self.layers[0], tensors)  # type: ignore[arg-type]
+            for layer in islice(self.layers, 1, None):
+                y = layer(y)
         return self.final_activation(y)
 
 
@@ -172,10 +191,8 @@ def _reach(
     kernels = [tuple(kernel) for kernel in kernel_sizes]
     if not all(kernels) or len({len(kernel) for kernel in kernels}) != 1:
         raise ValueError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
-    if padding not in ("valid", "same"):
-        raise ValueError(f"padding is 'valid' or 'same', not {padding!r}")
     steps = [(1,) * len(kernel) for kernel in kernels] if dilations is None else [tuple(step) for step in dilations]
-    if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or min(map(min, steps)) < 1:
+    if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or not all(map(is_whole, chain(*steps))):
         raise ValueError(
             f"dilations needs whole numbers from 1 up, one per axis of each of the kernels {kernels}, not {steps}"
         )

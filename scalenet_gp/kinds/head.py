@@ -7,9 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from scalenet_gp.execution import channels_last
+from scalenet_gp.kinds.checks import check_channels
 from scalenet_gp.kinds.layers import activation_layer, convolution
 from scalenet_gp.kinds.same_lattice import SameLattice
+from scalenet_gp.tensors import channels_last
 
 __all__ = ["Head"]
 
@@ -25,9 +26,9 @@ class Head(SameLattice):
         input_nc: channels of the input.
         classes: names of the classes, in the order of the output's channels.
         hidden_nc: channels of every convolution before the last.
-        activation: name of an activation in :mod:`torch.nn`, after every convolution before the last.
+        activation: name of an activation in :mod:`torch.nn`, or none, after every convolution before the last.
         final_activation: the one after the last: ``"Sigmoid"`` for classes that can overlap, ``"Softmax"`` for those of
-            which each voxel has one, ``"Identity"`` for none.
+            which each voxel has one, ``"Identity"`` or none.
         dims: number of spatial axes.
         identifier: name in the graph.
 
@@ -47,8 +48,8 @@ class Head(SameLattice):
         input_nc: int,
         classes: Sequence[str],
         hidden_nc: Sequence[int] = (),
-        activation: str = "ReLU",
-        final_activation: str = "Sigmoid",
+        activation: str | None = "ReLU",
+        final_activation: str | None = "Sigmoid",
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
@@ -64,8 +65,7 @@ class Head(SameLattice):
         self.layers = nn.Sequential(*layers[:-1], activation_layer(final_activation))
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        if input_channels != (self.input_nc,):
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        check_channels(self.input_nc, *input_channels)
         return (len(self.classes),)
 
     def forward(self, *tensors: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scalenet_gp.execution import channels_last
+from scalenet_gp.kinds.checks import is_whole
+from scalenet_gp.kinds.group_norm import GroupNorm, most_groups
 from scalenet_gp.kinds.recast_convolutions import recast
+from scalenet_gp.tensors import channels_last
 
 __all__ = [
     "EfficientChannelAttention",
@@ -36,20 +38,26 @@ def convolution(
 ) -> nn.Module:
     """A torch convolution with as many axes as ``kernel_size``; weights drawn as in He et al. 2015, biases zero.
 
+    So the variance of what an activation like ReLU lets through is kept. A voxel that a transposed convolution makes
+    is a sum over the kernel's elements that fall on it: one in as many as the stride has voxels.
+
     Raises:
-        ValueError: the kernel has not two or three axes, or an axis without a voxel; or there is no channel.
+        ValueError: the kernel has not two or three axes of one voxel or more, or there is no channel on one side.
     """
     kernel = tuple(kernel_size)
     kinds = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
-    if len(kernel) not in kinds or min(kernel) < 1:
+    if len(kernel) not in kinds or not all(map(is_whole, kernel)):
         raise ValueError(f"a kernel has 2 or 3 axes of at least one voxel, not {kernel}")
-    if in_channels < 1 or out_channels < 1:
-        raise ValueError(f"a convolution has at least one channel on either side, not {in_channels} and {out_channels}")
+    if not (is_whole(in_channels) and is_whole(out_channels)):
+        raise ValueError(
+            f"a convolution has one channel or more on either side, not {in_channels!r} and {out_channels!r}"
+        )
     if options.get("padding") == "valid":
         options.pop("padding_mode", None)  # there is nothing to pad, but torch would copy the input to pad it
     kind = None if transposed else recast(in_channels, kernel, **options)
     layer: Any = (kind or kinds[len(kernel)][transposed])(in_channels, out_channels, kernel, **options)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    summed = in_channels // layer.groups * math.prod(kernel) / (math.prod(layer.stride) if transposed else 1)
+    nn.init.normal_(layer.weight, std=math.sqrt(2) / math.sqrt(summed))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -98,8 +106,7 @@ def activation_layer(name: str | None) -> nn.Module:
 def normalisation(name: str, channels: int, dims: int) -> nn.Module:
     """Batch, instance or group normalisation: the first that ``name`` contains, in any case, as in LeibNetz.
 
-    Group normalisation takes the most groups, up to eight, that divide the channels (Wu and He 2018 found 4 to 32 to
-    serve alike).
+    Group normalisation takes the most groups, up to eight, that divide the channels and leave at least two in each.
 
     Raises:
         ValueError: ``name`` contains none of the three.
@@ -109,7 +116,7 @@ def normalisation(name: str, channels: int, dims: int) -> nn.Module:
     if "instance" in name.lower():
         return {2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels)
     if "group" in name.lower():
-        return _GroupNorm(math.gcd(channels, 8), channels)
+        return GroupNorm(most_groups(channels), channels)
     raise ValueError(f"norm_layer {name!r} is none of 'batch', 'instance', 'group'")
 
 
@@ -144,17 +151,6 @@ class _InstanceNorm3d(nn.InstanceNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         return channels_last(super().forward(x))
-
-
-class _GroupNorm(nn.GroupNorm):
-    """Group normalisation that a network can begin with.
-
-    On a CPU, torch 2.13 writes the gradient of an input that is channels last even where none is wanted, which ends
-    the process; so such an input, which is that of a network, is normalised in the other memory format.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.contiguous() if torch.is_grad_enabled() and not x.requires_grad else x)
 
 
 class SqueezeExcitation(nn.Module):

@@ -10,9 +10,11 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
-from scalenet_gp.execution import channels_last
+from scalenet_gp.kinds.checks import is_whole
+from scalenet_gp.kinds.group_norm import GroupNormGuard
 from scalenet_gp.kinds.same_lattice import SameLattice
 from scalenet_gp.node import TensorSpec
+from scalenet_gp.tensors import channels_last
 
 __all__ = ["ModuleNode"]
 
@@ -22,9 +24,13 @@ class ModuleNode(SameLattice):
 
     It reads a block of voxels and ``margin`` voxels around it and makes the block: voxel for voxel, or one voxel per
     ``downsample`` voxels, or ``upsample`` voxels per voxel. Whether that is so is found out when the node is built, by
-    calling a copy of the module, in evaluation, with a few small tensors of random numbers: shapes and channels have to
-    be as declared, parts computed alone have to agree with the whole (not asked if ``tileable`` is false), and on every
-    side the outermost voxels that are read have to matter. Neither the module nor torch's random state is changed.
+    calling copies of the module with a few small tensors of random numbers. In evaluation and in training, shapes and
+    channels have to be as declared, and no input may be written to. In evaluation, parts computed alone have to agree
+    with the whole (not asked if ``tileable`` is false), every input has to matter, and on every side the outermost
+    voxels that are read. Neither the module nor torch's random state is changed.
+
+    The module gets channels-last tensors. A group normalisation in it is kept from a fault of torch's with these (see
+    :mod:`scalenet_gp.kinds.group_norm`).
 
     A node that is given a module cannot be written to a spec. A kind of node that can takes names and numbers and makes
     the module from them; the rest is this class::
@@ -68,10 +74,13 @@ class ModuleNode(SameLattice):
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
-        if (len(input_ncs), len(output_ncs)) != (len(self.input_keys), len(self.output_keys)):
+        numbers = (len(input_ncs), len(output_ncs))
+        if numbers != (len(self.input_keys), len(self.output_keys)) or not all(
+            map(is_whole, [*input_ncs, *output_ncs])
+        ):
             raise ValueError(
-                f"{self.identifier}: every tensor has its number of channels: {list(input_keys)} those of "
-                f"{list(input_ncs)}, {list(output_keys)} those of {list(output_ncs)}"
+                f"{self.identifier}: every tensor has its number of channels, whole and from 1 up: {list(input_keys)} "
+                f"those of {list(input_ncs)}, {list(output_keys)} those of {list(output_ncs)}"
             )
         if downsample is not None and upsample is not None:
             raise ValueError(f"{self.identifier}: a node makes voxels coarser or finer, not both")
@@ -107,7 +116,8 @@ class ModuleNode(SameLattice):
         return super().output_roi(input_roi).snap_to_grid(self.output_voxel_size, mode="shrink")
 
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        made = self.module(*tensors)
+        with GroupNormGuard():
+            made = self.module(*tensors)
         return channels_last(made) if isinstance(made, Tensor) else tuple(map(channels_last, made))
 
     def _whole(self, name: str, numbers: Sequence[int], least: int) -> tuple[int, ...]:
@@ -127,10 +137,12 @@ class _Trial:
         self.node = node
         self.axes = tuple(zip(node.margin, node.coarsening, node.refining, strict=True))
         self.module = deepcopy(module).eval()
+        self.in_training = deepcopy(module).train()
         weights = (w for w in chain(self.module.parameters(), self.module.buffers()) if w.is_floating_point())
         weight = next(weights, torch.empty(0))
         self.device, self.dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
         self.module.to(self.dtype)
+        self.in_training.to(self.dtype)
         self.generator = torch.Generator().manual_seed(0)
 
     def run(self) -> None:
@@ -141,34 +153,37 @@ class _Trial:
         with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             inputs = [channels_last(self._random(2, nc, *read)) for nc in self.node.input_ncs]
             whole = self._made(inputs, blocks)
+            self._made(inputs, blocks, training=True)
             if self.node.tileable:
                 for first, past in (((0,) * len(one), [n - 1 for n in blocks]), (one, blocks), (one, [2] * len(one))):
                     self._compare(inputs, whole, first, past)
+            self._matter(inputs, blocks)
             self._reach(inputs, whole, blocks)
 
     def _random(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, dtype=self.dtype).to(self.device)
 
-    def _made(self, inputs: Sequence[Tensor], blocks: Sequence[int]) -> list[Tensor]:
+    def _made(self, inputs: Sequence[Tensor], blocks: Sequence[int], training: bool = False) -> list[Tensor]:
         """What the module makes of ``blocks`` blocks and the margin around them, once that has the declared shapes."""
+        when = "in training, " if training else ""
         before = [tensor.clone() for tensor in inputs]
         try:
-            made = self.module(*inputs)
+            made = (self.in_training if training else self.module)(*inputs)
         except Exception as error:  # a module may raise anything
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-            raise self._wrong(f"it cannot take tensors of the shapes {shapes}: {error}") from error
+            raise self._wrong(f"{when}it cannot take tensors of the shapes {shapes}: {error}") from error
         if not all(map(torch.equal, inputs, before)):
-            raise self._wrong("it writes to its input, which other nodes may read too")
+            raise self._wrong(f"{when}it writes to its input, which other nodes may read too")
         tensors = made if isinstance(made, tuple | list) else (made,)
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise self._wrong(f"it returns neither a tensor nor a tuple of tensors, but a {type(made).__name__}")
+            raise self._wrong(f"{when}it returns neither a tensor nor a tuple of tensors, but a {type(made).__name__}")
         voxels = tuple(n * refining for n, (_, _, refining) in zip(blocks, self.axes, strict=True))
         expected = [(nc, *voxels) for nc in self.node.output_ncs]
         found = [tuple(tensor.shape[1:]) for tensor in tensors]
         if found != expected:
             read = [tuple(tensor.shape[1:]) for tensor in inputs]
             raise self._wrong(
-                f"of {_listed(read)} it makes {_listed(found)} (channels, voxels), not {_listed(expected)}"
+                f"{when}of {_listed(read)} it makes {_listed(found)} (channels, voxels), not {_listed(expected)}"
             )
         return [tensor.to(self.dtype).nan_to_num() for tensor in tensors]
 
@@ -188,6 +203,17 @@ class _Trial:
                     "a larger margin, does not move with its input voxel by voxel, or depends on the extent of its "
                     "input, as where that is padded or normalised; tileable=False says the last"
                 )
+
+    def _matter(self, inputs: Sequence[Tensor], blocks: Sequence[int]) -> None:
+        """Change each input by itself, where all are small, and where they are large and open gates that are shut."""
+        for index, key in enumerate(self.node.input_keys):
+            for size in (1, 4, 64, 1024):
+                before = [size * tensor for tensor in inputs]
+                after = [*before[:index], size * self._random(*inputs[index].shape), *before[index + 1 :]]
+                if not all(map(torch.equal, self._made(before, blocks), self._made(after, blocks))):
+                    break
+            else:
+                raise self._wrong(f"nothing that it makes depends on its input {key!r}")
 
     def _reach(self, inputs: Sequence[Tensor], whole: Sequence[Tensor], blocks: Sequence[int]) -> None:
         """Change the outermost voxels on each side of each axis."""
@@ -214,7 +240,7 @@ class _Trial:
                 plane.copy_(4 * self._random(*plane.shape).sign())  # so large that a maximum or a threshold notices
             if not all(map(torch.equal, self._made(changed, blocks), whole)):
                 return depth
-        raise self._wrong("nothing that it makes depends on its input")
+        raise self._wrong("nothing that it makes depends on any single plane of its input")
 
     def _wrong(self, found: str) -> ValueError:
         node = self.node

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.kinds.checks import check_channels
 from scalenet_gp.node import Node, TensorSpec
 
 __all__ = ["Downsampling", "Upsampling"]
@@ -47,8 +48,7 @@ class _Resampling(Node):
         if len(spec.voxel_size) != len(self.factor):
             raise ValueError(f"its factor has {len(self.factor)} axes, its input has {len(spec.voxel_size)}")
         input_nc, output_nc = self._channels or (spec.channels, spec.channels)
-        if spec.channels != input_nc:
-            raise ValueError(f"it takes {input_nc} channels, its input has {spec.channels}")
+        check_channels(input_nc, spec.channels)
         voxel_size = tuple(size * f for size, f in zip(spec.voxel_size, self._coarsening, strict=True))
         return (TensorSpec(voxel_size, output_nc),)
 

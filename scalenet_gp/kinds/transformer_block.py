@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.kinds.checks import check_channels, is_whole
 from scalenet_gp.kinds.same_lattice import SameLattice
 
 __all__ = ["TransformerBlock"]
@@ -47,7 +48,7 @@ class TransformerBlock(SameLattice):
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
-        if num_heads < 1 or input_nc % num_heads or input_nc < 2 * dims:
+        if not is_whole(num_heads) or input_nc % num_heads or input_nc < 2 * dims:
             raise ValueError(
                 f"{self.identifier}: input_nc has to be a multiple of num_heads, and at least {2 * dims} for a sine "
                 f"and a cosine along each of {dims} axes; {input_nc} channels and {num_heads} heads are given"
@@ -72,8 +73,7 @@ class TransformerBlock(SameLattice):
         return False
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        if input_channels != (self.input_nc,):
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        check_channels(self.input_nc, *input_channels)
         return (self.input_nc,)
 
     def forward(self, *tensors: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scalenet_gp.kinds.checks import check_channels
 from scalenet_gp.kinds.layers import convolution
 from scalenet_gp.kinds.same_lattice import SameLattice
 
@@ -18,8 +19,8 @@ class VariationalBottleneck(SameLattice):
 
     1³ convolutions of the input (B, ``input_nc``, Z, Y, X) make its mean and the logarithm of its variance, each
     (B, ``latent_nc``, Z, Y, X). The sample is mean + noise · exp(log variance / 2) in training, with noise from torch's
-    global generator, and the mean in evaluation. :class:`scalenet_gp.losses.KullbackLeibler` keeps the distribution
-    near the standard normal one.
+    global generator, and a copy of the mean in evaluation. :class:`scalenet_gp.losses.KullbackLeibler` keeps the
+    distribution near the standard normal one.
 
     Args:
         input_keys: the one tensor read.
@@ -57,12 +58,11 @@ class VariationalBottleneck(SameLattice):
         self.log_variance = convolution(input_nc, latent_nc, (1,) * dims)
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        if input_channels != (self.input_nc,):
-            raise ValueError(f"it takes {self.input_nc} channels, its input has {input_channels[0]}")
+        check_channels(self.input_nc, *input_channels)
         return (self.latent_nc,) * 3
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (x,) = tensors
         mean, log_variance = self.mean(x), self.log_variance(x)
-        sample = mean + torch.randn_like(mean) * torch.exp(log_variance / 2) if self.training else mean
+        sample = mean + torch.randn_like(mean) * torch.exp(log_variance / 2) if self.training else mean.clone()
         return sample, mean, log_variance

@@ -30,7 +30,7 @@ def build_autoencoder(
         **arguments: see :class:`scalenet_gp.networks.UNetOptions`; not ``output_nc``.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is of another type or out of its range, or two of them contradict each other.
         TypeError: there is no such argument.
     """
     options = UNetOptions(top_resolution, input_nc=input_nc, output_nc=input_nc, **arguments)
@@ -38,7 +38,7 @@ def build_autoencoder(
         raise ValueError("an autoencoder has no skip connections, so there is nothing for attention_gates to gate")
     parts = Parts(options)
     encoder = parts.encoder()
-    bottleneck, coarsest = parts.bottleneck(f"downsample_{options.levels - 1}", options.bottleneck_spec.channels)
+    bottleneck, coarsest = parts.bottleneck(parts.encoded)
     latent = VariationalBottleneck(
         [coarsest], ["sample", "mean", "log_variance"], options.channels(options.levels), latent_nc, dims=options.dims
     )

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from scalenet_gp.kinds import Concatenate, GatedSum, Pool, ScaleAttention, Sum, Upsample
-from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.networks.parts import Parts
+from scalenet_gp.node import Node
 from scalenet_gp.world import exact, format_size
 
 __all__ = ["BottleneckJoin", "injection"]
@@ -17,25 +18,15 @@ BottleneckJoin = Literal["concatenate", "sum", "gated_sum", "attention"]
 """How two tensors become the one that a bottleneck reads."""
 
 
-def injection(
-    prefix: str,
-    read: str,
-    spec: TensorSpec,
-    coarse: str,
-    coarse_spec: TensorSpec,
-    join: BottleneckJoin = "concatenate",
-) -> tuple[list[Node], int]:
-    """The nodes that make ``"bottleneck_join"`` of two tensors, and its channels.
+def injection(parts: Parts, coarse: Parts, join: BottleneckJoin = "concatenate") -> tuple[list[Node], int]:
+    """The nodes that make ``"bottleneck_join"`` of what the encoder makes and the coarse features, and its channels.
 
     Along the axes on which the coarse features have larger voxels than the bottleneck they are upsampled (nearest
     neighbour); along those on which they have smaller ones they are pooled (mean).
 
     Args:
-        prefix: before the name of every tensor made, as in ``"2_"``.
-        read: what the bottleneck would read by itself.
-        spec: its voxel size and channels.
-        coarse: the coarse subnet's features.
-        coarse_spec: their voxel size and channels.
+        parts: those of the subnet that the features enter.
+        coarse: those of the subnet before it; its features are the channels before its output.
         join: what is done with both.
 
     Raises:
@@ -43,19 +34,21 @@ def injection(
     """
     if join not in get_args(BottleneckJoin):
         choices = ", ".join(map(repr, get_args(BottleneckJoin)))
-        raise ValueError(f"subnet {prefix[:-1]!r}: bottleneck_join is one of {choices}, not {join!r}")
-    _check_lattices(prefix, spec, coarse, coarse_spec)
+        raise ValueError(f"subnet {parts.prefix[:-1]!r}: bottleneck_join is one of {choices}, not {join!r}")
+    _check_lattices(parts, coarse)
+    prefix, spec, coarse_spec = parts.prefix, parts.options.bottleneck_spec, coarse.options.features_spec
     ratios = [c / own for c, own in zip(coarse_spec.voxel_size, spec.voxel_size, strict=True)]
     nodes: list[Node] = []
+    entering = f"{coarse.prefix}out_conv_0"
     if min(ratios) < 1:
         made = f"{prefix}bottleneck_pool"
-        nodes.append(Pool([coarse], [made], [ratio.denominator for ratio in ratios], "mean"))
-        coarse = made
+        nodes.append(Pool([entering], [made], [ratio.denominator for ratio in ratios], "mean"))
+        entering = made
     if max(ratios) > 1:
         made = f"{prefix}bottleneck_upsample"
-        nodes.append(Upsample([coarse], [made], [ratio.numerator for ratio in ratios]))
-        coarse = made
-    joined, keys = [f"{prefix}bottleneck_join"], [read, coarse]
+        nodes.append(Upsample([entering], [made], [ratio.numerator for ratio in ratios]))
+        entering = made
+    joined, keys = [f"{prefix}bottleneck_join"], [f"{prefix}{parts.encoded}", entering]
     if join == "concatenate":
         return [*nodes, Concatenate(keys, joined)], spec.channels + coarse_spec.channels
     kinds: dict[str, Callable[..., Node]] = {"sum": Sum, "gated_sum": GatedSum, "attention": ScaleAttention}
@@ -63,19 +56,20 @@ def injection(
     return [*nodes, node], spec.channels
 
 
-def _check_lattices(prefix: str, spec: TensorSpec, coarse: str, coarse_spec: TensorSpec) -> None:
-    sizes, coarse_sizes = spec.voxel_size, coarse_spec.voxel_size
+def _check_lattices(parts: Parts, coarse: Parts) -> None:
+    subnet, other = (repr(each.prefix[:-1]) for each in (parts, coarse))
+    sizes, coarse_sizes = parts.options.bottleneck_spec.voxel_size, coarse.options.features_spec.voxel_size
     if len(sizes) != len(coarse_sizes):
         raise ValueError(
-            f"subnet {prefix[:-1]!r} has {len(sizes)} axes, {coarse!r}, which enters it, has {len(coarse_sizes)}"
+            f"subnet {subnet} has {len(sizes)} axes and subnet {other}, whose features enter it, {len(coarse_sizes)}"
         )
     for axis, (size, coarse_size) in enumerate(zip(sizes, coarse_sizes, strict=True)):
         if 1 not in ((coarse_size / size).numerator, (coarse_size / size).denominator):
             fitting = " or ".join(f"{_written(fit)} nm" for fit in _fitting(coarse_size, size))
             raise ValueError(
-                f"subnet {prefix[:-1]!r}: on axis {axis}, {coarse!r} has voxels of {format_size([coarse_size])} nm and "
-                f"the bottleneck that it enters has {format_size([size])} nm; one has to be a whole multiple of the "
-                f"other, so give {coarse!r} {fitting} there"
+                f"subnet {subnet}: on axis {axis} its bottleneck has voxels of {_written(size)} nm, and subnet "
+                f"{other}, whose features enter it, a top_resolution of {_written(coarse_size)} nm; one has to be a "
+                f"whole multiple of the other, so give subnet {other} a top_resolution of {fitting} there"
             )
 
 

@@ -36,8 +36,27 @@ class Parts:
     options: UNetOptions
     prefix: str = ""
 
+    def unet(self, entering: Sequence[Node] = (), nc: int | None = None) -> tuple[list[Node], list[str]]:
+        """All nodes of a U-Net, and the names of its outputs.
+
+        Args:
+            entering: what makes the ``"bottleneck_join"`` that the bottleneck reads, where it does not read
+                :attr:`encoded`.
+            nc: the channels of that.
+        """
+        encoder = self.encoder()
+        bottleneck, read = self.bottleneck("bottleneck_join" if entering else self.encoded, nc)
+        decoder = self.decoder(read, self.options.channels(self.options.levels))
+        outputs = self.outputs()
+        return [*encoder, *entering, *bottleneck, *decoder, *outputs], [node.output_keys[0] for node in outputs]
+
+    @property
+    def encoded(self) -> str:
+        """The name of what the encoder makes."""
+        return f"downsample_{self.options.levels - 1}"
+
     def encoder(self) -> list[Node]:
-        """From ``"input"`` to the last ``"downsample_"``."""
+        """From ``"input"`` to :attr:`encoded`."""
         options, nodes = self.options, []
         read, nc = "input", options.input_nc
         for level in range(options.levels):
@@ -45,9 +64,15 @@ class Parts:
             read, nc = f"downsample_{level}", options.channels(level)
         return nodes
 
-    def bottleneck(self, read: str, nc: int) -> tuple[list[Node], str]:
-        """The coarsest pass on ``read``, which has ``nc`` channels, and the name of what the decoder reads."""
+    def bottleneck(self, read: str, nc: int | None = None) -> tuple[list[Node], str]:
+        """The coarsest pass on ``read``, and the name of what the decoder reads.
+
+        Args:
+            read: name of a tensor.
+            nc: its channels; those of :attr:`encoded` unless given.
+        """
         options = self.options
+        nc = options.bottleneck_spec.channels if nc is None else nc
         made, out_nc = "bottleneck", options.channels(options.levels)
         nodes: list[Node] = [self._conv_pass(read, made, nc, options.levels)]
         if options.bottleneck is None:
@@ -78,19 +103,9 @@ class Parts:
         options, nodes = self.options, []
         if options.output_nc:
             nodes.append(self._output("output", 0))
-        for name, classes in (options.heads or {}).items():
-            nodes.append(
-                Head(
-                    [f"{self.prefix}out_conv_0"],
-                    [self.prefix + name],
-                    options.base_nc,
-                    classes,
-                    hidden_nc=(options.base_nc,) * (options.num_final_convs - 1),
-                    activation=options.activation,
-                    final_activation=options.final_activation,
-                    dims=options.dims,
-                )
-            )
+        for name, arguments in options.head_options.items():
+            keys = [f"{self.prefix}out_conv_0"], [self.prefix + name]
+            nodes.append(Head(*keys, options.base_nc, **arguments, dims=options.dims))
         if options.deep_supervision:
             nodes += [self._output(f"output_{level}", level) for level in range(1, options.levels)]
         return nodes

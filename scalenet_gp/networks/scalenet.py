@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scalenet_gp.arguments import plain
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.injection import injection
 from scalenet_gp.networks.options import UNetOptions
@@ -31,7 +32,8 @@ def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) 
             ``"concatenate"`` (unless given), ``"sum"``, ``"gated_sum"`` or ``"attention"``. 32 and 8 nm unless given.
 
     Raises:
-        ValueError: voxel sizes do not fit together (the message says which would), or an argument is out of its range.
+        ValueError: voxel sizes do not fit together (the message says which would), an argument is of another type or
+            out of its range, or two of them contradict each other.
         TypeError: there is no such argument.
     """
     return _chained(subnet_dict_list, "ScaleNet")
@@ -47,37 +49,37 @@ def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TW
         ValueError: as :func:`build_scalenet`.
         TypeError: there is no such argument.
     """
-    return _chained([{"attention_gates": True, **subnet} for subnet in subnet_dict_list], "AttentiveScaleNet")
+    return _chained(subnet_dict_list, "AttentiveScaleNet", attention_gates=True)
 
 
-def _chained(subnets: Sequence[Mapping[str, Any]], name: str) -> LeibNet:
-    if not subnets:
-        raise ValueError(f"a {name} has at least one subnet")
+def _chained(subnets: Sequence[Mapping[str, Any]], name: str, **defaults: Any) -> LeibNet:
+    listed = list(subnets) if isinstance(subnets, Iterable) else []
+    if not listed or not all(isinstance(subnet, Mapping) for subnet in listed):
+        raise ValueError(
+            f"{name} takes a list of one or more subnets, each a mapping such as {_TWO_SCALES[0]}, not {subnets!r}"
+        )
     nodes: list[Node] = []
     inputs: dict[str, TensorSpec] = {}
     outputs: list[str] = []
-    coarse: tuple[str, TensorSpec] | None = None
-    for index, subnet in enumerate(subnets):
-        arguments = dict(subnet)
+    coarse: Parts | None = None
+    for index, subnet in enumerate(listed):
+        arguments = {**defaults, **plain(subnet)}
         if "top_resolution" not in arguments:
             raise ValueError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
         if coarse is None and "bottleneck_join" in arguments:
             raise ValueError(f"subnet {index} is the coarsest: no features enter its bottleneck by a 'bottleneck_join'")
-        prefix = f"{arguments.pop('subnet_id', index)}_"
+        identifier = arguments.pop("subnet_id", index)
+        if not isinstance(identifier, str | int):
+            raise ValueError(f"subnet {index}: subnet_id is a name or a whole number, not {identifier!r}")
         join = arguments.pop("bottleneck_join", "concatenate")
-        options = UNetOptions(**arguments)
-        parts = Parts(options, prefix)
-        nodes += parts.encoder()
-        read, nc = f"downsample_{options.levels - 1}", options.bottleneck_spec.channels
-        if coarse is not None:
-            entering, nc = injection(prefix, prefix + read, options.bottleneck_spec, *coarse, join)
-            nodes += entering
-            read = "bottleneck_join"
-        bottleneck, coarsest = parts.bottleneck(read, nc)
-        decoder = parts.decoder(coarsest, options.channels(options.levels))
-        made = parts.outputs()
-        nodes += [*bottleneck, *decoder, *made]
-        inputs[prefix + "input"] = options.input_spec
-        outputs += [node.output_keys[0] for node in made]
-        coarse = prefix + "out_conv_0", TensorSpec(options.input_spec.voxel_size, options.base_nc)
+        try:
+            options = UNetOptions(**arguments)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"subnet {identifier!r}: {error}") from None
+        parts = Parts(options, f"{identifier}_")
+        made, its_outputs = parts.unet() if coarse is None else parts.unet(*injection(parts, coarse, join))
+        nodes += made
+        inputs[f"{parts.prefix}input"] = options.input_spec
+        outputs += its_outputs
+        coarse = parts
     return LeibNet(nodes, inputs, outputs, name=name)

@@ -25,14 +25,9 @@ def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -
         **arguments: see :class:`scalenet_gp.networks.UNetOptions`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is of another type or out of its range, or two of them contradict each other.
         TypeError: there is no such argument.
     """
     options = UNetOptions(top_resolution, **arguments)
-    parts = Parts(options)
-    encoder = parts.encoder()
-    bottleneck, coarsest = parts.bottleneck(f"downsample_{options.levels - 1}", options.bottleneck_spec.channels)
-    decoder = parts.decoder(coarsest, options.channels(options.levels))
-    outputs = parts.outputs()
-    keys = [node.output_keys[0] for node in outputs]
-    return LeibNet([*encoder, *bottleneck, *decoder, *outputs], {"input": options.input_spec}, keys, name="UNet")
+    nodes, outputs = Parts(options).unet()
+    return LeibNet(nodes, {"input": options.input_spec}, outputs, name="UNet")

@@ -13,7 +13,8 @@ import torch
 from gunpowder import ArrayKey, Coordinate, Roi, build
 from torch import Tensor, nn
 
-from scalenet_gp import LeibNet, Plan
+from scalenet_gp import LeibNet, Plan, TensorSpec
+from scalenet_gp.kinds import Head
 from scalenet_gp.nodes import GunpowderModel
 from tests.nodes.ramps import RampSource
 from tests.nodes.two_scales import (
@@ -237,3 +238,73 @@ def test_what_it_cannot_write_a_request_for() -> None:
         model.array_specs({"0_input": RAW["0"]})
     with pytest.raises(ValueError, match="the plan is for network"):
         GunpowderModel(small_net(), small_net(base_nc=3).smallest_plan)
+
+
+def net_of(*outputs: str) -> LeibNet:
+    """One head per output, all on one input."""
+    torch.manual_seed(0)
+    heads = [Head(["a"], [name], 1, ["x"], dims=2, identifier=f"head_{i}") for i, name in enumerate(outputs)]
+    return LeibNet(heads, {"a": TensorSpec((8, 8), 1)}, outputs)
+
+
+ODD_NAMES = ["head.fine", "a name of words", "0", "passed", "größe", "_output"]
+
+
+def test_outputs_of_any_name_are_found_by_gunpowder(tmp_path: Path) -> None:
+    net = net_of(*ODD_NAMES)
+    roi = Roi((0, 0), (32, 40))
+    plan = net.plan(dict.fromkeys(ODD_NAMES, roi))
+    keys = {name: ArrayKey(f"MADE_{index}") for index, name in enumerate(ODD_NAMES)}
+    model = GunpowderModel(net, plan)
+    raw = {"a": RAW["1"]}
+    x = read(RAW["1"], roi)
+    with torch.no_grad():
+        expected = net({"a": x}, plan)
+    request = model.request({**raw, **keys})
+    specs = model.array_specs(keys)
+    predict = gp.torch.Predict(copy.deepcopy(model).eval(), raw, keys, array_specs=specs)
+    train = gp.torch.Train(
+        model,
+        lambda *made: sum(m.square().mean() for m in made),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        inputs=raw,
+        outputs=keys,
+        loss_inputs=dict(enumerate(keys.values())),
+        array_specs=specs,
+        checkpoint_basename=str(tmp_path / "model"),
+    )
+    for node in (predict, train):
+        with build(RampSource(fields()) + node) as pipeline:
+            batch = pipeline.request_batch(request)
+        for name, key in keys.items():
+            np.testing.assert_allclose(batch[key].data, expected[name][0].numpy(), rtol=0, atol=1e-6)
+    assert batch.loss == pytest.approx(sum(m.square().mean().item() for m in expected.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["net", "plan", "training", "forward", "request", "half", "_modules"])
+def test_an_output_that_would_hide_what_the_model_has_is_refused(name: str) -> None:
+    net = net_of("fine", name)
+    with pytest.raises(ValueError, match=f"attributes \\['{name}'\\] that are something else; give these outputs of"):
+        GunpowderModel(net, net.smallest_plan)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "returned"),
+    [
+        (torch.float64, np.float64),
+        (torch.float32, np.float32),
+        (torch.float16, np.float16),
+        (torch.bfloat16, np.float32),
+    ],
+    ids=str,
+)
+def test_arrays_are_computed_with_in_the_precision_of_the_weights(dtype: torch.dtype, returned: type) -> None:
+    net = small_net().to(dtype).eval()
+    plan = plan_for(net, ROIS)
+    with torch.no_grad():
+        expected = net({name: x.to(dtype) for name, x in inputs_of(plan).items()}, plan)
+    with build(RampSource(fields()) + predict_node(net, plan, OUTPUTS)) as pipeline:
+        batch = pipeline.request_batch(GunpowderModel(net, plan).request(ARRAYS))
+    for name, key in OUTPUTS.items():
+        assert batch[key].data.dtype == batch[key].spec.dtype == returned
+        np.testing.assert_array_equal(batch[key].data, expected[name][0].to(torch.float64).numpy())

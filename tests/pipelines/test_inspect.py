@@ -54,7 +54,7 @@ def test_the_table_holds_every_tensor_as_planned(config):
     plan = plan_of_shape(net, (4, 32, 32))
     text = printed(plan_table(net, plan))
     found = {row[0]: row[1:] for row in rows_of(text)}
-    assert set(net.specs) == {tensor.name for tensor in plan.tensors} <= found.keys()
+    assert {*net.input_keys, *net.output_keys} < {tensor.name for tensor in plan.tensors} <= found.keys()
     total = 0
     for name, roi in plan.rois.items():
         size, begin, end, shape, channels, memory = found[name]

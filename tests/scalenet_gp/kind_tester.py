@@ -5,29 +5,33 @@ For a new kind, subclass :class:`KindTester` in a test module, as ``class TestMy
 - ``cases``: by name, a :class:`Case` for every variant of the kind that differs in its ROI rule or its computation;
 - ``wrong``: by name, what builds a node (or a network) that cannot be, and a part of the message that refuses it.
 
-Every test here then runs for every case, in two and in three dimensions. What the kind computes is not known here: that
-needs a test of its own, against something independent.
+Every test here then runs for every case, in two and in three dimensions; compiling alone, which takes longest, takes
+turns between the two from case to case. What the kind computes is not known here: that needs a test of its own, against
+something independent.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from scalenet_gp import LeibNet, Node, Plan, TensorSpec
-from scalenet_gp.execution import channels_last
+from scalenet_gp.tensors import channels_last
 from tests.scalenet_gp.helpers import cropped, random_inputs, randomised
 
-__all__ = ["Case", "KindTester"]
+__all__ = ["Case", "KindTester", "odd_twins"]
 
 SAMPLES = 32  # so many random inputs at once that a maximum or a rectifier lets every voxel through in one of them
 
@@ -91,8 +95,13 @@ class KindTester:
         if "case" in metafunc.fixturenames:
             runs = {f"{name}-{dims}d": (case, dims) for name, case in self.cases.items() for dims in case.dims}
             metafunc.parametrize(("case", "dims"), runs.values(), ids=runs)
-        if "variant" in metafunc.fixturenames:
-            metafunc.parametrize("variant", self.cases.values(), ids=self.cases)
+        if "alternating" in metafunc.fixturenames:
+            turns = {
+                name: (case, case.dims[-1 - turn % len(case.dims)])
+                for turn, (name, case) in enumerate(self.cases.items())
+            }
+            ids = [f"{name}-{dims}d" for name, (_, dims) in turns.items()]
+            metafunc.parametrize("alternating", turns.values(), ids=ids)
         if "refused" in metafunc.fixturenames:
             metafunc.parametrize("refused", self.wrong.values(), ids=self.wrong)
 
@@ -132,6 +141,36 @@ class KindTester:
         with torch.no_grad():
             same(twin(inputs, plan), net(inputs, plan))
 
+    def test_an_argument_of_any_type_is_refused_or_comes_back(self) -> None:
+        """Each argument of the first case in turn: whatever builds is rebuilt from JSON, and computes the same."""
+        case = next(iter(self.cases.values()))
+        dims = case.dims[0]
+        (node,) = case.net(dims).nodes.values()
+        specs = {key: TensorSpec(spec.voxel_size[:dims], spec.channels) for key, spec in case.inputs.items()}
+        built = 0
+        for name, value in node.arguments.items():
+            for odd in odd_twins(value):
+                try:
+                    twin = type(node)(**{**node.arguments, name: odd})
+                    net = randomised(LeibNet([twin], specs, twin.output_keys))
+                except ValueError:
+                    continue
+                except Exception as error:
+                    pytest.fail(f"{name}={odd!r} ends in {error!r}")
+                try:
+                    described = json.dumps(net.to_spec(), allow_nan=False)
+                except ValueError:
+                    continue
+                again = LeibNet.from_spec(json.loads(described)).double().eval()
+                assert json.dumps(again.to_spec()) == described, f"{name}={odd!r} comes back as another"
+                again.load_state_dict(net.state_dict())
+                plan = case.plan(net)
+                inputs = random_inputs(plan)
+                with torch.no_grad():
+                    torch.testing.assert_close(again(inputs, plan), net(inputs, plan), rtol=0, atol=0, equal_nan=True)
+                built += 1
+        assert built, "nothing was built, not even with tuples for lists"
+
     def test_the_specialised_network_is_the_same(self, case: Case, dims: int) -> None:
         net = case.net(dims)
         plan = case.plan(net)
@@ -141,20 +180,18 @@ class KindTester:
             made = special(*(inputs[key] for key in special.input_keys))
             same(dict(zip(special.output_keys, made, strict=True)), net(inputs, plan))
 
-    def test_the_specialised_network_is_the_same_compiled_and_exported(self, variant: Case) -> None:
-        """In as many dimensions as it can have only, as this takes longest."""
-        net = variant.net(variant.dims[-1]).float()
-        plan = variant.plan(net)
-        inputs = random_inputs(plan, torch.float32, batch=2)
-        special = net.specialise(plan).eval()
-        taken = tuple(inputs[key] for key in special.input_keys)
+    def test_the_specialised_network_is_the_same_exported(self, case: Case, dims: int) -> None:
+        special, taken = specialised(case, dims)
+        with torch.no_grad():
+            exported = torch.export.export(special, taken).module()
+            torch.testing.assert_close(tuple(exported(*taken)), special(*taken))
+
+    def test_the_specialised_network_is_the_same_compiled(self, alternating: tuple[Case, int]) -> None:
+        special, taken = specialised(*alternating)
         torch._dynamo.reset()
         with torch.no_grad():
-            expected = special(*taken)
-            compiled = torch.compile(special, fullgraph=True, backend="aot_eager")(*taken)
-            exported = torch.export.export(special, taken).module()(*taken)
-        for made in (compiled, exported):
-            torch.testing.assert_close(tuple(made), expected)
+            compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
+            torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
 
     def test_gradients_are_right_in_training(self, case: Case, dims: int) -> None:
         """Those of the inputs and of all parameters, by finite differences; random numbers drawn alike each time."""
@@ -200,10 +237,9 @@ class KindTester:
         # torch's own convolutions change the format of float64 and, on one thread, of few samples
         net = case.net(dims).float().train(training)
         plan = case.plan(net)
-        (step,) = plan.steps
         (node,) = net.nodes.values()
         inputs = random_inputs(plan, torch.float32, batch=SAMPLES)
-        read = [channels_last(inputs[key]) for key, _ in step.reads]
+        read = [channels_last(inputs[key]) for key in node.input_keys]
         before = [tensor.clone() for tensor in read]
         with torch.no_grad():
             made = node(*read)
@@ -218,6 +254,29 @@ class KindTester:
         with pytest.raises(ValueError) as caught:
             build()
         assert message in str(caught.value)
+
+
+def odd_twins(value: object) -> Iterator[object]:
+    """What someone might give in the place of an argument: the same of another type, and what is quite another."""
+    if isinstance(value, list):
+        yield from (tuple(value), deque(value), np.array(value), iter(value))
+        if all(isinstance(item, str | int) for item in value):
+            yield from (set(value), dict.fromkeys(value).keys(), [str(item) for item in value])
+        if all(isinstance(item, int) for item in value):
+            yield from ([float(item) for item in value], [item + 0.5 for item in value], tuple(map(np.int64, value)))
+    elif isinstance(value, int | float):
+        yield from (np.float64(value), np.int64(value), np.bool_(value), float(value), int(value), bool(value))
+    yield from ([value], str(value), None, True, 0, -1, 2, 1.0, 2.5, math.nan, "", "a", b"a", "\ud800")
+    yield from ([], ["a"], {}, {"a": 1}, {1}, range(1, 3), object())
+
+
+def specialised(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network of a case for one plan, in float32, and what it takes."""
+    net = case.net(dims).float()
+    plan = case.plan(net)
+    inputs = random_inputs(plan, torch.float32, batch=2)
+    special = net.specialise(plan).eval()
+    return special, tuple(inputs[key] for key in special.input_keys)
 
 
 def whole_step(net: LeibNet) -> Coordinate:

@@ -44,9 +44,7 @@ def test_multiply_accumulates_by_hand():
         "d": 2 * (4 * 6) * 5 * 7 * 4,
         "e": 0,
         "f": 2 * (4 * 6) * 12 * 4 * 4,
-        "g": 0,
-        "h": 0,
-        "i": 2 * (6 * 10) * 16 * 2 * 9,
+        "i": 2 * ((6 * 10) * 4 * 2 * 9 + (3 * 5) * 12 * (4 * 2) * 4),  # "e" is convolved by 2² kernels before it is "g"
     }
 
 

@@ -249,7 +249,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, change: Any, mes
 
 WRONG_SPECS = {
     "schema": ('{"schema": 2}', "reads network specs of schema 1, not 2"),
-    "no mapping": ("[]", "reads network specs of schema 1, not None"),
+    "no mapping": ("[]", "a spec is a mapping, .* of type list"),
     "kind": (json.dumps(small_net().to_spec()).replace('"Pool"', '"os.system"'), r"no kind of node 'os\.system'"),
     "argument": (json.dumps(small_net().to_spec()).replace('"input_nc"', '"inputs"'), "'inputs'"),
     "no JSON": ("{'schema': 1}", "is no JSON"),

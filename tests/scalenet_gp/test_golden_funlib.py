@@ -242,9 +242,9 @@ def test_wrong_weights_are_refused_and_counted():
     weights = random_weights(arguments, 2)
     first = "l_conv.0.conv_pass.0.weight"
     wrong = {
-        "missing nodes.in_conv_0.layers.0.weight$": {k: w for k, w in weights.items() if k != first},
+        "missing l_conv.0.conv_pass.0.weight$": {k: w for k, w in weights.items() if k != first},
         "left over r_conv.1.0.conv_pass.0.weight$": {**weights, "r_conv.1.0.conv_pass.0.weight": weights[first]},
-        r"nodes.in_conv_0.layers.0.weight is \(2, 2, 3\) instead of \(2, 2, 3, 3\)$": {
+        r"l_conv.0.conv_pass.0.weight is \(2, 2, 3\) instead of \(2, 2, 3, 3\)$": {
             **weights,
             first: weights[first][..., 0],
         },
@@ -256,14 +256,29 @@ def test_wrong_weights_are_refused_and_counted():
 
 
 WRONG = {
-    "no factor": ({"downsample_factors": []}, "downsample_factors needs one factor or more, all with as many axes"),
+    "no factor": ({"downsample_factors": []}, "downsample_factors needs one factor or more of whole"),
     "axes": ({"downsample_factors": [(2, 2), (2, 2, 2)]}, r"with as many axes, not \[\(2, 2\), \(2, 2, 2\)\]"),
+    "factors": ({"downsample_factors": [(2, 2.0)]}, r"of whole numbers from 1 up, .*, not \[\(2, 2\.0\)\]"),
+    "factor of nothing": ({"downsample_factors": [(2, 0)]}, r"of whole numbers from 1 up, .*, not \[\(2, 0\)\]"),
     "heads": ({"num_heads": 0}, "num_heads is a whole number from 1 up, not 0"),
+    "half a head": ({"num_heads": 1.5}, "num_heads is a whole number from 1 up, not 1.5"),
+    "channels": ({"in_channels": 0}, "in_channels is a whole number from 1 up, not 0"),
+    "half a channel": ({"num_fmaps": 2.5}, "num_fmaps is a whole number from 1 up, not 2.5"),
+    "increase": ({"fmap_inc_factor": 1.5}, "fmap_inc_factor is a whole number from 1 up, not 1.5"),
+    "no output": ({"num_fmaps_out": 0}, "num_fmaps_out is a whole number from 1 up, not 0"),
+    "kernel": (
+        {"kernel_size_down": [[3.5], [3]]},
+        r"whole numbers from 1 up on 2 axes; one level has \[\(3\.5, 3\.5\)\]",
+    ),
     "levels": ({"kernel_size_up": [[3], [3]]}, "kernel_size_up needs the kernels of 1 levels, not of 2"),
-    "no kernel": ({"kernel_size_down": [[3], []]}, r"at least one per level; one level has \[\]"),
-    "kernel axes": ({"kernel_size_down": [[(3, 3, 3)], [3]]}, "kernel_size_down needs kernels of 2 axes"),
+    "no kernel": ({"kernel_size_down": [[3], []]}, r"at least one kernel per level, .* one level has \[\]"),
+    "kernel axes": (
+        {"kernel_size_down": [[(3, 3, 3)], [3]]},
+        "kernel_size_down needs .* whole numbers from 1 up on 2 axes",
+    ),
     "half a voxel": ({"kernel_size_down": [[2], [3]]}, "an odd number would shift the output by half a voxel"),
-    "padding": ({"padding": "reflect"}, "padding is 'valid' or 'same', not 'reflect'"),
+    "padding": ({"padding": "reflect"}, "padding is 'reflect': Input should be 'valid' or 'same'"),
+    "no name": ({"activation": ""}, "torch.nn has no activation ''"),
     "activation": ({"activation": "Loud"}, "torch.nn has no activation 'Loud'"),
     "four axes": ({"downsample_factors": [(1, 2, 2, 2)]}, "a kernel has 2 or 3 axes|2 or 3 axes"),
 }
@@ -276,6 +291,22 @@ def test_what_no_unet_can_be_is_refused(name):
         load_funlib_unet({}, **{**SMALL, "downsample_factors": [(2, 2)], **arguments})
 
 
-def test_what_has_no_effect_there_is_not_taken():
-    with pytest.raises(TypeError, match="fov"):
-        load_funlib_unet({}, **SMALL, downsample_factors=[(2, 2)], fov=(1, 1))
+def test_the_whole_constructor_is_taken_and_fov_has_no_effect_as_there():
+    arguments = {**SMALL, "downsample_factors": [(2, 2)]}
+    weights = random_weights(arguments, 2)
+    net = load_funlib_unet(weights, **arguments)
+    again = load_funlib_unet(
+        weights,
+        **arguments,
+        kernel_size_down=None,
+        kernel_size_up=None,
+        activation="ReLU",
+        fov=(1, 1, 1),
+        voxel_size=(1, 1),
+        num_fmaps_out=None,
+        num_heads=1,
+        constant_upsample=False,
+        padding="valid",
+    )
+    assert again.fingerprint == net.fingerprint
+    assert all(torch.equal(weight, net.state_dict()[name]) for name, weight in again.state_dict().items())

@@ -102,12 +102,12 @@ def test_wrong_weights_are_refused_and_nothing_is_loaded():
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     first = "nodes_dict.in_conv_0.model.conv_pass.0.weight"
     wrong = {
-        "missing nodes.in_conv_0.layers.0.weight": {k: w for k, w in weights.items() if k != first},
-        "left over nodes.extra.layers.0.weight": {
+        "missing nodes_dict.in_conv_0.model.conv_pass.0.weight": {k: w for k, w in weights.items() if k != first},
+        "left over nodes_dict.extra.model.conv_pass.0.weight": {
             **weights,
             "nodes_dict.extra.model.conv_pass.0.weight": weights[first],
         },
-        r"nodes.in_conv_0.layers.0.weight is \(3, 1, 3, 3\) instead of \(3, 1, 3, 3, 3\)": {
+        r"nodes_dict.in_conv_0.model.conv_pass.0.weight is \(3, 1, 3, 3\) instead of \(3, 1, 3, 3, 3\)": {
             **weights,
             first: weights[first][..., 0],
         },
@@ -118,17 +118,54 @@ def test_wrong_weights_are_refused_and_nothing_is_loaded():
         assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
 
 
-def test_what_leibnetz_lists_twice_is_loaded_once():
-    """An activation with weights stands between the convolutions and, under its own name, beside them."""
-    net = build_unet((8, 8), base_nc=2, activation="PReLU")
+def listed_twice(net: LeibNet) -> dict[str, torch.Tensor]:
+    """Weights as LeibNetz lists them: the activation of a pass wherever it stands, and under its own name beside."""
     theirs = {}
     for name, weight in net.state_dict().items():
         _, node, rest = name.split(".", 2)
-        rest = rest.replace("layers.", "conv_pass.")
-        theirs[f"nodes_dict.{node}.model.{rest}"] = torch.rand_like(weight)
-        if "final" not in rest:
-            theirs[f"nodes_dict.{node}.model.activation.weight"] = torch.rand(1)
+        beside = f"nodes_dict.{node}.model.activation.weight"
+        shared = theirs.setdefault(beside, torch.rand(1)) if weight.shape == (1,) and "bias" not in rest else None
+        given = torch.rand_like(weight) if shared is None else shared
+        theirs[f"nodes_dict.{node}.model.{rest.replace('layers.', 'conv_pass.')}"] = given
+    return theirs
+
+
+def test_what_leibnetz_lists_twice_is_loaded_once():
+    """An activation with weights stands between the convolutions and, under its own name, beside them."""
+    net = build_unet((8, 8), base_nc=2, activation="PReLU")
+    theirs = listed_twice(net)
+    assert len(theirs) == len(net.state_dict()) + len([name for name in theirs if ".activation." in name])
     load_leibnetz_weights(net, theirs)
+    loaded = net.state_dict()
     assert torch.equal(
-        net.state_dict()["nodes.in_conv_0.layers.0.weight"], theirs["nodes_dict.in_conv_0.model.conv_pass.0.weight"]
+        loaded["nodes.in_conv_0.layers.0.weight"], theirs["nodes_dict.in_conv_0.model.conv_pass.0.weight"]
     )
+    alpha = theirs["nodes_dict.in_conv_0.model.activation.weight"]
+    for name in ("layers.1.weight", "final_activation.weight"):
+        assert torch.equal(loaded[f"nodes.in_conv_0.{name}"], alpha)
+
+
+def test_an_activation_that_no_convolution_is_followed_by_is_left_out():
+    """The last pass, of one convolution, has another final activation: LeibNetz lists the one it does not use."""
+    net = build_unet((8, 8), base_nc=2, activation="PReLU", final_activation="Sigmoid")
+    unused = [key for key, node in net.nodes.items() if node.arguments.get("final_activation") == "Sigmoid"]
+    (last,) = unused
+    assert len(net.nodes[last].layers) == 1
+    load_leibnetz_weights(net, listed_twice(net) | {f"nodes_dict.{last}.model.activation.weight": torch.rand(1)})
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        ("PReLU", "nodes_dict.extra.model.activation.weight"),
+        ("PReLU", "nodes_dict.in_conv_0.model.activation.bias"),
+        ("PReLU", "nodes_dict.in_conv_0.model.activation.weight"),  # other than where it is used
+        ("ReLU", "nodes_dict.in_conv_0.model.activation.weight"),
+    ],
+)
+def test_an_activations_weight_that_fits_nothing_is_refused(activation, name):
+    net = build_unet((8, 8), base_nc=2, activation=activation)
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    with pytest.raises(ValueError, match=f"left over {name}$"):
+        load_leibnetz_weights(net, listed_twice(net) | {name: torch.full((1,), 2.0)})
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())

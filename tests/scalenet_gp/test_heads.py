@@ -30,11 +30,12 @@ class TestHead(KindTester):
     wrong = {  # noqa: RUF012
         "no class": (lambda: Head(*IO, 1, []), "b: classes is a list of one or more different names, not []"),
         "twice": (lambda: Head(*IO, 1, ["er", "er"]), "not ['er', 'er']"),
-        "one string": (lambda: Head(*IO, 1, "er"), "not 'er'"),
+        "one string": (lambda: Head(*IO, 1, "er"), "classes is 'er': Input should be a valid list"),
         "activation": (
             lambda: Head(*IO, 1, ["er"], final_activation="softmax"),
             "torch.nn has no activation 'softmax'",
         ),
+        "empty activation": (lambda: Head(*IO, 1, ["er"], final_activation=""), "torch.nn has no activation ''"),
         "channels": (
             lambda: LeibNet([Head(*IO, 2, ["er"])], {"a": TensorSpec(SIZE, 3)}, ["b"]),
             "it takes 2 channels, its input has 3",
@@ -97,6 +98,9 @@ def test_the_sample_is_the_mean_in_evaluation(dims: int) -> None:
     sample, mean, log_variance = node(x)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(sample, mean)
+    mean.detach().zero_()
+    assert sample.detach().any()
+    mean = node(x)[1]
     for made, layer in ((mean, node.mean), (log_variance, node.log_variance)):
         weight = layer.weight.detach().numpy().reshape(2, 3)
         np.testing.assert_allclose(made.detach(), np.einsum("oc,bc...->bo...", weight, x), rtol=1e-12)

@@ -82,6 +82,18 @@ FAULTS = {
         {},
         "the node wrote to an input",
     ),
+    "cannot be exported in two dimensions": (
+        "the_specialised_network_is_the_same_exported",
+        lambda node, x: weighed(node, x) * (1.0 if x.dim() == 5 or x.sum().item() < 1e9 else 2.0),
+        {},
+        "data-dependent",
+    ),
+    "cannot be compiled in two dimensions": (
+        "the_specialised_network_is_the_same_compiled",
+        lambda node, x: weighed(node, x) * (1.0 if x.dim() == 5 or x.sum().item() < 1e9 else 2.0),
+        {},
+        "data-dependent|item",
+    ),
     "turns channels around": (
         "inputs_are_never_written_to_and_their_memory_format_is_kept",
         lambda node, x: weighed(node, x).contiguous(),
@@ -101,8 +113,44 @@ def test_a_fault_is_found(name, monkeypatch):
     for attribute, value in {"compute": compute, **attributes}.items():
         monkeypatch.setattr(FaultyNode, attribute, value, raising=False)
     case = Case(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
+    arguments |= {"alternating": (case, 2)} if "compiled" in test else {"case": case, "dims": 2}
     with pytest.raises((AssertionError, RuntimeError), match=message):
-        getattr(KindTester(), f"test_{test}")(case, 2, **arguments)
+        getattr(KindTester(), f"test_{test}")(**arguments)
+
+
+class Forgetful(SameLattice):
+    """Its output depends on more than its spec holds, where ``factor`` is no float."""
+
+    built = 0
+
+    def __init__(self, input_keys: list[str], output_keys: list[str], factor=0.5):  # type: ignore[no-untyped-def]
+        super().__init__(input_keys, output_keys)
+        if self.strict and not isinstance(factor, float):
+            raise ValueError(f"factor is {factor!r}, and takes a number")
+        type(self).built += 1
+        self.factor = factor if isinstance(factor, float) else type(self).built + float(factor)
+
+    strict = False
+
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        return input_channels
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return tensors[0] * self.factor
+
+
+@pytest.mark.parametrize(("strict", "message"), [(False, r"ends in TypeError|differ|not equal"), (True, None)])
+def test_arguments_that_are_accepted_and_do_not_come_back_are_found(strict, message, monkeypatch):
+    monkeypatch.setattr(Forgetful, "strict", strict)
+    tester = KindTester()
+    monkeypatch.setattr(
+        KindTester, "cases", {"one": Case(lambda dims: Forgetful(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})}
+    )
+    if message is None:
+        tester.test_an_argument_of_any_type_is_refused_or_comes_back()
+        return
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=message):
+        tester.test_an_argument_of_any_type_is_refused_or_comes_back()
 
 
 def test_a_node_without_fault_passes(monkeypatch):

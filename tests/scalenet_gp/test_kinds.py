@@ -86,7 +86,7 @@ class TestConvPass(KindTester):
         "negative kernel": (lambda: ConvPass(*IO, 1, 1, [(3, -1)]), "at least one voxel, not (3, -1)"),
         "padding": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], padding="full"),
-            "b: padding is 'valid' or 'same', not 'full'",
+            "ConvPass ['b']: padding is 'full': Input should be 'valid' or 'same'",
         ),
         "even same": (
             lambda: ConvPass(*IO, 1, 1, [(2, 3), (2, 3)], padding="same"),
@@ -94,9 +94,18 @@ class TestConvPass(KindTester):
         ),
         "padding mode": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], padding="same", padding_mode="wrap"),
-            "padding_mode='wrap'",
+            "b: padding_mode is one of ['circular', 'reflect', 'replicate', 'zeros'], not 'wrap'",
+        ),
+        "padding mode without padding": (
+            lambda: ConvPass(*IO, 1, 1, [(3, 3)], padding_mode="nonsense"),
+            "b: padding_mode is one of ['circular', 'reflect', 'replicate', 'zeros'], not 'nonsense'",
         ),
         "activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation="Relu"), "torch.nn has no activation 'Relu'"),
+        "empty activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation=""), "torch.nn has no activation ''"),
+        "empty final activation": (
+            lambda: ConvPass(*IO, 1, 1, [(3, 3)], final_activation=""),
+            "torch.nn has no activation ''",
+        ),
         "no activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation="Module"), "no activation 'Module'"),
         "norm": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="layer"),
@@ -127,7 +136,19 @@ class TestConvPass(KindTester):
             "b: groups has to divide the channels of every convolution, 1 and 4; 1 is the largest that does, 2 does",
         ),
         "groups of the output": (lambda: ConvPass(*IO, 6, 4, [(3, 3)], groups=3), "6 and 4; 2 is the largest"),
-        "no group": (lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=0), "2 is the largest that does, 0 does not"),
+        "no group": (lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=0), "b: groups is a whole number from 1 up, not 0"),
+        "groups that are no whole number": (
+            lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=2.0),
+            "groups is 2.0: Input should be a valid integer",
+        ),
+        "channels that are no whole number": (
+            lambda: ConvPass(*IO, 2, 4.5, [(3, 3)]),
+            "output_nc is 4.5: Input should be a valid integer",
+        ),
+        "dilations that are no whole numbers": (
+            lambda: ConvPass(*IO, 2, 4, [(3, 3)], dilations=[(2.0, 1)]),
+            "dilations[0][0] is 2.0: Input should be a valid integer",
+        ),
         "separable groups": (
             lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=2, separable=True),
             "b: a separable pass has its own groups; leave out groups=2",
@@ -150,7 +171,7 @@ class TestPool(KindTester):
         for factor in ((2, 2, 2), (1, 3, 2))
     }
     wrong: ClassVar = {
-        "mode": (lambda: Pool(*IO, (2, 2), "median"), "b: mode is one of ['max', 'mean'], not 'median'"),
+        "mode": (lambda: Pool(*IO, (2, 2), "median"), "mode is 'median': Input should be 'max' or 'mean'"),
         "zero": (lambda: Pool(*IO, (2, 0)), "b: the factor has 2 or 3 axes of whole numbers from 1 up, not (2, 0)"),
         "axes": (
             lambda: LeibNet([Pool(*IO, (2, 2))], {"a": TensorSpec((8, 8, 8), 1)}, ["b"]),
@@ -174,8 +195,9 @@ class TestStridedConv(KindTester):
         "linear": strided((2, 2, 2), activation=None),
         "batch": strided((2, 2, 2), norm_layer="batch"),
         "instance": strided((2, 2, 2), norm_layer="instance", activation="ELU"),
+        "group": strided((2, 2, 2), norm_layer="group"),
     }
-    # a single voxel cannot be normalised
+    # a single voxel cannot be normalised by itself
     cases["instance"] = replace(cases["instance"], smallest=2)
     wrong: ClassVar = {
         "off centre": (
@@ -217,8 +239,8 @@ class TestUpsample(KindTester):
         ]
     }
     wrong: ClassVar = {
-        "mode": (lambda: Upsample(*IO, (2, 2), "cubic"), "b: mode is one of ['linear', 'nearest'], not 'cubic'"),
-        "factor": (lambda: Upsample(*IO, (2, 1.5)), "whole numbers from 1 up, not (2, 1.5)"),
+        "mode": (lambda: Upsample(*IO, (2, 2), "cubic"), "mode is 'cubic': Input should be 'nearest' or 'linear'"),
+        "factor": (lambda: Upsample(*IO, (2, 1.5)), "factor[1] is 1.5: Input should be a valid integer"),
         "name": (lambda: Upsample(["a", "c"], ["b"], (2, 2)), "a Upsample reads 1 tensor(s), not ['a', 'c']"),
     }
 
@@ -234,9 +256,9 @@ class TestConcatenate(KindTester):
     wrong: ClassVar = {
         "one name": (
             lambda: Concatenate("abc", ["d"]),
-            "tensor names come as a list of strings, not as one: 'abc', ['d']",
+            "input_keys is 'abc': Input should be a valid list",
         ),
-        "one name made": (lambda: Concatenate(["a"], "d"), "not as one: ['a'], 'd'"),
+        "one name made": (lambda: Concatenate(["a"], "d"), "output_keys is 'd': Input should be a valid list"),
         "no input": (lambda: Concatenate([], ["d"]), "a node reads and makes at least one tensor, not [] and ['d']"),
         "no output": (lambda: Concatenate(["a"], []), "not ['a'] and []"),
         "voxel sizes": (
@@ -287,7 +309,14 @@ def test_normalisations_by_name(name, kind, dims):
     node = ConvPass(*IO, 6, 12, [(3,) * dims] * 2, norm_layer=name)
     assert isinstance(node.layers[0], getattr(nn, kind if kind == "GroupNorm" else f"{kind}{dims}d"))
     if kind == "GroupNorm":
-        assert [layer.num_groups for layer in node.layers if isinstance(layer, nn.GroupNorm)] == [2, 4]
+        assert [layer.num_groups for layer in node.layers if isinstance(layer, nn.GroupNorm)] == [3, 6]
+
+
+@pytest.mark.parametrize("name", ["activation", "final_activation"])
+def test_a_pass_without_activation_is_linear(name):
+    node = ConvPass(*IO, 1, 2, [(1, 1)], **{"final_activation": "Identity", name: None} | {"activation": None})
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(node(-x), -node(x))
 
 
 def test_the_projected_centre_is_added():

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
+from scalenet_gp.fusion import sources
 from scalenet_gp.kinds import Concatenate, ConvPass, Pool, Upsample
 from scalenet_gp.node import node_of_kind
 from tests.scalenet_gp.helpers import random_inputs, randomised, values
@@ -183,6 +184,11 @@ def test_a_node_belongs_to_one_world():
         "node 'b' belongs to another graph already, with voxel sizes of 'a' (8, 8), 'b' (8, 8) world units; "
         "here they would be 'a' (32, 16), 'b' (32, 16)"
     )
+    other = conv("b", "c")
+    with pytest.raises(ValueError, match="node 'b' belongs to another graph already"):
+        LeibNet([other, node], {"a": TensorSpec((32, 16), 1)}, ["c"])
+    with pytest.raises(RuntimeError, match="node 'c' belongs to no graph yet"):
+        _ = other.input_voxel_size
     assert net.plan(request) == plan
     assert LeibNet([node], A, ["b"]).plan(request) == plan
     with pytest.raises(RuntimeError, match="node 'b' belongs to no graph yet"):
@@ -242,6 +248,36 @@ def test_inputs_that_are_missing_or_of_other_channels():
         assert str(tuple(wrong.shape)) in str(caught.value)
 
 
+def test_inputs_that_differ_among_each_other():
+    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
+    plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
+    inputs = random_inputs(plan, torch.float32)
+    for wrong in (inputs["1_input"].expand(2, -1, -1, -1), inputs["1_input"].double(), inputs["1_input"].to("meta")):
+        with pytest.raises(ValueError, match="all inputs share one batch size, one type and one device") as caught:
+            net({**inputs, "1_input": wrong}, plan)
+        assert f"'1_input': {len(wrong)} of {wrong.dtype} on {wrong.device}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda x: (x, x, x), "node 'n' made 3 tensors where its output_keys are 'b', 'c'"),
+        (lambda x: x, "node 'n' made 1 tensors where its output_keys are 'b', 'c'"),
+        (lambda x: (x, x[..., 1:]), "node 'n' made (2, 1) voxels of 'c' where its output_roi says (2, 2)"),
+        (lambda x: (x.expand(-1, 4, -1, -1), x), "node 'n' made 4 channels of 'b' where its output_specs says 1"),
+    ],
+    ids=["more tensors", "fewer tensors", "fewer voxels", "more channels"],
+)
+def test_a_node_that_makes_other_than_it_says_is_named(made, message):
+    node = Alike(["a"], ["b", "c"], "n")
+    node.forward = lambda *tensors: made(tensors[0])
+    net = LeibNet([node], A, ["b", "c"])
+    plan = net.plan({key: Roi((0, 0), (16, 16)) for key in ("b", "c")})
+    with pytest.raises(ValueError) as caught:
+        net(random_inputs(plan), plan)
+    assert str(caught.value) == message
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_only_what_is_still_needed_is_in_memory(data):
@@ -262,10 +298,10 @@ def test_an_output_that_nobody_wants_is_let_go_of():
 
 
 def assert_freed(net: LeibNet, plan) -> None:
-    needed, expected = set(plan.outputs), []
+    needed, expected, taken = set(plan.outputs), [], sources(list(net.nodes.values()))
     for node in reversed(net.nodes.values()):
         if needed & set(node.output_keys):
-            needed |= set(node.input_keys)
+            needed |= set(taken[node.identifier])
             expected.insert(0, node)
     storages: dict[str, StorageWeakRef] = {}
     ran: list[Node] = []
@@ -275,7 +311,7 @@ def assert_freed(net: LeibNet, plan) -> None:
 
     def before(node: Node, _: object) -> None:
         ran.append(node)
-        to_come = {key for later in expected[len(ran) - 1 :] for key in later.input_keys} | set(plan.outputs)
+        to_come = {key for later in expected[len(ran) - 1 :] for key in taken[later.identifier]} | set(plan.outputs)
         assert alive() == set(storages) & to_come, node.identifier
 
     def after(node: Node, _: object, made: Tensor | tuple[Tensor, ...]) -> None:

@@ -10,18 +10,31 @@ from types import ModuleType
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
-from torch import nn
+from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, build_scalenet, build_unet
 from scalenet_gp.interop import load_leibnetz_weights
 from tests.scalenet_gp.helpers import cropped
 
 
+class SqueezeExcitation(nn.Module):
+    """torchvision's, as it is documented, in so far as LeibNetz calls it."""
+
+    def __init__(self, input_channels: int, squeeze_channels: int) -> None:
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(input_channels, squeeze_channels, 1)
+        self.fc2 = nn.Conv2d(squeeze_channels, input_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.fc2(torch.relu(self.fc1(self.avgpool(x))))) * x
+
+
 @pytest.fixture(scope="module")
 def peer():
     """The module with LeibNetz's builders. Of torchvision, which it imports, two names are enough."""
     operations, utilities = ModuleType("torchvision.ops"), ModuleType("torchvision.utils")
-    operations.SqueezeExcitation = nn.Identity  # in 2D only, which is not compared
+    operations.SqueezeExcitation = SqueezeExcitation
     utilities._log_api_usage_once = lambda _: None
     stubs = {"torchvision": ModuleType("torchvision"), "torchvision.ops": operations, "torchvision.utils": utilities}
     with pytest.MonkeyPatch.context() as patch:
@@ -148,14 +161,15 @@ SUBNETS = {
 }
 
 
+@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", SUBNETS)
-def test_what_only_subnets_have_agrees(peer, name):
-    """In three dimensions: in two it is torchvision's."""
+def test_what_only_subnets_have_agrees(peer, name, dims):
+    """In three dimensions LeibNetz squeezes by itself; in two by torchvision."""
     arguments = {
-        "top_resolution": (8, 8, 8),
+        "top_resolution": (8,) * dims,
         "base_nc": 4,
         "output_nc": 4,
-        "downsample_factors": [(2, 2, 2)],
+        "downsample_factors": [(2,) * dims],
         "final_activation": "Identity",
         **SUBNETS[name],
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
+from pydantic import Field
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -44,7 +46,7 @@ class Blur(ModuleNode):
         self,
         input_keys: Sequence[str],
         output_keys: Sequence[str],
-        sigma: float,
+        sigma: Annotated[float, Field(gt=0)],
         input_nc: int,
         dims: int = 3,
         identifier: str | None = None,
@@ -116,6 +118,30 @@ class FromTheMiddle(nn.Module):
         return x * torch.linspace(-1, 1, x.shape[-1])
 
 
+class Last(nn.Module):
+    """The last of its inputs: the others have no effect."""
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return 2 * tensors[-1]
+
+
+class Gated(nn.Module):
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x * (gate.abs() > 3)
+
+
+class AllLoud(nn.Module):
+    """The sum where all voxels are far from zero: a few decide nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x) + (x.abs() > 3).all() * x.sum()
+
+
+class SmallerInTraining(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * (x[..., 1:] if self.training else x)
+
+
 class Many(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
@@ -168,6 +194,26 @@ WRONG = {
     "axes": (declared(conv2(3), (1, 1, 1)), "it cannot take tensors of the shapes (2, 1, 5, 6, 7): "),
     "names": (declared(Named(), (0, 0)), "it returns neither a tensor nor a tuple of tensors, but a dict"),
     "in place": (declared(nn.ReLU(inplace=True), (0, 0)), "it writes to its input, which other nodes may read too"),
+    "in place in training": (
+        declared(nn.Dropout(0.5, inplace=True), (0, 0)),
+        "in training, it writes to its input, which other nodes may read too",
+    ),
+    "in place in training, inside": (
+        declared(nn.Sequential(nn.Dropout(0.1, inplace=True), conv2(3)), (1, 1)),
+        "in training, it writes to its input",
+    ),
+    "another shape in training": (
+        declared(SmallerInTraining(), (0, 0)),
+        "in training, of (1, 3, 4) it makes (1, 3, 3) (channels, voxels), not (1, 3, 4)",
+    ),
+    "an input without effect": (
+        lambda: ModuleNode(["a", "c"], ["b"], Last(), [1, 1], [1], (0, 0)),
+        "nothing that it makes depends on its input 'a'",
+    ),
+    "no single plane": (
+        declared(AllLoud(), (0, 0), tileable=False),
+        "nothing that it makes depends on any single plane of its input",
+    ),
     "two outputs": (declared(Many(), (0, 0)), "it makes (1, 3, 4) and (1, 3, 4) (channels, voxels), not (1, 3, 4)"),
     "factor": (declared(nn.MaxPool2d(2), (0, 0), downsample=(3, 3)), "of (1, 9, 12) it makes (1, 4, 6)"),
     "no factor": (
@@ -202,11 +248,12 @@ WRONG = {
     ),
     "one axis": (declared(conv2(1), (0,)), "the same 2 or 3 axes, and margin takes whole numbers from 0 up, not (0,)"),
     "negative margin": (declared(conv2(1), (0, -1)), "margin takes whole numbers from 0 up, not (0, -1)"),
-    "broken margin": (declared(conv2(1), (0.5, 0)), "margin takes whole numbers from 0 up, not (0.5, 0)"),
+    "broken margin": (declared(conv2(1), (0.5, 0)), "margin[0] is 0.5: Input should be a valid integer"),
     "a channel number too many": (
         declared(conv2(1), (0, 0), input_ncs=[1, 1]),
         "every tensor has its number of channels",
     ),
+    "half a channel": (declared(conv2(1), (0, 0), output_ncs=[0.5]), "output_ncs[0] is 0.5: Input should be a valid"),
 }
 
 
@@ -235,6 +282,8 @@ RIGHT = {
     "half precision": declared(conv2(3).bfloat16(), (1, 1)),
     "double precision": declared(conv2(3).double(), (1, 1)),
     "batch normalised": declared(nn.BatchNorm2d(1), (0, 0)),
+    "dropout in place after a convolution": declared(nn.Sequential(conv2(3), nn.Dropout(0.5, inplace=True)), (1, 1)),
+    "two inputs, one behind a threshold": lambda: ModuleNode(["a", "c"], ["b"], Gated(), [1, 1], [1], (0, 0)),
 }
 
 

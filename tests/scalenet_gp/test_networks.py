@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import deque
+from dataclasses import fields
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
@@ -28,7 +32,9 @@ from scalenet_gp.kinds import (
     TransposedConv,
     Upsample,
 )
+from scalenet_gp.networks import UNetOptions
 from tests.scalenet_gp.helpers import random_inputs, randomised
+from tests.scalenet_gp.kind_tester import odd_twins
 
 LINEAR = {"activation": "Identity", "final_activation": "Identity"}
 
@@ -282,6 +288,50 @@ def test_heads_beside_the_output_and_in_its_place():
     assert only.output_keys == ("s_organelles", "s_membrane")
 
 
+def test_heads_of_their_own_kind():
+    one_of = {"classes": ("a", "b", "c"), "final_activation": "Softmax", "hidden_nc": [5], "activation": None}
+    heads = {"any": ["er"], "one": one_of, "logits": {"classes": ["d"], "final_activation": "Identity"}}
+    net = build_unet((8, 8), base_nc=4, heads=heads, num_final_convs=2)
+    told = {
+        name: [net.nodes[name].arguments[key] for key in ("classes", "hidden_nc", "activation", "final_activation")]
+        for name in heads
+    }
+    assert told == {
+        "any": [["er"], [4], "ReLU", "Sigmoid"],
+        "one": [["a", "b", "c"], [5], None, "Softmax"],
+        "logits": [["d"], [4], "ReLU", "Identity"],
+    }
+    net = showing(randomised(net), "out_conv_0")
+    again = LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).to(torch.float64).eval()
+    again.load_state_dict(net.state_dict())
+    plan = net.plan(dict.fromkeys((*heads, "out_conv_0"), Roi((0, 0), (32, 32))))
+    inputs = random_inputs(plan)
+    with torch.no_grad():
+        tensors, others = net(inputs, plan), again(inputs, plan)
+        for name, activation in (("one", lambda x: x.softmax(dim=1)), ("logits", lambda x: x)):
+            first, last = (layer for layer in net.nodes[name].layers if isinstance(layer, torch.nn.Conv2d))
+            hidden = functional.conv2d(tensors["out_conv_0"], first.weight, first.bias)
+            hidden = hidden if name == "one" else hidden.relu()
+            torch.testing.assert_close(tensors[name], activation(functional.conv2d(hidden, last.weight, last.bias)))
+    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
+def test_arrays_and_other_sequences_are_lists():
+    given = {
+        "kernel_sizes": np.array([[3, 3], [1, 1]]),
+        "dilations": np.array([[2, 2], [1, 1]]),
+        "base_nc": np.int64(2),
+    }
+    plain = {"kernel_sizes": [(3, 3), (1, 1)], "dilations": [(2, 2), (1, 1)], "base_nc": 2}
+    factors = (range(2, 4), deque([2, 2]))
+    net = build_unet(
+        np.array([8.0, 4.6]), downsample_factors=factors, heads={"a": {"er": 1, "mito": 2}.keys()}, **given
+    )
+    same = build_unet((8, "4.6"), downsample_factors=[(2, 3), (2, 2)], heads={"a": ["er", "mito"]}, **plain)
+    assert net.to_spec() == same.to_spec()
+    assert LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).fingerprint == same.fingerprint
+
+
 def test_a_block_after_the_bottleneck():
     atrous = build_unet((8, 8), base_nc=2, bottleneck="atrous", activation="GELU")
     assert isinstance(atrous.nodes["bottleneck_atrous"], AtrousPyramid)
@@ -354,18 +404,102 @@ WRONG = {
     "kernel axes": (lambda: build_unet((8, 8, 8), kernel_sizes=[(3, 3)]), "has 3 axes, but among .* is (3, 3)"),
     "no level": (lambda: build_unet((8, 8), downsample_factors=[]), "at least one factor and one kernel, not [] and"),
     "no kernel": (
-        lambda: build_unet((8, 8), convs_per_level=0),
-        "at least one factor and one kernel, not [(2, 2), (2, 2)]",
+        lambda: build_unet((8, 8), kernel_sizes=[]),
+        "at least one factor and one kernel, not [(2, 2), (2, 2)] and []",
     ),
-    "down": (lambda: build_unet((8, 8), downsample_mode="min"), "one of 'max', 'mean', 'strided', not 'min'"),
-    "up": (lambda: build_unet((8, 8), upsample_mode="cubic"), "one of 'nearest', 'linear', 'transposed', not 'cubic'"),
+    "no convolution": (
+        lambda: build_unet((8, 8), convs_per_level=0),
+        "convs_per_level is 0: Input should be greater than or equal to 1",
+    ),
+    "kernels twice": (
+        lambda: build_unet((8, 8), kernel_sizes=[(3, 3)], convs_per_level=1),
+        "kernel_sizes [[3, 3]] lists the convolutions of every pass; leave out convs_per_level, here 1",
+    ),
+    "down": (
+        lambda: build_unet((8, 8), downsample_mode="min"),
+        "downsample_mode is 'min': Input should be 'max', 'mean' or 'strided'",
+    ),
+    "up": (
+        lambda: build_unet((8, 8), upsample_mode="cubic"),
+        "upsample_mode is 'cubic': Input should be 'nearest', 'linear' or 'transposed'",
+    ),
     "bottleneck": (
         lambda: build_unet((8, 8), bottleneck="deep"),
-        "bottleneck is one of None, 'atrous', 'transformer', not 'deep'",
+        "bottleneck is 'deep': Input should be 'atrous' or 'transformer'",
     ),
     "no final convolution": (
         lambda: build_unet((8, 8), heads={"a": ["b"]}, num_final_convs=0),
-        "num_final_convs is a whole number from 1 up, not 0",
+        "num_final_convs is 0: Input should be greater than or equal to 1",
+    ),
+    "one factor for all axes": (
+        lambda: build_unet((8, 8), downsample_factors=[2, 2]),
+        "downsample_factors is [2, 2]: it takes tuples of whole numbers from 1 up, .* as in [(2, 2, 2), (1, 2, 2)]",
+    ),
+    "a broken factor": (
+        lambda: build_unet((8, 8), downsample_factors=[(2.5, 2)]),
+        "downsample_factors is [[2.5, 2]]: it takes tuples of whole numbers",
+    ),
+    "a broken factor of numpy": (
+        lambda: build_unet((8, 8), downsample_factors=np.array([[2.0, 2.0]])),
+        "downsample_factors is [[2.0, 2.0]]: it takes tuples of whole numbers",
+    ),
+    "one kernel for all axes": (
+        lambda: build_unet((8, 8), kernel_sizes=[3, 3]),
+        "kernel_sizes is [3, 3]: it takes tuples of whole numbers",
+    ),
+    "a broken kernel": (lambda: build_unet((8, 8), kernel_sizes=[(3, 3.7)]), "kernel_sizes is [[3, 3.7]]: it takes"),
+    "a factor of nothing": (lambda: build_unet((8, 8), downsample_factors=[(0, 2)]), "is [[0, 2]]: it takes tuples of"),
+    "dilations": (lambda: build_unet((8, 8), dilations=2), "dilations is 2: it takes tuples of whole numbers"),
+    "one number for a voxel size": (
+        lambda: build_unet(8),
+        "top_resolution is 8: it takes the nanometres of a voxel along each axis, as in (8, 8, 8)",
+    ),
+    "text for a voxel size": (lambda: build_unet("888"), "top_resolution is '888': it takes the nanometres"),
+    "half a factor": (lambda: build_unet((8, 8), nc_increase_factor=1.5), "nc_increase_factor is 1.5: "),
+    "channels with a point": (lambda: build_unet((8, 8), base_nc=12.0), "base_nc is 12.0: Input should be a valid int"),
+    "no channel": (lambda: build_unet((8, 8), input_nc=0), "input_nc is 0: Input should be greater"),
+    "fewer than no channels": (lambda: build_unet((8, 8), output_nc=-1), "output_nc is -1: Input should be greater"),
+    "a number for a truth": (lambda: build_unet((8, 8), residual=1), "residual is 1: Input should be a valid boolean"),
+    "a probability of two": (lambda: build_unet((8, 8), dropout_prob=2), "dropout_prob is 2: Input should be less"),
+    "no final activation": (
+        lambda: build_unet((8, 8), final_activation=None),
+        "final_activation is None: it takes the name of an activation, 'Identity' for none",
+    ),
+    "an activation without a name": (
+        lambda: build_unet((8, 8), final_activation=""),
+        "torch.nn has no activation ''",
+    ),
+    "names for heads": (
+        lambda: build_unet((8, 8), heads=["a"]),
+        "heads is ['a']: it takes names, each with its classes or with arguments of Head, as in {'organelles'",
+    ),
+    "one class for a list": (lambda: build_unet((8, 8), heads={"a": "b"}), "heads is {'a': 'b'}: it takes names"),
+    "a head without classes": (
+        lambda: build_unet((8, 8), heads={"a": {"activation": None}}),
+        "the head 'a' has no 'classes'",
+    ),
+    "a head's layers": (
+        lambda: build_unet((8, 8), heads={"a": {"classes": ["b"], "hidden_nc": 3}}),
+        "Head ['a']: hidden_nc is 3: Input should be a valid list",
+    ),
+    "a head's activation": (
+        lambda: build_unet((8, 8), heads={"a": {"classes": ["b"], "final_activation": ""}}),
+        "torch.nn has no activation ''",
+    ),
+    "one subnet": (
+        lambda: build_scalenet({"top_resolution": (8, 8)}),
+        "ScaleNet takes a list of one or more subnets, each a mapping such as {'top_resolution': (32, 32, 32)}, not "
+        "{'top_resolution': (8, 8)}",
+    ),
+    "no list of subnets": (lambda: build_attentive_scalenet(None), "AttentiveScaleNet takes a list of .* not None"),
+    "numbers for subnets": (lambda: build_scalenet([8]), "not [8]"),
+    "an argument of a subnet": (
+        lambda: build_scalenet([{"top_resolution": (32, 32)}, {"top_resolution": (8, 8), "base_nc": 2.5}]),
+        "subnet 1: base_nc is 2.5: ",
+    ),
+    "subnet_id": (
+        lambda: build_scalenet([{"top_resolution": (8, 8), "subnet_id": None}]),
+        "subnet 0: subnet_id is a name or a whole number, not None",
     ),
     "no output": (lambda: build_unet((8, 8), output_nc=0), "with an output_nc of 0 there is no 'output'"),
     "no output to supervise": (
@@ -384,7 +518,7 @@ WRONG = {
         lambda: build_autoencoder((8, 8), latent_nc=2, attention_gates=True),
         "an autoencoder has no skip connections",
     ),
-    "no subnet": (lambda: build_scalenet([]), "a ScaleNet has at least one subnet"),
+    "no subnet": (lambda: build_scalenet([]), "ScaleNet takes a list of one or more subnets, .* not []"),
     "join": (
         lambda: build_scalenet(two_scales(32, bottleneck_join="add")),
         "subnet '1': bottleneck_join is one of 'concatenate', 'sum', 'gated_sum', 'attention', not 'add'",
@@ -395,7 +529,7 @@ WRONG = {
     ),
     "axes of subnets": (
         lambda: build_scalenet([{"top_resolution": (32, 32)}, {"top_resolution": (8, 8, 8)}]),
-        "subnet '1' has 3 axes, '0_out_conv_0', which enters it, has 2",
+        "subnet '1' has 3 axes and subnet '0', whose features enter it, 2",
     ),
     "no resolution": (
         lambda: build_scalenet([{"base_nc": 1}]),
@@ -403,12 +537,13 @@ WRONG = {
     ),
     "ratio": (
         lambda: build_scalenet([{"top_resolution": (32, 48)}, {"top_resolution": (8, 8)}]),
-        "subnet '1': on axis 1, '0_out_conv_0' has voxels of 48 nm and the bottleneck that it enters has 32 nm; one "
-        "has to be a whole multiple of the other, so give '0_out_conv_0' 32 nm or 64 nm there",
+        "subnet '1': on axis 1 its bottleneck has voxels of 32 nm, and subnet '0', whose features enter it, a "
+        "top_resolution of 48 nm; one has to be a whole multiple of the other, so give subnet '0' a top_resolution of "
+        "32 nm or 64 nm there",
     ),
     "ratio below one": (
         lambda: build_scalenet([{"top_resolution": (12, 32)}, {"top_resolution": (8, 8)}]),
-        "subnet '1': on axis 0, .* has 32 nm; .* give '0_out_conv_0' 32/3 nm or 16 nm there",
+        "subnet '1': on axis 0 .* of 32 nm, .* give subnet '0' a top_resolution of 32/3 nm or 16 nm there",
     ),
     "one name": (
         lambda: build_scalenet([{"top_resolution": (r, r), "subnet_id": "x"} for r in (32, 8)]),
@@ -428,6 +563,24 @@ def test_what_no_network_can_be_is_refused(name):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("option", fields(UNetOptions), ids=lambda option: option.name)
+def test_an_option_of_any_type_is_refused_or_comes_back(option):
+    """Whatever builds is rebuilt from JSON, and what does not is no other error than ``ValueError``."""
+    given = {"top_resolution": [8, 8], "downsample_factors": [[2, 2], [1, 2]], "base_nc": 2, "heads": {"a": ["b"]}}
+    examples = {"kernel_sizes": [[3, 3]], "dilations": [[1, 1], [1, 1]], "dropout_prob": 0.5, **given}
+    example = examples.get(option.name, option.default)
+    for odd in odd_twins(example):
+        try:
+            net = build_unet(**{**given, option.name: odd})
+        except ValueError:
+            continue
+        described = json.dumps(net.to_spec(), allow_nan=False)
+        again = LeibNet.from_spec(json.loads(described))
+        assert json.dumps(again.to_spec()) == described
+        assert again.fingerprint == net.fingerprint
+        again.load_state_dict(net.state_dict())
+
+
 def test_an_argument_that_does_not_exist():
     with pytest.raises(TypeError, match="base_channels"):
         build_unet((8, 8), base_channels=2)
@@ -437,3 +590,7 @@ def test_an_argument_that_does_not_exist():
         build_autoencoder((8, 8), latent_nc=1, output_nc=2)
     with pytest.raises(TypeError, match="base_channels"):
         build_scalenet([{"top_resolution": (8, 8), "base_channels": 2}])
+    with pytest.raises(TypeError, match="the head 'a' has no argument 'dims'; it has classes, hidden_nc, activation, "):
+        build_unet((8, 8), heads={"a": {"classes": ["b"], "dims": 2}})
+    with pytest.raises(TypeError, match=r"subnet 'coarse': .*'heads_nc'"):
+        build_scalenet([{"top_resolution": (8, 8), "subnet_id": "coarse", "heads_nc": 2}])

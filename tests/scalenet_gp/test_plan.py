@@ -114,19 +114,37 @@ def test_only_what_an_output_needs_is_planned():
 
 
 def test_channels_are_joined_at_exactly_the_roi_that_the_reader_needs():
-    net = build_unet((8, 8), base_nc=1)
+    net = build_unet((8, 8), base_nc=1, upsample_mode="linear")
     plan = net.plan({"output": Roi((8, 24), (24, 8))})
     margin = Coordinate(2, 2)
     for level in (0, 1):
         size = net.voxel_size[f"join_{level}"]
         assert plan.rois[f"join_{level}"] == plan.rois[f"out_conv_{level}"].grow(margin * size, margin * size)
     (join,) = (step for step in plan.steps if step.node == "join_0")
-    for name, crop in join.reads:
-        begin, size = plan.rois[name].begin, net.voxel_size[name]
-        read = Roi(begin + Coordinate(first for first, _ in crop) * size, Coordinate(p - f for f, p in crop) * size)
-        assert read == plan.rois["join_0"]
+    for read in join.reads:
+        assert part(plan.rois[read.tensor], read.crop, net.voxel_size[read.tensor]) == plan.rois["join_0"]
     assert plan.rois["in_conv_0"].contains(plan.rois["join_0"])
     assert plan.rois["in_conv_0"] != plan.rois["join_0"]
+
+
+@pytest.mark.parametrize("begin", [0, 8, 16, 24])
+def test_what_is_only_repeated_and_joined_is_read_where_it_comes_from(begin):
+    net = build_unet((8, 8), base_nc=1)
+    plan = net.plan({"output": Roi((begin, 24), (24, 8))})
+    assert not {"upsample_0", "join_0", "upsample_1", "join_1"} & set(plan.rois)
+    (step,) = (step for step in plan.steps if step.node == "out_conv_0")
+    coarse, skip = step.reads
+    joined = plan.rois["out_conv_0"].grow(Coordinate(16, 16), Coordinate(16, 16))
+    assert (coarse.tensor, coarse.factor, skip.tensor, skip.factor) == ("out_conv_1", (2, 2), "in_conv_0", None)
+    assert part(plan.rois["in_conv_0"], skip.crop, net.voxel_size["in_conv_0"]) == joined
+    repeated = part(plan.rois["out_conv_1"], coarse.crop, net.voxel_size["out_conv_1"])
+    assert repeated == plan.rois["out_conv_1"] == joined.snap_to_grid(Coordinate(16, 16))
+    assert part(repeated, coarse.crop_repeated, Coordinate(8, 8)) == joined
+
+
+def part(roi: Roi, crop, voxel_size: Coordinate) -> Roi:
+    begin = roi.begin + Coordinate(first for first, _ in crop) * voxel_size
+    return Roi(begin, Coordinate(past - first for first, past in crop) * voxel_size)
 
 
 def test_more_may_be_made_than_is_kept():

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scalenet_gp.execution import channels_last
 from scalenet_gp.kinds.recast_convolutions import (
     FoldedConv2d,
     FoldedConv3d,
@@ -16,6 +15,7 @@ from scalenet_gp.kinds.recast_convolutions import (
     PointwiseConv3d,
     recast,
 )
+from scalenet_gp.tensors import channels_last
 
 PLAIN = {FoldedConv2d: nn.Conv2d, PointwiseConv2d: nn.Conv2d, FoldedConv3d: nn.Conv3d, PointwiseConv3d: nn.Conv3d}
 

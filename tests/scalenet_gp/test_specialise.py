@@ -106,8 +106,17 @@ def test_other_than_the_planned_inputs_are_refused():
     net = NETWORKS["ScaleNet 2D"]
     plan = net.smallest_plan
     specialised, inputs = net.specialise(plan), random_inputs(plan, torch.float32)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=r"the plan takes 0_input, 1_input, in this order, not 1 tensors"):
         specialised(inputs["0_input"])
+    larger = torch.nn.functional.pad(inputs["1_input"], (0, 4, 0, 0))
+    with pytest.raises(ValueError, match=r"'1_input' has shape \(1, 1, 20, 24\); the plan takes \(batch, 1, 20, 20\)"):
+        specialised(inputs["0_input"], larger)
+    with pytest.raises(
+        ValueError, match=r"one batch size.*'0_input': 1 of torch.float32.*'1_input': 2 of torch.float32"
+    ):
+        specialised(inputs["0_input"], inputs["1_input"].expand(2, -1, -1, -1))
+    with pytest.raises(ValueError, match=r"one type.*'1_input': 1 of torch.float64"):
+        specialised(inputs["0_input"], inputs["1_input"].double())
 
 
 def test_torch_exports_it(case):

@@ -1,0 +1,89 @@
+"""Arguments: as JSON can hold them, and of the types that are named where they are taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, KeysView, Mapping, Sequence, ValuesView
+from fractions import Fraction
+from functools import cache
+from typing import Any, get_type_hints
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+__all__ = ["plain", "typed"]
+
+
+def plain(argument: Any) -> Any:
+    """An argument as JSON can hold it: numpy's numbers and arrays become Python's, sequences become lists.
+
+    What cannot be held stays as it is. A set is such, as its order would differ from run to run.
+    """
+    if isinstance(argument, np.generic | np.ndarray):
+        argument = argument.tolist()
+    if isinstance(argument, Fraction):
+        return str(argument)
+    if isinstance(argument, Mapping):
+        return {str(key): plain(value) for key, value in argument.items()}
+    if isinstance(argument, Sequence | KeysView | ValuesView) and not isinstance(argument, str | bytes | bytearray):
+        return [plain(value) for value in argument]
+    return argument
+
+
+def typed(takes: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` as the annotations of ``takes`` say: each what JSON makes of it, or what it is where JSON cannot.
+
+    So what is given at first and what is read from a file later arrive as one and the same. Nothing is converted that
+    is of another type: 1 is no ``bool``, 2.0 no ``int`` and ``"2"`` neither. An argument without annotation, or with
+    one of a class that JSON knows nothing of, can be anything.
+
+    Args:
+        takes: a function or a dataclass.
+        arguments: by name, each as :func:`plain` makes it.
+
+    Raises:
+        ValueError: some are of another type; the message says for each its name, its value and what is right.
+    """
+    made, wrong = dict(arguments), []
+    accepted = _accepted(takes)
+    for name in arguments.keys() & accepted.keys():
+        try:
+            made[name] = _read(accepted[name], arguments[name])
+        except ValidationError as error:
+            wrong.append(_in_words(name, error))
+    if wrong:
+        raise ValueError("; ".join(sorted(wrong)))
+    return made
+
+
+@cache
+def _accepted(takes: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    """What each argument may be, where its annotation tells."""
+    try:
+        annotations = get_type_hints(takes, include_extras=True)
+    except NameError:  # an annotation of what only type checkers import
+        return {}
+    accepted = {}
+    for name, annotation in annotations.items():
+        try:
+            accepted[name] = TypeAdapter(annotation)
+        except PydanticUserError:  # an annotation of a class that JSON knows nothing of
+            continue
+    return accepted
+
+
+def _read(accepted: TypeAdapter[Any], argument: Any) -> Any:
+    try:
+        text = json.dumps(argument)
+    except (TypeError, ValueError):  # JSON cannot hold it
+        return accepted.validate_python(argument, strict=True)
+    return accepted.validate_json(text, strict=True)
+
+
+def _in_words(name: str, error: ValidationError) -> str:
+    """What is wrong with an argument, or with the first item of it that is."""
+    problem = error.errors(include_url=False)[0]
+    place = "".join(f"[{index}]" for index in problem["loc"] if isinstance(index, int))
+    message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")
+    return f"{name}{place} is {problem['input']!r}: {message.replace('valid object', 'valid mapping')}"

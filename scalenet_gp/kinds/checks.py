@@ -1,0 +1,25 @@
+"""What several node kinds ask of their arguments and inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["check_channels", "check_whole", "is_whole"]
+
+
+def is_whole(number: object, least: int = 1) -> bool:
+    """Whether it is a whole number, Python's or numpy's, from ``least`` up; 2.0 is none, and neither is ``True``."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= least
+
+
+def check_whole(**numbers: object) -> None:
+    """Raises ValueError unless each of ``numbers``, by name, is a whole number from 1 up."""
+    for name, number in numbers.items():
+        if not is_whole(number):
+            raise ValueError(f"{name} is a whole number from 1 up, not {number!r}")
+
+
+def check_channels(taken: int, found: int) -> None:
+    """Raises ValueError unless the one input of a node has as many channels as the node takes."""
+    if found != taken:
+        raise ValueError(f"it takes {taken} channels, its input has {found}")
