@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, KeysView, Mapping, Sequence, ValuesView
+from contextlib import suppress
 from fractions import Fraction
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -20,8 +23,12 @@ def plain(argument: Any) -> Any:
 
     What cannot be held stays as it is. A set is such, as its order would differ from run to run.
     """
-    if isinstance(argument, np.generic | np.ndarray):
-        argument = argument.tolist()
+    if isinstance(argument, np.floating):
+        return float(str(argument))  # the decimal that it prints as, and not what a narrower type makes of that
+    if isinstance(argument, np.ndarray):
+        return [plain(value) for value in argument] if argument.ndim else plain(argument[()])
+    if isinstance(argument, np.generic):
+        return argument.item()
     if isinstance(argument, Fraction):
         return str(argument)
     if isinstance(argument, Mapping):
@@ -36,7 +43,8 @@ def typed(takes: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, 
 
     So what is given at first and what is read from a file later arrive as one and the same. Nothing is converted that
     is of another type: 1 is no ``bool``, 2.0 no ``int`` and ``"2"`` neither. An argument without annotation, or with
-    one of a class that JSON knows nothing of, can be anything.
+    one that cannot be resolved or is of a class that JSON knows nothing of, can be anything, and stays as
+    :func:`plain` makes it: a list for an array, a string for a fraction, as from a file.
 
     Args:
         takes: a function or a dataclass.
@@ -60,16 +68,16 @@ def typed(takes: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, 
 @cache
 def _accepted(takes: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
     """What each argument may be, where its annotation tells."""
-    try:
-        annotations = get_type_hints(takes, include_extras=True)
-    except NameError:  # an annotation of what only type checkers import
-        return {}
     accepted = {}
-    for name, annotation in annotations.items():
+    names = takes.__globals__ if hasattr(takes, "__globals__") else vars(sys.modules[takes.__module__])
+    for name, annotation in takes.__annotations__.items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
         try:
-            accepted[name] = TypeAdapter(annotation)
-        except PydanticUserError:  # an annotation of a class that JSON knows nothing of
+            (resolved,) = get_type_hints(alone, globalns=names, include_extras=True).values()
+        except Exception:  # what only type checkers know, or no type at all: an annotation can be anything
             continue
+        with suppress(PydanticUserError):  # a class that JSON knows nothing of
+            accepted[name] = TypeAdapter(resolved)
     return accepted
 
 

@@ -24,7 +24,7 @@ def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tenso
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
     for step in plan.steps:
-        made = nodes[step.node](*(_read(tensors[read.tensor], read) for read in step.reads))
+        made = nodes[step.node](*(_taken(tensors[read.tensor], read) for read in step.reads))
         made = (made,) if isinstance(made, Tensor) else made
         if len(made) != len(step.keeps):
             raise ValueError(
@@ -107,6 +107,6 @@ def checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     return tensors
 
 
-def _read(tensor: Tensor, read: Read) -> Tensor | Repeated:
+def _taken(tensor: Tensor, read: Read) -> Tensor | Repeated:
     part = cropped(tensor, read.crop)
     return part if read.factor is None else Repeated(part, read.factor, read.crop_repeated)

@@ -7,31 +7,38 @@ from collections.abc import Mapping, Sequence
 from scalenet_gp.kinds.concatenate import Concatenate
 from scalenet_gp.kinds.conv_pass import ConvPass
 from scalenet_gp.kinds.upsample import Upsample
-from scalenet_gp.node import Node
+from scalenet_gp.node import Node, TensorSpec
 
 __all__ = ["sources"]
 
+_LARGEST_FACTOR = 4
+"""Beyond it, more is computed of coarse voxels that are needed in part than is saved."""
 
-def sources(nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
-    """The tensors that each node takes, by its identifier: its inputs, or what they are upsampled and joined from.
 
-    This follows from the network alone and not from what is asked of it, so that the same voxel is computed alike in
-    every plan.
+def sources(nodes: Sequence[Node], specs: Mapping[str, TensorSpec]) -> dict[str, list[tuple[str, str]]]:
+    """The tensors that each node takes, by its identifier, and with each the input that it is, or is a part of.
+
+    They are the inputs themselves, or what those are upsampled and joined from. It follows from the network alone and
+    not from what is asked of it, so that the same voxel is computed alike in every plan. Kinds derived from those named
+    here may compute otherwise, and are left alone.
     """
     maker = {key: node for node in nodes for key in node.output_keys}
-    return {node.identifier: _parts(node, maker) or node.input_keys for node in nodes}
+    return {node.identifier: _parts(node, maker, specs) or [(key, key) for key in node.input_keys] for node in nodes}
 
 
-def _parts(node: Node, maker: Mapping[str, Node]) -> tuple[str, ...]:
+def _parts(node: Node, maker: Mapping[str, Node], specs: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:
     """What a pass of convolutions takes instead of its input, where something of it is a coarser tensor repeated."""
-    if not isinstance(node, ConvPass) or not node.takes_parts:
-        return ()
+    if type(node) is not ConvPass or not node.takes_parts:
+        return []
     (joined,) = node.input_keys
     join = maker.get(joined)
-    parts = join.input_keys if isinstance(join, Concatenate) else (joined,)
-    upsampled = {part: maker[part] for part in parts if _repeats(maker.get(part))}
-    return tuple(upsampled[part].input_keys[0] if part in upsampled else part for part in parts) if upsampled else ()
+    parts = join.input_keys if type(join) is Concatenate else (joined,)
+    coarse = {part: maker[part].input_keys[0] for part in parts if _repeats(maker.get(part))}
+    # convolved at coarse voxels, each makes the output's channels at once: as much memory as its own would take
+    if not coarse or any(specs[key].channels < node.output_nc for key in coarse.values()):
+        return []
+    return [(coarse.get(part, part), joined) for part in parts]
 
 
 def _repeats(node: Node | None) -> bool:
-    return isinstance(node, Upsample) and node.mode == "nearest" and max(node.factor) > 1
+    return type(node) is Upsample and node.mode == "nearest" and 1 < max(node.factor) <= _LARGEST_FACTOR

@@ -82,8 +82,10 @@ class _NodeType(ABCMeta):
             raise TypeError(f"{cls.__name__}: {error}") from None
         bound.apply_defaults()
         arguments = {name: plain(argument) for name, argument in bound.arguments.items()}
+        defaults = {name: parameter.default for name, parameter in cls.signature().parameters.items()}
+        given = {name: plained for name, plained in arguments.items() if bound.arguments[name] is not defaults[name]}
         try:
-            taken = typed(cls.__init__, arguments)  # type: ignore[misc]
+            taken = {**bound.arguments, **typed(cls.__init__, given)}  # type: ignore[misc]
         except ValueError as error:
             raise ValueError(f"{cls.__name__} {arguments.get('output_keys', '')}: {error}") from None
         node = super().__call__(**taken)

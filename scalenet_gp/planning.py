@@ -57,7 +57,7 @@ def plan_request(
     Raises:
         ValueError: a node's two ROI rules contradict each other.
     """
-    taken = sources(nodes)
+    taken = sources(nodes, specs)
     needed: dict[str, Roi] = dict(outputs)
     read: dict[str, Roi] = {}
     for node in reversed(nodes):
@@ -65,28 +65,24 @@ def plan_request(
         if not wanted:
             continue
         read[node.identifier] = node.input_roi(_union(wanted))
-        for key in taken[node.identifier]:
+        for key, _ in taken[node.identifier]:
             roi = read[node.identifier].snap_to_grid(voxel_sizes[key])
             needed[key] = _union([needed[key], roi]) if key in needed else roi
 
     running = [node for node in nodes if node.identifier in read]
     tensors = {key: _planned(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
-    last_reader = {key: node.identifier for node in running for key in taken[node.identifier]}
+    last_reader = {key: node.identifier for node in running for key, _ in taken[node.identifier]}
     steps = tuple(
         Step(
             node=node.identifier,
             reads=tuple(
-                _read(
-                    tensors[key],
-                    read[node.identifier],
-                    voxel_sizes[key if key in node.input_keys else node.input_keys[0]],
-                )
-                for key in taken[node.identifier]
+                _planned_read(tensors[key], read[node.identifier], voxel_sizes[part_of])
+                for key, part_of in taken[node.identifier]
             ),
             **_made(node, read[node.identifier], tensors, specs, voxel_sizes),
             frees=tuple(
                 key
-                for key in dict.fromkeys(taken[node.identifier])
+                for key in dict.fromkeys(key for key, _ in taken[node.identifier])
                 if last_reader[key] == node.identifier and key not in outputs
             ),
         )
@@ -96,7 +92,7 @@ def plan_request(
     return Plan(network, tuple(tensors.values()), steps, requests)
 
 
-def _read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> Read:
+def _planned_read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> Read:
     """What a node gets of ``tensor``, and how, to cover ``required`` with voxels of ``voxel_size``."""
     covered = required.snap_to_grid(Coordinate(tensor.voxel_size))
     crop = tensor.crop_to(covered)

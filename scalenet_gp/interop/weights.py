@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ __all__ = ["load_renamed"]
 _LISTED = 8
 
 
-def load_renamed(net: LeibNet, weights: Mapping[str, Tensor], their_names: Mapping[str, str]) -> None:
+def load_renamed(net: LeibNet, weights: Mapping[str, Tensor | np.ndarray], their_names: Mapping[str, str]) -> None:
     """Load ``weights``, which bear the names of another package.
 
     Args:
@@ -26,7 +27,7 @@ def load_renamed(net: LeibNet, weights: Mapping[str, Tensor], their_names: Mappi
         ValueError: a weight is missing, left over, or of another shape, by its name there; then nothing is loaded.
     """
     own = {their_names[name]: weight for name, weight in net.state_dict().items()}
-    given = {name: torch.as_tensor(weight) for name, weight in weights.items()}
+    given = {name: _tensor(weight) for name, weight in weights.items()}
     problems = [f"missing {name}" for name in own if name not in given]
     problems += [f"left over {name}" for name in given if name not in own]
     problems += [
@@ -38,3 +39,8 @@ def load_renamed(net: LeibNet, weights: Mapping[str, Tensor], their_names: Mappi
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise ValueError(f"these are not the weights of this {net.name}: {'; '.join(problems[:_LISTED])}{more}")
     net.load_state_dict({ours: given[theirs] for ours, theirs in their_names.items()})
+
+
+def _tensor(weight: Tensor | np.ndarray) -> Tensor:
+    """The weight as torch can hold it: an array may be read-only, as of a mapped file, or of another byte order."""
+    return weight if isinstance(weight, Tensor) else torch.from_numpy(weight.astype(weight.dtype.newbyteorder("=")))

@@ -11,7 +11,7 @@ from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
 from scalenet_gp.kinds.checks import check_channels, check_whole, is_whole
-from scalenet_gp.kinds.joined_convolution import convolve_joined, takes_parts
+from scalenet_gp.kinds.joined_convolution import convolve_joined, joined, takes_parts
 from scalenet_gp.kinds.layers import (
     EfficientChannelAttention,
     SqueezeExcitation,
@@ -35,6 +35,12 @@ class ConvPass(SameLattice):
     The layers stand where LeibNetz puts them, so that its weights fit: each convolution is preceded by its
     normalisation and dropout; the last is followed by ``final_activation``. In a residual pass a 1³ projection of the
     input, cropped to the centre, is added before the final activation, and no activation follows the first convolution.
+
+    In a network, a pass that begins with a plain convolution gets what its input would be upsampled (by repetition) and
+    joined from: see :mod:`scalenet_gp.fusion`. Hooks of the pass see these parts.
+
+    Attributes:
+        takes_parts: whether it begins so.
 
     Args:
         input_keys: the one tensor read, (B, ``input_nc``, Z, Y, X).
@@ -152,6 +158,7 @@ class ConvPass(SameLattice):
             )
         self.input_nc = input_nc
         self.output_nc = output_nc
+        self.takes_parts = self.projection is None and takes_parts(self.layers[0])
 
     @property
     def tileable(self) -> bool:
@@ -161,22 +168,19 @@ class ConvPass(SameLattice):
         check_channels(self.input_nc, *input_channels)
         return (self.output_nc,)
 
-    @property
-    def takes_parts(self) -> bool:
-        """Whether :meth:`forward` can do with what its input is joined and upsampled from."""
-        return self.projection is None and takes_parts(self.layers[0])
-
     def forward(self, *tensors: Tensor | Repeated) -> Tensor:
-        """The output of the input, or of the parts that it is joined from, where it :attr:`takes_parts`."""
-        x = tensors[0]
-        if len(tensors) == 1 and isinstance(x, Tensor):
+        """The output of the input, or, where it :attr:`takes_parts`, of what the input is joined and upsampled from."""
+        first = self.layers[0]
+        x = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else None
+        if x is None and takes_parts(first):
+            y = convolve_joined(first, tensors)  # type: ignore[arg-type]
+            for layer in islice(self.layers, 1, None):
+                y = layer(y)
+        else:
+            x = joined(tensors) if x is None else x
             y = self.layers(x)
             if self.projection is not None:
                 y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
-        else:
-            y = convolve_joined(self.layers[0], tensors)  # type: ignore[arg-type]
-            for layer in islice(self.layers, 1, None):
-                y = layer(y)
         return self.final_activation(y)
 
 

@@ -10,18 +10,27 @@ from torch import Tensor, nn
 
 from scalenet_gp.tensors import Repeated, channels_last, cropped
 
-__all__ = ["convolve_joined", "takes_parts"]
+__all__ = ["convolve_joined", "joined", "takes_parts"]
 
 
 def takes_parts(layer: nn.Module) -> bool:
-    """Whether :func:`convolve_joined` knows the layer: a plain valid convolution of two or three axes."""
+    """Whether :func:`convolve_joined` knows the layer: a plain valid convolution of two or three axes.
+
+    One with hooks is none: they may change its weights before it is called, as spectral normalisation does.
+    """
     return (
         isinstance(layer, nn.Conv2d | nn.Conv3d)
         and type(layer) in (nn.Conv2d, nn.Conv3d)  # none that computes it in a way of its own
         and layer.padding == "valid"
         and layer.groups == 1
         and {*layer.stride, *layer.dilation} == {1}
+        and not (layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks)
     )
+
+
+def joined(parts: Sequence[Tensor | Repeated]) -> Tensor:
+    """All parts, upsampled and cropped, joined by their channels."""
+    return _joined([_made(part) if isinstance(part, Repeated) else part for part in parts])
 
 
 def convolve_joined(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Repeated]) -> Tensor:
@@ -36,26 +45,36 @@ def convolve_joined(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Repea
         parts: what is joined, in that order.
     """
     made = _convolved(layer, parts)
-    total = channels_last(next(made))  # a tensor of its own, which what follows may write to
+    total = next(made)
     for other in made:
         total += other
     return total
 
 
 def _convolved(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Repeated]) -> Iterator[Tensor]:
-    """What adds up to the output: first of all plain parts, then of each repeated one. The first has the bias."""
+    """What adds up to the output: first of all plain parts, then of each repeated one.
+
+    The first has the bias, and is a tensor of its own and no view, as what follows may write to it.
+    """
     channels = [(part.tensor if isinstance(part, Repeated) else part).shape[1] for part in parts]
     kernels = layer.weight.split(channels, dim=1)
     plain = [(part, kernel) for part, kernel in zip(parts, kernels, strict=True) if isinstance(part, Tensor)]
-    bias = layer.bias
     if plain:
         tensors, weights = zip(*plain, strict=True)
-        yield _convolve(_joined(tensors), _joined(weights), bias)
-        bias = None
+        yield _convolve(_joined(tensors), _joined(weights), layer.bias)
+    first = not plain
     for part, kernel in zip(parts, kernels, strict=True):
         if isinstance(part, Repeated):
-            yield _convolve_repeated(part, kernel, bias)
-            bias = None
+            made = _convolve_repeated(part, kernel, layer.bias if first else None)
+            yield channels_last(made) if first else made
+            first = False
+
+
+def _made(part: Repeated) -> Tensor:
+    fine = part.tensor
+    for axis, factor in enumerate(part.factor, start=2):
+        fine = fine.repeat_interleave(factor, dim=axis)
+    return cropped(channels_last(fine), part.crop)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
@@ -64,7 +83,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     convolution = nn.functional.conv2d if x.dim() == 4 else nn.functional.conv3d
-    return convolution(x, channels_last(kernel), bias)
+    return convolution(x, kernel, bias)
 
 
 def _convolve_repeated(part: Repeated, kernel: Tensor, bias: Tensor | None) -> Tensor:

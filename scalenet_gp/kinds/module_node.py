@@ -74,6 +74,8 @@ class ModuleNode(SameLattice):
         identifier: str | None = None,
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"{self.identifier}: module is a torch.nn.Module, not {module!r}")
         numbers = (len(input_ncs), len(output_ncs))
         if numbers != (len(self.input_keys), len(self.output_keys)) or not all(
             map(is_whole, [*input_ncs, *output_ncs])

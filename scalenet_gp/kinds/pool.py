@@ -37,6 +37,8 @@ class Pool(Downsampling):
     ) -> None:
         super().__init__(input_keys, output_keys, factor, None, identifier)
         kinds = {"max": (nn.MaxPool2d, nn.MaxPool3d), "mean": (nn.AvgPool2d, _MeanPool3d)}
+        if mode not in kinds:  # a kind derived from this one may pass anything
+            raise ValueError(f"{self.identifier}: mode is one of {sorted(kinds)}, not {mode!r}")
         self.pool: nn.Module = kinds[mode][len(self.factor) - 2](self.factor)
 
     def forward(self, *tensors: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from types import EllipsisType
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
 from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.tensors import cropped
 from scalenet_gp.world import format_size
 
 __all__ = ["SameLattice", "without_margin"]
@@ -60,6 +60,4 @@ class SameLattice(Node):
 
 def without_margin(tensor: Tensor, margin: Iterable[int]) -> Tensor:
     """The part (B, C, Z, Y, X) of a tensor that is ``margin`` voxels away from its border, per spatial axis."""
-    sizes = tensor.shape[2:]
-    index: tuple[EllipsisType | slice, ...] = (..., *(slice(m, s - m) for m, s in zip(margin, sizes, strict=True)))
-    return tensor[index]
+    return cropped(tensor, tuple((m, size - m) for m, size in zip(margin, tensor.shape[2:], strict=True)))

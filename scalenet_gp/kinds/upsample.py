@@ -43,6 +43,8 @@ class Upsample(Upsampling):
         super().__init__(input_keys, output_keys, factor, None, identifier)
         # "nearest" rounds the wrong way at some factors, 41 being the first; "nearest-exact" takes voxel centres
         modes = {"nearest": "nearest-exact", "linear": {2: "bilinear", 3: "trilinear"}[len(self.factor)]}
+        if mode not in modes:  # a kind derived from this one may pass anything
+            raise ValueError(f"{self.identifier}: mode is one of {sorted(modes)}, not {mode!r}")
         self.mode = mode
         self.margin: Coordinate = Coordinate(f // 2 if mode == "linear" else 0 for f in self.factor)
         self.upsample = nn.Upsample(scale_factor=tuple(float(f) for f in self.factor), mode=modes[mode])

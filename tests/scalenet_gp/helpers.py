@@ -9,6 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Plan
+from scalenet_gp.fusion import sources
 from scalenet_gp.kinds import ConvPass
 
 __all__ = ["averaging", "centres", "cropped", "positive", "ramps", "random_inputs", "randomised", "values", "zeros"]
@@ -111,3 +112,9 @@ def ramps(plan: Plan, net: LeibNet) -> dict[str, Tensor]:
         key: centres(tensor.roi, net.voxel_size[key]).expand(-1, tensor.channels, *tensor.shape)
         for key, tensor in plan.input_tensors.items()
     }
+
+
+def taken_by(net: LeibNet) -> dict[str, tuple[str, ...]]:
+    """The tensors that each node takes in a pass, by its identifier."""
+    taken = sources(list(net.nodes.values()), net.specs)
+    return {node: tuple(key for key, _ in pairs) for node, pairs in taken.items()}

@@ -7,18 +7,18 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from funlib.geometry import Roi
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from scalenet_gp import LeibNet, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.fusion import sources
+from scalenet_gp import LeibNet, Plan, TensorSpec, build_scalenet, build_unet
 from scalenet_gp.kinds import Concatenate, ConvPass, Upsample
 from scalenet_gp.kinds.joined_convolution import convolve_joined, takes_parts
 from scalenet_gp.networks import build_autoencoder
 from scalenet_gp.tensors import Repeated, channels_last, cropped
-from tests.scalenet_gp.helpers import random_inputs, randomised, values
+from tests.scalenet_gp.helpers import random_inputs, randomised, taken_by, values
 from tests.scalenet_gp.strategies import networks, requests
 
 
@@ -85,6 +85,16 @@ def test_gradients_are_those_of_the_join(drawn):
         assert torch.allclose(one, other, rtol=0, atol=1e-10)
 
 
+def plan_at_length(net: LeibNet, request) -> Plan:
+    """The plan in which every node runs in its turn."""
+
+    def inputs_of(nodes, specs):
+        return {node.identifier: [(key, key) for key in node.input_keys] for node in nodes}
+
+    with mock.patch("scalenet_gp.planning.sources", inputs_of):
+        return net.plan(request)
+
+
 @given(st.data())
 @settings(max_examples=40)
 def test_a_network_computes_and_asks_for_the_same(data):
@@ -93,12 +103,10 @@ def test_a_network_computes_and_asks_for_the_same(data):
     request = data.draw(requests(net))
     plan = net.plan(request)
     assume(values(plan) < 150_000)
-    with mock.patch("scalenet_gp.planning.sources", lambda nodes: {n.identifier: n.input_keys for n in nodes}):
-        at_length = net.plan(request)
+    at_length = plan_at_length(net, request)
     assert len(at_length.steps) >= len(plan.steps)
     assert plan.inputs == at_length.inputs
     inputs = random_inputs(plan, torch.float64)
-    inputs = dict(zip(plan.inputs, inputs, strict=True)) if isinstance(inputs, tuple) else inputs
     with torch.no_grad():
         outputs, expected = net(inputs, plan), net(inputs, at_length)
     for key in request:
@@ -125,7 +133,7 @@ A = {"a": TensorSpec((8, 8), 1)}
 
 
 def test_where_a_join_is_not_made():
-    taken = sources(list(build_scalenet([{"top_resolution": (r, r), "base_nc": 2} for r in (32, 8)]).nodes.values()))
+    taken = taken_by(build_scalenet([{"top_resolution": (r, r), "base_nc": 2} for r in (32, 8)]))
     assert taken["0_out_conv_1"] == ("0_bottleneck", "0_in_conv_1")
     assert taken["1_out_conv_0"] == ("1_out_conv_1", "1_in_conv_0")
     assert taken["1_bottleneck"] == ("1_bottleneck_join",)  # nothing in it is upsampled: joined is quicker
@@ -133,7 +141,7 @@ def test_where_a_join_is_not_made():
 
 def test_a_gated_skip_is_a_part_like_others():
     net = build_unet((8, 8), base_nc=2, attention_gates=True)
-    taken = sources(list(net.nodes.values()))
+    taken = taken_by(net)
     assert taken["out_conv_0"] == ("out_conv_1", "attention_gate_0")
     assert "upsample_0" in net.smallest_plan.rois  # which the gate reads
     assert "join_0" not in net.smallest_plan.rois
@@ -141,7 +149,7 @@ def test_a_gated_skip_is_a_part_like_others():
 
 def test_a_decoder_without_skips_takes_the_coarse_tensor_alone():
     net = build_autoencoder((8, 8), base_nc=2, latent_nc=2)
-    assert sources(list(net.nodes.values()))["out_conv_0"] == ("out_conv_1",)
+    assert taken_by(net)["out_conv_0"] == ("out_conv_1",)
 
 
 @pytest.mark.parametrize(
@@ -155,12 +163,120 @@ def test_a_decoder_without_skips_takes_the_coarse_tensor_alone():
         {"kernel_sizes": [(1, 1), (3, 3)]},
         {"upsample_mode": "linear"},
         {"upsample_mode": "transposed"},
+        {"nc_increase_factor": 1, "downsample_factors": [(8, 8), (5, 1)]},
     ],
     ids=str,
 )
 def test_where_a_join_is_made(options):
     net = build_unet((8, 8), base_nc=2, **options)
-    assert all(taken == net.nodes[name].input_keys for name, taken in sources(list(net.nodes.values())).items())
+    assert all(taken == net.nodes[name].input_keys for name, taken in taken_by(net).items())
+
+
+def test_where_the_coarse_tensor_has_few_channels_the_join_is_made():
+    """Then what is made at coarse voxels, with the channels of the output, would be larger than the join."""
+    for output_nc, taken in ((4, ("c", "a")), (5, ("join",))):
+        nodes = [
+            Upsample(["c"], ["up"], (2, 2)),
+            Concatenate(["up", "a"], ["join"]),
+            ConvPass(["join"], ["d"], 5, output_nc, [(3, 3)]),
+        ]
+        net = LeibNet(nodes, {**A, "c": TensorSpec((16, 16), 4)}, ["d"])
+        assert taken_by(net)["d"] == taken
+
+
+class Doubled(Upsample):
+    def forward(self, *tensors):
+        return 2 * super().forward(*tensors)
+
+
+class Reversed(Concatenate):
+    def forward(self, *tensors):
+        return super().forward(*tensors[::-1])
+
+
+class Plain(ConvPass):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "kinds", [(Doubled, Concatenate, ConvPass), (Upsample, Reversed, ConvPass), (Upsample, Concatenate, Plain)]
+)
+def test_kinds_derived_from_these_compute_as_they_say(kinds):
+    upsample, join, conv_pass = kinds
+    nodes = [
+        upsample(["c"], ["up"], (2, 2)),
+        join(["up", "a"], ["join"]),
+        conv_pass(["join"], ["d"], 4, 2, [(3, 3)], activation=None),
+    ]
+    net = randomised(LeibNet(nodes, {"a": TensorSpec((8, 8), 2), "c": TensorSpec((16, 16), 2)}, ["d"]))
+    request = {"d": Roi((8, 0), (40, 24))}
+    inputs = random_inputs(net.plan(request))
+    with torch.no_grad():
+        found, expected = (net(inputs, plan)["d"] for plan in (net.plan(request), plan_at_length(net, request)))
+    assert torch.equal(found, expected)
+
+
+class Scaled(nn.Module):
+    """A layer in the place of another, whose weight is to be seen nowhere."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.layer(x)
+
+
+def replace(net: LeibNet) -> None:
+    net.nodes["out_conv_0"].layers[0] = Scaled(net.nodes["out_conv_0"].layers[0])
+
+
+def hook(net: LeibNet) -> None:
+    net.nodes["out_conv_0"].layers[0].register_forward_hook(lambda layer, inputs, output: 2 * output)
+
+
+def normalise(net: LeibNet) -> None:
+    torch.nn.utils.parametrizations.weight_norm(net.nodes["out_conv_0"].layers[0])
+    with torch.no_grad():
+        net.nodes["out_conv_0"].layers[0].parametrizations.weight.original0.mul_(3)
+
+
+def prune(net: LeibNet) -> None:
+    layer = net.nodes["out_conv_0"].layers[0]
+    torch.nn.utils.prune.custom_from_mask(layer, "weight", (torch.rand(layer.weight.shape) < 0.5).double())
+
+
+@pytest.mark.parametrize("change", [replace, hook, normalise, prune])
+def test_a_layer_that_was_changed_is_called_whenever_the_plan_was_made(change):
+    net = randomised(build_unet((8, 8), base_nc=2))
+    request = {"output": Roi((8, 8), (24, 40))}
+    before = net.plan(request)
+    inputs = random_inputs(before)
+    with torch.no_grad():
+        original = net(inputs, before)["output"]
+    change(net)
+    for _ in range(2):  # what hooks compute before is not to be used twice
+        found, expected = (net(inputs, plan)["output"] for plan in (before, plan_at_length(net, request)))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        found.sum().backward()
+    assert not torch.equal(found, original)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of unfolding, which torch has no rule for
+def test_gradients_sample_by_sample():
+    net = build_unet((8, 8), base_nc=2).double()
+    plan = net.plan({"output": Roi((8, 8), (16, 16))})
+    specialised, (inputs,) = net.specialise(plan), random_inputs(plan, batch=3).values()
+    weights = {name: weight.detach() for name, weight in specialised.named_parameters()}
+
+    def loss(weights, x):
+        return torch.func.functional_call(specialised, weights, (x[None],))[0].sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, inputs)
+    for index, x in enumerate(inputs):
+        for name, gradient in torch.func.grad(loss)(weights, x).items():
+            torch.testing.assert_close(together[name][index], gradient, rtol=1e-9, atol=1e-9)
 
 
 def test_what_others_read_too_is_made_for_them():

@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.fusion import sources
 from scalenet_gp.kinds import Concatenate, ConvPass, Pool, Upsample
 from scalenet_gp.node import node_of_kind
-from tests.scalenet_gp.helpers import random_inputs, randomised, values
+from tests.scalenet_gp.helpers import random_inputs, randomised, taken_by, values
 from tests.scalenet_gp.strategies import networks, requests
 
 A = {"a": TensorSpec((8, 8), 1)}
@@ -298,7 +297,7 @@ def test_an_output_that_nobody_wants_is_let_go_of():
 
 
 def assert_freed(net: LeibNet, plan) -> None:
-    needed, expected, taken = set(plan.outputs), [], sources(list(net.nodes.values()))
+    needed, expected, taken = set(plan.outputs), [], taken_by(net)
     for node in reversed(net.nodes.values()):
         if needed & set(node.output_keys):
             needed |= set(taken[node.identifier])

@@ -333,3 +333,8 @@ def test_a_node_of_a_module_plans_and_runs_and_says_that_no_spec_can_hold_it() -
     assert [name for name, _ in net.named_parameters()] == ["nodes.b.module.weight", "nodes.b.module.bias"]
     with pytest.raises(ValueError, match="subclass of ModuleNode"):
         net.to_spec()
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(ValueError, match=r"b: module is a torch\.nn\.Module, not 3"):
+        ModuleNode(["a"], ["b"], 3, [1], [1], (0, 0))
