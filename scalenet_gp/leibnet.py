@@ -71,10 +71,8 @@ class LeibNet(nn.Module):
         self.voxel_size: dict[str, Coordinate] = {
             key: Coordinate(int(size / self.unit) for size in spec.voxel_size) for key, spec in self.specs.items()
         }
-        for node in in_order:
-            node.check_resolvable(
-                self.voxel_size
-            )  # before any is told: a graph that is refused leaves all as they were
+        for node in in_order:  # before any is told, so that a graph which is refused leaves all as they were
+            node.check_resolvable(self.voxel_size)
         for node in in_order:
             node.resolve(self.voxel_size)
         self.nodes = nn.ModuleDict({node.identifier: node for node in in_order})

@@ -90,10 +90,10 @@ def largest_plan(
 
     Its outputs cover a box that begins where that of :func:`smallest_plan` does, of a whole number of its steps along
     each axis: so tiles share the plan. Work is multiply-accumulates, memory is that of
-    :func:`scalenet_gp.cost.predict_cost`. As valid convolutions lose
-    the same margin of any box, large boxes take less work per voxel: the box grows one step at a time along the axis on
-    which that gains most, as long as it fits, and then along any on which it still does. That memory grows with the box
-    is taken for granted. No step along one axis more fits, or none would gain anything.
+    :func:`scalenet_gp.cost.predict_cost`. As valid convolutions lose the same margin of any box, large boxes take less
+    work per voxel: the box grows one step at a time along the axis on which that gains most, as long as it fits, and
+    then along any on which it still does. That memory grows with the box is taken for granted. No step along one axis
+    more fits, or none would gain anything.
 
     Args:
         net: the network.

@@ -170,14 +170,13 @@ class ConvPass(SameLattice):
 
     def forward(self, *tensors: Tensor | Repeated) -> Tensor:
         """The output of the input, or, where it :attr:`takes_parts`, of what the input is joined and upsampled from."""
-        first = self.layers[0]
-        x = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else None
-        if x is None and takes_parts(first):
-            y = convolve_joined(first, tensors)  # type: ignore[arg-type]
+        in_parts = len(tensors) > 1 or isinstance(tensors[0], Repeated)
+        if in_parts and takes_parts(self.layers[0]):  # which may have changed since the plan was made
+            y = convolve_joined(self.layers[0], tensors)  # type: ignore[arg-type]
             for layer in islice(self.layers, 1, None):
                 y = layer(y)
         else:
-            x = joined(tensors) if x is None else x
+            x = joined(tensors)
             y = self.layers(x)
             if self.projection is not None:
                 y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
@@ -195,6 +194,8 @@ def _reach(
     kernels = [tuple(kernel) for kernel in kernel_sizes]
     if not all(kernels) or len({len(kernel) for kernel in kernels}) != 1:
         raise ValueError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
+    if padding not in ("valid", "same"):  # a kind derived from this one may pass anything
+        raise ValueError(f"padding is 'valid' or 'same', not {padding!r}")
     steps = [(1,) * len(kernel) for kernel in kernels] if dilations is None else [tuple(step) for step in dilations]
     if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or not all(map(is_whole, chain(*steps))):
         raise ValueError(

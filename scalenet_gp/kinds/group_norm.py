@@ -2,8 +2,8 @@
 
 On a CPU, torch 2.13 ends the process where it computes the gradient of the weights of a group normalisation but not
 that of its input, if that is channels last: in the first layer of a network, and where :func:`torch.autograd.grad` is
-asked for parameters alone. The layer cannot know when it is called, so it is given its voxels
-along one axis, of which there is no such format.
+asked for parameters alone. The layer cannot know when it is called, so it is given its voxels along one axis, of which
+there is no such format.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from scalenet_gp import TensorSpec, build_scalenet, build_unet
 from scalenet_gp.arguments import plain, typed
-from scalenet_gp.kinds import Pool, Upsample
+from scalenet_gp.kinds import ConvPass, Pool, Upsample
 from scalenet_gp.kinds.same_lattice import SameLattice
 
 
@@ -89,6 +89,16 @@ class DerivedUpsample(Upsample):
 def test_a_derived_kind_that_passes_on_nonsense(kind):
     with pytest.raises(ValueError, match=r"b: mode is one of .* not 'cubic'"):
         kind(["a"], ["b"])
+
+
+class DerivedConvPass(ConvPass):
+    def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str]) -> None:
+        super().__init__(input_keys, output_keys, 1, 1, [(3, 3)], padding="reflect")  # type: ignore[arg-type]
+
+
+def test_a_derived_pass_that_passes_on_nonsense():
+    with pytest.raises(ValueError, match=r"b: padding is 'valid' or 'same', not 'reflect'"):
+        DerivedConvPass(["a"], ["b"])
 
 
 def test_channels_are_whole():
