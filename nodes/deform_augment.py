@@ -12,8 +12,9 @@ from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchReque
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from scalenet_gp.nodes.deformation import Deformation, ElasticField, Samples
+from scalenet_gp.nodes.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.random_generator import request_generator
+from scalenet_gp.nodes.samples import Samples
 
 __all__ = ["DeformAugment"]
 
@@ -27,7 +28,10 @@ class DeformAugment(BatchFilter):
     rotation, scale and jitter copies voxels unchanged (transposed axes need equal voxel sizes for that).
 
     Only what is asked for is done. Arrays without a ROI pass unchanged; graphs are refused. What was drawn is kept as
-    ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`.
+    ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as ``replay``.
+
+    :class:`.SampleLocation` goes downstream of this node: what of its shift is less than a whole voxel of every array
+    becomes part of the map.
 
     Args:
         control_point_spacing: world units between the control points of the elastic part, per spatial axis. Its length
@@ -38,8 +42,13 @@ class DeformAugment(BatchFilter):
             plane, as fits thick sections), or all three (every rotation equally likely).
         mirror_axes: spatial axes, each of which is mirrored with probability one half.
         transpose_axes: spatial axes that change places, every order equally likely.
-        scale_interval: bounds of the factor by which source distances are larger than target distances.
+        scale_interval: bounds of the factor by which source distances are larger than target distances: one pair for
+            all axes alike, or one for each axis, drawn independently (anisotropic).
         p: how likely a batch is to be deformed at all.
+        normalize: arrays of integers that may be interpolated come as float32 fractions of what their type can hold (of
+            255 for uint8), in the same pass and without rounding to integers; gunpowder's ``Normalize`` is then not
+            needed.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
 
     Raises:
         ValueError: an argument is out of its range; or, for a request: an array is empty, has other spatial axes, or
@@ -54,8 +63,10 @@ class DeformAugment(BatchFilter):
         rotation_axes: Sequence[int] = (),
         mirror_axes: Sequence[int] = (),
         transpose_axes: Sequence[int] = (),
-        scale_interval: tuple[float, float] = (1.0, 1.0),
+        scale_interval: tuple[float, float] | Sequence[tuple[float, float]] = (1.0, 1.0),
         p: float = 1.0,
+        normalize: bool = False,
+        replay: str | None = None,
     ) -> None:
         self.control_point_spacing = _whole_spacing(control_point_spacing)
         self.dims = len(self.control_point_spacing)
@@ -65,13 +76,17 @@ class DeformAugment(BatchFilter):
         self.rotation_axes = self._axes("rotation_axes", rotation_axes, (0, 2, 3))
         self.mirror_axes = self._axes("mirror_axes", mirror_axes, (0, 1, 2, 3))
         self.transpose_axes = self._axes("transpose_axes", transpose_axes, (0, 2, 3))
-        low, high = scale_interval
-        if not 0 < low <= high < np.inf:
-            raise ValueError(f"scale_interval is {scale_interval!r}; write (low, high) with 0 < low <= high")
-        self.scale_interval = (float(low), float(high))
+        self.scale_interval = self._intervals(scale_interval)
         if not 0 <= p <= 1:
             raise ValueError(f"p is {p!r}; a probability lies between 0 and 1")
         self.p = p
+        self.normalize = normalize
+        self._replay = None if replay is None else Deformation.from_json(replay)
+        if self._replay is not None and len(self._replay.matrix) != self.dims:
+            raise ValueError(
+                f"replay has {len(self._replay.matrix)} spatial axes, control_point_spacing has {self.dims}"
+            )
+        self._offset = Coordinate((0,) * self.dims)
         self._samples: dict[ArrayKey, Samples] = {}
         self._record = ""
 
@@ -83,7 +98,7 @@ class DeformAugment(BatchFilter):
             roi: what the arrays that are to be deformed cover together, in world units.
             lattice: the least common multiple of their voxel sizes.
         """
-        matrix = self._draw_rotation(generator) * generator.uniform(*self.scale_interval)
+        matrix = self._draw_rotation(generator) * self._draw_scale(generator)
         for axis in self.mirror_axes:
             matrix[:, axis] *= generator.choice((-1.0, 1.0))
         source_axes = np.arange(self.dims)
@@ -94,21 +109,48 @@ class DeformAugment(BatchFilter):
             elastic = ElasticField.covering(roi, self.control_point_spacing, self.jitter_sigma, seed)
         return Deformation.centred(matrix[:, source_axes], roi, lattice, elastic)
 
+    def shift_next(self, offset: Coordinate) -> None:
+        """Read the content of the next request ``offset`` world units further on, on top of what is drawn.
+
+        Args:
+            offset: per axis; need not be a multiple of any voxel size.
+        """
+        self._offset = Coordinate(offset)
+
+    def setup(self) -> None:
+        """Announce the types of what is normalised."""
+        if self.normalize:
+            for key, spec in self.spec.array_specs.items():
+                if spec.interpolatable and spec.dtype is not None and np.dtype(spec.dtype).kind in "iu":
+                    changed = spec.copy()
+                    changed.dtype = np.dtype(np.float32)
+                    self.updates(key, changed)
+
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
         self._samples = {}
+        offset, self._offset = self._offset, Coordinate((0,) * self.dims)
         generator = request_generator(request, type(self).__name__)
         specs = self._spatial_specs(request)
-        if not specs or generator.random() >= self.p:
+        if not specs:
             return
         voxel_sizes = {key: self.spec[key].voxel_size for key in specs}
-        deformation = self.draw(generator, request.get_total_roi(), _common_multiple(voxel_sizes.values()))
+        deformation = self._replay
+        if deformation is None:
+            lattice = _common_multiple(voxel_sizes.values())
+            deforms = generator.random() < self.p
+            if not deforms and not self.normalize and not any(offset):
+                return
+            roi = request.get_total_roi()
+            deformation = (
+                self.draw(generator, roi, lattice) if deforms else Deformation.centred(np.eye(self.dims), roi, lattice)
+            ).shifted(offset)
         self._record = deformation.to_json()
         grids: dict[tuple[Coordinate, ...], Samples] = {}
         for key, spec in specs.items():
             grid = (spec.roi.begin, spec.roi.shape, voxel_sizes[key])
             if grid not in grids:
-                grids[grid] = deformation.samples(spec.roi, voxel_sizes[key])
+                grids[grid] = Samples(deformation, spec.roi, voxel_sizes[key])
             self._samples[key] = grids[grid]
             spec.roi = grids[grid].box(self.spec[key].interpolatable)
 
@@ -120,9 +162,16 @@ class DeformAugment(BatchFilter):
             array = batch[key]
             spec = array.spec.copy()
             spec.roi = request[key].roi.copy()
-            data = samples.read(array.data, self.spec[key].interpolatable)
+            data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
+            spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, "deformation": self._record})
         self._samples = {}
+
+    def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        """What the target's axes are multiplied by, (D,)."""
+        if len(self.scale_interval) == 1:
+            return np.full(self.dims, generator.uniform(*self.scale_interval[0]))
+        return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
 
     def _draw_rotation(self, generator: np.random.Generator) -> NDArray[np.float64]:
         matrix = np.eye(self.dims)
@@ -158,6 +207,18 @@ class DeformAugment(BatchFilter):
         if len(chosen) not in lengths:
             raise ValueError(f"{name} is {axes!r}; one axis alone cannot be turned, write none, two or three")
         return chosen
+
+    def _intervals(
+        self, bounds: tuple[float, float] | Sequence[tuple[float, float]]
+    ) -> tuple[tuple[float, float], ...]:
+        """One (low, high) for all axes, or one for each."""
+        pairs = np.array(bounds, dtype=float)
+        pairs = pairs[None] if pairs.ndim == 1 else pairs
+        if pairs.shape not in ((1, 2), (self.dims, 2)) or not all(0 < low <= high < np.inf for low, high in pairs):
+            raise ValueError(
+                f"scale_interval is {bounds!r}; write (low, high) with 0 < low <= high, or {self.dims} such pairs"
+            )
+        return tuple((float(low), float(high)) for low, high in pairs)
 
 
 def _whole_spacing(spacing: Sequence[int]) -> tuple[int, ...]:

@@ -1,27 +1,22 @@
-"""One map from target to source positions, sampled at the voxel centres of any array.
+"""One map from target to source positions, the same for every voxel size.
 
-Letters: D spatial axes (2 or 3), Z Y X the voxels of a target array. World coordinates are whole numbers at voxel
-corners; voxel ``i`` of an array that begins at ``b`` with voxel size ``v`` has its centre at ``b + (i + 1/2) v``.
+Letters: D spatial axes (2 or 3). World coordinates are whole numbers at voxel corners; voxel ``i`` of an array that
+begins at ``b`` with voxel size ``v`` has its centre at ``b + (i + 1/2) v``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
-from scipy.ndimage import map_coordinates
+from scipy.interpolate import BSpline, make_interp_spline
 
-__all__ = ["Deformation", "ElasticField", "Samples"]
-
-_STEPS_PER_VOXEL = 2.0**28
-"""Sample positions are rounded to this fraction of a voxel: far above the rounding errors of the map and far below what
-matters, so that a map that keeps the lattice copies voxels instead of mixing in 1e-13 of a neighbour."""
+__all__ = ["Deformation", "ElasticField"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +55,24 @@ class ElasticField:
         unit = np.random.default_rng(self.seed).standard_normal((len(self.shape), *self.shape))
         return unit * _per_axis(self.sigma)
 
-    def at(self, coordinates: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The displacement (D, Z, Y, X) at the points of the grid that the ``coordinates`` along each axis span."""
-        field = self.displacements()
-        for axis, along in enumerate(coordinates):
-            points = self.shape[axis]
-            spline = make_interp_spline(np.arange(points), np.eye(points), k=3)
-            weights = spline((along - self.begin[axis]) / self.spacing[axis])
-            field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis + 1)), 0, axis + 1)
-        return field
+    def coefficients(self) -> NDArray[np.float64]:
+        """What the cubic B-splines along every axis are multiplied by so that they go through the displacements.
+
+        World units, (D, *shape).
+        """
+        result = self.displacements()
+        for axis in range(1, result.ndim):
+            values = np.moveaxis(result, axis, 0)
+            result = np.moveaxis(make_interp_spline(np.arange(len(values)), values).c, 0, axis)
+        return result
+
+    def basis(self, axis: int, along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The splines at world positions along an axis: the four that are not zero, (4, n), and the first's index."""
+        points = self.shape[axis]
+        knots = make_interp_spline(np.arange(points), np.zeros(points)).t
+        steps = (along - self.begin[axis]) / self.spacing[axis]
+        design = BSpline.design_matrix(steps, knots, 3, extrapolate=True)
+        return design.data.reshape(-1, 4).T.copy(), design.indices[::4].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +113,10 @@ class Deformation:
         rows = tuple(tuple(float(entry) for entry in row) for row in matrix)
         return cls(rows, tuple(target.tolist()), tuple(source.tolist()), elastic)
 
-    def samples(self, roi: Roi, voxel_size: Coordinate) -> Samples:
-        """Where the voxels of a target array that fills ``roi`` are read, on the lattice of ``voxel_size``."""
-        coordinates = [
-            begin + (np.arange(length // size) + 0.5) * size
-            for begin, length, size in zip(roi.begin, roi.shape, voxel_size, strict=True)
-        ]
-        arms = np.ix_(*(along - centre for along, centre in zip(coordinates, self.target_centre, strict=True)))
-        anchor = np.array(self.source_centre) // np.array(voxel_size) * np.array(voxel_size)
-        offset = np.array(self.source_centre) - anchor
-        positions = np.empty((len(self.matrix), *map(len, coordinates)))
-        for axis, row in enumerate(self.matrix):
-            positions[axis] = sum(factor * arm for factor, arm in zip(row, arms, strict=True)) + offset[axis]
-        if self.elastic is not None:
-            positions += self.elastic.at(coordinates)
-        positions /= _per_axis(voxel_size)
-        positions -= 0.5
-        positions *= _STEPS_PER_VOXEL
-        np.rint(positions, out=positions)
-        positions /= _STEPS_PER_VOXEL
-        return Samples(Coordinate(anchor), voxel_size, positions)
+    def shifted(self, offset: Coordinate) -> Deformation:
+        """The map that reads everything ``offset`` (world units) further on."""
+        source = tuple(int(place + by) for place, by in zip(self.source_centre, offset, strict=True))
+        return replace(self, source_centre=source)
 
     def to_json(self) -> str:
         """The map as text; :meth:`from_json` gives an equal one back."""
@@ -142,63 +130,6 @@ class Deformation:
         if elastic is not None:
             elastic = ElasticField(**{name: _as_tuples(value) for name, value in elastic.items()})
         return cls(**fields, elastic=elastic)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
-    """Where one target array reads its source array.
-
-    Attributes:
-        anchor: world position of a voxel corner of the source lattice.
-        voxel_size: of source and target, in world units.
-        positions: (D, Z, Y, X), in voxels from the centre of the voxel that begins at ``anchor``.
-    """
-
-    anchor: Coordinate
-    voxel_size: Coordinate
-    positions: NDArray[np.float64]
-
-    def box(self, interpolate: bool) -> Roi:
-        """The smallest source ROI that holds every voxel that :meth:`read` needs."""
-        axes = tuple(range(1, self.positions.ndim))
-        low, high = self.positions.min(axis=axes), self.positions.max(axis=axes)
-        first = np.floor(low) if interpolate else _nearest(low)
-        last = np.ceil(high) if interpolate else _nearest(high)
-        begin, shape = (Coordinate(length.astype(np.int64)) for length in (first, last - first + 1))
-        return Roi(self.anchor + begin * self.voxel_size, shape * self.voxel_size)
-
-    def read(self, data: NDArray[Any], interpolate: bool) -> NDArray[Any]:
-        """The target voxels, (..., Z, Y, X), of the dtype of ``data``.
-
-        Args:
-            data: what the source holds in ``box(interpolate)``, with any number of leading channel axes.
-            interpolate: linearly between voxel centres (rounded for integers), or take the nearest voxel (the upper one
-                of two equally near).
-        """
-        dims = len(self.positions)
-        first = (self.box(interpolate).begin - self.anchor) / self.voxel_size
-        channels, shape = data.shape[:-dims], data.shape[-dims:]
-        flat = data.reshape(-1, *shape)
-        if interpolate:
-            local = self.positions - _per_axis(first)
-            read = np.stack([_linear(channel, local) for channel in flat])
-        else:
-            # scipy reads labels through floating point numbers, which hold identifiers up to 2**53 only
-            local = _nearest(self.positions).astype(np.intp) - _per_axis(first)
-            read = np.take(flat.reshape(len(flat), -1), np.ravel_multi_index(tuple(local), shape), axis=1)
-        return read.reshape(*channels, *self.positions.shape[1:])
-
-
-def _linear(channel: NDArray[Any], positions: NDArray[np.float64]) -> NDArray[Any]:
-    whole = channel.dtype.kind in "iu"
-    known = channel if whole or channel.dtype.itemsize > 2 else channel.astype(np.float32)
-    output = np.float64 if whole else known.dtype
-    read = map_coordinates(known, positions, output=output, order=1, mode="nearest")
-    return (np.rint(read) if whole or channel.dtype.kind == "b" else read).astype(channel.dtype, copy=False)
-
-
-def _nearest(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.floor(positions + 0.5)
 
 
 def _per_axis(values: Sequence[Any]) -> NDArray[Any]:

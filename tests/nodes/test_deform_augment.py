@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gunpowder import (
     Array,
     ArrayKey,
@@ -26,6 +27,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from scalenet_gp.nodes.deform_augment import DeformAugment
 from scalenet_gp.nodes.deformation import Deformation
+from scalenet_gp.nodes.samples import Samples
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 
 # One world unit is one nanometre here.
@@ -50,6 +52,7 @@ MAPS: dict[str, dict[str, Any]] = {
     "mirror": {"mirror_axes": ALL_AXES},
     "transposition": {"transpose_axes": ALL_AXES},
     "scale": {"scale_interval": (0.7, 1.4)},
+    "another scale for each axis": {"scale_interval": ((0.7, 0.8), (1, 1), (1.2, 1.4))},
     "everything": EVERYTHING,
 }
 maps = pytest.mark.parametrize("arguments", MAPS.values(), ids=MAPS)
@@ -157,7 +160,7 @@ def test_labels_equal_raw_bit_for_bit_where_voxels_map_to_voxels(kind: str, seed
 
 def batch_source_centres(array: Array) -> np.ndarray:
     """The voxel centres of the box that a deformed array was read from, by the map on record."""
-    samples = Deformation.from_json(array.attrs["deformation"]).samples(array.spec.roi, array.spec.voxel_size)
+    samples = Samples(Deformation.from_json(array.attrs["deformation"]), array.spec.roi, array.spec.voxel_size)
     return voxel_centres(samples.box(interpolate=True), array.spec.voxel_size)
 
 
@@ -182,7 +185,7 @@ def test_the_map_on_record_gives_the_batch_again() -> None:
     batch = run(RampSource(fields), augment(**EVERYTHING), rois_of(fields))
     for key, field in fields.items():
         array = batch[key]
-        samples = Deformation.from_json(array.attrs["deformation"]).samples(array.spec.roi, array.spec.voxel_size)
+        samples = Samples(Deformation.from_json(array.attrs["deformation"]), array.spec.roi, array.spec.voxel_size)
         box = samples.box(field.interpolatable)
         source = field.content(voxel_centres(box, field.voxel_size))
         np.testing.assert_array_equal(array.data, samples.read(source, field.interpolatable))
@@ -228,7 +231,7 @@ def multiscale_requests(draw: st.DrawFn) -> tuple[dict[ArrayKey, Field], dict[Ar
 
 
 @settings(max_examples=40, deadline=None)
-@given(multiscale_requests(), st.sampled_from([kind for kind in MAPS if "plane" not in kind]))
+@given(multiscale_requests(), st.sampled_from([kind for kind in MAPS if "plane" not in kind and "each axis" not in kind]))
 def test_any_voxel_sizes_and_rois_agree(
     case: tuple[dict[ArrayKey, Field], dict[ArrayKey, Roi], int], kind: str
 ) -> None:
@@ -390,9 +393,97 @@ def test_what_cannot_be_deformed_is_refused() -> None:
         ({"transpose_axes": (0,)}, "one axis alone"),
         ({"scale_interval": (0, 1)}, "0 < low <= high"),
         ({"scale_interval": (2, 1)}, "0 < low <= high"),
+        ({"scale_interval": ((1, 1), (1, 2))}, "or 3 such pairs"),
+        ({"scale_interval": (1, 2, 3)}, "or 3 such pairs"),
         ({"p": 1.5}, "between 0 and 1"),
+        ({"replay": Deformation.centred(np.eye(2), Roi((0, 0), (8, 8)), Coordinate((8, 8))).to_json()}, "replay has 2"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         augment(**arguments)
+
+
+def test_each_axis_has_a_scale_of_its_own() -> None:
+    roi = Roi((0, 0, 0), (800, 800, 800))
+    data = run(RampSource({FINE: ramp((8, 8, 8))}), augment(scale_interval=((0.5, 0.5), (1, 1), (2, 2))), {FINE: roi})
+    extents = np.ptp(data[FINE].data.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(extents, (0.5 * 792, 792, 2 * 792))
+
+
+@maps
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_shift_below_a_voxel_moves_the_content_of_every_scale(arguments: dict[str, Any], p: float) -> None:
+    fields = {key: field for key, field in scales(128, 32, 8).items() if key != LABELS}
+    rois = rois_of(fields)
+    node = augment(**arguments, p=p)
+    offset = Coordinate(8, 104, 56)
+    with build(RampSource(fields) + node) as pipeline:
+        plain = pipeline.request_batch(request_of(rois))
+        node.shift_next(offset)
+        moved = pipeline.request_batch(request_of(rois))
+        again = pipeline.request_batch(request_of(rois))
+    for key in fields:
+        column = np.array(offset).reshape(3, 1, 1, 1)
+        np.testing.assert_allclose(moved[key].data, plain[key].data + column, rtol=0, atol=MICRO)
+        np.testing.assert_array_equal(again[key].data, plain[key].data)
+
+
+@maps
+def test_a_record_replays_to_the_bit_whatever_the_seed(arguments: dict[str, Any]) -> None:
+    fields = scales(128, 32, 8)
+    node = augment(**arguments)
+    with build(RampSource(fields) + node) as pipeline:
+        node.shift_next(Coordinate(8, 16, 24))
+        batch = pipeline.request_batch(request_of(rois_of(fields), 1))
+    record = batch[FINE].attrs["deformation"]
+    replayed = run(RampSource(fields), augment(**arguments, replay=record), rois_of(fields), seed=2)
+    for key in fields:
+        np.testing.assert_array_equal(replayed[key].data, batch[key].data)
+        assert replayed[key].attrs["deformation"] == record
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_normalised_integers_are_fractions_of_their_range_and_not_rounded(dtype: str, p: float) -> None:
+    def content(centres: np.ndarray) -> np.ndarray:
+        return (centres.sum(axis=0) / 8).astype(dtype)
+
+    integers, floats = ArrayKey("INTEGERS"), ArrayKey("FLOATS")
+    fields = {
+        integers: Field((8, 8, 8), content, True),
+        floats: Field((8, 8, 8), lambda centres: content(centres).astype(np.float64), True),
+        LABELS: Field((8, 8, 8), content, False),
+    }
+    rois = dict.fromkeys(fields, Roi((80, 80, 80), (80, 96, 112)))
+    batch = run(WithTypes(fields), augment(**EVERYTHING, p=p, normalize=True), rois)
+    assert batch[integers].data.dtype == batch[integers].spec.dtype == np.float32
+    assert batch[floats].data.dtype == np.float64
+    assert batch[LABELS].data.dtype == np.dtype(dtype)
+    fractions = batch[floats].data / np.iinfo(dtype).max
+    np.testing.assert_allclose(batch[integers].data, fractions, rtol=1e-6, atol=1e-9)
+    assert p == 0 or (fractions * np.iinfo(dtype).max % 1 != 0).any()
+
+
+class WithTypes(RampSource):
+    """Says of what type its arrays are."""
+
+    def setup(self) -> None:
+        super().setup()
+        for key, field in self.fields.items():
+            self.spec[key].dtype = field.content(np.zeros((3, 1, 1, 1))).dtype
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    fields = scales(128, 32, 8)
+    rois = {key: roi.grow(Coordinate((256,) * 3), Coordinate((256,) * 3)) for key, roi in rois_of(fields).items()}
+    threads = torch.get_num_threads()
+    batches = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            batches.append(run(RampSource(fields), augment(**EVERYTHING), rois))
+    finally:
+        torch.set_num_threads(threads)
+    for key, other in itertools.product(fields, batches[1:]):
+        np.testing.assert_array_equal(other[key].data, batches[0][key].data)
