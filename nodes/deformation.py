@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import cache
+from math import factorial
+from typing import Any, NamedTuple
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
@@ -61,18 +63,49 @@ class ElasticField:
         World units, (D, *shape).
         """
         result = self.displacements()
-        for axis in range(1, result.ndim):
-            values = np.moveaxis(result, axis, 0)
-            result = np.moveaxis(make_interp_spline(np.arange(len(values)), values).c, 0, axis)
+        for axis, points in enumerate(self.shape):
+            unit = _unit_splines(points).unit_coefficients
+            result = np.moveaxis(np.tensordot(unit, result, axes=(1, axis + 1)), 0, axis + 1)
         return result
 
     def basis(self, axis: int, along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The splines at world positions along an axis: the four that are not zero, (4, n), and the first's index."""
-        points = self.shape[axis]
-        knots = make_interp_spline(np.arange(points), np.zeros(points)).t
+        splines = _unit_splines(self.shape[axis])
         steps = (along - self.begin[axis]) / self.spacing[axis]
-        design = BSpline.design_matrix(steps, knots, 3, extrapolate=True)
-        return design.data.reshape(-1, 4).T.copy(), design.indices[::4].astype(np.int64)
+        piece = np.clip(np.searchsorted(splines.breaks, steps, side="right") - 1, 0, len(splines.first) - 1)
+        rest = steps - splines.breaks[piece]
+        values = splines.polynomials[0][:, piece]
+        for coefficients in splines.polynomials[1:]:
+            values = values * rest + coefficients[:, piece]
+        return values, splines.first[piece]
+
+
+class _UnitSplines(NamedTuple):
+    """The cubic B-splines for control points at 0, 1, 2, ..., with scipy's "not-a-knot" ends.
+
+    Attributes:
+        unit_coefficients: (P, P), times the values at the control points: what the splines are multiplied by.
+        breaks: where a piece begins, (pieces,).
+        first: the first of the four splines that are not zero in a piece, (pieces,).
+        polynomials: those four in each piece, (power, 4, pieces), from the third power to the zeroth.
+    """
+
+    unit_coefficients: NDArray[np.float64]
+    breaks: NDArray[np.float64]
+    first: NDArray[np.int64]
+    polynomials: NDArray[np.float64]
+
+
+@cache
+def _unit_splines(points: int) -> _UnitSplines:
+    spline = make_interp_spline(np.arange(points), np.eye(points))
+    basis, breaks = BSpline(spline.t, np.eye(points), 3), np.unique(spline.t)[:-1]
+    first = np.searchsorted(spline.t, breaks, side="right") - 4
+    powers = []
+    for power in (3, 2, 1, 0):
+        values = (basis.derivative(power) if power else basis)(breaks) / factorial(power)
+        powers.append(np.take_along_axis(values, first[:, None] + np.arange(4), axis=1).T)
+    return _UnitSplines(spline.c, breaks, first, np.stack(powers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,96 +1,99 @@
-"""Random contrast and brightness that are the same at every voxel size."""
+"""Random contrast, brightness and gamma that are the same at every voxel size."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Iterable, Mapping
+from math import exp, log
+from typing import Any, final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest
+import torch
+from gunpowder import Array, ArrayKey, Roi
+from numpy.typing import NDArray
 
-from scalenet_gp.nodes.random_generator import request_generator
+from scalenet_gp.nodes.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities, own
 
-__all__ = ["IntensityAugment"]
+__all__ = ["Intensity", "IntensityAugment"]
 
 
-class IntensityAugment(BatchFilter):
-    """Scale and shift intensities, by one draw for all arrays of a batch.
+@final
+class Intensity(DrawnParameters):
+    """What :class:`IntensityAugment` draws: the contrast factor, the brightness shift and the exponent."""
 
-    Every intensity a becomes ``(a - 1/2) * scale + 1/2 + shift``. The pivot is the middle of the range and not an
-    array's mean: arrays of different voxel sizes see different surroundings, and the same intensity has to stay the
-    same in all of them. What was drawn is kept as ``array.attrs["intensity"]``: ``{"scale": ..., "shift": ...}`` in
-    JSON.
+    scale: float
+    shift: float
+    gamma: float = 1.0
+
+
+@final
+class IntensityAugment(RandomAugment[Intensity]):
+    """Scale and shift intensities and change their gamma, by one draw for all arrays of a batch.
+
+    Every intensity a becomes ``(a ** gamma - 1/2) * scale + 1/2 + shift``. The pivot is the middle of the range and not
+    an array's mean: arrays of different voxel sizes see different surroundings, and the same intensity has to stay the
+    same in all of them. What was drawn is kept as ``array.attrs["intensity"]``, see :class:`Intensity`.
+
+    Scale and shift also make a coarse voxel the mean of the fine voxels in it. Gamma and clipping are curved and do
+    not, whatever is drawn: the same record holds at every scale, but a coarse voxel becomes the gamma of a mean, and
+    not the mean of the gammas. For a gamma above 1 it is too low, below 1 too high, never by more than
+    ``|gamma * (gamma - 1)| / 2 * low ** (gamma - 2) * variance``, where variance is that of the fine voxels in it and
+    low the least of them (the greatest, where gamma is above 2).
 
     Args:
         arrays: the intensity arrays, of a float type and with values in [0, 1]. Those not requested are left out.
         scale: bounds of the contrast factor.
         shift: bounds of what is added.
-        clip: keep the result in [0, 1]. Without it, values may lie anywhere before and after.
+        gamma: bounds of the exponent, above 0. It is drawn evenly in its logarithm: 1/2 is as likely as 2.
+        clip: keep the result in [0, 1]. Without it, values may lie anywhere after; before too, if gamma is 1.
         p: how likely a batch is to be changed at all.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
 
     Raises:
         ValueError: an argument is out of its range; or, for a batch: an array is not of a float type, or has values
-            outside [0, 1] although ``clip`` is set.
+            outside [0, 1] although ``clip`` is set or gamma changes.
+        KeyError: when the pipeline is built: an array is not provided upstream.
     """
+
+    record_name = "intensity"
+    parameters = Intensity
 
     def __init__(
         self,
-        arrays: Sequence[ArrayKey],
+        arrays: Iterable[ArrayKey],
         scale: tuple[float, float] = (1.0, 1.0),
         shift: tuple[float, float] = (0.0, 0.0),
+        gamma: tuple[float, float] = (1.0, 1.0),
         *,
         clip: bool = True,
         p: float = 1.0,
+        replay: str | None = None,
     ) -> None:
-        self.arrays = tuple(arrays)
-        if not self.arrays:
-            raise ValueError("arrays is empty; name the intensity arrays to change")
-        self.scale = _interval("scale", scale)
-        self.shift = _interval("shift", shift)
+        super().__init__(arrays, p=p, replay=replay)
+        self.scale = as_interval("scale", scale)
+        self.shift = as_interval("shift", shift)
+        self.gamma = as_interval("gamma", gamma)
+        if self.gamma[0] <= 0:
+            raise ValueError(f"gamma is {gamma!r}; an exponent has to be above 0")
         self.clip = clip
-        if not 0 <= p <= 1:
-            raise ValueError(f"p is {p!r}; a probability lies between 0 and 1")
-        self.p = p
 
-    def setup(self) -> None:
-        """Announce which arrays change."""
-        self.enable_autoskip()
-        for key in self.arrays:
-            self.updates(key, self.spec[key])
+    def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Intensity:
+        low, high = self.gamma
+        return Intensity(
+            scale=generator.uniform(*self.scale),
+            shift=generator.uniform(*self.shift),
+            gamma=low if low == high else exp(generator.uniform(log(low), log(high))),
+        )
 
-    def draw(self, generator: np.random.Generator) -> tuple[float, float]:
-        """Contrast factor and brightness shift of one batch."""
-        return generator.uniform(*self.scale), generator.uniform(*self.shift)
-
-    def process(self, batch: Batch, request: BatchRequest) -> None:
-        """Change the intensities of those arrays that are in the batch."""
-        generator = request_generator(request, type(self).__name__)
-        if generator.random() >= self.p:
-            return
-        scale, shift = self.draw(generator)
-        record = json.dumps({"scale": scale, "shift": shift})
-        for key in self.arrays:
-            if key in batch:
-                array = batch[key]
-                self._check(key, array.data)
-                data = array.data * scale + (0.5 - 0.5 * scale + shift)
-                if self.clip:
-                    np.clip(data, 0, 1, out=data)
-                batch[key] = Array(data, array.spec, {**array.attrs, "intensity": record})
-
-    def _check(self, key: ArrayKey, data: np.ndarray) -> None:
-        if data.dtype.kind != "f":
-            raise ValueError(f"{key} is of type {data.dtype}; put a Normalize node before IntensityAugment")
-        if self.clip and not (data.min(initial=0) >= 0 and data.max(initial=1) <= 1):
-            raise ValueError(
-                f"{key} has intensities from {data.min()} to {data.max()}, outside [0, 1]; "
-                "put a Normalize node before IntensityAugment, or set clip=False"
-            )
-
-
-def _interval(name: str, interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = interval
-    if not (isfinite(low) and isfinite(high) and low <= high):
-        raise ValueError(f"{name} is {interval!r}; write (low, high) with low <= high")
-    return float(low), float(high)
+    def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Intensity) -> NDArray[Any]:
+        check_intensities(key, array.data, type(self).__name__, bounded=self.clip or drawn.gamma != 1)
+        data = own(array)
+        if drawn.gamma != 1:
+            # torch's logarithm is several times as fast as numpy's power; that of 0 is -inf, which comes back as 0
+            torch.from_numpy(data).log2_().mul_(drawn.gamma).exp2_()
+        if drawn.scale != 1:
+            np.multiply(data, drawn.scale, out=data)
+        if offset := 0.5 - 0.5 * drawn.scale + drawn.shift:
+            np.add(data, offset, out=data)
+        if self.clip:
+            np.clip(data, 0, 1, out=data)
+        return data

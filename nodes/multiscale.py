@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.nodes.ome_zarr import Level, Translation, read_multiscale
+from scalenet_gp.nodes.level_service import LevelService, Placement, find_service, fitting_world, reflected
+from scalenet_gp.nodes.location import StrPath
+from scalenet_gp.nodes.memory_array import describe_arrays
 from scalenet_gp.nodes.reduction import block_majority, block_mean
-from scalenet_gp.nodes.zarr_storage import StrPath, open_array, read_box
-from scalenet_gp.world import Length, World, common_unit, exact, exact_size, format_size
+from scalenet_gp.nodes.resampling import weighted_mean
+from scalenet_gp.nodes.storage import ChunkCache
+from scalenet_gp.nodes.volume_formats import read_volume
+from scalenet_gp.nodes.volume_metadata import Level, ReadOptions, Translation, VolumeMetadata, VoxelArray
+from scalenet_gp.world import Length, World, exact, exact_size, format_size
 
 __all__ = ["Multiscale", "Padding"]
 
@@ -24,65 +26,108 @@ Padding = Literal["constant", "reflect"]
 
 The faces are where the levels meet (numpy.pad calls it "symmetric"). Mirrored at the centres of the border voxels, as
 numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm. A voxel size
-that does not divide the volume is mirrored at the last whole voxel, up to one such voxel inside the face.
+that does not divide the volume is mirrored at the last whole voxel, up to one such voxel inside the face. What is
+resampled is mirrored at the very faces of the volume, wherever they lie in the lattice that is asked for.
 """
 
 _Reduction = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """How a level serves a voxel size.
-
-    Args:
-        level: its index.
-        factor: its voxels per served voxel.
-        first: its first voxel, counted in its own voxels from the world's origin.
-    """
-
-    level: int
-    factor: tuple[int, ...]
-    first: tuple[int, ...]
-
-
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Multiscale:
-    """An OME-Zarr pyramid, opened for reading: see :meth:`open`.
+    """A pyramid of arrays, opened for reading: see :meth:`open` and :meth:`from_arrays`.
 
     Wherever a voxel size and a world are asked for, the voxel size is in world units, and the voxels are those of the
     lattice of its multiples from the world's origin: the same world voxel has the same value whatever ROI it is read
     with.
 
     Args:
-        path: of the multiscale group.
+        path: of the volume, its URL, or the name of a volume in memory.
         levels: from fine to coarse.
         channels: how many; 1 if the file has no channel axis.
         dtype: of the voxels.
+        placement: what becomes of a lattice that the volume is off; "resample" is for intensities only.
     """
 
-    path: Path
+    path: str
     levels: tuple[Level, ...]
     channels: int
     dtype: np.dtype[Any]
-    _arrays: tuple[Any, ...]
+    _arrays: tuple[VoxelArray, ...]
+    placement: Placement = "exact"
+
+    def __post_init__(self) -> None:
+        if self.placement not in ("exact", "resample"):
+            raise ValueError(f"{self.path}: placement={self.placement!r} has to be 'exact' or 'resample'")
 
     @classmethod
-    def open(cls, path: StrPath, translation: Translation = "centre") -> Multiscale:
-        """Open the multiscale group at ``path``.
+    def open(
+        cls,
+        path: StrPath,
+        translation: Translation | None = None,
+        *,
+        select: Mapping[str, int | str] | None = None,
+        unit: str | None = None,
+        placement: Placement = "exact",
+        cache: ChunkCache | None = None,
+    ) -> Multiscale:
+        """Open the volume at ``path``: a group of levels, or a single array.
+
+        The format is found out: OME-Zarr 0.4 and 0.5; N5 as COSEM and the N5 viewers write it; and zarr 2, zarr 3 or
+        N5 arrays with the attributes of gunpowder or funlib.persistence, alone or as s0, s1, ... in a group. Only
+        metadata are read; see :func:`scalenet_gp.nodes.storage.bulk_reads_begun` about worker processes.
 
         Args:
-            path: of the group, for example ``vnc.zarr/recon-1/em/tem-uint8``.
-            translation: what the file's translations name: voxel centres, as OME-Zarr says, or, for writers that
-                stored something else or nothing, voxel corners.
+            path: of the volume, for example ``vnc.zarr/recon-1/em/tem-uint8``, or its URL (``s3://``, ``gs://``,
+                ``http://``, ``https://``, ``file://``).
+            translation: what the file's positions name. By default what the format says: voxel centres in OME-Zarr and
+                COSEM's N5, voxel corners in what gunpowder and funlib.persistence write. To be given for writers that
+                stored something else or nothing.
+            select: for an axis before the spatial ones the one entry to read, by its index or, of channels, its label:
+                ``{"t": 0, "c": "mito"}``. Channels that are not selected from are all read.
+            unit: of the lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
+            placement: what becomes of a lattice that the volume is off: see
+                :data:`~scalenet_gp.nodes.level_service.Placement`.
+            cache: keeps decoded chunks; by default nothing is kept.
 
         Raises:
             FileNotFoundError: there is nothing at ``path``, or a level that its metadata names is missing.
-            ValueError: no multiscale group, malformed metadata, or levels whose corners disagree.
+            ValueError: no volume; metadata that are malformed, contradict each other or lack something; levels whose
+                corners disagree; or arguments that do not fit.
+            OSError: the metadata cannot be read.
         """
-        metadata = read_multiscale(path, translation)
-        arrays = tuple(open_array(Path(path) / level.path) for level in metadata.levels)
-        return cls(Path(path), metadata.levels, metadata.channels or 1, metadata.dtype, arrays)
+        metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache))
+        return cls._of(str(path), metadata, placement)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Sequence[np.ndarray],
+        voxel_sizes: Sequence[Iterable[Length]],
+        corner: Iterable[Length] | None = None,
+        *,
+        name: str = "arrays in memory",
+        placement: Placement = "exact",
+    ) -> Multiscale:
+        """A volume of arrays in memory, which are not copied.
+
+        Args:
+            arrays: the levels, from fine to coarse: (z, y, x), (y, x), or either after a channel axis.
+            voxel_sizes: nm, of each.
+            corner: of the first voxel, nm; zero by default.
+            name: for messages.
+            placement: what becomes of a lattice that the volume is off: see
+                :data:`~scalenet_gp.nodes.level_service.Placement`.
+
+        Raises:
+            ValueError: no arrays, arrays and voxel sizes that do not fit each other, or no such placement.
+        """
+        return cls._of(name, describe_arrays(name, arrays, voxel_sizes, corner), placement)
+
+    @classmethod
+    def _of(cls, path: str, metadata: VolumeMetadata, placement: Placement) -> Multiscale:
+        return cls(path, metadata.levels, metadata.channels or 1, metadata.dtype, metadata.arrays, placement)
 
     @property
     def dims(self) -> int:
@@ -109,10 +154,7 @@ class Multiscale:
                 raise ValueError(
                     f"{self.path}: voxel size {format_size(size)} nm has to be {self.dims} positive lengths"
                 )
-        steps = [_common_multiple(lengths) for lengths in zip(*sizes, strict=True)]
-        # the representative in [-step / 2, step / 2)
-        origin = [(c + step / 2) % step - step / 2 for c, step in zip(self.levels[0].begin, steps, strict=True)]
-        return World(common_unit(sizes) if unit is None else exact(unit), tuple(origin))
+        return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
 
     def roi(self, voxel_size: Iterable[int], world: World) -> Roi:
         """The world ROI of the whole voxels that there are at ``voxel_size``; empty if there is none.
@@ -121,7 +163,7 @@ class Multiscale:
             ValueError: no level can give this voxel size.
         """
         size = self._size(voxel_size)
-        available = self._available(self._service(size, world))
+        available = self._service(size, world).available()
         if available is None:
             return Roi((None,) * self.dims, (0,) * self.dims)
         begin, end = (Coordinate(corner) * size for corner in available)
@@ -140,7 +182,8 @@ class Multiscale:
 
         They come from the level of this voxel size; where there is none, from the coarsest level that divides it, by
         the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, by their majority (the
-        smallest label of several).
+        smallest label of several). A volume opened with ``placement="resample"`` gives what its coarsest level that is
+        fine enough makes: see :data:`~scalenet_gp.nodes.level_service.Placement`.
 
         Args:
             roi: world units, on the lattice of ``voxel_size``.
@@ -152,23 +195,46 @@ class Multiscale:
 
         Raises:
             ValueError: no level can give this voxel size; ``roi`` is off its lattice, or, without padding, reaches
-                out of the volume; ``fill_value`` does not fit the dtype.
+                out of the volume; ``fill_value`` does not fit the dtype; labels of a volume that may be resampled.
             UnreadableDataError: a chunk cannot be decoded.
         """
-        return self._read(roi, voxel_size, world, block_majority if labels else block_mean, padding, fill_value)
+        return self.start(roi, voxel_size, world, labels, padding, fill_value)()
 
-    def members(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
-        """Where there is any label: uint8 (channel, z, y, x), 1 where the label is above 0.
+    def start(
+        self,
+        roi: Roi,
+        voxel_size: Iterable[int],
+        world: World,
+        labels: bool = False,
+        padding: Padding | None = None,
+        fill_value: float = 0,
+    ) -> Callable[[], np.ndarray]:
+        """Start to :meth:`read`; call what is returned to wait for the voxels.
 
-        Where a level has to be made, it is membership that counts by majority, not the single labels. Raises as
-        :meth:`read` without padding.
+        Reads that are started together are decoded together, on all cores. Raises as :meth:`read`, now or then.
         """
+        if labels:
+            self.check_labels()
+        return self._start(roi, voxel_size, world, block_majority if labels else block_mean, padding, fill_value)
 
-        def reduce(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
-            # of zeros and ones the mean, halves rounded to even, is the majority, ties to zero
-            return block_mean((data > 0).astype(np.uint8), factor)
+    def stored(self, roi: Roi, voxel_size: Iterable[int], world: World) -> tuple[np.ndarray, tuple[int, ...]]:
+        """The voxels that those of :meth:`read` are made of, for reductions of one's own.
 
-        return self._read(roi, voxel_size, world, reduce, None, 0)
+        Returns:
+            The voxels of the level that serves this voxel size, (channel, z, y, x), and how many of them make one voxel
+            along each axis. Raises as :meth:`read` of labels without padding.
+        """
+        data, factor = self.start_stored(roi, voxel_size, world)
+        return data(), factor
+
+    def start_stored(
+        self, roi: Roi, voxel_size: Iterable[int], world: World
+    ) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
+        """Start what :meth:`stored` reads: call the first of what is returned to wait for the voxels."""
+        self.check_labels()
+        size = self._size(voxel_size)
+        factor = tuple(map(int, self._service(size, world).factor))
+        return self._start(roi, size, world, lambda data, factor: data, None, 0), factor
 
     def valid(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
         """Whether there is data: uint8 (1, z, y, x), 1 inside the volume and 0 outside.
@@ -177,7 +243,7 @@ class Multiscale:
             ValueError: as :meth:`read` with padding.
         """
         size = self._size(voxel_size)
-        available = self._available(self._service(size, world))
+        available = self._service(size, world).available()
         begin, end = self._voxels(roi, size)
         mask = np.zeros((1, *np.subtract(end, begin)), dtype=np.uint8)
         if available is not None:
@@ -200,7 +266,19 @@ class Multiscale:
         if not (low <= fill_value <= high and fill_value == int(fill_value)):
             raise ValueError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
 
-    def _read(
+    def check_labels(self) -> None:
+        """Whether this volume can be read as labels: names have no mean, so they are never resampled.
+
+        Raises:
+            ValueError: it was opened with ``placement="resample"``.
+        """
+        if self.placement != "exact":
+            raise ValueError(
+                f"{self.path}: labels are never resampled: open them with placement='exact', in a world whose origin "
+                "lies on their lattice (Multiscale.world gives one), and resample the intensities"
+            )
+
+    def _start(
         self,
         roi: Roi,
         voxel_size: Iterable[int],
@@ -208,23 +286,23 @@ class Multiscale:
         reduce: _Reduction,
         padding: Padding | None,
         fill_value: float,
-    ) -> np.ndarray:
+    ) -> Callable[[], np.ndarray]:
         self.check_padding(padding, fill_value)
         size = self._size(voxel_size)
         service = self._service(size, world)
         begin, end = self._voxels(roi, size)
-        available = self._available(service)
+        available = service.available()
         if available is None:
             raise ValueError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
         low, high = available
+        if padding == "reflect" and not service.whole:
+            return self._blocks(service, zip(begin, end, strict=True), reduce)
         if padding == "reflect":
-            indices = [
-                _reflected(np.arange(b, e), *border) for b, e, *border in zip(begin, end, low, high, strict=True)
-            ]
+            indices = [reflected(np.arange(b, e), *border) for b, e, *border in zip(begin, end, low, high, strict=True)]
             box = [(int(index.min()), int(index.max()) + 1) for index in indices]
-            data = self._blocks(service, box, reduce)
-            local = (index - first for index, (first, _) in zip(indices, box, strict=True))
-            return data[np.ix_(np.arange(self.channels), *local)]
+            blocks = self._blocks(service, box, reduce)
+            local = [index - first for index, (first, _) in zip(indices, box, strict=True)]
+            return lambda: blocks()[np.ix_(np.arange(self.channels), *local)]
         inside = [
             (min(max(b, first), last), min(max(e, first), last))
             for b, e, first, last in zip(begin, end, low, high, strict=True)
@@ -236,57 +314,45 @@ class Multiscale:
                 f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
                 f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
             )
-        padded = np.full((self.channels, *np.subtract(end, begin)), fill_value, dtype=self.dtype)
-        if all(b < e for b, e in inside):
-            target = (slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True))
-            padded[(slice(None), *target)] = self._blocks(service, inside, reduce)
+        content = self._blocks(service, inside, reduce) if all(b < e for b, e in inside) else None
+        target = (slice(None), *(slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True)))
+
+        def padded() -> np.ndarray:
+            data = np.full((self.channels, *np.subtract(end, begin)), fill_value, dtype=self.dtype)
+            if content is not None:
+                data[target] = content()
+            return data
+
         return padded
 
-    def _blocks(self, service: _Service, box: Iterable[tuple[int, int]], reduce: _Reduction) -> np.ndarray:
-        """The served voxels in ``box``, which lies inside the volume: (channel, z, y, x)."""
-        array, path = self._arrays[service.level], self.path / self.levels[service.level].path
-        slices = tuple(
-            slice(b * factor - first, e * factor - first)
-            for (b, e), factor, first in zip(box, service.factor, service.first, strict=True)
-        )
-        if array.ndim > self.dims:
-            data = read_box(array, path, (slice(0, self.channels), *slices))
-        else:
-            data = read_box(array, path, slices)[np.newaxis]
-        return reduce(data, service.factor)
+    def _blocks(
+        self, service: LevelService, box: Iterable[tuple[int, int]], reduce: _Reduction
+    ) -> Callable[[], np.ndarray]:
+        """Start to read the served voxels in ``box``, (channel, z, y, x).
 
-    def _available(self, service: _Service) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Begin and end of the whole served voxels, counted from the world's origin."""
-        shape = self.levels[service.level].shape
-        begin = tuple(-(-first // f) for first, f in zip(service.first, service.factor, strict=True))
-        end = tuple((first + n) // f for first, n, f in zip(service.first, shape, service.factor, strict=True))
-        return (begin, end) if all(b < e for b, e in zip(begin, end, strict=True)) else None
+        It lies inside the volume. Where voxels are resampled it need not: the volume is mirrored at its faces.
+        """
+        if service.whole:
+            stored = self._stored(service.level, service.blocks(box))
+            return lambda: reduce(stored(), tuple(map(int, service.factor)))
+        covered = service.coverage(box)
+        stored = self._stored(service.level, (along.span for along in covered))
+        return lambda: weighted_mean(stored(), covered)
 
-    def _service(self, size: Coordinate, world: World) -> _Service:
-        """The coarsest level that has or divides the voxel size, and lies on its own lattice of the world."""
-        asked = world.size_in_nm(size)
-        origin = world.position_in_nm(Coordinate((0,) * self.dims))
-        found: list[_Service] = []
-        reasons: list[str] = []
-        remedy = ""
-        for index, level in enumerate(self.levels):
-            factor = [a / v for a, v in zip(asked, level.voxel_size, strict=True)]
-            first = [(b - o) / v for b, o, v in zip(level.begin, origin, level.voxel_size, strict=True)]
-            if any(f.denominator != 1 for f in factor):
-                reasons.append(f"{level.path}: {format_size(level.voxel_size)} nm does not divide it")
-            elif any(f.denominator != 1 for f in first):
-                reasons.append(
-                    f"{level.path}: its corner {format_size(level.begin)} nm is off the lattice of its "
-                    f"{format_size(level.voxel_size)} nm from the world's origin {format_size(origin)} nm"
-                )
-                fitting = self.world(asked, unit=world.unit)
-                remedy = f"; World(unit={str(fitting.unit)!r}, origin={tuple(map(str, fitting.origin))}) would fit"
-            else:
-                found.append(_Service(index, tuple(map(int, factor)), tuple(map(int, first))))
-        if not found:
-            reason = "; ".join(reasons)
-            raise ValueError(f"{self.path}: no level can give voxels of {self._nm(size, world)}: {reason}{remedy}")
-        return min(found, key=lambda service: math.prod(service.factor))
+    def _stored(self, level: int, box: Iterable[tuple[int, int]]) -> Callable[[], np.ndarray]:
+        """Start to read the voxels in ``box`` of a level, counted from its first one: (channel, z, y, x)."""
+        array = self._arrays[level]
+        slices = tuple(slice(b, e) for b, e in box)
+        if len(array.shape) > self.dims:
+            return array.start((slice(0, self.channels), *slices))
+        voxels = array.start(slices)
+        return lambda: voxels()[np.newaxis]
+
+    def _service(self, size: Coordinate, world: World) -> LevelService:
+        try:
+            return find_service(self.levels, size, world, self.placement)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
         lengths = exact_size(voxel_size)
@@ -312,17 +378,3 @@ class Multiscale:
 
     def _nm(self, size: Coordinate, world: World) -> str:
         return f"{format_size(world.size_in_nm(size))} nm"
-
-
-def _common_multiple(lengths: Sequence[Fraction]) -> Fraction:
-    """The smallest length that is a whole multiple of each one."""
-    denominator = math.lcm(*(length.denominator for length in lengths))
-    return Fraction(math.lcm(*(int(length * denominator) for length in lengths)), denominator)
-
-
-def _reflected(index: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """Fold voxel indices into [begin, end), mirrored at the faces."""
-    size = end - begin
-    offset = (index - begin) % (2 * size)
-    folded: np.ndarray = begin + np.minimum(offset, 2 * size - 1 - offset)
-    return folded

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import final
 
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
+from scalenet_gp.nodes.location import StrPath
 from scalenet_gp.nodes.multiscale import Multiscale, Padding
-from scalenet_gp.nodes.zarr_storage import StrPath
 from scalenet_gp.world import World
 
 __all__ = ["MultiscaleSource", "check_masks"]
@@ -24,7 +24,7 @@ class MultiscaleSource(BatchProvider):
     :meth:`Multiscale.read`, which also describes the padding.
 
     Args:
-        volume: or its path.
+        volume: or its path or URL, for :meth:`Multiscale.open`.
         voxel_sizes: of the arrays to provide, world units.
         world: that the pipeline counts in; :meth:`Multiscale.world` makes one that fits.
         labels: the values are names: levels are made by majority, and nothing downstream may interpolate them.
@@ -55,6 +55,8 @@ class MultiscaleSource(BatchProvider):
         self.world = World() if world is None else world
         self.labels, self.padding, self.fill_value = labels, padding, fill_value
         self.volume.check_padding(padding, fill_value)
+        if labels:
+            self.volume.check_labels()
         self._masks = dict(masks or {})
         check_masks(voxel_sizes, self._masks)
         self._specs: dict[ArrayKey, ArraySpec] = {}
@@ -86,15 +88,17 @@ class MultiscaleSource(BatchProvider):
         timing.start()
         batch = Batch()
         masks = set(self._masks.values())
-        for key, asked in request.array_specs.items():
-            spec = self.spec[key].copy()
-            spec.roi = asked.roi
-            if key in masks:
-                data = self.volume.valid(spec.roi, spec.voxel_size, self.world)
-            else:
-                data = self.volume.read(
+        specs = {key: self.spec[key].copy() for key in request.array_specs}
+        reading: dict[ArrayKey, Callable[[], np.ndarray]] = {}
+        for key, spec in specs.items():  # all are started before any is waited for
+            spec.roi = request[key].roi
+            if key not in masks:
+                reading[key] = self.volume.start(
                     spec.roi, spec.voxel_size, self.world, self.labels, self.padding, self.fill_value
                 )
+        for key, spec in specs.items():
+            inside = key in masks
+            data = self.volume.valid(spec.roi, spec.voxel_size, self.world) if inside else reading[key]()
             batch.arrays[key] = Array(data, spec)
         timing.stop()
         batch.profiling_stats.add(timing)

@@ -14,9 +14,10 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scalenet_gp.nodes.ome_zarr import Level, multiscale_attributes
+from scalenet_gp.nodes.ome_zarr import multiscale_attributes
 from scalenet_gp.nodes.reduction import block_majority, block_mean
-from scalenet_gp.nodes.zarr_storage import StrPath, create_array, create_group, read_box
+from scalenet_gp.nodes.storage import StoredArray, StrPath, create_array, create_group, open_array
+from scalenet_gp.nodes.volume_metadata import Level
 from scalenet_gp.world import Length, exact_size, format_size
 
 __all__ = ["MultiscaleWriter"]
@@ -156,11 +157,8 @@ class MultiscaleWriter:
         if self._array is None:
             raise RuntimeError(f"{self.path}: the writer is not open: nothing to finish")
         try:
-            fine = self._array
             for previous, level, factor in zip(self._levels, self._levels[1:], self._factors, strict=False):
-                coarse = self._create(level)
-                self._fill(fine, previous, coarse, level, factor)
-                fine = coarse
+                self._fill(open_array(self._partial / previous.path), self._create(level), level, factor)
             if self.path.exists():
                 raise FileExistsError(f"{self.path} exists; it was made while this volume was written")
             os.rename(self._partial, self.path)
@@ -202,12 +200,12 @@ class MultiscaleWriter:
             )
         return create_array(self._partial / level.path, level.shape, chunks, self.dtype)
 
-    def _fill(self, fine: Any, previous: Level, coarse: Any, level: Level, factor: Sequence[int]) -> None:
+    def _fill(self, fine: StoredArray, coarse: Any, level: Level, factor: Sequence[int]) -> None:
         """Reduce ``fine`` into ``coarse``, one chunk of the result at a time."""
         leading: list[tuple[slice, ...]] = [(slice(c, c + 1),) for c in range(len(self.channels))] or [()]
         for channel, box in itertools.product(leading, _boxes(level.shape, self._chunks)):
             source = tuple(slice(part.start * f, part.stop * f) for part, f in zip(box, factor, strict=True))
-            block = read_box(fine, self._partial / previous.path, (*channel, *source))
+            block = fine[(*channel, *source)]
             coarse[(*channel, *box)] = self._reduce(block, factor)
 
 

@@ -1,124 +1,89 @@
-"""OME-Zarr 0.4: the one place that knows its metadata.
+"""OME-Zarr 0.4 and 0.5: the one place that knows its metadata.
 
-Numbers in the metadata are binary floats that somebody computed: 6.9 is often stored as 6.8999999999999995. They are
-read as the decimals that they print as at twelve significant digits, and are exact rationals from there on. Positions
-in a file name voxel *centres*; here every box begins at the *corner* of its first voxel (nm).
+Positions in a file name voxel *centres*. Version 0.4 is zarr of format 2, with the metadata in ``.zattrs``, and
+version 0.5 zarr of format 3, with the same metadata below "ome" in the attributes of ``zarr.json``.
 
-Source of the format: https://ngff.openmicroscopy.org/0.4.
+Sources of the format: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org/0.5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from scalenet_gp.nodes.zarr_storage import StrPath, group_attributes, open_array
-from scalenet_gp.world import exact, format_size
+from scalenet_gp.nodes.location import StrPath, join
+from scalenet_gp.nodes.storage import Node, find_node, open_array
+from scalenet_gp.nodes.volume_axes import served_axes
+from scalenet_gp.nodes.volume_metadata import (
+    Level,
+    Number,
+    ReadOptions,
+    Translation,
+    VolumeMetadata,
+    check_arrays,
+    consistent_levels,
+    malformed,
+    nanometres,
+    number,
+)
+from scalenet_gp.world import format_size
 
-__all__ = [
-    "Level",
-    "MultiscaleMetadata",
-    "Translation",
-    "multiscale_attributes",
-    "multiscale_groups",
-    "read_multiscale",
-]
-
-Translation = Literal["centre", "corner"]
-"""What the translations of a file name: voxel centres, as OME-Zarr says, or voxel corners (or nothing at all)."""
-
-_NANOMETRES = {"angstrom": Fraction(1, 10), "nanometer": Fraction(1), "micrometer": Fraction(1000)}
-_SPATIAL_AXES = (("z", "y", "x"), ("y", "x"))
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One resolution of a volume. All tuples are per spatial axis, in file order.
-
-    Args:
-        path: of the array, relative to the multiscale group.
-        shape: voxels.
-        voxel_size: nm.
-        begin: the corner of the first voxel, nm.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    voxel_size: tuple[Fraction, ...]
-    begin: tuple[Fraction, ...]
-
-    @property
-    def end(self) -> tuple[Fraction, ...]:
-        """The far corner of the last voxel, nm."""
-        return tuple(b + n * v for b, n, v in zip(self.begin, self.shape, self.voxel_size, strict=True))
+__all__ = ["is_ome_zarr", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
 
 
-@dataclass(frozen=True, slots=True)
-class MultiscaleMetadata:
-    """What a multiscale group says of itself.
+def is_ome_zarr(node: Node) -> bool:
+    """Whether this is a group with OME-Zarr metadata of an image."""
+    return node.driver != "n5" and node.array is None and "multiscales" in _ome(node)
+
+
+def read_ome_zarr(node: Node, options: ReadOptions) -> VolumeMetadata:
+    """Read and check the metadata of a multiscale group.
 
     Args:
-        axes: names of the spatial axes, ``("z", "y", "x")`` or ``("y", "x")``.
-        channels: the length of the channel axis that comes first, None where there is none.
-        dtype: of every level.
-        levels: in file order, by the format from fine to coarse.
-    """
-
-    axes: tuple[str, ...]
-    channels: int | None
-    dtype: np.dtype[Any]
-    levels: tuple[Level, ...]
-
-
-def read_multiscale(path: StrPath, translation: Translation = "centre") -> MultiscaleMetadata:
-    """Read and check the metadata of the multiscale group at ``path``.
-
-    Args:
-        path: of the group, for example ``vnc.zarr/recon-1/em/tem-uint8``.
-        translation: what the file's translations name.
+        node: of which :func:`is_ome_zarr` holds.
+        options: how to read it; positions name centres unless they say otherwise.
 
     Raises:
-        FileNotFoundError: there is nothing at ``path``, or a level that the metadata names is missing.
-        ValueError: no multiscale group, malformed metadata, or levels whose corners disagree.
+        FileNotFoundError: a level that the metadata names is missing.
+        ValueError: malformed metadata, or levels whose corners disagree, or options that do not fit.
     """
-    if translation not in ("centre", "corner"):
-        raise ValueError(f"translation={translation!r} has to be 'centre' or 'corner'")
-    multiscale = _parse(path, group_attributes(path))
-    spatial, units, channel_axis = _axes(path, multiscale.axes)
-    arrays = [open_array(Path(path) / dataset.path) for dataset in multiscale.datasets]
-    for dataset, array in zip(multiscale.datasets, arrays, strict=True):
-        if array.ndim != len(multiscale.axes):
-            raise ValueError(f"{path}: {dataset.path} has {array.ndim} dimensions, the axes are {len(multiscale.axes)}")
-        if array.dtype != arrays[0].dtype or (channel_axis and array.shape[0] != arrays[0].shape[0]):
-            raise ValueError(
-                f"{path}: levels disagree in channels or dtype: {multiscale.datasets[0].path} is {arrays[0].dtype} of "
-                f"shape {arrays[0].shape}, {dataset.path} is {array.dtype} of shape {array.shape}"
-            )
+    path = node.path
+    try:
+        attributes = _Attributes.model_validate(_ome(node))
+    except ValidationError as error:
+        raise malformed(path, "OME-Zarr metadata", error) from error
+    multiscale = attributes.multiscales[0]
+    names = [axis.name for axis in multiscale.axes]
+    channel = next((axis.name for axis in multiscale.axes if axis.type == "channel" or axis.name == "c"), None)
+    stored = [open_array(join(path, dataset.path), options.cache) for dataset in multiscale.datasets]
+    labels = [entry.label or "" for entry in attributes.omero.channels] if attributes.omero else []
+    spatial, arrays = served_axes(path, names, channel, stored, options.select, labels)
+    units = [
+        nanometres(f"{path}: malformed OME-Zarr metadata: axis {axis.name}", axis.unit, options.unit)
+        for axis in multiscale.axes[-len(spatial) :]
+    ]
 
-    def levels(translation: Translation) -> tuple[Level, ...]:
+    def levels(translation: Translation | None) -> tuple[Level, ...]:
         return tuple(
             _level(path, multiscale, dataset, array.shape, units, translation)
             for dataset, array in zip(multiscale.datasets, arrays, strict=True)
         )
 
-    result = levels(translation)
-    other: Translation = "corner" if translation == "centre" else "centre"
-    if (fault := _disagreement(result)) is not None:
-        remedy = f"; with translation={other!r} they would agree" if _disagreement(levels(other)) is None else ""
-        raise ValueError(f"{path}: {fault}, read with translation={translation!r}{remedy}")
-    return MultiscaleMetadata(spatial, arrays[0].shape[0] if channel_axis else None, arrays[0].dtype, result)
+    result = consistent_levels(path, levels, options.translation or "centre")
+    check_arrays(path, result, arrays)
+    channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
+    return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
 
 
 def multiscale_attributes(
     name: str, axes: Sequence[str], levels: Sequence[Level], channels: Sequence[str], dtype: np.dtype[Any]
 ) -> dict[str, Any]:
-    """The attributes of a multiscale group: what :func:`read_multiscale` reads back as ``levels``, exactly.
+    """The attributes of a multiscale group: what :func:`read_ome_zarr` reads back as ``levels``, exactly.
 
     Args:
         name: of the image.
@@ -160,25 +125,16 @@ def multiscale_attributes(
 
 
 def multiscale_groups(path: StrPath) -> tuple[str, ...]:
-    """The names of the multiscale groups right below ``path``, sorted: the classes of a crop, for example."""
-    return tuple(sorted(entry.name for entry in Path(path).iterdir() if _is_multiscale(entry)))
-
-
-def _number(value: object) -> Fraction:
-    """A JSON number as the rational that its writer meant."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{value!r} should be a number")
-    return exact(format(value, ".12g") if isinstance(value, float) else value)
+    """The names of the multiscale groups right below the local folder ``path``, sorted: the classes of a crop, say."""
+    nodes = ((entry.name, find_node(entry)) for entry in Path(path).iterdir() if entry.is_dir())
+    return tuple(sorted(name for name, node in nodes if node is not None and is_ome_zarr(node)))
 
 
 def _stored(length: Fraction, where: str) -> float:
     """The JSON number that reads back as ``length``."""
-    if _number(float(length)) != length:
+    if number(float(length)) != length:
         raise ValueError(f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits")
     return float(length)
-
-
-_Number = Annotated[Fraction, PlainValidator(_number)]
 
 
 class _Axis(BaseModel):
@@ -189,12 +145,12 @@ class _Axis(BaseModel):
 
 class _Scale(BaseModel):
     type: Literal["scale"]
-    scale: tuple[_Number, ...]
+    scale: tuple[Number, ...]
 
 
 class _Translate(BaseModel):
     type: Literal["translation"]
-    translation: tuple[_Number, ...]
+    translation: tuple[Number, ...]
 
 
 _Transformations = list[Annotated[_Scale | _Translate, Field(discriminator="type")]]
@@ -206,57 +162,38 @@ class _Dataset(BaseModel):
 
 
 class _Multiscale(BaseModel):
-    version: Literal["0.4"] | None = None
+    version: Literal["0.4", "0.5"] | None = None
     axes: list[_Axis]
     datasets: list[_Dataset] = Field(min_length=1)
     coordinateTransformations: _Transformations | None = None
 
 
+class _Channel(BaseModel):
+    label: str | None = None
+
+
+class _Omero(BaseModel):
+    channels: list[_Channel] = []
+
+
 class _Attributes(BaseModel):
     multiscales: list[_Multiscale] = Field(min_length=1)
+    omero: _Omero | None = None
 
 
-def _is_multiscale(path: Path) -> bool:
-    return (path / ".zgroup").is_file() and "multiscales" in group_attributes(path)
-
-
-def _parse(path: StrPath, attributes: Mapping[str, Any]) -> _Multiscale:
-    if "multiscales" not in attributes:
-        below = f"; multiscale groups below it: {', '.join(found)}" if (found := multiscale_groups(path)) else ""
-        raise ValueError(f"{path}: a zarr group without OME-Zarr 0.4 metadata ('multiscales' in its .zattrs){below}")
-    try:
-        return _Attributes.model_validate(attributes).multiscales[0]
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{path}: malformed OME-Zarr 0.4 metadata: {'; '.join(faults)}") from error
-
-
-def _axes(path: StrPath, axes: Sequence[_Axis]) -> tuple[tuple[str, ...], tuple[Fraction, ...], bool]:
-    """The names and units (nm) of the spatial axes, and whether a channel axis comes before them."""
-    channel_axis = bool(axes) and (axes[0].type == "channel" or axes[0].name == "c")
-    spatial = axes[channel_axis:]
-    names = tuple(axis.name for axis in spatial)
-    if names not in _SPATIAL_AXES:
-        raise ValueError(
-            f"{path}: malformed OME-Zarr metadata: the axes are {', '.join(axis.name for axis in axes)}; "
-            "they have to be z, y, x or y, x, after at most one channel axis c"
-        )
-    for axis in spatial:
-        if axis.unit not in _NANOMETRES:
-            raise ValueError(
-                f"{path}: malformed OME-Zarr metadata: axis {axis.name} has the unit {axis.unit!r}; "
-                f"it has to be one of {', '.join(_NANOMETRES)}"
-            )
-    return names, tuple(_NANOMETRES[axis.unit] for axis in spatial if axis.unit), channel_axis
+def _ome(node: Node) -> dict[str, Any]:
+    """The attributes that OME-Zarr defines; some writers of zarr 3 put them where those of zarr 2 do."""
+    ome = node.attributes.get("ome", node.attributes)
+    return ome if isinstance(ome, dict) else {}
 
 
 def _level(
-    path: StrPath,
+    path: str,
     multiscale: _Multiscale,
     dataset: _Dataset,
     shape: Sequence[int],
     units: Sequence[Fraction],
-    translation: Translation,
+    translation: Translation | None,
 ) -> Level:
     dims, total = len(units), len(multiscale.axes)
     inner = _scale_and_translation(f"{path}: {dataset.path}", dataset.coordinateTransformations, total)
@@ -268,7 +205,7 @@ def _level(
     ]
     if translation == "centre":
         position = [p - v / 2 for p, v in zip(position, voxel_size, strict=True)]
-    return Level(dataset.path, tuple(int(n) for n in shape[-dims:]), tuple(voxel_size), tuple(position))
+    return Level(dataset.path, tuple(shape[-dims:]), tuple(voxel_size), tuple(position))
 
 
 def _scale_and_translation(
@@ -298,21 +235,3 @@ def _scale_and_translation(
     if any(factor <= 0 for factor in scale):
         raise ValueError(f"{where}: malformed OME-Zarr metadata: the scale {format_size(scale)} has to be positive")
     return scale, translation
-
-
-def _disagreement(levels: Sequence[Level]) -> str | None:
-    """How the corners of the levels contradict each other, None if they do not."""
-    first = levels[0]
-    for level in levels[1:]:
-        if level.begin != first.begin:
-            return f"the levels begin at different corners: {_corners(levels, 'begin')}"
-        coarser = (max(pair) for pair in zip(first.voxel_size, level.voxel_size, strict=True))
-        if any(abs(a - b) >= v for a, b, v in zip(first.end, level.end, coarser, strict=True)):
-            return f"the levels end a voxel or more apart: {_corners(levels, 'end')}"
-    return None
-
-
-def _corners(levels: Iterable[Level], which: Literal["begin", "end"]) -> str:
-    return ", ".join(
-        f"{level.path} at {format_size(level.begin if which == 'begin' else level.end)} nm" for level in levels
-    )

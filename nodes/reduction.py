@@ -1,4 +1,4 @@
-"""Coarser voxels from blocks of finer ones: the mean of raw values, the majority of labels.
+"""Coarser voxels from blocks of finer ones: the mean of raw values, the majority of labels or of what is known.
 
 Arrays are (..., z, y, x) or (..., y, x): ``factor`` counts the fine voxels per coarse voxel of the trailing axes, and
 the leading axes are kept.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["block_majority", "block_mean"]
+__all__ = ["block_majority", "block_mean", "known_majority"]
 
 
 def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
@@ -46,6 +46,30 @@ def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
         value[longer] = blocks[..., i][longer]
         longest[longer] = run[longer]
     return value
+
+
+def known_majority(present: np.ndarray, known: np.ndarray, factor: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether something is present in every block, and whether that is known: two uint8 arrays of zeros and ones.
+
+    A block is known if at least half of its voxels are. It is present if it is known and more than half of its known
+    voxels are present: a tie is absent.
+
+    Args:
+        present: boolean; nothing is present where it is not known.
+        known: boolean, of the same shape.
+        factor: fine voxels per block.
+
+    Raises:
+        ValueError: the trailing axes are not whole blocks.
+    """
+    presents, knowns = _blocks(present, factor), _blocks(known, factor)
+    size = knowns.shape[-1]
+    if size == 1:
+        return present.astype(np.uint8), known.astype(np.uint8)
+    counted = np.count_nonzero(knowns, axis=-1)
+    decided = 2 * counted >= size
+    majority = decided & (2 * np.count_nonzero(presents, axis=-1) > counted)
+    return majority.astype(np.uint8), decided.astype(np.uint8)
 
 
 def _blocks(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:

@@ -130,7 +130,9 @@ def main() -> None:
         app()
     except (ValueError, OSError, KeyError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
-        line = escape(" ".join(str(message).split()))
+        # of what a worker process died of, all but the first line is for developers
+        text = str(message).partition("\n")[0] if isinstance(error, ChildProcessError) else str(message)
+        line = escape(" ".join(text.split()))
         console.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 

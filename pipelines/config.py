@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,7 +28,17 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
 from scalenet_gp.world import exact
 
-__all__ = ["AugmentationConfig", "Config", "DataConfig", "Region", "SubnetConfig", "TrainingConfig"]
+__all__ = [
+    "AugmentationConfig",
+    "Config",
+    "DataConfig",
+    "Region",
+    "SamplingConfig",
+    "SectionsConfig",
+    "StratumConfig",
+    "SubnetConfig",
+    "TrainingConfig",
+]
 
 
 def _exact_or_none(length: Any) -> Fraction | None:
@@ -43,11 +54,19 @@ def _plain(length: Fraction | None) -> int | float | str | None:
     return float(length) if exact(float(length)) == length else str(length)
 
 
+def _as_intervals(bounds: Any) -> Any:
+    """One pair for all axes is a list of one pair."""
+    alone = isinstance(bounds, (list, tuple)) and not any(isinstance(bound, (list, tuple)) for bound in bounds)
+    return (bounds,) if alone else bounds
+
+
 Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_plain)]
 Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(_plain)]
 Size = tuple[Length, ...]
 Factor = tuple[Annotated[int, Field(ge=1)], ...]
 Interval = tuple[float, float]
+IntervalPerAxis = Annotated[tuple[Interval, ...], BeforeValidator(_as_intervals), Field(min_length=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
@@ -84,23 +103,34 @@ class DataConfig(_Strict):
         raw: the multiscale group of the raw data.
         labels: the group that holds one multiscale group for each class.
         classes: the classes to learn, in the order of the network's output channels.
-        translation: what the file's translations name: voxel centres, as OME-Zarr says, or corners.
+        translation: what the files' positions name, voxel centres or corners; as their format says if None.
+        groups: for a class that unites several, the names of their label volumes: ``mito: [mito_mem, mito_lum]``.
+        placement: what becomes of labels whose voxels lie between those of the raw data: "exact" refuses them,
+            "resample" has the raw data read at the labels' voxels, to the part of a voxel.
         padding: what the network sees beyond the raw volume.
         intensities: those that the network sees as -1 and 1, as fractions of the data type's range: about the darkest
             and the brightest of the tissue. Networks learn faster from values that vary about zero.
+        cache: MiB of decoded chunks that every process keeps.
     """
 
     raw: str
     labels: str
     classes: tuple[str, ...] = Field(min_length=1)
-    translation: Literal["centre", "corner"] = "centre"
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    translation: Literal["centre", "corner"] | None = None
+    placement: Literal["exact", "resample"] = "exact"
     padding: Literal["constant", "reflect"] = "reflect"
     intensities: Interval = (0.0, 1.0)
+    cache: int = Field(256, ge=0)
 
     @property
     def learned(self) -> dict[str, Any]:
         """What a network takes for granted once it was trained: plain values."""
         return self.model_dump(mode="json", include={"classes", "padding", "intensities"})
+
+    def members(self, label: str) -> tuple[str, ...]:
+        """The label volumes that a class unites: its own unless ``groups`` says otherwise."""
+        return self.groups.get(label, (label,))
 
     @field_validator("classes")
     @classmethod
@@ -108,6 +138,16 @@ class DataConfig(_Strict):
         if len(set(classes)) < len(classes):
             raise ValueError(f"every class is learned once; {', '.join(classes)} repeats one")
         return classes
+
+    @field_validator("groups")
+    @classmethod
+    def _unite(cls, groups: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+        for name, members in groups.items():
+            if name not in info.data.get("classes", ()):
+                raise ValueError(f"{name} is none of the classes {', '.join(info.data.get('classes', ()))}")
+            if not members:
+                raise ValueError(f"{name} unites no classes")
+        return groups
 
     @field_validator("intensities")
     @classmethod
@@ -143,6 +183,28 @@ class SubnetConfig(_Strict):
     bottleneck_join: Literal["concatenate", "sum", "gated_sum", "attention"] | None = None
 
 
+class SectionsConfig(_Strict):
+    """Faults of serial sections: see :class:`scalenet_gp.nodes.MissingSections` and its siblings.
+
+    Attributes:
+        thickness: of a section, nm along the first axis.
+        missing: how likely a section is to be missing.
+        low_contrast: how likely a section is to be pale.
+        contrast: bounds of a pale section's contrast.
+        slip: how likely a section is to be displaced alone, raw data and labels together.
+        shift: how likely a section is to be displaced with all that follow.
+        displacement_sigma: standard deviation of a displacement, nm.
+    """
+
+    thickness: Length
+    missing: Probability = 0.0
+    low_contrast: Probability = 0.0
+    contrast: Interval = (0.1, 0.5)
+    slip: Probability = 0.0
+    shift: Probability = 0.0
+    displacement_sigma: Length = Fraction(0)
+
+
 class AugmentationConfig(_Strict):
     """What is varied at random: see :class:`scalenet_gp.nodes.DeformAugment` and :class:`IntensityAugment`.
 
@@ -152,10 +214,14 @@ class AugmentationConfig(_Strict):
         rotation_axes: axes within which to rotate: none, two or three.
         mirror_axes: axes to mirror.
         transpose_axes: axes that change places.
-        scale_interval: bounds of the factor by which a sample is read from a larger region than it fills.
+        scale_interval: bounds of the factor by which a sample is read from a larger region than it fills: one pair, or
+            one for each axis.
         contrast: bounds of the factor on intensities.
         brightness: bounds of what is added to intensities in [0, 1].
+        gamma: bounds of their exponent.
+        blur: bounds of the standard deviation (nm) of a Gaussian blur.
         noise_variance: of the Gaussian noise on every scale; none if 0.
+        sections: faults of serial sections; none if absent.
     """
 
     control_point_spacing: Size
@@ -163,10 +229,37 @@ class AugmentationConfig(_Strict):
     rotation_axes: tuple[int, ...] = ()
     mirror_axes: tuple[int, ...] = ()
     transpose_axes: tuple[int, ...] = ()
-    scale_interval: Interval = (1.0, 1.0)
+    scale_interval: IntervalPerAxis = ((1.0, 1.0),)
     contrast: Interval = (0.8, 1.2)
     brightness: Interval = (-0.1, 0.1)
+    gamma: Interval = (1.0, 1.0)
+    blur: Interval = (0.0, 0.0)
     noise_variance: float = Field(0.001, ge=0)
+    sections: SectionsConfig | None = None
+
+
+class StratumConfig(_Strict):
+    """Places of one kind: see :class:`scalenet_gp.nodes.ByStratum`.
+
+    Attributes:
+        weight: how often samples are taken there.
+        regions: where they are taken.
+    """
+
+    weight: float = Field(ge=0)
+    regions: tuple[Region, ...] = Field(min_length=1)
+
+
+class SamplingConfig(_Strict):
+    """Where samples are taken; everywhere in the annotation alike unless said otherwise.
+
+    Attributes:
+        classes: the share of samples to lay on a voxel of each class; 1 in sum at most.
+        strata: the kinds of places that the rest is taken from: "dense", "sparse", "artefact", as one likes.
+    """
+
+    classes: dict[str, Probability] = Field(default_factory=dict)
+    strata: dict[str, StratumConfig] = Field(default_factory=dict)
 
 
 class TrainingConfig(_Strict):
@@ -175,11 +268,12 @@ class TrainingConfig(_Strict):
     Attributes:
         region: the part of the annotation to learn from.
         output_shape: nm per axis that every output of a sample covers.
+        sampling: where in the region.
         iterations: training steps.
         batch_size: samples in each.
         learning_rate: of RAdam at the start; it falls to zero along a cosine.
         loss_weights: of the outputs, from coarse to fine; one each unless given.
-        seed: of the weights and of every sample; the same seed gives the same run to the bit where ``workers`` is 0.
+        seed: of the weights and of every sample; the same seed gives the same run to the bit, whatever ``workers`` is.
         workers: processes that prepare batches ahead; 0 prepares them in between.
         overhang: nm by which a sample may reach out of the region (what lies there is masked).
         checkpoint_every: iterations from one checkpoint to the next.
@@ -195,6 +289,7 @@ class TrainingConfig(_Strict):
     seed: int = Field(0, ge=0)
     workers: int = Field(0, ge=0)
     overhang: Size | None = None
+    sampling: SamplingConfig = SamplingConfig()
     checkpoint_every: int = Field(500, ge=1)
     images_every: int = Field(50, ge=1)
 

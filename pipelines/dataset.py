@@ -12,10 +12,12 @@ import gunpowder as gp
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.nodes import ClassTargets, Multiscale, MultiscaleSource
-from scalenet_gp.nodes.zarr_storage import group_attributes
+from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, Multiscale, MultiscaleSource
+from scalenet_gp.nodes.cellmap_annotation import read_annotation
+from scalenet_gp.nodes.location import StrPath, join
+from scalenet_gp.nodes.ome_zarr import multiscale_groups
+from scalenet_gp.nodes.storage import find_node, group_attributes
 from scalenet_gp.pipelines.config import DataConfig, Region, Size
-from scalenet_gp.pipelines.running import running
 from scalenet_gp.world import World, format_size
 
 __all__ = ["Dataset", "array_keys"]
@@ -36,28 +38,40 @@ class Dataset:
         raw: the raw volume.
         net: the network whose voxel sizes the world fits.
         world: the world coordinates that all arrays share; see :meth:`Multiscale.world`.
+        cache: of the decoded chunks of all volumes.
     """
 
     config: DataConfig
-    path: Path
+    path: StrPath
     raw: Multiscale
     net: LeibNet
     world: World
+    cache: ChunkCache
 
     @classmethod
-    def open(cls, path: Path, config: DataConfig, net: LeibNet) -> Dataset:
+    def open(cls, path: StrPath, config: DataConfig, net: LeibNet) -> Dataset:
         """Open the raw volume.
+
+        The world has the raw volume's corner on the lattice of every tensor; where raw data may be resampled, the
+        labels' corner, which may not.
 
         Raises:
             FileNotFoundError: there is no such volume.
             ValueError: it cannot be read, or has other axes than the network.
         """
-        raw = Multiscale.open(path / config.raw, config.translation)
+        cache = ChunkCache(config.cache * 2**20)
+        raw = Multiscale.open(join(path, config.raw), config.translation, placement=config.placement, cache=cache)
         if raw.dims != net.dims:
             raise ValueError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)
-        world = raw.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
-        return cls(config, path, raw, net, world)
+        leading = raw
+        if config.placement == "resample":
+            members = (name for label in config.classes for name in config.members(label))
+            paths = (join(join(path, config.labels), name) for name in members)
+            labelled = next((found for found in paths if find_node(found) is not None), None)
+            leading = raw if labelled is None else Multiscale.open(labelled, config.translation)
+        world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
+        return cls(config, path, raw, net, world, cache)
 
     @property
     def lattice(self) -> Coordinate:
@@ -82,16 +96,15 @@ class Dataset:
         targets: Mapping[str, gp.ArrayKey],
         masks: Mapping[str, gp.ArrayKey],
         within: Roi | None = None,
-        overhang: Coordinate | int = 0,
     ) -> ClassTargets:
         """The classes at the voxel size of every output of the network in ``targets``."""
         return ClassTargets(
-            self._labels(),
+            self.class_volumes(),
             {key: self.net.voxel_size[name] for name, key in targets.items()},
             {targets[name]: masks[name] for name in targets},
             self.world,
+            groups={label: self.config.members(label) for label in self.config.classes},
             within=within,
-            overhang=overhang,
         )
 
     def roi(self, region: Region) -> Roi:
@@ -168,19 +181,32 @@ class Dataset:
             )
         return shape
 
-    def _labels(self) -> dict[str, Multiscale | Path]:
-        labels = self.path / self.config.labels
-        return {
-            name: Multiscale.open(labels / name, self.config.translation) if (labels / name).exists() else labels / name
-            for name in self.config.classes
-        }
+    def class_volumes(self) -> dict[str, ClassVolume]:
+        """The label volume of every class, with what its values mean.
+
+        Raises:
+            FileNotFoundError: a class has none.
+            ValueError: one cannot be read.
+        """
+        labels = join(self.path, self.config.labels)
+        volumes = {}
+        for name in dict.fromkeys(name for label in self.config.classes for name in self.config.members(label)):
+            path = join(labels, name)
+            if find_node(path) is None:
+                found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
+                raise FileNotFoundError(
+                    f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}"
+                )
+            volume = Multiscale.open(path, self.config.translation, cache=self.cache)
+            meaning = read_annotation(path, volume.levels[0].path)
+            volumes[name] = ClassVolume(volume, meaning.absent, meaning.present, meaning.unknown)
+        return volumes
 
     def labelled(self) -> Roi:
         """The box of whole coarsest voxels that any class is annotated in."""
         name = self.net.output_keys[0]
         key = gp.ArrayKey("LABELLED")
-        with running(self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")})) as source:
-            return source.spec[key].roi
+        return self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")}).annotated(key)
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Offsets (nm) from the raw volume's corner in world coordinates, with a default where there is none."""

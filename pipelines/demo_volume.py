@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.nodes.zarr_storage import StrPath, create_group
+from scalenet_gp.nodes.storage import StrPath, create_group
 
 __all__ = ["CLASSES", "MARGIN", "DemoVolume", "make_demo_volume", "write_demo_volume"]
 

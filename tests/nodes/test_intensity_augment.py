@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gunpowder import ArrayKey, Batch, BatchRequest, PipelineRequestError, Roi, build
+from scipy.stats import kstest
 
 from scalenet_gp.nodes.intensity_augment import IntensityAugment
 from tests.nodes.ramps import Field, RampSource
@@ -59,16 +60,67 @@ def test_the_default_changes_nothing() -> None:
 
 
 def test_draws_fill_their_intervals_and_follow_the_seed() -> None:
-    node = IntensityAugment([FINE], (0.5, 2), (-0.3, 0.3))
+    node = IntensityAugment([FINE], (0.5, 2), (-0.3, 0.3), (0.25, 4))
     generator = np.random.default_rng(0)
-    scales, shifts = np.array([node.draw(generator) for _ in range(500)]).T
+    drawn = [node.draw(generator, {}) for _ in range(2000)]
+    scales, shifts = np.array([(d.scale, d.shift) for d in drawn]).T
     assert 0.5 <= scales.min() < 0.52
     assert 1.98 < scales.max() <= 2
     assert -0.3 <= shifts.min() < -0.29
     assert 0.29 < shifts.max() <= 0.3
+    octaves = np.log2([d.gamma for d in drawn])
+    assert kstest(octaves, "uniform", (-2, 4)).pvalue > 0.01
     records = [run(node, seed)[1][FINE].attrs["intensity"] for seed in (0, 0, 1, None, None)]
     assert records[0] == records[1]
     assert len(set(records)) == 4
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 1.7, 3.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gamma_is_a_power_of_intensities_before_contrast(gamma: float, dtype: str) -> None:
+    before, after = run(IntensityAugment([COARSE, FINE], (0.7, 0.7), (0.1, 0.1), (gamma, gamma)), dtype=dtype)
+    for key in (COARSE, FINE):
+        expected = (before[key].data.astype(float) ** gamma - 0.5) * 0.7 + 0.6
+        np.testing.assert_allclose(after[key].data, expected, rtol=0, atol=2e-6 if dtype == "float32" else 1e-12)
+        assert after[key].data.dtype == dtype
+
+
+@pytest.mark.filterwarnings("error")
+def test_gamma_keeps_black_and_white() -> None:
+    ends = RampSource({FINE: Field((8, 8), lambda centres: (centres[0] > 40).astype(np.float32), True)})
+    request = BatchRequest()
+    request[FINE] = Roi((0, 0), (80, 80))
+    with build(ends + IntensityAugment([FINE], gamma=(0.4, 0.4))) as pipeline:
+        data = pipeline.request_batch(request)[FINE].data
+    np.testing.assert_array_equal(np.unique(data), [0, 1])
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.8, 1.0, 1.5, 2.5])
+def test_coarse_voxels_are_the_mean_of_fine_ones_but_for_what_gamma_bends(gamma: float) -> None:
+    """The bound of the docstring, measured on a ramp from 0.1 to 0.9 with four fine voxels in a coarse one."""
+
+    def ramp(centres: np.ndarray) -> np.ndarray:
+        return 0.1 + 0.8 * centres[0] / 640
+
+    source = RampSource({COARSE: Field((32, 32), ramp, True), FINE: Field((8, 8), ramp, True)})
+    request = BatchRequest()
+    request[COARSE] = request[FINE] = Roi((0, 0), (640, 64))
+    batches = []
+    for node in (None, IntensityAugment([COARSE, FINE], (0.8, 0.8), gamma=(gamma, gamma))):
+        with build(source if node is None else source + node) as pipeline:
+            batches.append(pipeline.request_batch(request))
+    before = batches[0][FINE].data.reshape(20, 4, 2, 4)
+    mean_of_fine = batches[1][FINE].data.reshape(20, 4, 2, 4).mean((1, 3))
+    too_high = batches[1][COARSE].data - mean_of_fine
+    steepest = (before.min if gamma < 2 else before.max)((1, 3)) ** (gamma - 2)
+    bound = 0.8 * abs(gamma * (gamma - 1)) / 2 * steepest * before.var((1, 3))
+    assert (np.abs(too_high) <= bound + 1e-12).all()
+    assert np.abs(too_high).max() < 3e-3
+    if gamma == 1:
+        assert np.abs(too_high).max() < 1e-12
+    else:
+        assert (np.sign(too_high) == np.sign(1 - gamma)).all()
+        assert (np.abs(too_high) > 0.3 * bound).all()
 
 
 def test_the_result_is_clipped_unless_told_otherwise() -> None:
@@ -90,22 +142,26 @@ def test_p_leaves_batches_untouched() -> None:
 def test_unfit_arrays_are_refused() -> None:
     with pytest.raises(PipelineRequestError, match="LABELS is of type uint64; put a Normalize node"):
         run(IntensityAugment([LABELS]))
+    with pytest.raises(PipelineRequestError, match=r"or use DeformAugment\(normalize=True\)"):
+        run(IntensityAugment([LABELS], clip=False))
     too_bright = RampSource({FINE: Field((8, 8), lambda centres: centres[0], True)})
     request = BatchRequest()
     request[FINE] = Roi((0, 0), (80, 80))
-    with (
-        build(too_bright + IntensityAugment([FINE])) as pipeline,
-        pytest.raises(PipelineRequestError, match=r"intensities from 4\.0 to 76\.0"),
-    ):
-        pipeline.request_batch(request)
+    for node in (IntensityAugment([FINE]), IntensityAugment([FINE], gamma=(0.5, 2), clip=False)):
+        with (
+            build(too_bright + node) as pipeline,
+            pytest.raises(PipelineRequestError, match=r"intensities from 4\.0 to 76\.0"),
+        ):
+            pipeline.request_batch(request)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"arrays": []}, "name the intensity arrays"),
+        ({"arrays": []}, "arrays is empty; name the arrays that IntensityAugment"),
         ({"scale": (2, 1)}, "low <= high"),
         ({"shift": (0, np.inf)}, "shift is"),
+        ({"gamma": (0, 1)}, "an exponent has to be above 0"),
         ({"p": -0.1}, "between 0 and 1"),
     ],
 )

@@ -3,6 +3,7 @@ import pytest
 from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, MergeProvider, RandomLocation, Roi, build
 
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
+from scalenet_gp.nodes.storage import StoredArray
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import VNC, position_ramps, write_multiscale
 
@@ -75,6 +76,23 @@ def test_gunpowders_nodes_go_with_it(path):
         for _ in range(5):
             batch = pipeline.request_batch(request.copy())
             np.testing.assert_allclose(batch[COARSE].data[:, 0, 1, 1], batch[FINE].data.mean((1, 2, 3)))
+
+
+def test_all_boxes_are_started_before_any_is_waited_for(path, monkeypatch):
+    events = []
+
+    def spy(array, box):
+        finish = start(array, box)
+        events.append("start")
+        return lambda: (events.append("wait"), finish())[1]
+
+    start = StoredArray.start
+    monkeypatch.setattr(StoredArray, "start", spy)
+    source = MultiscaleSource(path, SIZES, WORLD, padding="constant", masks={FINE: FINE_MASK})
+    with build(source) as pipeline:
+        box = ((0, 36, 36), (100, 36, 36))
+        pipeline.request_batch(request_of(FINE=box, FINE_MASK=box, COARSE=((-100, 0, 0), (300, 108, 108))))
+    assert events == ["start", "start", "wait", "wait"]
 
 
 def test_labels_are_not_interpolatable(path):

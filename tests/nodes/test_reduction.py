@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.reduction import block_majority, block_mean
+from scalenet_gp.nodes.reduction import block_majority, block_mean, known_majority
 
 
 def blockwise(data, factor, function):
@@ -51,6 +51,42 @@ def test_integer_mean_is_the_exact_mean_rounded_half_to_even(seed, factor, dtype
     np.testing.assert_array_equal(block_mean(data, factor), blockwise(data, factor, exact_mean))
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    factor=st.tuples(*[st.integers(1, 4)] * 3),
+    blocks=st.tuples(*[st.integers(1, 3)] * 3),
+    share=st.sampled_from([0.0, 0.4, 0.5, 0.6, 1.0]),
+)
+def test_majority_of_what_is_known(seed, factor, blocks, share):
+    rng = np.random.default_rng(seed)
+    known = rng.random(np.multiply(factor, blocks)) < share
+    present = known & (rng.random(known.shape) < 0.5)
+    target, mask = known_majority(present, known, factor)
+    assert target.dtype == mask.dtype == np.uint8
+    votes = np.where(known, np.where(present, 1, -1), 0)[np.newaxis]
+    half_known = blockwise(votes, factor, lambda block: 2 * sum(vote != 0 for vote in block) >= len(block))[0]
+    majority = blockwise(votes, factor, lambda block: sum(block) > 0)[0]
+    np.testing.assert_array_equal(mask, half_known)
+    np.testing.assert_array_equal(target, half_known & majority)
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ("pppp", (1, 1)),
+        ("ppaa", (0, 1)),  # a tie is absent
+        ("ppau", (1, 1)),
+        ("pauu", (0, 1)),  # a tie among those known
+        ("ppuu", (1, 1)),  # half is enough
+        ("puuu", (0, 0)),
+        ("uuuu", (0, 0)),
+    ],
+)
+def test_ties_are_absent_and_half_of_a_block_is_enough(votes, expected):
+    voxels = np.array([*votes]).reshape(2, 2)
+    assert tuple(array.item() for array in known_majority(voxels == "p", voxels != "u", (2, 2))) == expected
+
+
 def test_halves_go_to_the_even_neighbour():
     data = np.array([[0, 1, 1, 2, 2, 3]], np.uint8)
     assert block_mean(data, (1, 2)).tolist() == [[0, 2, 2]]
@@ -70,7 +106,9 @@ def test_a_block_of_one_voxel_changes_nothing():
     np.testing.assert_array_equal(block_mean(data, (1, 1)), data)
 
 
-@pytest.mark.parametrize("reduce", [block_mean, block_majority])
+@pytest.mark.parametrize(
+    "reduce", [block_mean, block_majority, lambda data, factor: known_majority(data, data, factor)]
+)
 def test_parts_of_blocks_are_refused(reduce):
     with pytest.raises(ValueError, match=r"shape \(1, 4, 5\) is not made of whole blocks of \(2, 2\)"):
         reduce(np.zeros((1, 4, 5)), (2, 2))

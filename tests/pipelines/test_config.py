@@ -73,7 +73,7 @@ def test_a_region_says_what_it_is():
         ({"evaluation__begin": [0, 0, "left"]}, "evaluation.begin.2: .*'left' is no finite length"),
         ({"evaluation__begin": [0, 0]}, "evaluation: .*begin has 2 axes and end 3"),
         ({"evaluation": {"begin": [9], "end": [4.5]}}, "evaluation: .*ends after it begins; 9 to 4.5 nm does not"),
-        ({"augmentation__scale_interval": [1]}, "augmentation.scale_interval.1: Field required"),
+        ({"augmentation__scale_interval": [1]}, "augmentation.scale_interval.0.1: Field required"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, message):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from scalenet_gp.nodes.ome_zarr import read_multiscale
-from scalenet_gp.nodes.zarr_storage import group_attributes, open_array
+from scalenet_gp.nodes.multiscale import Multiscale
+from scalenet_gp.nodes.storage import group_attributes, open_array
 from scalenet_gp.pipelines.demo_volume import (
     CLASSES,
     MARGIN,
@@ -119,7 +119,7 @@ def test_the_written_container_has_the_layout_of_cellmap(tmp_path, volume):
     arrays = {path / "recon-1" / "em" / "fibsem-uint8": volume.raw}
     arrays |= {crop / name: mask for name, mask in volume.labels.items()}
     for place, voxels in arrays.items():
-        levels = read_multiscale(place).levels
+        levels = Multiscale.open(place).levels
         assert [tuple(level.voxel_size) for level in levels] == [(32,) * 3, (64,) * 3, (128,) * 3]
         assert [tuple(level.begin) for level in levels] == [(0, 0, 0)] * 3
         np.testing.assert_array_equal(open_array(place / levels[0].path)[:], voxels)

@@ -1,0 +1,73 @@
+"""A volume to measure reading with: as large as one likes, on little disk.
+
+Raw data and labels repeat every 256 voxels of 8 nm, so that the files of equal chunks are links to one another. Readers
+neither know nor gain: every chunk is a file of its own that is read and decoded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from scalenet_gp.nodes.ome_zarr import multiscale_attributes
+from scalenet_gp.nodes.reduction import block_majority, block_mean
+from scalenet_gp.nodes.storage import create_array, create_group
+from scalenet_gp.nodes.volume_metadata import Level
+from scalenet_gp.world import exact_size
+
+__all__ = ["CHUNK", "LEVELS", "write_volume"]
+
+CHUNK = 64
+LEVELS = {"s0": 8, "s1": 32, "s2": 128}
+"""Name and voxel size (nm)."""
+
+_PERIOD = 256
+
+
+def write_volume(folder: Path, length: int) -> None:
+    """Write ``raw`` (uint8) and ``labels`` (uint8) into ``folder``, pyramids of 8, 32 and 128 nm.
+
+    Both are OME-Zarr 0.4 (zarr v2, chunks of 64³, blosc-zstd), and carry gunpowder's attributes besides.
+
+    Args:
+        folder: must not exist.
+        length: nm per axis: a multiple of 64 voxels of 128 nm.
+    """
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    texture = gaussian_filter(generator.standard_normal((_PERIOD,) * 3), 3, mode="wrap")
+    fine = gaussian_filter(generator.standard_normal((_PERIOD,) * 3), 0.7, mode="wrap")
+    raw = np.clip(120 + 40 * texture / texture.std() + 15 * fine / fine.std(), 0, 255).astype(np.uint8)
+    labels = np.digitize(gaussian_filter(texture, 6, mode="wrap"), [-0.005, 0.0, 0.005]).astype(np.uint8)
+    for name, block, reduce in (("raw", raw, block_mean), ("labels", labels, block_majority)):
+        levels = [
+            Level(path, (length // size,) * 3, exact_size([size] * 3), exact_size([0] * 3))
+            for path, size in LEVELS.items()
+        ]
+        create_group(folder / name, multiscale_attributes(name, "zyx", levels, (), block.dtype))
+        for level in levels:
+            factor = (int(level.voxel_size[0]) // 8,) * 3
+            _write_periodic(folder / name / level.path, level.shape[0], reduce(block, factor), int(level.voxel_size[0]))
+
+
+def _write_periodic(path: Path, length: int, block: np.ndarray, voxel_size: int) -> None:
+    """An array of ``length``³ voxels that repeats ``block``: a few chunks are written, all others link to them."""
+    array = create_array(path, (length,) * 3, (CHUNK,) * 3, block.dtype)
+    array.attrs.update({"resolution": [voxel_size] * 3, "offset": [0] * 3})
+    distinct = max(len(block) // CHUNK, 1)
+    repeats = -(-distinct * CHUNK // len(block))
+    array[(slice(distinct * CHUNK),) * 3] = np.tile(block, (repeats,) * 3)
+    for index in itertools.product(range(length // CHUNK), repeat=3):
+        original = path.joinpath(*(str(i % distinct) for i in index))
+        chunk = path.joinpath(*map(str, index))
+        if chunk != original:
+            chunk.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(original, chunk)
+            except OSError:  # a file has so many names and no more
+                shutil.copyfile(original, chunk)
