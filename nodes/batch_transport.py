@@ -47,7 +47,7 @@ class PackedBatch:
 
 def _shared_bytes(data: np.ndarray) -> torch.Tensor:
     # As bytes, since torch knows fewer types than numpy. At once, as the node may use its buffer for the next batch.
-    return torch.from_numpy(np.require(data, requirements="CW").reshape(-1).view(np.uint8)).share_memory_()
+    return torch.from_numpy(np.require(data, requirements=["C", "W"]).reshape(-1).view(np.uint8)).share_memory_()
 
 
 def _by_identifier(key: ArrayKey | GraphKey) -> tuple[type, tuple[str]]:

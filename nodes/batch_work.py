@@ -13,7 +13,7 @@ from typing import final
 
 import torch
 from gunpowder.nodes.batch_provider import BatchRequestError
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from scalenet_gp.nodes.batch_transport import PackedBatch
 from scalenet_gp.nodes.numbered_batches import NumberedBatches
@@ -70,13 +70,13 @@ class BatchWork(Dataset[PackedBatch | Failure]):
         self._record = torch.tensor([(_NONE, _NONE, 0)] * workers).share_memory_()
 
     def begin(self, number: int) -> None:
-        """Called once in each worker, before its first batch."""
+        """Called once in each worker, before its first batch, with the worker's number."""
+        self._number = number
         threading.Thread(target=_end_with_parent, daemon=True).start()
         self._note(number, _NONE)
 
     def __getitem__(self, index: int) -> PackedBatch | Failure:
-        number = get_worker_info().id
-        self._note(number, index)
+        self._note(number := self._number, index)
         try:
             return PackedBatch.pack(self.batches[index])
         except Exception as error:

@@ -128,8 +128,8 @@ class BatchWorkers:
                 if state.pid == process.pid:
                     raise ChildProcessError(f"{state} {end} while {state.doing}{self._request_of(state.batch)}")
             raise ChildProcessError(
-                f"a worker (pid {process.pid}) {end} while starting; what it printed may say why. Scripts whose workers "
-                "are not forked need `if __name__ == '__main__':` around what they do"
+                f"a worker (pid {process.pid}) {end} while starting; what it printed may say why. Scripts need `if "
+                "__name__ == '__main__':` around what they do, unless workers are forked"
             )
 
     def _describe_delay(self, timeout: float) -> str:

@@ -295,20 +295,15 @@ class Multiscale:
         if available is None:
             raise ValueError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
         low, high = available
-        if padding == "reflect" and not service.whole:
-            return self._blocks(service, zip(begin, end, strict=True), reduce)
-        if padding == "reflect":
-            indices = [reflected(np.arange(b, e), *border) for b, e, *border in zip(begin, end, low, high, strict=True)]
-            box = [(int(index.min()), int(index.max()) + 1) for index in indices]
-            blocks = self._blocks(service, box, reduce)
-            local = [index - first for index, (first, _) in zip(indices, box, strict=True)]
-            return lambda: blocks()[np.ix_(np.arange(self.channels), *local)]
+        wanted = list(zip(begin, end, strict=True))
         inside = [
             (min(max(b, first), last), min(max(e, first), last))
-            for b, e, first, last in zip(begin, end, low, high, strict=True)
+            for (b, e), first, last in zip(wanted, low, high, strict=True)
         ]
-        if inside == list(zip(begin, end, strict=True)):
-            return self._blocks(service, inside, reduce)
+        if inside == wanted or (padding == "reflect" and not service.whole):
+            return self._blocks(service, wanted, reduce)
+        if padding == "reflect":
+            return self._mirrored(service, wanted, (low, high), reduce)
         if padding is None:
             raise ValueError(
                 f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
@@ -324,6 +319,27 @@ class Multiscale:
             return data
 
         return padded
+
+    def _mirrored(
+        self,
+        service: LevelService,
+        box: Iterable[tuple[int, int]],
+        available: tuple[tuple[int, ...], tuple[int, ...]],
+        reduce: _Reduction,
+    ) -> Callable[[], np.ndarray]:
+        """Start to read the served voxels in ``box``, those outside ``available`` mirrored at its faces."""
+        indices = [reflected(np.arange(*ends), *faces) for ends, *faces in zip(box, *available, strict=True)]
+        spans = [(int(index.min()), int(index.max()) + 1) for index in indices]
+        blocks = self._blocks(service, spans, reduce)
+
+        def mirrored() -> np.ndarray:
+            data = blocks()
+            for axis, (index, (first, last)) in enumerate(zip(indices, spans, strict=True), start=1):
+                if not np.array_equal(index, np.arange(first, last)):
+                    data = data.take(index - first, axis)
+            return data
+
+        return mirrored
 
     def _blocks(
         self, service: LevelService, box: Iterable[tuple[int, int]], reduce: _Reduction

@@ -29,9 +29,9 @@ class Prefetch(BatchFilter):
     their request, as ours do, or from the global generators of Python, numpy and torch; a node that remembers what
     it did for the batch before makes batches that depend on the workers.
 
-    Batches are made for the request that came last. If another one comes (other arrays or ROIs), the workers are started
-    anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given; else it is the
-    run's, and has to stay the same. In workers, torch computes on one thread.
+    Batches are made for the request that came last. If another one comes (other arrays or ROIs), the workers are
+    started anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given; else it
+    is the run's, and has to stay the same. In workers, torch computes on one thread.
 
     A DataLoader of torch runs the workers and hands arrays over in shared memory. Workers end with the pipeline, with
     the first error, and with this process, however it ends.
@@ -77,9 +77,9 @@ class Prefetch(BatchFilter):
             raise ValueError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
         self.start_method = start_method
         self._given_seed = None if seed is None else _at_least(0, "seed", seed)
-        self._requested_seed: int | None = None
+        self._seed, self._requested_seed = self._given_seed, None
+        self._next = self.first
         self._running: BatchWorkers | None = None
-        self._begin_run()
 
     @property
     def seed(self) -> int | None:
@@ -103,7 +103,7 @@ class Prefetch(BatchFilter):
 
     def teardown(self) -> None:
         self._close()
-        self._begin_run()
+        self._seed, self._next = self._given_seed, self.first
 
     def provide(self, request: BatchRequest) -> Batch:
         timing = Timing(self)
@@ -151,10 +151,6 @@ class Prefetch(BatchFilter):
         if self.start_method is not None:
             return self.start_method
         return "fork" if sys.platform.startswith("linux") and not begun else "spawn"
-
-    def _begin_run(self) -> None:
-        self._seed = self._given_seed
-        self._next = self.first
 
     def _close(self) -> None:
         running, self._running = self._running, None

@@ -64,7 +64,11 @@ class SampleLocation(BatchFilter):
     def setup(self) -> None:
         """Announce the arrays without bounds."""
         upstream = self.get_upstream_provider()
-        voxels = [key for key, spec in upstream.spec.array_specs.items() if spec.roi and spec.voxel_size is not None]
+        voxels = [
+            key
+            for key, spec in upstream.spec.array_specs.items()
+            if spec.roi is not None and spec.voxel_size is not None
+        ]
         if self.reference not in voxels:
             raise ValueError(
                 f"the reference {self.reference} is no array of voxels that is provided upstream; "

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import gunpowder as gp
-import numpy as np
-from funlib.geometry import Coordinate, Roi
-from matplotlib.axes import Axes
+from funlib.geometry import Roi
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 
-from scalenet_gp.nodes.panels import class_colours, grey, overlay
+from scalenet_gp.nodes.panels import overlay
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.drawing import (
+    LEGEND_COLUMNS,
+    as_greys,
+    class_patches,
+    middle_section,
+    scale_bar,
+    section,
+    show,
+    true_classes,
+)
 from scalenet_gp.pipelines.running import running
 from scalenet_gp.world import format_size
 
 __all__ = ["draw_prediction"]
-
-_OUTLINE = [withStroke(linewidth=3, foreground="black")]
-_LEGEND_COLUMNS = 6
 
 
 def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path, region: Region | None = None) -> Path:
@@ -58,30 +61,26 @@ def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path
     rows = figure.subplots(len(names), 3, squeeze=False)
     with running(chain) as pipeline:
         for row, name in zip(rows, names, strict=True):
-            section = _middle_section(roi, net.voxel_size[name])
+            middle = middle_section(roi, net.voxel_size[name])
             request = gp.BatchRequest()
             for keys in (raw, predictions, targets, masks):
-                request[keys[name]] = gp.ArraySpec(roi=section)
+                request[keys[name]] = gp.ArraySpec(roi=middle)
             batch = pipeline.request_batch(request)
             image, predicted, true, annotated = (
-                _flat(batch[keys[name]].data, net.dims) for keys in (raw, predictions, targets, masks)
+                section(batch[keys[name]].data, middle, middle) for keys in (raw, predictions, targets, masks)
             )
-            background = grey(image[0] / np.iinfo(image.dtype).max if image.dtype.kind in "iu" else image[0])
-            dimmed = 0.4 + 0.6 * annotated.max(axis=0)[..., None]
+            background = as_greys(image[0])
             size = net.specs[name].voxel_size
             height, width = (float(s) * n for s, n in zip(size[-2:], image.shape[-2:], strict=True))
-            pictures = (background, overlay(true, background) * dimmed, overlay(predicted, background))
+            pictures = (background, true_classes(true, annotated, background), overlay(predicted, background))
             for panel, picture in zip(row, pictures, strict=True):
-                panel.imshow(picture, extent=(0, width, height, 0), interpolation="nearest")
-                panel.set_xticks([])
-                panel.set_yticks([])
+                show(panel, picture, (0, width, height, 0))
             row[0].set_ylabel(f"{format_size(size)} nm")
-            _scale_bar(row[0], width, height)
+            scale_bar(row[0])
     for panel, title in zip(rows[0], ("raw", "truth", "prediction"), strict=True):
         panel.set_title(title)
-    colours = class_colours(len(classes))
-    handles = [Patch(color=colour, label=label) for colour, label in zip(colours, classes, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(classes), _LEGEND_COLUMNS), frameon=False)
+    columns = min(len(classes), LEGEND_COLUMNS)
+    figure.legend(handles=class_patches(classes), loc="outside lower center", ncols=columns, frameon=False)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
     return output
@@ -92,35 +91,3 @@ def _size(roi: Roi, rows: int) -> tuple[float, float]:
     tall, wide = roi.shape[-2:]
     scale = 4 / max(tall, wide)
     return max(3 * wide * scale + 0.8, 6), tall * scale * rows + 1
-
-
-def _middle_section(roi: Roi, voxel_size: Coordinate) -> Roi:
-    """The section (one voxel in z) through the middle of a three-dimensional ROI; in two dimensions all of it."""
-    if roi.dims == 2:
-        return roi
-    voxels = roi.shape[0] // voxel_size[0]
-    begin = (roi.begin[0] + (voxels // 2) * voxel_size[0], *roi.begin[1:])
-    return Roi(begin, (voxel_size[0], *roi.shape[1:]))
-
-
-def _flat(data: np.ndarray, dims: int) -> np.ndarray:
-    """(C, 1, Y, X) or (C, Y, X) as (C, Y, X)."""
-    return data[:, 0] if dims == 3 else data
-
-
-def _scale_bar(panel: Axes, width: float, height: float) -> None:
-    """A bar of a round length, about a fifth of the panel, whose width and height are in nm."""
-    round_lengths = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
-    length = max(candidate for candidate in round_lengths if candidate <= width / 5)
-    begin, level = 0.04 * width, 0.95 * height
-    panel.plot([begin, begin + length], [level] * 2, color="white", linewidth=3, path_effects=_OUTLINE)
-    label = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    panel.annotate(
-        label,
-        (begin, level),
-        xytext=(0, 4),
-        textcoords="offset points",
-        color="white",
-        va="bottom",
-        path_effects=_OUTLINE,
-    )

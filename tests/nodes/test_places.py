@@ -104,13 +104,13 @@ def test_every_place_on_the_lattice_inside_the_region_is_drawn_and_no_other(
 def test_uniform_places_are_equally_likely() -> None:
     places = Uniform(Roi((0, 0), (96, 72)))
     expected = list(itertools.product(range(0, 33, 8), range(0, 25, 8)))
-    counts = Counter(tuple(place.begin) for place in draws(places, 4000))
+    counts = Counter(tuple(place.begin) for place in draws(places, 2000))
     assert_frequencies(counts, dict.fromkeys(expected, 1 / len(expected)))
 
 
 def test_a_region_smaller_than_the_sample_lies_inside_it() -> None:
     places = Uniform(Roi((16, 24), (24, 16)))
-    counts = Counter(tuple(place.begin) for place in draws(places, 6000))
+    counts = Counter(tuple(place.begin) for place in draws(places, 3000))
     expected = list(itertools.product(range(-24, 17, 8), range(-8, 25, 8)))
     assert_frequencies(counts, dict.fromkeys(expected, 1 / len(expected)))
 
@@ -173,13 +173,13 @@ def mask() -> tuple[LabelArray, set[tuple[int, int]]]:
 
 def test_every_voxel_of_a_mask_is_equally_likely() -> None:
     labels, corners = mask()
-    counts = Counter(tuple(place.drawn["voxel"]) for place in draws(ByMask(labels), 4000))
+    counts = Counter(tuple(place.drawn["voxel"]) for place in draws(ByMask(labels), 2000))
     assert_frequencies(counts, dict.fromkeys(corners, 1 / len(corners)))
 
 
 def test_the_voxel_lies_uniformly_in_the_central_half() -> None:
     labels, _ = mask()
-    found = draws(ByMask(labels), 4000)
+    found = draws(ByMask(labels), 2000)
     offsets = Counter(tuple(np.subtract(place.drawn["voxel"], place.begin).tolist()) for place in found)
     # 64 × 48 samples: the central halves are [16, 48) and [12, 36); voxels of 16 × 8
     expected = list(itertools.product((16, 24, 32), (16, 24)))
@@ -340,7 +340,7 @@ ELSEWHERE = Uniform(Roi((2000, 2000), (96, 96)))
 )
 def test_classes_come_in_their_shares(shares: dict[str, float]) -> None:
     places = ByClass(CLASSES, shares, ELSEWHERE)
-    found = draws(places, 4000)
+    found = draws(places, 2000)
     assert_frequencies(Counter(place.drawn["class"] for place in found), {**shares, None: 1 - sum(shares.values())})
     for place in found:
         name = place.drawn["class"]
@@ -385,7 +385,7 @@ def test_strata_come_by_their_weights() -> None:
         "never": ELSEWHERE,
     }
     weights = {"dense": 3, "artefact": 1, "rest": 4, "never": 0}
-    found = draws(ByStratum(strata, weights), 4000)
+    found = draws(ByStratum(strata, weights), 2000)
     shares = {name: weight / 8 for name, weight in weights.items()}
     assert_frequencies(Counter(place.drawn["stratum"] for place in found), shares)
     assert {place.drawn["region"] for place in found if place.drawn["stratum"] == "artefact"} == {0, 1}
@@ -404,7 +404,7 @@ def test_strata_of_a_map(tmp_path: Path, on_disk: bool) -> None:
     names = {0: "outside", 1: "dense", 2: "edge", 3: "sparse"}
     weights = {"outside": 1, "dense": 2, "edge": 2, "sparse": 0}
     places = ByStratum.of_map(volume, names, weights)
-    found = draws(places, 3000)
+    found = draws(places, 1500)
     assert_frequencies(Counter(place.drawn["stratum"] for place in found), {name: w / 5 for name, w in weights.items()})
     for place in found:
         assert names[data[tuple(np.array(place.drawn["voxel"]) // 16)]] == place.drawn["stratum"]

@@ -181,9 +181,11 @@ def test_without_any_seed_one_is_drawn_which_repeats_the_run(workers: int) -> No
 
 @pytest.mark.parametrize("seeds", [(1, 2), (None, 2), (1, None)])
 def test_requests_with_changing_seeds_are_refused(seeds: tuple[int | None, int | None]) -> None:
-    with pytest.raises(ValueError, match="Give Prefetch the seed"), running(chain() + Prefetch()) as pipeline:
-        for seed in seeds:
-            pipeline.request_batch(request(seed))
+    first, second = seeds
+    with running(chain() + Prefetch()) as pipeline:
+        pipeline.request_batch(request(first))
+        with pytest.raises(PipelineRequestError, match="Give Prefetch the seed"):
+            pipeline.request_batch(request(second))
 
 
 def test_global_generators_are_left_alone() -> None:
@@ -191,7 +193,7 @@ def test_global_generators_are_left_alone() -> None:
         with running(chain() + Prefetch(workers, seed=SEED)) as pipeline:
             torch.manual_seed(3)
             pipeline.request_batch(request(8))
-            return [torch.rand(()).item(), np.random.random()]
+            return [torch.rand(()).item(), np.random.random_sample()]  # noqa: NPY002
 
     assert draws(0) == draws(1)
 
@@ -242,12 +244,11 @@ def failing(mishap: str, start_method: Any = "fork", workers: int = 2, timeout: 
     """The message when the third batch goes wrong."""
     node = Prefetch(workers, seed=SEED, start_method=start_method, timeout=timeout)
     kind = TimeoutError if mishap == "hang" else ChildProcessError
-    with pytest.raises(kind) as caught, running(chain(Mishap(mishap, SEED, 2)) + node) as pipeline:
-        begun = time.monotonic()
-        for _ in range(2):
-            pipeline.request_batch(request())
-        pipeline.request_batch(request())
-    assert time.monotonic() - begun < 20
+    begun = time.monotonic()
+    with pytest.raises(kind) as caught:
+        draw(node, 3, chain(Mishap(mishap, SEED, 2)))
+    assert node.next_batch == 0
+    assert time.monotonic() - begun < 60
     return str(caught.value)
 
 
@@ -260,7 +261,7 @@ def test_a_node_that_raises_ends_the_run_with_its_traceback_and_request() -> Non
 
 def test_in_process_errors_are_raised_as_they_are() -> None:
     upstream = chain(Mishap("raise", SEED, 0))
-    with pytest.raises(LookupError, match="^the moon is missing"), running(upstream + Prefetch(seed=SEED)) as pipeline:
+    with pytest.raises(LookupError, match=r"^the moon is missing"), running(upstream + Prefetch(seed=SEED)) as pipeline:
         pipeline.request_batch(request())
 
 
@@ -291,14 +292,14 @@ def test_a_worker_that_hangs_is_named() -> None:
 
 
 def test_a_death_disturbs_nothing_downstream_and_is_reported_by_the_next_request() -> None:
-    with pytest.raises(ChildProcessError, match="SIGKILL"), running(chain() + Prefetch(2, seed=SEED)) as pipeline:
+    with running(chain() + Prefetch(2, seed=SEED)) as pipeline:
         pipeline.request_batch(request())
-        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
-        for _ in range(100):
-            time.sleep(0.01)  # a handler that raises would do so here
-        survived = True
-        pipeline.request_batch(request())
-    assert survived
+        worker = multiprocessing.active_children()[0]
+        worker.kill()
+        worker.join()
+        time.sleep(0.1)  # a handler that raises would have done so by now
+        with pytest.raises(PipelineRequestError, match="was killed by SIGKILL"):
+            pipeline.request_batch(request())
 
 
 class Boom(BatchFilter):
@@ -321,7 +322,14 @@ def test_an_exception_downstream_ends_the_workers(error: BaseException) -> None:
         assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_end_with_their_parent(end: signal.Signals, tmp_path: Path) -> None:
     script = """
         import sys
@@ -390,7 +398,7 @@ def test_fork_is_refused_after_bulk_reads_and_not_chosen(monkeypatch: pytest.Mon
     monkeypatch.setattr(prefetch_module, "bulk_reads_begun", lambda: True)
     with pytest.raises(RuntimeError, match="'fork', but this process has read volumes"):
         draw(Prefetch(1, start_method="fork"), 1)
-    with pytest.raises(TypeError, match="Unpicklable cannot be sent to a worker that is started by 'spawn': .*lambda"):
+    with pytest.raises(TypeError, match=r"Unpicklable cannot be .* by 'spawn': .*lambda"):
         draw(Prefetch(1), 1, chain(Unpicklable()))
 
 

@@ -42,7 +42,9 @@ class Drawings(BatchProvider):
                 data = np.full(shape, spec.roi.begin[0])
             else:
                 data = (
-                    np.random.random(shape) + torch.rand(*shape).numpy() + request_generator(request, "x").random(shape)
+                    np.random.random_sample(shape)  # noqa: NPY002
+                    + torch.rand(*shape).numpy()
+                    + request_generator(request, "x").random(shape)
                 )
             batch[key] = Array(data, served, {"begin": tuple(spec.roi.begin)})
         for key, spec in request.graph_specs.items():
