@@ -9,10 +9,11 @@ from functools import cache, reduce
 from typing import final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchProvider, BatchRequest, Coordinate, Roi
+from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
 from scalenet_gp.nodes.class_volume import ClassVolume
+from scalenet_gp.nodes.light_spec import LightSpec
 from scalenet_gp.nodes.location import StrPath, local_path
 from scalenet_gp.nodes.multiscale import Multiscale
 from scalenet_gp.nodes.multiscale_source import check_masks
@@ -89,12 +90,12 @@ class ClassTargets(BatchProvider):
 
         self._target_of = {mask: target for target, mask in masks.items()}
         self._annotated: dict[ArrayKey, dict[str, Roi]] = {}
-        self._specs: dict[ArrayKey, ArraySpec] = {}
+        self._specs: dict[ArrayKey, LightSpec] = {}
         everywhere = Roi((None,) * axes, (None,) * axes)
         sizes = {target: tuple(size) for target, size in targets.items()}
         for target, size in sizes.items():
             self._annotated[target] = self._annotated_parts(size, within)
-            spec = ArraySpec(everywhere, Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8))
+            spec = LightSpec(everywhere, Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8))
             self._specs |= {key: spec for key in (target, masks.get(target)) if key is not None}
         if not any(self._annotated.values()):
             where = "" if within is None else f" within {within}"

@@ -9,6 +9,8 @@ from functools import reduce
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
+from scalenet_gp.nodes.light_spec import LightSpec
+
 __all__ = ["DerivedArray"]
 
 
@@ -66,7 +68,7 @@ class DerivedArray(BatchFilter, ABC):
         rois = [self.spec[key].roi for key in read if self.spec[key].roi is not None]
         roi = reduce(Roi.intersect, rois).grow(-below, -above) if rois else None
         for key, dtype in self._derived.items():
-            self.provides(key, ArraySpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
+            self.provides(key, LightSpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
         self.enable_autoskip()
 
     def prepare(self, request: BatchRequest) -> BatchRequest:

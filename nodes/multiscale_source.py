@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchProvider, BatchRequest, Coordinate, Roi
+from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
+from scalenet_gp.nodes.light_spec import LightSpec
 from scalenet_gp.nodes.location import StrPath
 from scalenet_gp.nodes.multiscale import Multiscale, Padding
 from scalenet_gp.world import World
@@ -59,21 +60,21 @@ class MultiscaleSource(BatchProvider):
             self.volume.check_labels()
         self._masks = dict(masks or {})
         check_masks(voxel_sizes, self._masks)
-        self._specs: dict[ArrayKey, ArraySpec] = {}
+        self._specs: dict[ArrayKey, LightSpec] = {}
         unbounded = Roi((None,) * self.volume.dims, (None,) * self.volume.dims)
         for key, voxel_size in voxel_sizes.items():
             size = tuple(voxel_size)
             roi = self.volume.roi(size, self.world)
             if roi.empty:
                 raise ValueError(f"{self.volume.path} holds no whole voxel of the {size} world units of {key}")
-            self._specs[key] = ArraySpec(
+            self._specs[key] = LightSpec(
                 roi=unbounded if padding else roi,
                 voxel_size=Coordinate(size),
                 interpolatable=not labels,
                 dtype=self.volume.dtype,
             )
             if key in self._masks:
-                self._specs[self._masks[key]] = ArraySpec(
+                self._specs[self._masks[key]] = LightSpec(
                     roi=unbounded, voxel_size=Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8)
                 )
 

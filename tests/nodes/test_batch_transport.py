@@ -13,8 +13,8 @@ from typing import Any
 import gunpowder as gp
 import numpy as np
 import pytest
+from funlib.persistence import Array as StoredArray
 from gunpowder import ArrayKey, ArraySpec, BatchRequest, GraphKey, Roi, build
-from gunpowder.nodes.gp_array_source import ArraySource
 
 from scalenet_gp.nodes import batch_transport
 from scalenet_gp.nodes.class_targets import ClassTargets
@@ -68,8 +68,7 @@ def drawings(*nodes: gp.BatchFilter) -> Callable[[Path], gp.Pipeline]:
 def from_memory(*nodes: gp.BatchFilter) -> Callable[[Path], gp.Pipeline]:
     def source(key: ArrayKey) -> gp.BatchProvider:
         data = NOISE if key == DRAWS else (NOISE * 100).astype(np.int64)
-        spec = ArraySpec(Roi((0,) * 3, (512,) * 3), SIZE, key == DRAWS, dtype=data.dtype)
-        return ArraySource(key, gp.Array(data, spec))
+        return gp.ArraySource(key, StoredArray(data, (0,) * 3, SIZE), interpolatable=key == DRAWS)
 
     def chain(_: Path) -> gp.Pipeline:
         pipeline = tuple(source(key) for key in (DRAWS, PLACES)) + gp.MergeProvider() + gp.RandomLocation()
