@@ -132,17 +132,21 @@ class Deformation:
     def centred(
         cls, matrix: NDArray[np.float64], roi: Roi, lattice: Coordinate, elastic: ElasticField | None = None
     ) -> Deformation:
-        """The map that keeps the centre of ``roi`` where it is, to half a step of ``lattice``.
+        """The map that keeps the centre of ``roi`` where it is, as far as the lattice allows.
 
-        Both centres lie on ``lattice`` (the least common multiple of all voxel sizes). So a mirror, a transposition or
-        a quarter turn carries voxels to voxels at every voxel size, and the mirror image of a ROI on the lattice is
-        read from that same ROI.
+        A mirror, a transposition or a quarter turn carries voxels to voxels at every voxel size if it turns about a
+        point of ``lattice`` (the least common multiple of all voxel sizes). So these keep the centre to half a step of
+        it, and the mirror image of a ROI on the lattice is read from that same ROI. Any other map turns about the
+        centre itself, to a world unit.
         """
         step = np.array(lattice)
         doubled = np.array(roi.begin) + np.array(roi.end)
-        target = (doubled + step) // (2 * step) * step
-        rest = doubled / 2 - target
-        source = target + np.floor((rest - matrix @ rest) / step + 0.5).astype(np.int64) * step
+        if _permutes_axes(matrix):
+            target = (doubled + step) // (2 * step) * step
+            rest = doubled / 2 - target
+            source = target + np.floor((rest - matrix @ rest) / step + 0.5).astype(np.int64) * step
+        else:
+            target = source = doubled // 2
         rows = tuple(tuple(float(entry) for entry in row) for row in matrix)
         return cls(rows, tuple(target.tolist()), tuple(source.tolist()), elastic)
 
@@ -163,6 +167,12 @@ class Deformation:
         if elastic is not None:
             elastic = ElasticField(**{name: _as_tuples(value) for name, value in elastic.items()})
         return cls(**fields, elastic=elastic)
+
+
+def _permutes_axes(matrix: NDArray[np.float64]) -> bool:
+    """Whether every axis becomes an axis, forwards or backwards, up to what a sine and a cosine are off."""
+    whole = np.rint(matrix)
+    return bool(np.allclose(matrix, whole, rtol=0, atol=1e-12) and (np.abs(whole).sum(axis=0) == 1).all())
 
 
 def _per_axis(values: Sequence[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import numpy as np
@@ -56,6 +56,9 @@ class Multiscale:
     dtype: np.dtype[Any]
     _arrays: tuple[VoxelArray, ...]
     placement: Placement = "exact"
+
+    _services: dict[tuple[Coordinate, World], LevelService] = field(default_factory=dict, init=False, repr=False)
+    """Those found already: finding one takes longer than reading a small box."""
 
     def __post_init__(self) -> None:
         if self.placement not in ("exact", "resample"):
@@ -365,13 +368,15 @@ class Multiscale:
         return lambda: voxels()[np.newaxis]
 
     def _service(self, size: Coordinate, world: World) -> LevelService:
-        try:
-            return find_service(self.levels, size, world, self.placement)
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from error
+        if (size, world) not in self._services:
+            try:
+                self._services[size, world] = find_service(self.levels, size, world, self.placement)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from error
+        return self._services[size, world]
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
-        lengths = exact_size(voxel_size)
+        lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)
         if len(lengths) != self.dims or any(length <= 0 or length.denominator != 1 for length in lengths):
             raise ValueError(
                 f"{self.path}: voxel size ({', '.join(map(str, lengths))}) has to be {self.dims} positive whole "

@@ -108,18 +108,20 @@ def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: 
     if deformation.elastic is not None:
         field = deformation.elastic.coefficients() / size.reshape(-1, *(1,) * dims)
     # compiled code counts three axes: one that is missing comes first, has one voxel, and its only spline is one there
-    coefficients = np.pad(
-        field.reshape(dims, *(1,) * missing, *field.shape[1:]), [(missing, 0), *[(0, 3)] * missing, *[(0, 0)] * dims]
-    )
+    coefficients = np.zeros((3, *(4,) * missing, *field.shape[1:]))
+    coefficients[(slice(missing, None), *(0,) * missing)] = field
     affine, basis = [np.zeros((3, 1))] * missing, [np.eye(4, 1)] * missing
     first = [np.zeros(1, np.int64)] * missing
-    constant = np.array(deformation.source_centre)[:, None] - np.array(anchor)[:, None] - size / 2
+    # where the target's centre is read, which one axis has to add
+    constant: Any = np.array(deformation.source_centre)[:, None] - np.array(anchor)[:, None] - size / 2
     for axis in range(dims):
         count = int(roi.shape[axis] // voxel_size[axis])
         along = roi.begin[axis] + (np.arange(count) + 0.5) * voxel_size[axis]
         column = np.array([[row[axis]] for row in deformation.matrix])
-        positions = column * (along - deformation.target_centre[axis]) + (constant if axis == 0 else 0)
-        affine.append(np.pad(positions / size, [(missing, 0), (0, 0)]))
+        positions = np.zeros((3, count))
+        positions[missing:] = (column * (along - deformation.target_centre[axis]) + constant) / size
+        affine.append(positions)
+        constant = 0
         weights, start = np.zeros((4, count)), np.zeros(count, np.int64)
         if deformation.elastic is not None:
             weights, start = deformation.elastic.basis(axis, along)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from fractions import Fraction
+from itertools import cycle, islice
+from math import log, prod
 from textwrap import fill
 
 import gunpowder as gp
 import numpy as np
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,6 +34,7 @@ from scalenet_gp.world import World, format_size
 __all__ = ["draw_batch"]
 
 _PANEL = 2.2  # inches
+_LETTERS = 13  # of a caption to an inch
 _FIELD_COLOURS = ("deepskyblue", "magenta", "lime", "orangered")
 _TARGET_COLOUR = "gold"
 _HALO = [withStroke(linewidth=3, foreground="black")]
@@ -75,82 +78,152 @@ def draw_batch(
     """
     if not raw:
         raise ValueError("there are no raw arrays to draw; name one or more, from coarse to fine")
-    drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), float((world or World()).unit), intensities)
-    rows = {"": drawing.samples(batch)} if before is None else {
-        "before": drawing.samples(before), "augmented": drawing.samples(batch)
-    }
-    counts = {len(samples) for samples in rows.values()} | ({len(captions)} if captions else set())
-    if len(counts) > 1:
-        raise ValueError(f"the batch, before and captions have to be of as many samples, not {sorted(counts)}")
-    columns, (number,) = len(raw) + len(targets), counts
+    drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), (world or World()).unit, intensities)
+    after = drawing.samples(batch)
+    rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
+    for what, found in {"before": next(iter(rows.values())), "captions": captions or after}.items():
+        if len(found) != len(after):
+            raise ValueError(f"the batch has {len(after)} samples, there are {len(found)} in {what}")
+    columns = len(raw) + len(targets)
     width = max(_PANEL * columns + 0.4, 5)
-    tallest = max(field.roi.shape[-2] / field.roi.shape[-1] for field in next(iter(rows.values()))[0].values())
-    figure = Figure(figsize=(width, number * (_PANEL * tallest * len(rows) + 0.6) + 0.6), layout="constrained")
-    for index, block in enumerate(figure.subfigures(number, 1, squeeze=False)[:, 0]):
+    tallest = max(plane.roi.shape[0] / plane.roi.shape[1] for plane in after[0].values())
+    height = len(rows) * _PANEL * tallest + 0.6
+    figure = Figure(figsize=(width, len(after) * height + 0.5), layout="constrained")
+    for index, block in enumerate(figure.subfigures(len(after), 1, squeeze=False)[:, 0]):
         if captions:
-            line = fill(captions[index], int(width * _LETTERS))
-            block.suptitle(line, x=0.01, horizontalalignment="left", fontsize="medium")
+            caption = fill(captions[index], int(width * _LETTERS))
+            block.suptitle(caption, x=0.01, horizontalalignment="left", fontsize="medium")
         panels = block.subplots(len(rows), columns, squeeze=False)
         for row, (name, samples) in zip(panels, rows.items(), strict=True):
             drawing.draw(row, samples[index])
             row[0].set_ylabel(name)
-        for panel, title in zip(panels[0], drawing.titles(), strict=True):
+        for panel, title in zip(panels[0], drawing.titles(after[index]), strict=True):
             panel.set_title(title, fontsize="small")
-    figure.legend(handles=drawing.legend(), loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
+    handles = drawing.legend(after[0])
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), LEGEND_COLUMNS), frameon=False)
     return figure
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
-    """An array of one sample: (C, Z, Y, X) or (C, Y, X)."""
+class _Plane:
+    """The section of an array that is drawn.
 
-    data: np.ndarray
+    Attributes:
+        values: (C, Y, X).
+        roi: Y and X, world units.
+        voxel_size: of the array, all axes.
+    """
+
+    values: np.ndarray
     roi: Roi
     voxel_size: Coordinate
 
 
-_Sample = Mapping[gp.ArrayKey, _Field]
+_Sample = Mapping[gp.ArrayKey, _Plane]
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """What is drawn of every sample: see :func:`draw_batch`. ``unit`` is that of the world in nm."""
+    """What is drawn of every sample: see :func:`draw_batch`. ``unit`` is the world's."""
 
     raw: tuple[gp.ArrayKey, ...]
     targets: Mapping[gp.ArrayKey, gp.ArrayKey | None]
     classes: tuple[str, ...]
-    unit: float
+    unit: Fraction
     intensities: tuple[float, float]
 
     def samples(self, batch: gp.Batch) -> list[_Sample]:
-        """The samples of a batch."""
-        masks = [mask for mask in self.targets.values() if mask is not None]
-        fields = {key: _fields(key, batch[key]) for key in (*self.raw, *self.targets, *masks)}
+        """What to draw of every sample in a batch."""
+        finest = batch[[*self.raw, *self.targets][-1]].spec
+        middle = middle_section(finest.roi, finest.voxel_size)
+        masks = (mask for mask in self.targets.values() if mask is not None)
+        planes = {key: _planes(key, batch[key], middle) for key in (*self.raw, *self.targets, *masks)}
         for target in self.targets:
-            if (channels := len(fields[target][0].data)) != len(self.classes):
+            if (channels := len(planes[target][0].values)) != len(self.classes):
                 raise ValueError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
-        return [dict(zip(fields, sample, strict=True)) for sample in zip(*fields.values(), strict=True)]
+        return [dict(zip(planes, sample, strict=True)) for sample in zip(*planes.values(), strict=True)]
 
     def draw(self, row: Sequence[Axes], sample: _Sample) -> None:
-        """A row of panels: raw arrays, then targets."""
-        finest = sample[[*self.raw, *self.targets][-1]]
-        middle = middle_section(finest.roi, finest.voxel_size)
-        pictures = {key: as_greys(section(sample[key].data, sample[key].roi, middle)[0], self.intensities) for key in self.raw}
+        """Fill a row of panels: one for each raw array, then one for each target."""
+        greys = {key: as_greys(sample[key].values[0], self.intensities) for key in self.raw}
+        colours = self._colours()
         for index, (panel, key) in enumerate(zip(row, self.raw, strict=False)):
-            show(panel, pictures[key], self._extent(sample[key].roi))
-            for finer, colour in zip(self.raw[index + 1 :], _colours(index + 1), strict=False):
-                self._outline(panel, sample[finer].roi, colour)
+            self._show(panel, greys[key], sample[key], colours[key])
+            for finer in self.raw[index + 1 :]:
+                self._outline(panel, sample[finer], colours[finer], "-")
             for target in self.targets:
                 if sample[target].voxel_size == sample[key].voxel_size:
-                    self._outline(panel, sample[target].roi, _TARGET_COLOUR, linestyle="--")
-            _frame(panel, next(_colours(index)) if index else "black")
+                    self._outline(panel, sample[target], _TARGET_COLOUR, "--")
         for panel, (target, mask) in zip(row[len(self.raw) :], self.targets.items(), strict=True):
-            field = sample[target]
-            true = section(field.data, field.roi, middle)
-            annotated = np.ones_like(true) if mask is None else section(sample[mask].data, field.roi, middle)
-            nearest = min(self.raw, key=lambda key: abs(log(prod(sample[key].voxel_size) / prod(field.voxel_size))))
-            background = _cut(pictures[nearest], sample[nearest], field)
-            show(panel, true_classes(true, annotated, background), self._extent(field.roi))
-            _frame(panel, _TARGET_COLOUR)
-        for panel in row:
-            scale_bar(panel)
+            true = sample[target].values
+            annotated = np.ones_like(true) if mask is None else sample[mask].values
+            nearest = min(self.raw, key=lambda key: _ratio(sample[key], sample[target]))
+            background = _beneath(greys[nearest], sample[nearest], sample[target])
+            self._show(panel, true_classes(true, annotated, background), sample[target], _TARGET_COLOUR)
+
+    def titles(self, sample: _Sample) -> list[str]:
+        """Above the panels."""
+        return [f"raw, {self._size(sample[key])}" for key in self.raw] + [
+            f"classes, {self._size(sample[target])}" for target in self.targets
+        ]
+
+    def legend(self, sample: _Sample) -> list[Artist]:
+        """What the colours are."""
+        fields = [(f"raw, {self._size(sample[key])}", colour, "-") for key, colour in list(self._colours().items())[1:]]
+        if self.targets:
+            fields.append(("target", _TARGET_COLOUR, "--"))
+        lines = [Line2D([], [], color=colour, linestyle=style, label=label) for label, colour, style in fields]
+        dark = [Patch(color="0.25", label="not annotated")] if any(self.targets.values()) else []
+        return [*lines, *class_patches(self.classes if self.targets else ()), *dark]
+
+    def _colours(self) -> dict[gp.ArrayKey, str]:
+        """Of the frame and the outlines of every raw array; nothing outlines the coarsest."""
+        return dict(zip(self.raw, ("black", *islice(cycle(_FIELD_COLOURS), len(self.raw) - 1)), strict=True))
+
+    def _show(self, panel: Axes, picture: np.ndarray, plane: _Plane, colour: str) -> None:
+        (top, left), (bottom, right) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.end))
+        show(panel, picture, (left, right, bottom, top))
+        scale_bar(panel)
+        for spine in panel.spines.values():
+            spine.set(edgecolor=colour, linewidth=2)
+
+    def _outline(self, panel: Axes, plane: _Plane, colour: str, style: str) -> None:
+        (top, left), (height, width) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.shape))
+        lines = {"edgecolor": colour, "linestyle": style, "linewidth": 1.5, "path_effects": _HALO}
+        panel.add_patch(Rectangle((left, top), width, height, fill=False, **lines))
+
+    def _nm(self, length: int) -> float:
+        return float(length * self.unit)
+
+    def _size(self, plane: _Plane) -> str:
+        return f"{format_size(length * self.unit for length in plane.voxel_size)} nm"
+
+
+def _planes(key: gp.ArrayKey, array: gp.Array, middle: Roi) -> list[_Plane]:
+    """What is drawn of an array of every sample."""
+    roi, dims = array.spec.roi, array.spec.roi.dims
+    if array.data.ndim not in (dims + 1, dims + 2):
+        raise ValueError(
+            f"{key} has shape {array.data.shape}; to be drawn it has to be (channel, {dims} spatial axes), or several "
+            "of those stacked"
+        )
+    samples = array.data if array.data.ndim == dims + 2 else array.data[None]
+    flat = Roi(roi.begin[-2:], roi.shape[-2:])
+    return [_Plane(section(data, roi, middle), flat, array.spec.voxel_size) for data in samples]
+
+
+def _ratio(one: _Plane, other: _Plane) -> float:
+    """How far their voxel sizes are apart."""
+    return abs(log(prod(one.voxel_size) / prod(other.voxel_size)))
+
+
+def _beneath(picture: np.ndarray, plane: _Plane, target: _Plane) -> np.ndarray:
+    """What a picture (Y, X, 3) of a plane shows at the middle of every voxel of another; black outside."""
+    indices, inside = [], []
+    for axis, (begin, size) in enumerate(zip(target.roi.begin, target.voxel_size[-2:], strict=True)):
+        # in half world units, so that the middles are whole numbers
+        middles = 2 * begin + (2 * np.arange(target.values.shape[1 + axis]) + 1) * size
+        index = (middles - 2 * plane.roi.begin[axis]) // (2 * plane.voxel_size[-2:][axis])
+        inside.append((index >= 0) & (index < picture.shape[axis]))
+        indices.append(np.clip(index, 0, picture.shape[axis] - 1))
+    return picture[np.ix_(*indices)] * np.logical_and.outer(*inside)[..., None]

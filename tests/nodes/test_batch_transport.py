@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gunpowder as gp
 import numpy as np
@@ -20,8 +19,8 @@ from scalenet_gp.nodes import batch_transport
 from scalenet_gp.nodes.class_targets import ClassTargets
 from scalenet_gp.nodes.deform_augment import DeformAugment
 from scalenet_gp.nodes.intensity_augment import IntensityAugment
-from scalenet_gp.nodes.light_request import LightRequest
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
+from scalenet_gp.nodes.numbered_batches import NumberedBatches
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import write_multiscale
 from tests.nodes.worker_nodes import DRAWS, PLACES, Drawings
@@ -101,14 +100,14 @@ def from_files(folder: Path) -> gp.Pipeline:
     ids=["graphs and stack", "memory", "types", "ours", "files"],
 )
 def test_a_chain_that_was_set_up_works_after_unpickling(chain: Callable[[Path], gp.Pipeline], tmp_path: Path) -> None:
-    request: Any = BatchRequest({key: ArraySpec(roi=BOX) for key in (DRAWS, PLACES)})
+    request = BatchRequest({key: ArraySpec(roi=BOX) for key in (DRAWS, PLACES)})
     with build(chain(tmp_path)) as pipeline:
         provider = pipeline.output
         rebuilt = pickle.loads(pickle.dumps(provider))
         assert rebuilt.spec == provider.spec
         assert rebuilt.provided_items == provider.provided_items
-        ours, theirs = (node.request_batch(LightRequest.of(request, random_seed=6)) for node in (rebuilt, provider))
-        other = rebuilt.request_batch(LightRequest.of(request, random_seed=7))
+        ours, theirs = (NumberedBatches(node, request, 6)[3] for node in (rebuilt, provider))
+        other = NumberedBatches(rebuilt, request, 6)[4]
     for key in request.array_specs:
         np.testing.assert_array_equal(ours[key].data, theirs[key].data)
         assert ours[key].spec == theirs[key].spec

@@ -162,13 +162,27 @@ def test_mirroring_a_roi_on_the_lattice_reads_that_roi(grid: tuple[Roi, Coordina
 
 
 @given(deformed_grids())
-def test_the_centre_stays_to_half_a_step_of_the_lattice(case: tuple[Roi, Coordinate, Deformation]) -> None:
+def test_the_centre_stays_to_a_world_unit(case: tuple[Roi, Coordinate, Deformation]) -> None:
     roi, voxel_size, _ = case
     matrix = random_matrix(roi.dims, 1)
     deformation = Deformation.centred(matrix, roi, voxel_size)
     centre = (np.array(roi.begin) + np.array(roi.end)) / 2
     moved = matrix @ (centre - deformation.target_centre) + deformation.source_centre - centre
-    assert (np.abs(moved) <= np.array(voxel_size) / 2 + MICRO).all()
+    assert (np.abs(moved) <= np.sqrt(roi.dims)).all()
+
+
+@given(grids(), st.data())
+def test_what_permutes_axes_keeps_the_centre_to_half_a_step_and_the_lattice(
+    grid: tuple[Roi, Coordinate], data: st.DataObject
+) -> None:
+    roi, lattice = grid
+    matrix = data.draw(st.sampled_from(signed_permutations(roi.dims)))
+    deformation = Deformation.centred(matrix, roi, lattice)
+    centre = (np.array(roi.begin) + np.array(roi.end)) / 2
+    moved = matrix @ (centre - deformation.target_centre) + deformation.source_centre - centre
+    assert (np.abs(moved) <= np.array(lattice) / 2 + MICRO).all()
+    for place in (deformation.target_centre, deformation.source_centre):
+        assert not (np.array(place) % np.array(lattice)).any()
 
 
 def test_the_elastic_field_goes_through_its_control_points_and_covers_the_roi() -> None:
