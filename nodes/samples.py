@@ -69,9 +69,10 @@ class Samples:
             over_planes(*self._work, lambda b, e: sample_nearest(self._tables, first, source, target, b, e))
             return result
         whole, fractions = data.dtype.kind in "iub", fractions and data.dtype.kind in "iu"
-        scale = 1 / np.iinfo(data.dtype).max if fractions else 1.0
         known = data.astype(_COMPILED.get(data.dtype.name, data.dtype), copy=False)
         result = np.empty((*channels, *self.shape), np.float32 if fractions else known.dtype)
+        exact = np.float32 if result.dtype == np.float32 else np.float64
+        scale = np.array([1 / np.iinfo(data.dtype).max if fractions else 1], exact)
         source, target = self._boxes(known, result, last - first + 1)
         rounded = whole and not fractions
         over_planes(*self._work, lambda b, e: sample_linear(self._tables, first, source, scale, rounded, target, b, e))
@@ -85,7 +86,13 @@ class Samples:
     def _boxes(
         self, data: NDArray[Any], result: NDArray[Any], box: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Source and target as (C, U, V, W) and (C, Z, Y, X)."""
+        """Source and target as (C, U, V, W) and (C, Z, Y, X).
+
+        Raises:
+            ValueError: the box has more voxels than compiled code counts.
+        """
+        if np.prod(box) > np.iinfo(np.int32).max:
+            raise ValueError(f"a source box of {tuple(map(int, box))} voxels is too large to be deformed at once")
         return np.ascontiguousarray(data).reshape(-1, *box), result.reshape(-1, *self._volume)
 
     @property

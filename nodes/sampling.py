@@ -117,17 +117,18 @@ def sample_linear(tables, origin, source, scale, whole, target, begin, end):  # 
         tables: the map, all of whose positions lie between voxel centres of ``source``.
         origin: the position of the first voxel of ``source``, (3,).
         source: what is read.
-        scale: what the values are multiplied by.
+        scale: what the values are multiplied by, (1,), of the type to compute in.
         whole: round to whole numbers, halves to even.
         target: what is written.
         begin, end: planes.
     """
     plane, line, row = _scratch(tables)
-    columns, rows, planes = source.shape[3], source.shape[2], source.shape[1]
+    columns, rows, planes = np.int32(source.shape[3]), np.int32(source.shape[2]), np.int32(source.shape[1])
     flat = source.reshape((source.shape[0], -1))
     count = row.shape[1]
-    index, steps = np.empty(count, np.int64), np.empty((3, count), np.int64)
-    fraction = np.empty((3, count))
+    index, steps = np.empty(count, np.int32), np.empty((3, count), np.int32)
+    fraction, corners = np.empty((3, count), scale.dtype), np.empty((8, count), scale.dtype)
+    factor, mixed = scale[0], np.empty(count, scale.dtype)
     for i in range(begin, end):
         _plane(tables, i, plane)
         for j in range(tables.affine_y.shape[1]):
@@ -138,30 +139,43 @@ def sample_linear(tables, origin, source, scale, whole, target, begin, end):  # 
                 index[k] = (u * rows + v) * columns + w
                 fraction[0, k], fraction[1, k], fraction[2, k] = z - u, y - v, x - w
                 # what lies beyond the last voxel is multiplied by zero
-                steps[0, k] = rows * columns if u + 1 < planes else 0
-                steps[1, k] = columns if v + 1 < rows else 0
-                steps[2, k] = 1 if w + 1 < columns else 0
+                steps[0, k] = rows * columns if u + 1 < planes else np.int32(0)
+                steps[1, k] = columns if v + 1 < rows else np.int32(0)
+                steps[2, k] = np.int32(1) if w + 1 < columns else np.int32(0)
             for c in range(flat.shape[0]):
-                voxels, values = flat[c], target[c, i, j]
+                _corners(flat[c], index, steps, corners)
+                _blend(corners, fraction, factor, mixed)
+                values = target[c, i, j]
                 for k in range(count):
-                    # unsigned, as numba checks signed indices for negative ones
-                    here, along_x = np.uint64(index[k]), np.uint64(steps[2, k])
-                    along_y, along_z = np.uint64(steps[1, k]), np.uint64(steps[0, k])
-                    fz, fy, fx = fraction[0, k], fraction[1, k], fraction[2, k]
-                    near = _mixed(voxels, here, along_y, along_x, fy, fx, scale)
-                    far = _mixed(voxels, here + along_z, along_y, along_x, fy, fx, scale)
-                    value = near + (far - near) * fz
-                    values[k] = np.rint(value) if whole else value
+                    values[k] = np.rint(mixed[k]) if whole else mixed[k]
 
 
 @njit(nogil=True, cache=True)
-def _mixed(voxels, here, along_y, along_x, fy, fx, scale):  # type: ignore[no-untyped-def]
-    """Four voxels of one source plane, each multiplied by ``scale``."""
-    low, next_low = scale * voxels[here], scale * voxels[here + along_x]
-    high, next_high = scale * voxels[here + along_y], scale * voxels[here + along_y + along_x]
-    low += (next_low - low) * fx
-    high += (next_high - high) * fx
-    return low + (high - low) * fy
+def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
+    """Fetch the eight voxels about every position: (8, X), z slowest. Apart from the sums, which become vectors."""
+    for k in range(index.shape[0]):
+        # unsigned, as numba checks signed indices for negative ones
+        near, along_x = np.uint64(index[k]), np.uint64(steps[2, k])
+        along_y, far = np.uint64(steps[1, k]), np.uint64(index[k]) + np.uint64(steps[0, k])
+        corners[0, k], corners[1, k] = voxels[near], voxels[near + along_x]
+        corners[2, k], corners[3, k] = voxels[near + along_y], voxels[near + along_y + along_x]
+        corners[4, k], corners[5, k] = voxels[far], voxels[far + along_x]
+        corners[6, k], corners[7, k] = voxels[far + along_y], voxels[far + along_y + along_x]
+
+
+@njit(nogil=True, cache=True)
+def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
+    """Mix eight voxels by their distances along each axis, (8, X) to (X,), and multiply them by ``factor``."""
+    for k in range(mixed.shape[0]):
+        fz, fy, fx = fraction[0, k], fraction[1, k], fraction[2, k]
+        a, b, c, d = corners[0, k], corners[2, k], corners[4, k], corners[6, k]
+        a += (corners[1, k] - a) * fx
+        b += (corners[3, k] - b) * fx
+        c += (corners[5, k] - c) * fx
+        d += (corners[7, k] - d) * fx
+        a += (b - a) * fy
+        c += (d - c) * fy
+        mixed[k] = (a + (c - a) * fz) * factor
 
 
 @njit(nogil=True, cache=True)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import cycle, islice
 from math import log, prod
 from textwrap import fill
+from typing import Literal
 
 import gunpowder as gp
 import numpy as np
@@ -17,10 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import withStroke
 
 from scalenet_gp.pipelines.drawing import (
-    LEGEND_COLUMNS,
+    HALO,
     as_greys,
     class_patches,
     middle_section,
@@ -34,10 +34,11 @@ from scalenet_gp.world import World, format_size
 __all__ = ["draw_batch"]
 
 _PANEL = 2.2  # inches
+_LEGEND_ENTRY = 1.6  # inches
 _LETTERS = 13  # of a caption to an inch
 _FIELD_COLOURS = ("deepskyblue", "magenta", "lime", "orangered")
 _TARGET_COLOUR = "gold"
-_HALO = [withStroke(linewidth=3, foreground="black")]
+_LineStyle = Literal["-", "--"]
 
 
 def draw_batch(
@@ -73,17 +74,19 @@ def draw_batch(
 
     Raises:
         KeyError: an array is not in the batch.
-        ValueError: no raw arrays; an array without channels; a target with other channels than ``classes``; raw arrays
-            that do not reach the section; another number of samples in ``before``, or of captions.
+        ValueError: no raw arrays; arrays in another order; an array without channels; a target with other channels than
+            ``classes``; an array that does not reach the section; another number of samples in ``before``, or of
+            captions.
     """
     if not raw:
         raise ValueError("there are no raw arrays to draw; name one or more, from coarse to fine")
     drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), (world or World()).unit, intensities)
     after = drawing.samples(batch)
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
-    for what, found in {"before": next(iter(rows.values())), "captions": captions or after}.items():
-        if len(found) != len(after):
-            raise ValueError(f"the batch has {len(after)} samples, there are {len(found)} in {what}")
+    if any(len(samples) != len(after) for samples in rows.values()):
+        raise ValueError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
+    if captions and len(captions) != len(after):
+        raise ValueError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
     columns = len(raw) + len(targets)
     width = max(_PANEL * columns + 0.4, 5)
     tallest = max(plane.roi.shape[0] / plane.roi.shape[1] for plane in after[0].values())
@@ -100,7 +103,8 @@ def draw_batch(
         for panel, title in zip(panels[0], drawing.titles(after[index]), strict=True):
             panel.set_title(title, fontsize="small")
     handles = drawing.legend(after[0])
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), LEGEND_COLUMNS), frameon=False)
+    in_a_row = min(len(handles), int(width / _LEGEND_ENTRY))
+    figure.legend(handles=handles, loc="outside lower center", ncols=in_a_row, frameon=False)
     return figure
 
 
@@ -134,10 +138,17 @@ class _Drawing:
 
     def samples(self, batch: gp.Batch) -> list[_Sample]:
         """What to draw of every sample in a batch."""
-        finest = batch[[*self.raw, *self.targets][-1]].spec
-        middle = middle_section(finest.roi, finest.voxel_size)
         masks = (mask for mask in self.targets.values() if mask is not None)
-        planes = {key: _planes(key, batch[key], middle) for key in (*self.raw, *self.targets, *masks)}
+        keys = [*self.raw, *self.targets, *masks]
+        if missing := [str(key) for key in keys if key not in batch]:
+            raise KeyError(f"the batch has no {', '.join(missing)}; it has {', '.join(map(str, batch.arrays))}")
+        for kind in (self.raw, tuple(self.targets)):
+            sizes = [prod(batch[key].spec.voxel_size) for key in kind]
+            if sizes != sorted(sizes, reverse=True):
+                raise ValueError(f"{', '.join(map(str, kind))} have to be named from coarse to fine")
+        finest = batch[(*self.raw, *self.targets)[-1]].spec
+        middle = middle_section(finest.roi, finest.voxel_size)
+        planes = {key: _planes(key, batch[key], middle) for key in keys}
         for target in self.targets:
             if (channels := len(planes[target][0].values)) != len(self.classes):
                 raise ValueError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
@@ -169,12 +180,17 @@ class _Drawing:
 
     def legend(self, sample: _Sample) -> list[Artist]:
         """What the colours are."""
-        fields = [(f"raw, {self._size(sample[key])}", colour, "-") for key, colour in list(self._colours().items())[1:]]
+        handles: list[Artist] = [
+            Line2D([], [], color=colour, label=f"raw, {self._size(sample[key])}")
+            for key, colour in self._colours().items()
+            if key != self.raw[0]
+        ]
         if self.targets:
-            fields.append(("target", _TARGET_COLOUR, "--"))
-        lines = [Line2D([], [], color=colour, linestyle=style, label=label) for label, colour, style in fields]
-        dark = [Patch(color="0.25", label="not annotated")] if any(self.targets.values()) else []
-        return [*lines, *class_patches(self.classes if self.targets else ()), *dark]
+            handles += [Line2D([], [], color=_TARGET_COLOUR, linestyle="--", label="target")]
+            handles += class_patches(self.classes)
+        if any(self.targets.values()):
+            handles.append(Patch(color="0.25", label="not annotated"))
+        return handles
 
     def _colours(self) -> dict[gp.ArrayKey, str]:
         """Of the frame and the outlines of every raw array; nothing outlines the coarsest."""
@@ -187,10 +203,11 @@ class _Drawing:
         for spine in panel.spines.values():
             spine.set(edgecolor=colour, linewidth=2)
 
-    def _outline(self, panel: Axes, plane: _Plane, colour: str, style: str) -> None:
+    def _outline(self, panel: Axes, plane: _Plane, colour: str, style: _LineStyle) -> None:
         (top, left), (height, width) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.shape))
-        lines = {"edgecolor": colour, "linestyle": style, "linewidth": 1.5, "path_effects": _HALO}
-        panel.add_patch(Rectangle((left, top), width, height, fill=False, **lines))
+        box = Rectangle((left, top), width, height, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5)
+        box.set_path_effects(HALO)
+        panel.add_patch(box)
 
     def _nm(self, length: int) -> float:
         return float(length * self.unit)

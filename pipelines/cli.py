@@ -21,6 +21,7 @@ from scalenet_gp.pipelines import evaluate as evaluate_job
 from scalenet_gp.pipelines import inspect as inspect_job
 from scalenet_gp.pipelines import picture as picture_job
 from scalenet_gp.pipelines import predict as predict_job
+from scalenet_gp.pipelines import preview as preview_job
 from scalenet_gp.pipelines import train as train_job
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.progress import console
@@ -57,6 +58,20 @@ def demo(
             "picture": result.picture,
         }
     )
+
+
+@app.command()
+def preview(
+    config: ConfigFile,
+    volume: Volume,
+    output: Annotated[Path, typer.Option("--output", help="PNG file to make.")] = Path("preview.png"),
+    samples: Annotated[int, typer.Option("--samples", help="How many samples to draw.")] = 3,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the run; that of the config unless given.")
+    ] = None,
+) -> None:
+    """Draw samples that a run would learn from: every scale, the classes, before and after augmentation."""
+    _results({"picture": preview_job.preview(Config.read(config), volume, output, samples, seed)})
 
 
 @app.command()

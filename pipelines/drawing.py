@@ -9,12 +9,12 @@ from funlib.geometry import Coordinate, Roi
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from scalenet_gp.nodes.panels import class_colours, grey, overlay
 
 __all__ = [
-    "LEGEND_COLUMNS",
+    "HALO",
     "as_greys",
     "class_patches",
     "middle_section",
@@ -24,10 +24,8 @@ __all__ = [
     "true_classes",
 ]
 
-LEGEND_COLUMNS = 6
-"""More would not fit under the narrowest picture."""
-
-_OUTLINE = [withStroke(linewidth=3, foreground="black")]
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="black")]
+"""Keeps lines and letters apart from what they are drawn on."""
 
 
 def middle_section(roi: Roi, voxel_size: Coordinate) -> Roi:
@@ -60,15 +58,15 @@ def section(data: np.ndarray, roi: Roi, wanted: Roi) -> np.ndarray:
     return data[:, index]
 
 
-def as_greys(section: np.ndarray, intensities: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+def as_greys(image: np.ndarray, intensities: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
     """A section of intensities (Y, X) as greys (Y, X, 3).
 
     Args:
-        section: integers count as fractions of what their type can hold.
+        image: integers count as fractions of what their type can hold.
         intensities: which are black and white.
     """
     low, high = intensities
-    values = section / np.iinfo(section.dtype).max if section.dtype.kind in "iu" else section
+    values = image / np.iinfo(image.dtype).max if image.dtype.kind in "iu" else image
     return grey((values - low) / (high - low))
 
 
@@ -97,7 +95,7 @@ def scale_bar(panel: Axes) -> None:
     round_lengths = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
     length = max(candidate for candidate in round_lengths if candidate <= width / 5)
     begin, level = left + 0.04 * width, top + 0.95 * height
-    panel.plot([begin, begin + length], [level] * 2, color="white", linewidth=3, path_effects=_OUTLINE)
+    panel.plot([begin, begin + length], [level] * 2, color="white", linewidth=3, path_effects=HALO)
     label = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
     panel.annotate(
         label,
@@ -106,7 +104,7 @@ def scale_bar(panel: Axes) -> None:
         textcoords="offset points",
         color="white",
         va="bottom",
-        path_effects=_OUTLINE,
+        path_effects=HALO,
     )
 
 

@@ -12,7 +12,6 @@ from scalenet_gp.nodes.panels import overlay
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.drawing import (
-    LEGEND_COLUMNS,
     as_greys,
     class_patches,
     middle_section,
@@ -25,6 +24,8 @@ from scalenet_gp.pipelines.running import running
 from scalenet_gp.world import format_size
 
 __all__ = ["draw_prediction"]
+
+_LEGEND_COLUMNS = 6
 
 
 def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path, region: Region | None = None) -> Path:
@@ -79,7 +80,7 @@ def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path
             scale_bar(row[0])
     for panel, title in zip(rows[0], ("raw", "truth", "prediction"), strict=True):
         panel.set_title(title)
-    columns = min(len(classes), LEGEND_COLUMNS)
+    columns = min(len(classes), _LEGEND_COLUMNS)
     figure.legend(handles=class_patches(classes), loc="outside lower center", ncols=columns, frameon=False)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)

@@ -1,0 +1,128 @@
+"""The preview: training samples as a config makes them, in pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import gunpowder as gp
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from matplotlib.figure import Figure
+
+from scalenet_gp.nodes.numbered_batches import batch_seed
+from scalenet_gp.pipelines.batch_picture import draw_batch
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.records import in_words
+from scalenet_gp.pipelines.running import running
+from scalenet_gp.pipelines.train import sample_chain
+
+__all__ = ["draw_samples", "preview"]
+
+
+def preview(config: Config, volume: Path, output: Path, samples: int = 3, seed: int | None = None) -> Path:
+    """Write the picture of :func:`draw_samples` as PNG.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError, ValueError: as :func:`draw_samples`.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    figure = draw_samples(config, volume, samples, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
+    return output
+
+
+def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | None = None) -> Figure:
+    """Draw samples that a training run learns from, each with the same place without augmentation above it.
+
+    Sample k is the first one in batch k of :func:`scalenet_gp.pipelines.train.train` with the same seed. The panels are
+    those of :func:`scalenet_gp.pipelines.batch_picture.draw_batch`; black and white are the ``intensities`` of the
+    config. A caption says where the middle of the sample lies, in nm from the raw volume's corner as positions in the
+    config, and what was drawn.
+
+    Args:
+        config: the run.
+        volume: folder that holds the raw data and the labels that the config names.
+        samples: how many.
+        seed: of the run; that of the config unless given.
+
+    Raises:
+        FileNotFoundError: there is no such volume, or a class has no labels.
+        ValueError: the config does not fit the volume, or the number of samples or the seed is out of its range.
+    """
+    seed = config.training.seed if seed is None else seed
+    if samples < 1 or seed < 0:
+        raise ValueError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
+    net = config.build_network()
+    dataset = Dataset.open(volume, config.data, net)
+    shape = dataset.shape(config.training.output_shape, "training.output_shape")
+    plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
+    raw = array_keys("RAW", net.input_keys)
+    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+    wanted = {raw[name]: roi for name, roi in plan.inputs.items()}
+    wanted |= {key[name]: roi for name, roi in plan.outputs.items() for key in (targets, masks)}
+    finest = raw[net.input_keys[-1]]
+    drawn, records = [], []
+    with running(sample_chain(config, dataset)) as pipeline:
+        for number in range(samples):
+            drawn.append(pipeline.request_batch(_request(wanted, _first_seed(seed, number))))
+            records.append(drawn[-1][finest].attrs)
+    before = None
+    if config.augmentation is not None:
+        before = _stacked([_unvaried(config, dataset, wanted, record) for record in records])
+    return draw_batch(
+        _stacked(drawn),
+        tuple(raw.values()),
+        {targets[name]: masks[name] for name in targets},
+        config.data.classes,
+        before=before,
+        world=dataset.world,
+        intensities=(-1.0, 1.0),
+        captions=[_caption(dataset, number, shape, record) for number, record in enumerate(records)],
+    )
+
+
+def _first_seed(seed: int, number: int) -> int:
+    """The seed of the first sample in a batch: gunpowder's ``Stack`` takes it from the generator that it has seeded."""
+    return Random(batch_seed(seed, number)).randint(0, 2**32)
+
+
+def _request(wanted: Mapping[gp.ArrayKey, Roi], seed: int | None = None) -> gp.BatchRequest:
+    request = gp.BatchRequest(random_seed=seed)
+    for key, roi in wanted.items():
+        request[key] = gp.ArraySpec(roi=roi)
+    return request
+
+
+def _unvaried(
+    config: Config, dataset: Dataset, wanted: Mapping[gp.ArrayKey, Roi], records: Mapping[str, str]
+) -> gp.Batch:
+    """The sample that lies at the place on record, with nothing varied."""
+    plain = config.model_copy(update={"augmentation": None})
+    with running(sample_chain(plain, dataset, {"location": records["location"]})) as pipeline:
+        return pipeline.request_batch(_request(wanted))
+
+
+def _stacked(batches: Sequence[gp.Batch]) -> gp.Batch:
+    stacked = gp.Batch()
+    for key, array in batches[0].items():
+        stacked[key] = gp.Array(np.stack([batch[key].data for batch in batches]), array.spec.copy())
+    return stacked
+
+
+def _caption(dataset: Dataset, number: int, shape: Coordinate, records: Mapping[str, str]) -> str:
+    """Which sample, where its middle lies in nm from the raw volume's corner, and what was drawn."""
+    begin = Coordinate(json.loads(records["location"])["begin"])
+    corner = dataset.world.position(dataset.raw.levels[0].begin)
+    middle = (float(length) / 2 for length in dataset.world.size_in_nm((begin - corner) * 2 + shape))
+    drawn = in_words(records, dataset.world)
+    return f"sample {number} about [{', '.join(f'{length:.6g}' for length in middle)}] nm" + (drawn and f": {drawn}")
