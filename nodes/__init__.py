@@ -24,6 +24,7 @@ from scalenet_gp.nodes.random_volume import RandomVolume
 from scalenet_gp.nodes.sample_location import SampleLocation, tally
 from scalenet_gp.nodes.section_augment import LowContrastSections, MissingSections
 from scalenet_gp.nodes.shared_places import ByClass, ByStratum
+from scalenet_gp.nodes.stack import Stack
 from scalenet_gp.nodes.storage import ChunkCache
 from scalenet_gp.nodes.torch_adapter import GunpowderModel
 from scalenet_gp.nodes.train import Supervision, Train
@@ -57,6 +58,7 @@ __all__ = [
     "Prefetch",
     "RandomVolume",
     "SampleLocation",
+    "Stack",
     "Supervision",
     "Train",
     "TrainingLog",

@@ -161,7 +161,7 @@ class DeformAugment(BatchFilter):
                 continue  # a placeholder: it took part with its ROI, its data is not wanted
             array = batch[key]
             spec = array.spec.copy()
-            spec.roi = request[key].roi.copy()
+            spec.roi = request[key].roi
             data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
             spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, "deformation": self._record})

@@ -111,7 +111,7 @@ class SampleLocation(BatchFilter):
             if asked.roi is not None:
                 array = batch[key]
                 spec = array.spec.copy()
-                spec.roi = asked.roi.copy()
+                spec.roi = asked.roi
                 batch[key] = Array(array.data, spec, {**array.attrs, "location": self._record})
         for key, asked in request.graph_specs.items():
             graph = batch[key]

@@ -20,6 +20,9 @@ _ROUNDER = 1.5 * 2.0**24
 above the rounding errors of the map and far below what matters: a map that keeps the lattice copies voxels instead of
 mixing in 1e-13 of a neighbour."""
 
+_SLACK = 1e-6
+"""Voxels: above what bounds are off by rounding."""
+
 Floats = NDArray[np.float64]
 
 
@@ -63,15 +66,22 @@ def _plane(tables, i, plane):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _row(tables, i, j, plane, line, row):  # type: ignore[no-untyped-def]
-    """The positions (3, X) of the target row (i, j); ``plane`` is that of ``i``."""
-    first, basis_y, basis_x, runs = tables.first_y[j], tables.basis_y, tables.basis_x, tables.runs_x
+def _line(tables, j, plane, line):  # type: ignore[no-untyped-def]
+    """The spline's coefficients (3, P) for the target row ``j`` of the plane that ``plane`` is for."""
+    first, basis_y = tables.first_y[j], tables.basis_y
     for a in range(3):
         for r in range(plane.shape[2]):
             total = 0.0
             for m in range(4):
                 total += basis_y[m, j] * plane[a, first + m, r]
             line[a, r] = total
+
+
+@njit(nogil=True, cache=True)
+def _row(tables, i, j, line, row):  # type: ignore[no-untyped-def]
+    """The positions (3, X) of the target row (i, j), which ``line`` is for."""
+    basis_x, runs = tables.basis_x, tables.runs_x
+    for a in range(3):
         fixed = tables.affine_z[a, i] + tables.affine_y[a, j]
         for run in range(runs.shape[0]):
             # within a run the four coefficients are constants, and indices that begin at zero are not checked for
@@ -93,19 +103,30 @@ def _scratch(tables):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def extent(tables, begin, end):  # type: ignore[no-untyped-def]
-    """The smallest and the largest position per source axis, (2, 3), of the target planes ``begin`` to ``end``."""
+    """The smallest and the largest position per source axis, two (3,), of the target planes ``begin`` to ``end``.
+
+    Rows whose positions cannot be among them are not looked at: along a row the affine part is extreme at an end, and a
+    spline lies between the least and the greatest of its coefficients. The planes at both ends come first, where the
+    extremes are if the map does not fold.
+    """
     plane, line, row = _scratch(tables)
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for i in range(begin, end):
+    last = row.shape[1] - 1
+    for place in range(begin, end):
+        i = end - 1 if place == begin else place - 1
         _plane(tables, i, plane)
         for j in range(tables.affine_y.shape[1]):
-            _row(tables, i, j, plane, line, row)
+            _line(tables, j, plane, line)
+            inside = True
             for a in range(3):
-                smallest, largest = low[a], high[a]
-                for position in row[a]:
-                    smallest = position if position < smallest else smallest
-                    largest = position if position > largest else largest
-                low[a], high[a] = smallest, largest
+                fixed = tables.affine_z[a, i] + tables.affine_y[a, j]
+                ends = tables.affine_x[a, 0], tables.affine_x[a, last]
+                inside &= fixed + min(ends) + line[a].min() > low[a] + _SLACK
+                inside &= fixed + max(ends) + line[a].max() < high[a] - _SLACK
+            if not inside:
+                _row(tables, i, j, line, row)
+                for a in range(3):
+                    low[a], high[a] = min(low[a], row[a].min()), max(high[a], row[a].max())
     return low, high
 
 
@@ -132,7 +153,8 @@ def sample_linear(tables, origin, source, scale, whole, target, begin, end):  # 
     for i in range(begin, end):
         _plane(tables, i, plane)
         for j in range(tables.affine_y.shape[1]):
-            _row(tables, i, j, plane, line, row)
+            _line(tables, j, plane, line)
+            _row(tables, i, j, line, row)
             for k in range(count):
                 z, y, x = row[0, k] - origin[0], row[1, k] - origin[1], row[2, k] - origin[2]
                 u, v, w = np.int32(z), np.int32(y), np.int32(x)
@@ -189,7 +211,8 @@ def sample_nearest(tables, origin, source, target, begin, end):  # type: ignore[
     for i in range(begin, end):
         _plane(tables, i, plane)
         for j in range(tables.affine_y.shape[1]):
-            _row(tables, i, j, plane, line, row)
+            _line(tables, j, plane, line)
+            _row(tables, i, j, line, row)
             for k in range(count):
                 # a position in the box is at least -1/2, so that the whole part is the floor
                 u = np.int32(row[0, k] - origin[0] + 0.5)

@@ -76,9 +76,14 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
         for number in range(samples):
             drawn.append(pipeline.request_batch(_request(wanted, _first_seed(seed, number))))
             records.append(drawn[-1][finest].attrs)
+    places = [_place(record["location"]) for record in records]
     before = None
     if config.augmentation is not None:
-        before = _stacked([_unvaried(config, dataset, wanted, record) for record in records])
+        before = _stacked([_unvaried(config, dataset, wanted, place) for place in places])
+    captions = [
+        _caption(dataset, number, place * 2 + shape, record)
+        for number, (place, record) in enumerate(zip(places, records, strict=True))
+    ]
     return draw_batch(
         _stacked(drawn),
         tuple(raw.values()),
@@ -87,7 +92,7 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
         before=before,
         world=dataset.world,
         intensities=(-1.0, 1.0),
-        captions=[_caption(dataset, number, shape, record) for number, record in enumerate(records)],
+        captions=captions,
     )
 
 
@@ -103,12 +108,18 @@ def _request(wanted: Mapping[gp.ArrayKey, Roi], seed: int | None = None) -> gp.B
     return request
 
 
-def _unvaried(
-    config: Config, dataset: Dataset, wanted: Mapping[gp.ArrayKey, Roi], records: Mapping[str, str]
-) -> gp.Batch:
-    """The sample that lies at the place on record, with nothing varied."""
+def _place(location: str) -> Coordinate:
+    """Where a target that begins at zero was put.
+
+    The record's ``begin`` is that of what was read, which is more where sections are displaced.
+    """
+    return Coordinate(json.loads(location)["shift"])
+
+
+def _unvaried(config: Config, dataset: Dataset, wanted: Mapping[gp.ArrayKey, Roi], place: Coordinate) -> gp.Batch:
+    """The sample there with nothing varied."""
     plain = config.model_copy(update={"augmentation": None})
-    with running(sample_chain(plain, dataset, {"location": records["location"]})) as pipeline:
+    with running(sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})})) as pipeline:
         return pipeline.request_batch(_request(wanted))
 
 
@@ -119,10 +130,9 @@ def _stacked(batches: Sequence[gp.Batch]) -> gp.Batch:
     return stacked
 
 
-def _caption(dataset: Dataset, number: int, shape: Coordinate, records: Mapping[str, str]) -> str:
-    """Which sample, where its middle lies in nm from the raw volume's corner, and what was drawn."""
-    begin = Coordinate(json.loads(records["location"])["begin"])
+def _caption(dataset: Dataset, number: int, middle: Coordinate, records: Mapping[str, str]) -> str:
+    """Which sample, where its middle lies, and what was drawn; ``middle`` is in half world units."""
     corner = dataset.world.position(dataset.raw.levels[0].begin)
-    middle = (float(length) / 2 for length in dataset.world.size_in_nm((begin - corner) * 2 + shape))
+    place = ", ".join(f"{float(length) / 2:.6g}" for length in dataset.world.size_in_nm(middle - corner * 2))
     drawn = in_words(records, dataset.world)
-    return f"sample {number} about [{', '.join(f'{length:.6g}' for length in middle)}] nm" + (drawn and f": {drawn}")
+    return f"sample {number} about [{place}] nm" + (drawn and f": {drawn}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import gunpowder as gp
 import torch
 
-from scalenet_gp.nodes import Prefetch, SampleLocation, Supervision, Train, TrainingLog
+from scalenet_gp.nodes import Prefetch, SampleLocation, Stack, Supervision, Train, TrainingLog
 from scalenet_gp.nodes.numbered_batches import batch_seed
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
@@ -60,7 +60,7 @@ def train(config: Config, volume: Path, run: Path, device: str | None = None) ->
     )
     shape = dataset.shape(config.training.output_shape, "training.output_shape")
     prefetch = Prefetch(config.training.workers, seed=config.training.seed)
-    chain = sample_chain(config, dataset) + gp.Stack(config.training.batch_size) + prefetch
+    chain = sample_chain(config, dataset) + Stack(config.training.batch_size) + prefetch
     wanted = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
     with running(chain + trainer) as pipeline:
         if trainer.iteration > config.training.iterations:

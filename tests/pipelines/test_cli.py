@@ -27,6 +27,7 @@ from tests.pipelines.conftest import (
 
 SURFACE = {
     "demo": {"--folder": False, "--device": False},
+    "preview": {"CONFIG": True, "--volume": True, "--output": False, "--samples": False, "--seed": False},
     "train": {"CONFIG": True, "--volume": True, "--run": True, "--device": False},
     "predict": {"CONFIG": True, "--volume": True, "--run": True, "--output": False, "--device": False},
     "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
@@ -114,6 +115,28 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
         for label in CLASSES:
             dice = scores[name][label]["dice"]
             assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_preview_says_where_the_picture_is(monkeypatch, capsys, tmp_path, volume):
+    config, picture = write_config(tmp_path / "run.yaml"), tmp_path / "new" / "samples.png"
+    arguments = ["preview", config, "--volume", volume, "--output", picture, "--samples", 1, "--seed", 2]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"picture  {picture}\n"
+    before = picture.read_bytes()
+    assert run(monkeypatch, *arguments) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert err == [f"error: {picture} exists; choose another output, or remove it"]
+    assert picture.read_bytes() == before
+
+
+def test_preview_writes_where_it_is_called(monkeypatch, tmp_path, volume):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / "run.yaml")
+    result = CliRunner().invoke(app, ["preview", str(config), "--volume", str(volume), "--samples", "1"])
+    assert result.exit_code == 0, result.output
+    assert files_below(tmp_path) == ["preview.png", "run.yaml"]
 
 
 def test_inspect_prints_the_table_and_the_chart(tmp_path):
