@@ -29,6 +29,7 @@ from scalenet_gp.pipelines.drawing import (
     show,
     true_classes,
 )
+from scalenet_gp.pipelines.records import in_words
 from scalenet_gp.world import World, format_size
 
 __all__ = ["draw_batch"]
@@ -50,7 +51,7 @@ def draw_batch(
     before: gp.Batch | None = None,
     world: World | None = None,
     intensities: tuple[float, float] = (0.0, 1.0),
-    captions: Sequence[str] = (),
+    captions: Sequence[str] | None = None,
 ) -> Figure:
     """Draw a batch as any chain of nodes makes it: a row of panels for each sample, or two with ``before``.
 
@@ -70,7 +71,7 @@ def draw_batch(
         before: the same samples without augmentation, to be drawn above.
         world: that the arrays count in; its unit is 1 nm by default.
         intensities: which are black and white; integers count as fractions of what their type can hold.
-        captions: one for each sample; :func:`scalenet_gp.pipelines.records.in_words` says what was drawn.
+        captions: one for each sample; what was drawn for it, as its records say, unless given.
 
     Raises:
         KeyError: an array is not in the batch.
@@ -85,7 +86,9 @@ def draw_batch(
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
     if any(len(samples) != len(after) for samples in rows.values()):
         raise ValueError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
-    if captions and len(captions) != len(after):
+    if captions is None:
+        captions = [in_words(records, world) for records in _records(batch[raw[-1]], len(after))]
+    if len(captions) != len(after):
         raise ValueError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
     columns = len(raw) + len(targets)
     width = max(_PANEL * columns + 0.4, 5)
@@ -93,7 +96,7 @@ def draw_batch(
     height = len(rows) * _PANEL * tallest + 0.6
     figure = Figure(figsize=(width, len(after) * height + 0.5), layout="constrained")
     for index, block in enumerate(figure.subfigures(len(after), 1, squeeze=False)[:, 0]):
-        if captions:
+        if captions[index]:
             caption = fill(captions[index], int(width * _LETTERS))
             block.suptitle(caption, x=0.01, horizontalalignment="left", fontsize="medium")
         panels = block.subplots(len(rows), columns, squeeze=False)
@@ -227,6 +230,15 @@ def _planes(key: gp.ArrayKey, array: gp.Array, middle: Roi) -> list[_Plane]:
     samples = array.data if array.data.ndim == dims + 2 else array.data[None]
     flat = Roi(roi.begin[-2:], roi.shape[-2:])
     return [_Plane(section(data, roi, middle), flat, array.spec.voxel_size) for data in samples]
+
+
+def _records(array: gp.Array, samples: int) -> list[dict[str, str]]:
+    """What was recorded for every sample: a stacked array has lists, with None where there is nothing."""
+    records = {name: value if isinstance(value, list) else [value] for name, value in array.attrs.items()}
+    return [
+        {name: values[index] for name, values in records.items() if values[index] is not None}
+        for index in range(samples)
+    ]
 
 
 def _ratio(one: _Plane, other: _Plane) -> float:

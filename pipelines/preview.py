@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 
 import gunpowder as gp
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 from matplotlib.figure import Figure
 
-from scalenet_gp.nodes.numbered_batches import batch_seed
+from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.pipelines.batch_picture import draw_batch
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
@@ -68,24 +67,23 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
     plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
     raw = array_keys("RAW", net.input_keys)
     targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-    wanted = {raw[name]: roi for name, roi in plan.inputs.items()}
-    wanted |= {key[name]: roi for name, roi in plan.outputs.items() for key in (targets, masks)}
-    finest = raw[net.input_keys[-1]]
-    drawn, records = [], []
-    with running(sample_chain(config, dataset)) as pipeline:
-        for number in range(samples):
-            drawn.append(pipeline.request_batch(_request(wanted, _first_seed(seed, number))))
-            records.append(drawn[-1][finest].attrs)
+    request = gp.BatchRequest({raw[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
+    for name, roi in plan.outputs.items():
+        request[targets[name]] = request[masks[name]] = gp.ArraySpec(roi=roi)
+    # the first sample of a batch is the same however many it has
+    with running(sample_chain(config, dataset) + Stack(1) + Prefetch(seed=seed)) as pipeline:
+        batches = [pipeline.request_batch(request) for _ in range(samples)]
+    records = [{name: record for name, (record,) in batch[raw[net.input_keys[-1]]].attrs.items()} for batch in batches]
     places = [_place(record["location"]) for record in records]
     before = None
     if config.augmentation is not None:
-        before = _stacked([_unvaried(config, dataset, wanted, place) for place in places])
+        before = _joined([_unvaried(config, dataset, request, place) for place in places])
     captions = [
         _caption(dataset, number, place * 2 + shape, record)
         for number, (place, record) in enumerate(zip(places, records, strict=True))
     ]
     return draw_batch(
-        _stacked(drawn),
+        _joined(batches),
         tuple(raw.values()),
         {targets[name]: masks[name] for name in targets},
         config.data.classes,
@@ -96,18 +94,6 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
     )
 
 
-def _first_seed(seed: int, number: int) -> int:
-    """The seed of the first sample in a batch: gunpowder's ``Stack`` takes it from the generator that it has seeded."""
-    return Random(batch_seed(seed, number)).randint(0, 2**32)
-
-
-def _request(wanted: Mapping[gp.ArrayKey, Roi], seed: int | None = None) -> gp.BatchRequest:
-    request = gp.BatchRequest(random_seed=seed)
-    for key, roi in wanted.items():
-        request[key] = gp.ArraySpec(roi=roi)
-    return request
-
-
 def _place(location: str) -> Coordinate:
     """Where a target that begins at zero was put.
 
@@ -116,18 +102,19 @@ def _place(location: str) -> Coordinate:
     return Coordinate(json.loads(location)["shift"])
 
 
-def _unvaried(config: Config, dataset: Dataset, wanted: Mapping[gp.ArrayKey, Roi], place: Coordinate) -> gp.Batch:
-    """The sample there with nothing varied."""
+def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place: Coordinate) -> gp.Batch:
+    """A batch of the sample there, with nothing varied."""
     plain = config.model_copy(update={"augmentation": None})
-    with running(sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})})) as pipeline:
-        return pipeline.request_batch(_request(wanted))
+    with running(sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})}) + Stack(1)) as pipeline:
+        return pipeline.request_batch(request)
 
 
-def _stacked(batches: Sequence[gp.Batch]) -> gp.Batch:
-    stacked = gp.Batch()
+def _joined(batches: Sequence[gp.Batch]) -> gp.Batch:
+    """One batch with the samples of all."""
+    joined = gp.Batch()
     for key, array in batches[0].items():
-        stacked[key] = gp.Array(np.stack([batch[key].data for batch in batches]), array.spec.copy())
-    return stacked
+        joined[key] = gp.Array(np.concatenate([batch[key].data for batch in batches]), array.spec.copy())
+    return joined
 
 
 def _caption(dataset: Dataset, number: int, middle: Coordinate, records: Mapping[str, str]) -> str:

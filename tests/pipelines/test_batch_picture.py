@@ -1,5 +1,6 @@
 """A drawn batch: its panels against the arrays that went in."""
 
+import json
 from fractions import Fraction
 
 import gunpowder as gp
@@ -108,6 +109,17 @@ def test_stacked_samples_are_drawn_one_by_one():
             np.testing.assert_array_equal(picture(one), picture(other))
 
 
+def test_records_make_the_captions_unless_given():
+    batch, noise = anisotropic(), json.dumps({"sigma": 0.03, "seed": 1})
+    assert draw(batch).subfigs[0].get_suptitle() == ""
+    batch[FINE].attrs = {"noise": noise}
+    assert draw(batch).subfigs[0].get_suptitle() == "noise 0.03"
+    assert draw(batch, captions=["mine"]).subfigs[0].get_suptitle() == "mine"
+    together = stacked(anisotropic(), anisotropic())
+    together[FINE].attrs = {"noise": [None, noise]}
+    assert [block.get_suptitle() for block in draw(together).subfigs] == ["", "noise 0.03"]
+
+
 def test_before_is_drawn_above():
     before, after = anisotropic(), anisotropic()
     after[FINE].data[:] = 1 - after[FINE].data
@@ -142,7 +154,7 @@ def test_a_target_lies_over_the_raw_data_of_the_nearest_voxel_size():
             if y < 4 and x < 4:
                 expected[row, column] = picture(fine)[int(y), int(x)]
     np.testing.assert_array_equal(picture(target), expected)
-    assert fine.patches == [] or len(fine.patches) == 0
+    assert len(fine.patches) == 0
     *_, over_both = panels(draw_batch(batch, [COARSE, FINE], {TARGET: None}, CLASSES))
     np.testing.assert_array_equal(picture(over_both), expected)
 

@@ -184,7 +184,7 @@ def test_a_truncated_chunk_is_named(tmp_path, workers):
         if chunk.is_file():
             chunk.write_bytes(chunk.read_bytes()[:20])
     config = tiny_config(training__workers=workers)
-    with pytest.raises(OSError, match=r"em/raw/s0: voxels .* cannot be read: .*s0/0/2/0.*blosc"):
+    with pytest.raises(OSError, match=r"em/raw/s0: voxels .* cannot be read: .*/s0/.*blosc"):
         train(config, tmp_path / "volume", tmp_path / "run", "cpu")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
