@@ -102,8 +102,6 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
         dataset.targets(targets, masks, dataset.roi(config.training.region)),
     ) + gp.MergeProvider()
     chain += deformation(config.augmentation, dataset, records)
-    finest = targets[net.output_keys[-1]]
-    chain += SampleLocation(finest, places(config, dataset), replay=records.get("location"))
     if config.augmentation is not None:
         if config.augmentation.sections is not None:
             labels = (*targets.values(), *masks.values())
@@ -111,6 +109,9 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
                 chain += node
         for node in intensity_variation(config.augmentation, dataset, raw.values(), records):
             chain += node
+    # behind all that asks for more than it delivers: what is placed is the target as it is delivered
+    finest = targets[net.output_keys[-1]]
+    chain += SampleLocation(finest, places(config, dataset), replay=records.get("location"))
     return dataset.scaled(chain, raw)
 
 

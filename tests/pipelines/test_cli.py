@@ -202,7 +202,7 @@ COARSE = [
 ]
 TRAINING_FAULTS = {
     "missing path": (nothing, {"data__raw": "em/gone"}, "{volume}/em/gone: no such multiscale group"),
-    "no multiscales": (no_multiscales, {}, r"{volume}/em/raw: a zarr group without OME-Zarr 0\.4 metadata"),
+    "no multiscales": (no_multiscales, {}, "{volume}/em/raw/s0: no voxel size: neither OME-Zarr metadata nor"),
     "levels disagree": (
         levels_that_disagree,
         {},
@@ -224,15 +224,10 @@ TRAINING_FAULTS = {
         {"data__classes": ["bright", "mito"]},
         "class 'mito' has no labels at {volume}/labels/crop/mito; beside it there are: bright, dark",
     ),
-    "truncated chunk": (truncated_chunks, {}, r"{volume}/em/raw/s1: voxels .* cannot be read: .* truncated after 30"),
+    "truncated chunk": (truncated_chunks, {}, "{volume}/em/raw/s1: voxels .* cannot be read: .*blosc"),
     "unknown field": (nothing, {"training__speed": 2}, "run.yaml: training.speed: Extra inputs are not permitted"),
     "unknown activation": (nothing, {"network__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
     "a device that is not there": (nothing, {}, "'abacus' is no device; here are cpu"),
-    "too large once turned": (
-        nothing,
-        {"training__output_shape": [36, 108, 99], "training__overhang": [36, 0, 18]},
-        "training.output_shape 36 × 108 × 99 nm needs up to 36 × 147 × 147 nm",
-    ),
 }
 
 
@@ -304,7 +299,7 @@ PREDICTION_FAULTS = {
     off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
     no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
     existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
-    truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .* truncated after 30",
+    truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .*blosc",
     truncated_checkpoint: "checkpoint_4.pt cannot be read as a checkpoint",
 }
 
