@@ -1,24 +1,46 @@
-"""What gunpowder's own nodes do with several voxel sizes at once: docs/gunpowder_nodes.md tells it in a table.
+"""What gunpowder's own nodes do with several voxel sizes at once: docs/gunpowder_nodes.md tells it in two tables.
 
-A test that fails after an upgrade of gunpowder means that the table, and perhaps a node of ours, has to change.
+A test that fails after an upgrade of gunpowder means that a table, and perhaps a node of ours, has to change.
+gunpowder 1.4.4 and 1.5.0 do the same throughout.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
+import random
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import gunpowder as gp
 import numpy as np
 import pytest
-from gunpowder import ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, PipelineRequestError, Roi, build
+from gunpowder import (
+    Array,
+    ArrayKey,
+    ArraySpec,
+    Batch,
+    BatchProvider,
+    BatchRequest,
+    Coordinate,
+    PipelineRequestError,
+    Roi,
+    build,
+)
+from gunpowder.nodes import gp_array_source, random_location
 from scipy.interpolate import RegularGridInterpolator
 
 from scalenet_gp.nodes.deform_augment import DeformAugment
+from tests.nodes.derived_arrays import Held
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
+from tests.nodes.volume_files import write_json, write_zarr2
 
 COARSE, MIDDLE, FINE, LABELS = (ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE", "LABELS"))
+MASK, DERIVED, CHANNELS = (ArrayKey(name) for name in ("MASK", "DERIVED", "CHANNELS"))
 SIZES = {COARSE: 128, MIDDLE: 32, FINE: 8}
 SCALES = {key: ramp((size,) * 3) for key, size in SIZES.items()}
 NESTED = {
@@ -89,6 +111,21 @@ def test_random_location_reaches_every_place_that_keeps_all_lattices_and_no_othe
     assert seen == places
 
 
+def test_random_location_draws_without_end_under_a_mask_that_no_place_fulfils(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = []
+
+    def drawn(low: int, high: int) -> int:
+        draws.append(random.randint(low, high))
+        if len(draws) == 2000:
+            raise TimeoutError("2000 draws")
+        return draws[-1]
+
+    monkeypatch.setattr(random_location, "randint", drawn)
+    source = Held({MASK: np.zeros((16, 16), np.uint8)}, (8, 8))
+    with build(source + gp.RandomLocation(min_masked=0.5, mask=MASK)) as pipeline, refusal("2000 draws"):
+        fetch(pipeline, {MASK: Roi((0, 0), (64, 64))})
+
+
 @pytest.mark.parametrize(
     "options", [{"transpose_only": []}, {"mirror_only": []}, {}], ids=["mirror", "transpose", "both"]
 )
@@ -124,6 +161,29 @@ def test_noise_augment_changes_its_own_array_only() -> None:
         assert not np.array_equal(first[key].data, other[key].data)
     length = min(map(len, noise.values()))
     assert abs(np.corrcoef(noise[FINE][:length], noise[MIDDLE][:length])[0, 1]) < 0.2
+
+
+def test_noise_augment_clips_to_a_range_that_depends_on_the_crop() -> None:
+    dark = np.linspace(-0.001, 1, 64)[:, None].repeat(64, axis=1)
+    rois = [Roi((begin, 0), (256, 512)) for begin in (0, 8)]
+    with build(Held({FINE: dark}, (8, 8)) + gp.NoiseAugment(FINE, var=0.1)) as pipeline:
+        whole, positive = (fetch(pipeline, {FINE: roi})[FINE].data for roi in rois)
+    assert whole[1:].min() == -1
+    assert positive.min() == 0
+
+
+def test_nodes_seed_the_global_generators_anew() -> None:
+    state = np.random.get_state  # noqa: NPY002
+    with build(RampSource({FINE: ramp((8,) * 3)})) as pipeline:
+        seen = []
+        for _ in range(2):
+            random.seed(5)
+            np.random.seed(5)  # noqa: NPY002
+            mine = random.getstate()
+            fetch(pipeline, {FINE: NESTED[FINE]}, seed=7)
+            assert random.getstate() != mine
+            seen.append((random.getstate(), state()[1].tobytes()))
+    assert seen[0] == seen[1]
 
 
 def test_normalize_and_unsqueeze_change_the_named_arrays_only_and_go_between_ours() -> None:
@@ -192,6 +252,12 @@ def test_random_provider_takes_all_scales_from_one_source() -> None:
     assert np.mean(np.array(offsets) > 0) == pytest.approx(0.75, abs=0.15)
 
 
+def test_random_provider_with_a_key_fails_where_that_key_is_not_requested() -> None:
+    sources = (RampSource({FINE: ramp((8,) * 3)}), RampSource({FINE: ramp((8,) * 3)}))
+    with build(sources + gp.RandomProvider(random_provider_key=DERIVED)) as pipeline, refusal("KeyError: DERIVED"):
+        fetch(pipeline, {FINE: NESTED[FINE]})
+
+
 def test_random_provider_refuses_a_source_of_another_voxel_size() -> None:
     sources = (RampSource({FINE: ramp((8,) * 3)}), RampSource({FINE: ramp((16,) * 3)}))
     with build(sources + gp.RandomProvider([0, 1])) as pipeline, refusal("voxel size of"):
@@ -235,7 +301,20 @@ def test_pre_cache_repeats_one_batch_for_ever_if_the_request_has_a_seed() -> Non
     assert len(set(maps)) == 1
 
 
-# Wrong for several voxel sizes: DeformAugment and IntensityAugment of our own take their place
+def test_another_process_does_not_find_an_array_by_its_key() -> None:
+    # what keeps PreCache from working under spawn: a key keeps the hash of its name, which differs between processes
+    find = "import pickle, sys, gunpowder as gp; print(gp.ArrayKey('FINE') in pickle.load(sys.stdin.buffer))"
+    found = subprocess.run(
+        [sys.executable, "-c", find],
+        input=pickle.dumps({FINE: "data"}),
+        env=os.environ | {"PYTHONHASHSEED": "random"},
+        capture_output=True,
+        check=True,
+    )
+    assert found.stdout.split() == [b"False"]
+
+
+# Wrong for several voxel sizes: nodes of our own take their place
 
 
 def test_gunpowders_identity_deformation_moves_content_and_parts_the_scales() -> None:
@@ -291,3 +370,109 @@ def test_gunpowders_intensity_augment_gives_one_intensity_different_values() -> 
         (batch[key].data - brightness(voxel_centres(roi, (SIZES[key],) * 3))).mean() for key, roi in NESTED.items()
     ]
     assert np.unique(np.round(shifts, 4)).size == 3
+
+
+def missing(array: Array) -> np.ndarray:
+    return (array.data == 0).all(axis=(-1, -2)).squeeze()
+
+
+def test_defect_augment_draws_for_every_array_anew() -> None:
+    chain = RampSource(BRIGHT)
+    for key in (FINE, MIDDLE):
+        chain += gp.DefectAugment(key, prob_missing=0.3, prob_low_contrast=0)
+    rois = dict.fromkeys((FINE, MIDDLE), Roi((0, 0, 0), (512, 64, 64)))
+    with build(chain) as pipeline:
+        batch = fetch(pipeline, rois)
+    shares = missing(batch[FINE]).reshape(16, 4).mean(axis=1)
+    assert 0 < shares.mean() < 1
+    assert shares[missing(batch[MIDDLE])].min() < 1
+
+
+def test_defect_augment_takes_a_channel_for_a_section() -> None:
+    with_channel = {CHANNELS: Field((8,) * 3, lambda centres: brightness(centres)[None], True)}
+    chain = RampSource(with_channel) + gp.DefectAugment(CHANNELS, prob_missing=0.3, prob_low_contrast=0)
+    with build(chain) as pipeline:
+        shares = [
+            missing(fetch(pipeline, {CHANNELS: Roi((0, 0, 0), (256, 64, 64))}, seed)[CHANNELS]).mean()
+            for seed in range(40)
+        ]
+    assert set(shares) == {0, 1}
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.2)
+
+
+def test_defect_augments_folds_do_not_fit() -> None:
+    chain = RampSource(BRIGHT) + gp.DefectAugment(FINE, prob_missing=0, prob_low_contrast=0, prob_deform=1)
+    with build(chain) as pipeline, refusal("cannot reshape array of size"):
+        fetch(pipeline, {FINE: Roi((0, 0, 0), (256, 256, 256))})
+
+
+def test_shift_augment_displaces_by_whole_voxels_and_knows_one_voxel_size_and_no_channels() -> None:
+    heights = {key: Field((SIZES[key],) * 3, lambda centres: centres[1], True) for key in (FINE, MIDDLE)}
+    heights[CHANNELS] = Field((8,) * 3, lambda centres: centres[1:2], True)
+    roi = Roi((0, 0, 0), (256, 256, 256))
+    with build(RampSource(heights) + gp.ShiftAugment(prob_slip=0.5, sigma=20)) as pipeline:
+        moved = fetch(pipeline, {FINE: roi})[FINE].data[:, 0, 0] - 4
+        assert np.unique(moved).size > 3
+        assert set(moved % 8) == {0}
+        with refusal("is not the same as generated array shape"):
+            fetch(pipeline, {FINE: roi, MIDDLE: roi})
+        with refusal("array shift axis length 1 is not divisible"):
+            fetch(pipeline, {CHANNELS: roi})
+
+
+def test_add_affinities_cuts_labels_to_32_bits_and_takes_a_channel_for_an_axis() -> None:
+    labels = np.array([[7, 7 + 2**32, 2**33, 2**33]], np.uint64)
+    with build(Held({LABELS: labels}, (8, 8)) + gp.AddAffinities([(0, 1)], LABELS, DERIVED)) as pipeline:
+        affinities = fetch(pipeline, {DERIVED: Roi((0, 0), (8, 24))})[DERIVED].data
+    assert affinities.tolist() == [[[1, 0, 0]]]  # true: [[[0, 0, 1]]]
+    source = Held({LABELS: np.ones((1, 4, 4, 4), np.uint64)}, (8, 8, 8))
+    with build(source + gp.AddAffinities([(1, 0, 0)], LABELS, DERIVED)) as pipeline, refusal("does not align"):
+        fetch(pipeline, {DERIVED: Roi((0, 0, 0), (24, 32, 32))})
+
+
+def test_balance_labels_balances_all_channels_as_one_and_needs_a_mask_for_each() -> None:
+    target = np.zeros((2, 10, 10), np.uint8)
+    target[0, :, :5], target[1, 0, :2] = 1, 1
+    roi = Roi((0, 0), (80, 80))
+    source = Held({LABELS: target, MASK: np.ones_like(target)}, (8, 8))
+    with build(source + gp.BalanceLabels(LABELS, DERIVED, MASK)) as pipeline:
+        weights = fetch(pipeline, {DERIVED: roi})[DERIVED].data
+    sums = [[weights[c][target[c] == value].sum() for value in (1, 0)] for c in (0, 1)]
+    np.testing.assert_allclose(sums, [[96, 34], [4, 66]], atol=0.5)
+    source = Held({LABELS: target, MASK: np.ones((1, 10, 10), np.uint8)}, (8, 8))
+    with build(source + gp.BalanceLabels(LABELS, DERIVED, MASK)) as pipeline, refusal("Shape of mask"):
+        fetch(pipeline, {DERIVED: roi})
+
+
+# Sources
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A group whose array ``raw`` holds the number of its row."""
+    write_json(tmp_path, ".zgroup", {"zarr_format": 2})
+    write_zarr2(tmp_path / "raw", np.arange(1000.0)[:, None].repeat(8, axis=1), chunk=1000)
+    return tmp_path
+
+
+def test_zarr_source_serves_what_begins_half_a_voxel_off_the_lattice_as_if_it_began_on_it(rows: Path) -> None:
+    write_json(rows / "raw", ".zattrs", {"resolution": [8, 8], "offset": [4, 0]})
+    with build(gp.ZarrSource(str(rows), {FINE: "raw"})) as pipeline:
+        served = fetch(pipeline, {FINE: Roi((16, 0), (16, 64))})[FINE].data
+    assert served[:, 0].tolist() == [2, 3]  # true: 1.5 and 2.5
+
+
+def test_zarr_source_cuts_a_fractional_resolution(rows: Path) -> None:
+    write_json(rows / "raw", ".zattrs", {"resolution": [5.24, 4], "offset": [0, 0]})
+    with build(gp.ZarrSource(str(rows), {FINE: "raw"})) as pipeline:
+        assert pipeline.spec[FINE].voxel_size == (5, 4)
+        assert pipeline.spec[FINE].roi.shape == (5000, 32)
+        served = fetch(pipeline, {FINE: Roi((4500, 0), (5, 4))})[FINE].data
+    assert served.tolist() == [[900]]  # true: 858
+
+
+def test_gp_array_source_does_not_import_what_it_uses() -> None:
+    roi = Roi((0, 0), (8, 8))
+    source = gp_array_source.ArraySource(FINE, Array(np.zeros((8, 8)), ArraySpec(roi, (1, 1))))
+    with build(source) as pipeline, refusal("NameError: name 'Batch' is not defined"):
+        fetch(pipeline, {FINE: roi})

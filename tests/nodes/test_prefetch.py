@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -332,22 +333,26 @@ def test_an_exception_downstream_ends_the_workers(error: BaseException) -> None:
 )
 def test_workers_end_with_their_parent(end: signal.Signals, tmp_path: Path) -> None:
     script = """
-        import sys
-        from pathlib import Path
         from tests.nodes.test_prefetch import *
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
         with build(chain(Mishap("hang", SEED, 3, Path(sys.argv[1]))) + Prefetch(2, seed=SEED)) as pipeline:
             for _ in range(4):
                 pipeline.request_batch(request())
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as parent:
+    parent = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
         wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
         time.sleep(0.5)
         parent.send_signal(end)
-        parent.communicate(timeout=60)
-    workers = [int(path.name) for path in tmp_path.iterdir()]
-    wait_for(lambda: not any(is_running(pid) for pid in workers))
+        parent.wait(timeout=60)
+        workers = [int(path.name) for path in tmp_path.iterdir()]
+        wait_for(lambda: not any(is_running(pid) for pid in workers))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
