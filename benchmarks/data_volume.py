@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from scalenet_gp.nodes.ome_zarr import multiscale_attributes
-from scalenet_gp.nodes.reduction import block_majority, block_mean
-from scalenet_gp.nodes.storage import create_array, create_group
-from scalenet_gp.nodes.volume_metadata import Level
+from scalenet_gp.nodes.volumes.metadata import Level
+from scalenet_gp.nodes.volumes.ome_zarr import multiscale_attributes
+from scalenet_gp.nodes.volumes.reduction import block_majority, block_mean
+from scalenet_gp.nodes.volumes.storage import create_array, create_group
 from scalenet_gp.world import exact_size
 
 __all__ = ["CHUNK", "LEVELS", "write_volume"]

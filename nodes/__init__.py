@@ -3,33 +3,33 @@
 if __name__ != "scalenet_gp.nodes":
     raise ImportError(f"import scalenet_gp.nodes, not {__name__}: this folder is a subpackage of scalenet_gp")
 
-from scalenet_gp.nodes.affinities import Affinities
-from scalenet_gp.nodes.blur_augment import BlurAugment
-from scalenet_gp.nodes.boundary_distance import BoundaryDistance
-from scalenet_gp.nodes.class_targets import ClassTargets
-from scalenet_gp.nodes.class_volume import ClassVolume
-from scalenet_gp.nodes.class_weights import ClassWeights
-from scalenet_gp.nodes.deform_augment import DeformAugment
-from scalenet_gp.nodes.intensity_augment import IntensityAugment
-from scalenet_gp.nodes.misaligned_sections import MisalignedSections
-from scalenet_gp.nodes.multiscale import Multiscale
+from scalenet_gp.nodes.augment.blur_augment import BlurAugment
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from scalenet_gp.nodes.augment.intensity_augment import IntensityAugment
+from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections
+from scalenet_gp.nodes.augment.noise_augment import NoiseAugment
+from scalenet_gp.nodes.augment.section_augment import LowContrastSections, MissingSections
+from scalenet_gp.nodes.batches.prefetch import Prefetch
+from scalenet_gp.nodes.batches.stack import Stack
+from scalenet_gp.nodes.learning.predict import Predict
+from scalenet_gp.nodes.learning.torch_adapter import GunpowderModel
+from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.nodes.learning.training_log import TrainingLog
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
-from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.nodes.noise_augment import NoiseAugment
 from scalenet_gp.nodes.ome_zarr_write import OmeZarrWrite
-from scalenet_gp.nodes.places import Places, Uniform
-from scalenet_gp.nodes.predict import Predict
-from scalenet_gp.nodes.prefetch import Prefetch
-from scalenet_gp.nodes.random_volume import RandomVolume
-from scalenet_gp.nodes.sample_location import SampleLocation, tally
-from scalenet_gp.nodes.section_augment import LowContrastSections, MissingSections
-from scalenet_gp.nodes.shared_places import ByClass, ByStratum
-from scalenet_gp.nodes.stack import Stack
-from scalenet_gp.nodes.storage import ChunkCache
-from scalenet_gp.nodes.torch_adapter import GunpowderModel
-from scalenet_gp.nodes.train import Supervision, Train
-from scalenet_gp.nodes.training_log import TrainingLog
-from scalenet_gp.nodes.voxel_places import ByMask
+from scalenet_gp.nodes.places.places import Places, Uniform
+from scalenet_gp.nodes.places.random_volume import RandomVolume
+from scalenet_gp.nodes.places.sample_location import SampleLocation, tally
+from scalenet_gp.nodes.places.shared_places import ByClass, ByStratum
+from scalenet_gp.nodes.places.voxel_places import ByMask
+from scalenet_gp.nodes.targets.affinities import Affinities
+from scalenet_gp.nodes.targets.boundary_distance import BoundaryDistance
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.targets.class_volume import ClassVolume
+from scalenet_gp.nodes.targets.class_weights import ClassWeights
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.nodes.volumes.storage import ChunkCache
 
 __all__ = [
     "Affinities",

@@ -9,9 +9,9 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
-from scalenet_gp.nodes.light_spec import LightSpec
-from scalenet_gp.nodes.location import StrPath
-from scalenet_gp.nodes.multiscale import Multiscale, Padding
+from scalenet_gp.nodes.batches.light_spec import LightSpec
+from scalenet_gp.nodes.volumes.location import StrPath
+from scalenet_gp.nodes.volumes.multiscale import Multiscale, Padding
 from scalenet_gp.world import World
 
 __all__ = ["MultiscaleSource", "check_masks"]

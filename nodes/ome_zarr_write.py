@@ -11,8 +11,8 @@ from typing import final
 import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.nodes.storage import StrPath
+from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.nodes.volumes.storage import StrPath
 from scalenet_gp.world import World
 
 __all__ = ["OmeZarrWrite"]

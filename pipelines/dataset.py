@@ -13,10 +13,10 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, Multiscale, MultiscaleSource
-from scalenet_gp.nodes.cellmap_annotation import read_annotation
-from scalenet_gp.nodes.location import StrPath, join
-from scalenet_gp.nodes.ome_zarr import multiscale_groups
-from scalenet_gp.nodes.storage import find_node, group_attributes
+from scalenet_gp.nodes.cellmap.annotation import read_annotation
+from scalenet_gp.nodes.volumes.location import StrPath, join
+from scalenet_gp.nodes.volumes.ome_zarr import multiscale_groups
+from scalenet_gp.nodes.volumes.storage import find_node, group_attributes
 from scalenet_gp.pipelines.config import DataConfig, Region, Size
 from scalenet_gp.world import World, format_size
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.nodes.storage import StrPath, create_group
+from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.nodes.volumes.storage import StrPath, create_group
 
 __all__ = ["CLASSES", "MARGIN", "DemoVolume", "make_demo_volume", "write_demo_volume"]
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from scalenet_gp.nodes.panels import class_colours, grey, overlay
+from scalenet_gp.nodes.learning.panels import class_colours, grey, overlay
 
 __all__ = [
     "HALO",

@@ -8,7 +8,7 @@ import gunpowder as gp
 from funlib.geometry import Roi
 from matplotlib.figure import Figure
 
-from scalenet_gp.nodes.panels import overlay
+from scalenet_gp.nodes.learning.panels import overlay
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.drawing import (

@@ -12,7 +12,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.checkpoint import load_checkpoint
 from scalenet_gp.nodes import OmeZarrWrite, Predict
-from scalenet_gp.nodes.storage import create_group
+from scalenet_gp.nodes.volumes.storage import create_group
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.progress import progress_bar

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from scalenet_gp.nodes.blur_augment import Blur
-from scalenet_gp.nodes.deformation import Deformation
-from scalenet_gp.nodes.intensity_augment import Intensity
-from scalenet_gp.nodes.misaligned_sections import Misalignment
-from scalenet_gp.nodes.noise_augment import Noise
-from scalenet_gp.nodes.section_augment import LowContrast, Missing
+from scalenet_gp.nodes.augment.blur_augment import Blur
+from scalenet_gp.nodes.augment.deformation import Deformation
+from scalenet_gp.nodes.augment.intensity_augment import Intensity
+from scalenet_gp.nodes.augment.misaligned_sections import Misalignment
+from scalenet_gp.nodes.augment.noise_augment import Noise
+from scalenet_gp.nodes.augment.section_augment import LowContrast, Missing
 from scalenet_gp.world import World
 
 __all__ = ["in_words"]

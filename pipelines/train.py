@@ -11,7 +11,7 @@ import gunpowder as gp
 import torch
 
 from scalenet_gp.nodes import Prefetch, SampleLocation, Stack, Supervision, Train, TrainingLog
-from scalenet_gp.nodes.numbered_batches import batch_seed
+from scalenet_gp.nodes.batches.numbered_batches import batch_seed
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.progress import progress_bar

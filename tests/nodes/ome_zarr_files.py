@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scalenet_gp.nodes.storage import create_array
+from scalenet_gp.nodes.volumes.storage import create_array
 
 VNC = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "vnc.zarr"
 

@@ -4,7 +4,7 @@ from gunpowder import ArrayKey, Coordinate, PipelineRequestError, PipelineSetupE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.affinities import Affinities
+from scalenet_gp.nodes.targets.affinities import Affinities
 from tests.nodes.derived_arrays import Held, provided
 
 LABELS, MASK, AFFINITIES, AFFINITIES_MASK = map(ArrayKey, ("AFF_L", "AFF_M", "AFF", "AFF_AM"))

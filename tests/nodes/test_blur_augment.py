@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.blur_augment import BlurAugment, blur_kernel
+from scalenet_gp.nodes.augment.blur_augment import BlurAugment, blur_kernel
 from tests.nodes.ramps import Field, RampSource, ramp, voxel_centres
 
 COARSE, MIDDLE, FINE = (ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE"))

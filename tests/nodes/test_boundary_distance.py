@@ -5,7 +5,7 @@ from gunpowder import ArrayKey, Coordinate, PipelineRequestError, PipelineSetupE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.boundary_distance import BoundaryDistance, boundary_distance
+from scalenet_gp.nodes.targets.boundary_distance import BoundaryDistance, boundary_distance
 from scalenet_gp.world import World
 from tests.nodes.derived_arrays import Held, provided, request
 

@@ -7,12 +7,12 @@ import gunpowder as gp
 import numpy as np
 import pytest
 
-from scalenet_gp.nodes.cellmap import check_counts, class_frequencies, open_branch, open_classes
-from scalenet_gp.nodes.cellmap_files import Crop, read_class_groups, read_datasplit
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.places import Uniform
-from scalenet_gp.nodes.random_volume import RandomVolume
-from scalenet_gp.nodes.sample_location import SampleLocation
+from scalenet_gp.nodes.cellmap.crops import check_counts, class_frequencies, open_branch, open_classes
+from scalenet_gp.nodes.cellmap.files import Crop, read_class_groups, read_datasplit
+from scalenet_gp.nodes.places.places import Uniform
+from scalenet_gp.nodes.places.random_volume import RandomVolume
+from scalenet_gp.nodes.places.sample_location import SampleLocation
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from tests.nodes.ome_zarr_files import VNC, write_multiscale
 
 RAW, TARGET, MASK, DATA = (gp.ArrayKey(name) for name in ("RAW", "TARGET", "MASK", "DATA"))

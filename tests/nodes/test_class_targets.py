@@ -4,9 +4,9 @@ from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, Roi, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.class_targets import ClassTargets
-from scalenet_gp.nodes.class_volume import ClassVolume
-from scalenet_gp.nodes.multiscale import Multiscale
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.targets.class_volume import ClassVolume
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import VNC, write_multiscale
 

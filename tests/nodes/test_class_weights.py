@@ -4,7 +4,7 @@ from gunpowder import ArrayKey, PipelineRequestError, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.class_weights import ClassWeights
+from scalenet_gp.nodes.targets.class_weights import ClassWeights
 from tests.nodes.derived_arrays import Held, provided
 
 TARGET, MASK, WEIGHTS = map(ArrayKey, ("CW_T", "CW_M", "CW"))

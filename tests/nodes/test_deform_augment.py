@@ -25,9 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from scalenet_gp.nodes.deform_augment import DeformAugment
-from scalenet_gp.nodes.deformation import Deformation
-from scalenet_gp.nodes.samples import Samples
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from scalenet_gp.nodes.augment.deformation import Deformation
+from scalenet_gp.nodes.augment.samples import Samples
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 
 # One world unit is one nanometre here.
@@ -231,7 +231,9 @@ def multiscale_requests(draw: st.DrawFn) -> tuple[dict[ArrayKey, Field], dict[Ar
 
 
 @settings(max_examples=40, deadline=None)
-@given(multiscale_requests(), st.sampled_from([kind for kind in MAPS if "plane" not in kind and "each axis" not in kind]))
+@given(
+    multiscale_requests(), st.sampled_from([kind for kind in MAPS if "plane" not in kind and "each axis" not in kind])
+)
 def test_any_voxel_sizes_and_rois_agree(
     case: tuple[dict[ArrayKey, Field], dict[ArrayKey, Roi], int], kind: str
 ) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
-from scalenet_gp.nodes.deformation import Deformation, ElasticField
-from scalenet_gp.nodes.samples import Samples
+from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
+from scalenet_gp.nodes.augment.samples import Samples
 from tests.nodes.ramps import voxel_centres
 
 MICRO = 1e-6

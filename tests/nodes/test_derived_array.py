@@ -14,12 +14,12 @@ from gunpowder import (
     build,
 )
 
-from scalenet_gp.nodes.affinities import Affinities
-from scalenet_gp.nodes.boundary_distance import BoundaryDistance
-from scalenet_gp.nodes.class_targets import ClassTargets
-from scalenet_gp.nodes.class_weights import ClassWeights
-from scalenet_gp.nodes.multiscale import Multiscale
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
+from scalenet_gp.nodes.targets.affinities import Affinities
+from scalenet_gp.nodes.targets.boundary_distance import BoundaryDistance
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.targets.class_weights import ClassWeights
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.world import World
 from tests.nodes.derived_arrays import Held
 from tests.nodes.ome_zarr_files import write_multiscale

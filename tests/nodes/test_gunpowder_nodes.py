@@ -34,7 +34,7 @@ from gunpowder import (
 from gunpowder.nodes import gp_array_source, random_location
 from scipy.interpolate import RegularGridInterpolator
 
-from scalenet_gp.nodes.deform_augment import DeformAugment
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from tests.nodes.derived_arrays import Held
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 from tests.nodes.volume_files import write_json, write_zarr2
@@ -173,7 +173,7 @@ def test_noise_augment_clips_to_a_range_that_depends_on_the_crop() -> None:
 
 
 def test_nodes_seed_the_global_generators_anew() -> None:
-    state = np.random.get_state  # noqa: NPY002
+    state = np.random.get_state
     with build(RampSource({FINE: ramp((8,) * 3)})) as pipeline:
         seen = []
         for _ in range(2):

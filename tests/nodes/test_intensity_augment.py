@@ -8,7 +8,7 @@ import pytest
 from gunpowder import ArrayKey, Batch, BatchRequest, PipelineRequestError, Roi, build
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.intensity_augment import IntensityAugment
+from scalenet_gp.nodes.augment.intensity_augment import IntensityAugment
 from tests.nodes.ramps import Field, RampSource
 
 COARSE, FINE, LABELS = (ArrayKey(name) for name in ("COARSE", "FINE", "LABELS"))

@@ -11,7 +11,7 @@ from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, GraphKey, G
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.light_request import LightRequest
+from scalenet_gp.nodes.batches.light_request import LightRequest
 from tests.nodes.worker_nodes import DRAWS, PLACES, POINTS, Drawings
 
 ARRAYS = [ArrayKey(f"LIGHT_{i}") for i in range(3)]

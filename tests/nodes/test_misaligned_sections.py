@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import shift
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.misaligned_sections import MisalignedSections, Misalignment
+from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections, Misalignment
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 
 COARSE, MIDDLE, FINE, LABELS, COARSE_LABELS = (

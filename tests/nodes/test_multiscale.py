@@ -10,8 +10,8 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.storage import UnreadableDataError
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.storage import UnreadableDataError
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import VNC, position_ramps, write_multiscale
 

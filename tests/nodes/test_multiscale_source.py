@@ -3,7 +3,7 @@ import pytest
 from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, MergeProvider, RandomLocation, Roi, build
 
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
-from scalenet_gp.nodes.storage import StoredArray
+from scalenet_gp.nodes.volumes.storage import StoredArray
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import VNC, position_ramps, write_multiscale
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.nodes.storage import StoredArray, open_array
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.nodes.volumes.storage import StoredArray, open_array
 from tests.nodes.ome_zarr_files import position_ramps
 
 SPACE = {"voxel_size": (50, "4.6", "4.6"), "corner": (-25, "586.5", "1/8"), "shape": (6, 40, 33)}

@@ -9,7 +9,7 @@ import torch
 from gunpowder import ArrayKey, Batch, BatchRequest, PipelineRequestError, PipelineSetupError, Roi, build
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.noise_augment import NoiseAugment
+from scalenet_gp.nodes.augment.noise_augment import NoiseAugment
 from tests.nodes.ramps import Field, RampSource
 
 COARSE, FINE, SAME, FLAT = (ArrayKey(name) for name in ("COARSE", "FINE", "SAME", "FLAT"))

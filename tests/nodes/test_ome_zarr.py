@@ -4,10 +4,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from scalenet_gp.nodes.ome_zarr import multiscale_attributes, multiscale_groups
-from scalenet_gp.nodes.storage import create_group, open_array
-from scalenet_gp.nodes.volume_formats import read_volume
-from scalenet_gp.nodes.volume_metadata import Level, ReadOptions
+from scalenet_gp.nodes.volumes.formats import read_volume
+from scalenet_gp.nodes.volumes.metadata import Level, ReadOptions
+from scalenet_gp.nodes.volumes.ome_zarr import multiscale_attributes, multiscale_groups
+from scalenet_gp.nodes.volumes.storage import create_group, open_array
 from tests.nodes.ome_zarr_files import VNC, edit_metadata, write_multiscale
 
 CUBE = np.zeros((8, 8, 8), np.uint8)

@@ -20,8 +20,8 @@ from gunpowder import (
 from gunpowder.nodes.scan import ScanCallback
 from gunpowder.pipeline import PipelineRequestError, PipelineSetupError
 
-from scalenet_gp.nodes.multiscale import Multiscale
 from scalenet_gp.nodes.ome_zarr_write import OmeZarrWrite
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import position_ramps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalenet_gp.nodes.panels import class_colours, grey, overlay, side_by_side
+from scalenet_gp.nodes.learning.panels import class_colours, grey, overlay, side_by_side
 
 SECTION = np.array([[0.0, 0.25, 1.0], [-1.0, 0.5, 2.0]])
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.class_targets import ClassTargets
-from scalenet_gp.nodes.multiscale import Multiscale
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
-from scalenet_gp.nodes.reduction import block_mean
-from scalenet_gp.nodes.resampling import Coverage, weighted_mean
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.reduction import block_mean
+from scalenet_gp.nodes.volumes.resampling import Coverage, weighted_mean
 from scalenet_gp.world import World, exact_size
 from tests.nodes.ome_zarr_files import VNC, position_ramps, write_multiscale
 

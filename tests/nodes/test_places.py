@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from scalenet_gp.nodes import voxel_index
-from scalenet_gp.nodes.class_volume import ClassVolume
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.places import Axis, Place, Places, Uniform
-from scalenet_gp.nodes.shared_places import ByClass, ByStratum
-from scalenet_gp.nodes.voxel_index import LabelArray, VoxelGrid
-from scalenet_gp.nodes.voxel_places import ByMask
+from scalenet_gp.nodes.places.places import Axis, Place, Places, Uniform
+from scalenet_gp.nodes.places.shared_places import ByClass, ByStratum
+from scalenet_gp.nodes.places.voxel_index import LabelArray, VoxelGrid
+from scalenet_gp.nodes.places.voxel_places import ByMask
+from scalenet_gp.nodes.targets.class_volume import ClassVolume
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.world import World
 from tests.nodes.ome_zarr_files import write_multiscale
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scalenet_gp import LeibNet, TensorSpec, build_unet
 from scalenet_gp.kinds import Concatenate, ConvPass
-from scalenet_gp.nodes.predict import Predict
+from scalenet_gp.nodes.learning.predict import Predict
 from tests.nodes.ramps import Field, RampSource, voxel_centres
 from tests.nodes.two_scales import (
     INPUTS,

@@ -21,9 +21,9 @@ import pytest
 import torch
 from gunpowder import ArraySpec, Batch, BatchFilter, BatchRequest, GraphSpec, PipelineRequestError, Roi, build
 
-from scalenet_gp.nodes import prefetch as prefetch_module
-from scalenet_gp.nodes.numbered_batches import batch_seed
-from scalenet_gp.nodes.prefetch import Prefetch
+from scalenet_gp.nodes.batches import prefetch as prefetch_module
+from scalenet_gp.nodes.batches.numbered_batches import batch_seed
+from scalenet_gp.nodes.batches.prefetch import Prefetch
 from scalenet_gp.pipelines.running import running
 from tests.nodes.worker_nodes import (
     DRAWS,

@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.reduction import block_majority, block_mean, known_majority
+from scalenet_gp.nodes.volumes.reduction import block_majority, block_mean, known_majority
 
 
 def blockwise(data, factor, function):

@@ -34,17 +34,17 @@ from gunpowder import (
 )
 from scipy.stats import chisquare
 
-from scalenet_gp.nodes.class_targets import ClassTargets
-from scalenet_gp.nodes.deform_augment import DeformAugment
-from scalenet_gp.nodes.deformation import Deformation
-from scalenet_gp.nodes.multiscale import Multiscale
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
-from scalenet_gp.nodes.places import Places, Uniform
-from scalenet_gp.nodes.random_volume import RandomVolume
-from scalenet_gp.nodes.sample_location import SampleLocation, tally
-from scalenet_gp.nodes.shared_places import ByClass
-from scalenet_gp.nodes.voxel_index import LabelArray
-from scalenet_gp.nodes.voxel_places import ByMask
+from scalenet_gp.nodes.places.places import Places, Uniform
+from scalenet_gp.nodes.places.random_volume import RandomVolume
+from scalenet_gp.nodes.places.sample_location import SampleLocation, tally
+from scalenet_gp.nodes.places.shared_places import ByClass
+from scalenet_gp.nodes.places.voxel_index import LabelArray
+from scalenet_gp.nodes.places.voxel_places import ByMask
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from tests.nodes.ome_zarr_files import VNC, write_multiscale
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 from tests.nodes.two_scales import setup_refusal

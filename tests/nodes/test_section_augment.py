@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
+from scalenet_gp.nodes.augment.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
 from tests.nodes.ramps import Field, RampSource
 
 COARSE, FINE = ArrayKey("COARSE"), ArrayKey("FINE")

@@ -6,11 +6,11 @@ import gunpowder as gp
 import numpy as np
 import pytest
 
-from scalenet_gp.nodes.deform_augment import DeformAugment
-from scalenet_gp.nodes.places import Uniform
-from scalenet_gp.nodes.prefetch import Prefetch
-from scalenet_gp.nodes.sample_location import SampleLocation, tally
-from scalenet_gp.nodes.stack import Stack
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from scalenet_gp.nodes.batches.prefetch import Prefetch
+from scalenet_gp.nodes.batches.stack import Stack
+from scalenet_gp.nodes.places.places import Uniform
+from scalenet_gp.nodes.places.sample_location import SampleLocation, tally
 from tests.nodes.ramps import RampSource, ramp
 
 FINE, COARSE = gp.ArrayKey("FINE"), gp.ArrayKey("COARSE")

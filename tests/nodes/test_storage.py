@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from scalenet_gp.nodes.location import key_value_store
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.storage import (
+from scalenet_gp.nodes.volumes.location import key_value_store
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.storage import (
     ChunkCache,
     UnreadableDataError,
     bulk_reads_begun,
@@ -248,8 +248,8 @@ def test_arrays_are_read_by_many_threads_at_once(tmp_path):
 
 PROCESSES = """
 import multiprocessing, os, pickle, sys
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.storage import ChunkCache, bulk_reads_begun
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.storage import ChunkCache, bulk_reads_begun
 
 def read(volume, queue=None):
     world = volume.world()

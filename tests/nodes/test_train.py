@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
-from scalenet_gp.nodes.train import Supervision, Train
+from scalenet_gp.nodes.learning.train import Supervision, Train
 from tests.nodes.ramps import Field, RampSource
 from tests.nodes.two_scales import (
     ADAM,

@@ -17,7 +17,7 @@ from gunpowder.pipeline import PipelineTeardownError
 from torch import Tensor
 
 from scalenet_gp.checkpoint import load_checkpoint, load_network, save_checkpoint
-from scalenet_gp.nodes.train import Train
+from scalenet_gp.nodes.learning.train import Train
 from tests.nodes.ramps import Field, RampSource
 from tests.nodes.two_scales import (
     ADAM,

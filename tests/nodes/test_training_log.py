@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scalenet_gp import LeibNet, TensorSpec, build_unet
 from scalenet_gp.kinds import ConvPass, Upsample
-from scalenet_gp.nodes.panels import class_colours
-from scalenet_gp.nodes.train import Supervision, Train
-from scalenet_gp.nodes.training_log import TrainingLog
+from scalenet_gp.nodes.learning.panels import class_colours
+from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.nodes.learning.training_log import TrainingLog
 from tests.nodes.ramps import Field, RampSource, voxel_centres
 from tests.nodes.two_scales import INPUTS, MASK, PREDICTION, RAW, ROIS, TARGET, fetch, fields, read, small_net, texture
 

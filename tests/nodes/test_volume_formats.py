@@ -11,8 +11,8 @@ from funlib.geometry import Coordinate
 from funlib.persistence import Array as PersistenceArray
 from funlib.persistence import prepare_ds
 
-from scalenet_gp.nodes.multiscale import Multiscale
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.world import World
 from tests.nodes.volume_files import (
     CORNER,

@@ -17,7 +17,7 @@ from gunpowder.pipeline import PipelineSetupError
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_scalenet
-from scalenet_gp.nodes.train import Supervision, Train
+from scalenet_gp.nodes.learning.train import Supervision, Train
 from tests.nodes.ramps import Content, Field, RampSource, voxel_centres
 
 RAW, TARGET, MASK, PREDICTION = (

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchProvider, BatchRequest, GraphKey, GraphSpec
 
-from scalenet_gp.nodes.numbered_batches import batch_seed
+from scalenet_gp.nodes.batches.numbered_batches import batch_seed
 from scalenet_gp.nodes.random_generator import request_generator
 
 PLACES, DRAWS, VALUE = ArrayKey("PLACES"), ArrayKey("DRAWS"), ArrayKey("VALUE")

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from scalenet_gp.nodes.multiscale_writer import MultiscaleWriter
+from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.predict import predict
 from scalenet_gp.pipelines.train import train

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.nodes.panels import class_colours
+from scalenet_gp.nodes.learning.panels import class_colours
 from scalenet_gp.pipelines.batch_picture import draw_batch
 from scalenet_gp.world import World
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from scalenet_gp.nodes.multiscale import Multiscale
-from scalenet_gp.nodes.storage import group_attributes, open_array
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.storage import group_attributes, open_array
 from scalenet_gp.pipelines.demo_volume import (
     CLASSES,
     MARGIN,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scalenet_gp.nodes.storage import open_array
+from scalenet_gp.nodes.volumes.storage import open_array
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.evaluate import Agreement, evaluate, score_table
 from tests.pipelines.conftest import (

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 import scalenet_gp.pipelines.preview as preview_module
 from scalenet_gp.nodes import Train
-from scalenet_gp.nodes.panels import class_colours
+from scalenet_gp.nodes.learning.panels import class_colours
 from scalenet_gp.pipelines.preview import draw_samples, preview
 from scalenet_gp.pipelines.train import train
 from tests.pipelines.conftest import (

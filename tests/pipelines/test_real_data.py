@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scalenet_gp.nodes.storage import open_array
+from scalenet_gp.nodes.volumes.storage import open_array
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset
 from scalenet_gp.pipelines.evaluate import evaluate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.nodes.deformation import Deformation
+from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.pipelines.records import in_words
 from scalenet_gp.world import World
 

@@ -1,0 +1,1 @@
+"""What is varied at random, alike at every voxel size."""

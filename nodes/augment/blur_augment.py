@@ -1,0 +1,118 @@
+"""Random blur of one physical width at every voxel size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from typing import Any, final
+
+import numpy as np
+from gunpowder import Array, ArrayKey, Coordinate, Roi
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+from scipy.special import ndtr
+
+from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities
+
+__all__ = ["Blur", "BlurAugment", "blur_kernel"]
+
+_REACH = 3.719  # standard deviations; 1/10000 of a Gaussian lies beyond, at either end
+
+
+@final
+class Blur(DrawnParameters):
+    """What :class:`BlurAugment` draws: the standard deviation per spatial axis, world units."""
+
+    sigma: tuple[float, ...]
+
+
+@final
+class BlurAugment(RandomAugment[Blur]):
+    """Blur by a Gaussian of one physical width, drawn once for all arrays of a batch.
+
+    Every voxel becomes the mean of its neighbours, each with that part of the Gaussian about the voxel's centre that
+    lies in it. So a blur of a fraction of a voxel hardly changes an array, and blurring fine voxels and then averaging
+    them is nearly what averaging and then blurring gives: the squared widths are the Gaussian's to a twelfth of the
+    squared voxel size, and where structures of all sizes from 40 nm on are blurred by 4 to 48 nm, the two orders differ
+    by at most 1.5 % of the contrast at 32 nm and 4 % at 128 nm. Nothing moves. The margin that the blur needs is asked
+    of the upstream: there are no border effects. What was drawn is kept as ``array.attrs["blur"]``, see :class:`Blur`.
+
+    Args:
+        arrays: the intensity arrays, of a float type. Those not requested are left out.
+        sigma: bounds of the Gaussian's standard deviation, world units: of one that all axes share, or a pair per
+            spatial axis, of which each is drawn for itself.
+        p: how likely a batch is to be changed at all.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Raises:
+        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type; or, when the
+            pipeline is built: an array has no voxel size or one of other axes than ``sigma``.
+        KeyError: when the pipeline is built: an array is not provided upstream.
+    """
+
+    record_name = "blur"
+    parameters = Blur
+
+    def __init__(
+        self,
+        arrays: Iterable[ArrayKey],
+        sigma: tuple[float, float] | Sequence[tuple[float, float]],
+        *,
+        p: float = 1.0,
+        replay: str | None = None,
+    ) -> None:
+        super().__init__(arrays, p=p, replay=replay)
+        bounds = np.asarray(sigma, dtype=float)
+        if bounds.shape != (2,) and (bounds.ndim != 2 or bounds.shape[1] != 2):
+            raise ValueError(f"sigma is {sigma!r}; write (low, high), or one such pair per spatial axis")
+        self._shared = bounds.ndim == 1
+        self.sigma = tuple(as_interval("sigma", tuple(pair), least=0) for pair in np.atleast_2d(bounds).tolist())
+        self._dims = 0
+
+    def setup(self) -> None:
+        super().setup()
+        dims = {key: 0 if self.spec[key].voxel_size is None else len(self.spec[key].voxel_size) for key in self.arrays}
+        self._dims = dims[self.arrays[0]] if self._shared else len(self.sigma)
+        if set(dims.values()) != {self._dims} or not self._dims:
+            raise ValueError(
+                f"arrays need {self._dims or 'spatial'} axes to be blurred by sigma={self.sigma}, they have {dims}"
+            )
+
+    def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Blur:
+        drawn = [generator.uniform(*bounds) for bounds in self.sigma]
+        return Blur(sigma=tuple(drawn * self._dims if self._shared else drawn))
+
+    def source_roi(self, key: ArrayKey, roi: Roi, drawn: Blur) -> Roi:
+        voxel_size = self.spec[key].voxel_size
+        kernels = (blur_kernel(s, v) for s, v in zip(drawn.sigma, voxel_size, strict=True))
+        margin = Coordinate(len(kernel) // 2 for kernel in kernels) * voxel_size
+        return roi.grow(margin, margin)
+
+    def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Blur) -> NDArray[Any]:
+        data = array.data
+        check_intensities(key, data, type(self).__name__, bounded=False)
+        for axis, (sigma, length) in enumerate(zip(drawn.sigma, array.spec.voxel_size, strict=True)):
+            kernel = blur_kernel(sigma, length)
+            if margin := len(kernel) // 2:
+                axis -= len(drawn.sigma)
+                inner = [slice(None)] * data.ndim
+                inner[axis] = slice(margin, -margin)
+                data = correlate1d(data, kernel, axis=axis)[tuple(inner)]
+        return np.ascontiguousarray(data)
+
+
+def blur_kernel(sigma: float, voxel_size: float) -> NDArray[np.float64]:
+    """The weights of a voxel's neighbours along one axis: the part of a Gaussian about its centre that lies in each.
+
+    An odd number of weights, that sum to 1. A single one where less than 1/10000 reaches beyond the voxel's own ends.
+
+    Args:
+        sigma: standard deviation, at least 0.
+        voxel_size: in the same unit.
+    """
+    radius = max(0, ceil(_REACH * sigma / voxel_size - 0.5))
+    if not radius:
+        return np.ones(1)
+    ends = (np.arange(-radius, radius + 2) - 0.5) * (voxel_size / sigma)
+    weights = np.diff(ndtr(ends))
+    return weights / weights.sum()

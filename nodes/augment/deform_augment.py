@@ -1,0 +1,235 @@
+"""Random deformation that is the same at every voxel size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite, lcm
+from operator import index
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
+from scalenet_gp.nodes.augment.samples import Samples
+from scalenet_gp.nodes.random_generator import request_generator
+
+__all__ = ["DeformAugment"]
+
+
+class DeformAugment(BatchFilter):
+    """Deform all spatial arrays of a batch by one map: elastic, rotated, scaled, mirrored and transposed.
+
+    The map is drawn once per request, in world units, and evaluated at the voxel centres of every array; the same world
+    point shows the same content at every voxel size. Each array is resampled once, linearly if its spec says
+    ``interpolatable``, else by the nearest voxel, and reads exactly the source box that its samples need. A map without
+    rotation, scale and jitter copies voxels unchanged (transposed axes need equal voxel sizes for that).
+
+    Only what is asked for is done. Arrays without a ROI pass unchanged; graphs are refused. What was drawn is kept as
+    ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as ``replay``.
+
+    :class:`.SampleLocation` goes downstream of this node: what of its shift is less than a whole voxel of every array
+    becomes part of the map.
+
+    Args:
+        control_point_spacing: world units between the control points of the elastic part, per spatial axis. Its length
+            (2 or 3) says how many spatial axes there are: the last axes of every array.
+        jitter_sigma: standard deviation of the control points' displacement, in world units, per spatial axis. A
+            tenth of the spacing keeps the map one to one; from about a seventh on it folds here and there.
+        rotation_axes: the spatial axes within which to rotate by a random angle: none, two of them (in their
+            plane, as fits thick sections), or all three (every rotation equally likely).
+        mirror_axes: spatial axes, each of which is mirrored with probability one half.
+        transpose_axes: spatial axes that change places, every order equally likely.
+        scale_interval: bounds of the factor by which source distances are larger than target distances: one pair for
+            all axes alike, or one for each axis, drawn independently (anisotropic).
+        p: how likely a batch is to be deformed at all.
+        normalize: arrays of integers that may be interpolated come as float32 fractions of what their type can hold (of
+            255 for uint8), in the same pass and without rounding to integers; gunpowder's ``Normalize`` is then not
+            needed.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Raises:
+        ValueError: an argument is out of its range; or, for a request: an array is empty, has other spatial axes, or
+            its spec does not say whether it may be interpolated; or a graph is requested.
+    """
+
+    def __init__(
+        self,
+        control_point_spacing: Sequence[int],
+        jitter_sigma: Sequence[float],
+        *,
+        rotation_axes: Sequence[int] = (),
+        mirror_axes: Sequence[int] = (),
+        transpose_axes: Sequence[int] = (),
+        scale_interval: tuple[float, float] | Sequence[tuple[float, float]] = (1.0, 1.0),
+        p: float = 1.0,
+        normalize: bool = False,
+        replay: str | None = None,
+    ) -> None:
+        self.control_point_spacing = _whole_spacing(control_point_spacing)
+        self.dims = len(self.control_point_spacing)
+        self.jitter_sigma = tuple(float(sigma) for sigma in jitter_sigma)
+        if len(self.jitter_sigma) != self.dims or not all(isfinite(s) and s >= 0 for s in self.jitter_sigma):
+            raise ValueError(f"jitter_sigma is {jitter_sigma!r}; write {self.dims} numbers, none below 0")
+        self.rotation_axes = self._axes("rotation_axes", rotation_axes, (0, 2, 3))
+        self.mirror_axes = self._axes("mirror_axes", mirror_axes, (0, 1, 2, 3))
+        self.transpose_axes = self._axes("transpose_axes", transpose_axes, (0, 2, 3))
+        self.scale_interval = self._intervals(scale_interval)
+        if not 0 <= p <= 1:
+            raise ValueError(f"p is {p!r}; a probability lies between 0 and 1")
+        self.p = p
+        self.normalize = normalize
+        self._replay = None if replay is None else Deformation.from_json(replay)
+        if self._replay is not None and len(self._replay.matrix) != self.dims:
+            raise ValueError(
+                f"replay has {len(self._replay.matrix)} spatial axes, control_point_spacing has {self.dims}"
+            )
+        self._offset = Coordinate((0,) * self.dims)
+        self._samples: dict[ArrayKey, Samples] = {}
+        self._record = ""
+
+    def draw(self, generator: np.random.Generator, roi: Roi, lattice: Coordinate) -> Deformation:
+        """A random map about the centre of ``roi``.
+
+        Args:
+            generator: all random numbers come from here.
+            roi: what the arrays that are to be deformed cover together, in world units.
+            lattice: the least common multiple of their voxel sizes.
+        """
+        matrix = self._draw_rotation(generator) * self._draw_scale(generator)
+        for axis in self.mirror_axes:
+            matrix[:, axis] *= generator.choice((-1.0, 1.0))
+        source_axes = np.arange(self.dims)
+        source_axes[list(self.transpose_axes)] = generator.permutation(np.array(self.transpose_axes, dtype=int))
+        elastic = None
+        if any(self.jitter_sigma):
+            seed = int(generator.integers(2**63))
+            elastic = ElasticField.covering(roi, self.control_point_spacing, self.jitter_sigma, seed)
+        return Deformation.centred(matrix[:, source_axes], roi, lattice, elastic)
+
+    def shift_next(self, offset: Coordinate) -> None:
+        """Read the content of the next request ``offset`` world units further on, on top of what is drawn.
+
+        Args:
+            offset: per axis; need not be a multiple of any voxel size.
+        """
+        self._offset = Coordinate(offset)
+
+    def setup(self) -> None:
+        """Announce the types of what is normalised."""
+        if self.normalize:
+            for key, spec in self.spec.array_specs.items():
+                if spec.interpolatable and spec.dtype is not None and np.dtype(spec.dtype).kind in "iu":
+                    changed = spec.copy()
+                    changed.dtype = np.dtype(np.float32)
+                    self.updates(key, changed)
+
+    def prepare(self, request: BatchRequest) -> None:
+        """Draw the map and turn every requested ROI into the source box that it is read from."""
+        self._samples = {}
+        offset, self._offset = self._offset, Coordinate((0,) * self.dims)
+        generator = request_generator(request, type(self).__name__)
+        specs = self._spatial_specs(request)
+        if not specs:
+            return
+        voxel_sizes = {key: self.spec[key].voxel_size for key in specs}
+        deformation = self._replay
+        if deformation is None:
+            lattice = _common_multiple(voxel_sizes.values())
+            deforms = generator.random() < self.p
+            if not deforms and not self.normalize and not any(offset):
+                return
+            roi = request.get_total_roi()
+            deformation = (
+                self.draw(generator, roi, lattice) if deforms else Deformation.centred(np.eye(self.dims), roi, lattice)
+            ).shifted(offset)
+        self._record = deformation.to_json()
+        grids: dict[tuple[Coordinate, ...], Samples] = {}
+        for key, spec in specs.items():
+            grid = (spec.roi.begin, spec.roi.shape, voxel_sizes[key])
+            if grid not in grids:
+                grids[grid] = Samples(deformation, spec.roi, voxel_sizes[key])
+            self._samples[key] = grids[grid]
+            spec.roi = grids[grid].box(self.spec[key].interpolatable)
+
+    def process(self, batch: Batch, request: BatchRequest) -> None:
+        """Resample the source boxes into the requested ROIs."""
+        for key, samples in self._samples.items():
+            if key not in request:
+                continue  # a placeholder: it took part with its ROI, its data is not wanted
+            array = batch[key]
+            spec = array.spec.copy()
+            spec.roi = request[key].roi
+            data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
+            spec.dtype = data.dtype
+            batch[key] = Array(data, spec, {**array.attrs, "deformation": self._record})
+        self._samples = {}
+
+    def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        """What the target's axes are multiplied by, (D,)."""
+        if len(self.scale_interval) == 1:
+            return np.full(self.dims, generator.uniform(*self.scale_interval[0]))
+        return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
+
+    def _draw_rotation(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        matrix = np.eye(self.dims)
+        if len(self.rotation_axes) == 2:
+            angle = generator.uniform(0, 2 * np.pi)
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            matrix[np.ix_(self.rotation_axes, self.rotation_axes)] = turn
+        elif self.rotation_axes:
+            # a normally distributed quaternion points in every direction equally likely
+            matrix = Rotation.from_quat(generator.standard_normal(4)).as_matrix()
+        return matrix
+
+    def _spatial_specs(self, request: BatchRequest) -> dict[ArrayKey, ArraySpec]:
+        if request.graph_specs:
+            raise ValueError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
+        specs = {key: spec for key, spec in request.array_specs.items() if spec.roi is not None}
+        for key, spec in specs.items():
+            if spec.roi.dims != self.dims:
+                raise ValueError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
+            if spec.roi.empty:
+                raise ValueError(f"{key} is requested in {spec.roi}, which is empty; leave it out of the request")
+            if self.spec[key].interpolatable is None:
+                raise ValueError(
+                    f"the spec of {key} does not say whether it may be interpolated; "
+                    "have its source set interpolatable=True (intensities) or False (labels)"
+                )
+        return specs
+
+    def _axes(self, name: str, axes: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
+        chosen = tuple(index(axis) for axis in axes)
+        if len(set(chosen)) != len(chosen) or not all(0 <= axis < self.dims for axis in chosen):
+            raise ValueError(f"{name} is {axes!r}; write different axes between 0 and {self.dims - 1}")
+        if len(chosen) not in lengths:
+            raise ValueError(f"{name} is {axes!r}; one axis alone cannot be turned, write none, two or three")
+        return chosen
+
+    def _intervals(
+        self, bounds: tuple[float, float] | Sequence[tuple[float, float]]
+    ) -> tuple[tuple[float, float], ...]:
+        """One (low, high) for all axes, or one for each."""
+        pairs = np.array(bounds, dtype=float)
+        pairs = pairs[None] if pairs.ndim == 1 else pairs
+        if pairs.shape not in ((1, 2), (self.dims, 2)) or not all(0 < low <= high < np.inf for low, high in pairs):
+            raise ValueError(
+                f"scale_interval is {bounds!r}; write (low, high) with 0 < low <= high, or {self.dims} such pairs"
+            )
+        return tuple((float(low), float(high)) for low, high in pairs)
+
+
+def _whole_spacing(spacing: Sequence[int]) -> tuple[int, ...]:
+    try:
+        whole = tuple(index(length) for length in spacing)
+    except TypeError as error:
+        raise ValueError(f"control_point_spacing is {spacing!r}; write whole world units per axis") from error
+    if len(whole) not in (2, 3) or min(whole) <= 0:
+        raise ValueError(f"control_point_spacing is {spacing!r}; write two or three lengths above 0")
+    return whole
+
+
+def _common_multiple(voxel_sizes: Iterable[Coordinate]) -> Coordinate:
+    return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*voxel_sizes, strict=True))

@@ -1,0 +1,99 @@
+"""Random contrast, brightness and gamma that are the same at every voxel size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import exp, log
+from typing import Any, final
+
+import numpy as np
+import torch
+from gunpowder import Array, ArrayKey, Roi
+from numpy.typing import NDArray
+
+from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities, own
+
+__all__ = ["Intensity", "IntensityAugment"]
+
+
+@final
+class Intensity(DrawnParameters):
+    """What :class:`IntensityAugment` draws: the contrast factor, the brightness shift and the exponent."""
+
+    scale: float
+    shift: float
+    gamma: float = 1.0
+
+
+@final
+class IntensityAugment(RandomAugment[Intensity]):
+    """Scale and shift intensities and change their gamma, by one draw for all arrays of a batch.
+
+    Every intensity a becomes ``(a ** gamma - 1/2) * scale + 1/2 + shift``. The pivot is the middle of the range and not
+    an array's mean: arrays of different voxel sizes see different surroundings, and the same intensity has to stay the
+    same in all of them. What was drawn is kept as ``array.attrs["intensity"]``, see :class:`Intensity`.
+
+    Scale and shift also make a coarse voxel the mean of the fine voxels in it. Gamma and clipping are curved and do
+    not, whatever is drawn: the same record holds at every scale, but a coarse voxel becomes the gamma of a mean, and
+    not the mean of the gammas. For a gamma above 1 it is too low, below 1 too high, never by more than
+    ``|gamma * (gamma - 1)| / 2 * low ** (gamma - 2) * variance``, where variance is that of the fine voxels in it and
+    low the least of them (the greatest, where gamma is above 2).
+
+    Args:
+        arrays: the intensity arrays, of a float type and with values in [0, 1]. Those not requested are left out.
+        scale: bounds of the contrast factor.
+        shift: bounds of what is added.
+        gamma: bounds of the exponent, above 0. It is drawn evenly in its logarithm: 1/2 is as likely as 2.
+        clip: keep the result in [0, 1]. Without it, values may lie anywhere after; before too, if gamma is 1.
+        p: how likely a batch is to be changed at all.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Raises:
+        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type, or has values
+            outside [0, 1] although ``clip`` is set or gamma changes.
+        KeyError: when the pipeline is built: an array is not provided upstream.
+    """
+
+    record_name = "intensity"
+    parameters = Intensity
+
+    def __init__(
+        self,
+        arrays: Iterable[ArrayKey],
+        scale: tuple[float, float] = (1.0, 1.0),
+        shift: tuple[float, float] = (0.0, 0.0),
+        gamma: tuple[float, float] = (1.0, 1.0),
+        *,
+        clip: bool = True,
+        p: float = 1.0,
+        replay: str | None = None,
+    ) -> None:
+        super().__init__(arrays, p=p, replay=replay)
+        self.scale = as_interval("scale", scale)
+        self.shift = as_interval("shift", shift)
+        self.gamma = as_interval("gamma", gamma)
+        if self.gamma[0] <= 0:
+            raise ValueError(f"gamma is {gamma!r}; an exponent has to be above 0")
+        self.clip = clip
+
+    def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Intensity:
+        low, high = self.gamma
+        return Intensity(
+            scale=generator.uniform(*self.scale),
+            shift=generator.uniform(*self.shift),
+            gamma=low if low == high else exp(generator.uniform(log(low), log(high))),
+        )
+
+    def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Intensity) -> NDArray[Any]:
+        check_intensities(key, array.data, type(self).__name__, bounded=self.clip or drawn.gamma != 1)
+        data = own(array)
+        if drawn.gamma != 1:
+            # torch's logarithm is several times as fast as numpy's power; that of 0 is -inf, which comes back as 0
+            torch.from_numpy(data).log2_().mul_(drawn.gamma).exp2_()
+        if drawn.scale != 1:
+            np.multiply(data, drawn.scale, out=data)
+        if offset := 0.5 - 0.5 * drawn.scale + drawn.shift:
+            np.add(data, offset, out=data)
+        if self.clip:
+            np.clip(data, 0, 1, out=data)
+        return data

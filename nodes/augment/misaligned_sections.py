@@ -1,0 +1,197 @@
+"""Sections that are out of place: as serial sections are where they were aligned badly, and the same at every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from math import isfinite
+from typing import Any, final
+
+import numpy as np
+from gunpowder import Array, ArrayKey, Coordinate, Roi
+from numpy.typing import NDArray
+
+from scalenet_gp.nodes.augment.random_augment import DrawnParameters, as_probability, check_intensities
+from scalenet_gp.nodes.augment.section_augment import SectionAugment, choose_sections
+
+__all__ = ["MisalignedSections", "Misalignment"]
+
+
+@final
+class Misalignment(DrawnParameters):
+    """What :class:`MisalignedSections` draws: displacements along the other axes, world units, by section number."""
+
+    slips: dict[int, tuple[float, ...]]
+    shifts: dict[int, tuple[float, ...]]
+
+    def displacements(self, sections: range, axes: int) -> NDArray[np.float64]:
+        """How far each of ``sections`` is displaced: (section, axis) in world units."""
+        displacements = np.zeros((len(sections), axes))
+        for section, shift in self.shifts.items():
+            displacements[max(0, section - sections.start) :] += shift
+        for section, slip in self.slips.items():
+            if section in sections:
+                displacements[section - sections.start] += slip
+        return displacements
+
+
+@final
+class MisalignedSections(SectionAugment[Misalignment]):
+    """Displace sections within their plane: one alone (slip), or together with all that follow (shift).
+
+    A displaced section shows at x what lies at x plus its displacement. A coarse voxel is the mean of its sections: of
+    each, what lies at its displacement, by the section's share. Between voxels intensities are interpolated linearly.
+    Labels, and all arrays whose spec says ``interpolatable=False``, show the nearest voxel at one displacement: that
+    which more than half of the voxel has, and in general, per axis, the median over its sections, of two the smaller.
+
+    What the displacements need is asked of the upstream: there are no border effects. Section n lies between
+    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` of the batch as it is delivered: the node's place is
+    downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["misaligned_sections"]``, see
+    :class:`Misalignment`.
+
+    Args:
+        arrays: the intensity and label arrays, and masks. What belongs together has to be displaced together. Those
+            not requested are left out.
+        thickness: of a section, whole world units.
+        sigma: standard deviation of a displacement, world units: of one that all axes within a section share, or one
+            per such axis.
+        slip: how likely each section is to be displaced alone.
+        shift: how likely each section is to be displaced with all that follow.
+        axis: the spatial axis across the sections, 0 is the first.
+        origin: where a section begins, world units.
+        p: how likely a batch is to be changed at all.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Raises:
+        ValueError: an argument is out of its range; or, for a batch: an interpolatable array is not of a float type;
+            or, when the pipeline is built: an array has no voxel size, no such axis, or other axes than the first, or
+            its spec does not say whether it may be interpolated.
+        KeyError: when the pipeline is built: an array is not provided upstream.
+    """
+
+    record_name = "misaligned_sections"
+    parameters = Misalignment
+
+    def __init__(
+        self,
+        arrays: Iterable[ArrayKey],
+        thickness: int,
+        sigma: float | Sequence[float],
+        *,
+        slip: float = 0.0,
+        shift: float = 0.0,
+        axis: int = 0,
+        origin: int = 0,
+        p: float = 1.0,
+        replay: str | None = None,
+    ) -> None:
+        super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
+        self.slip, self.shift = as_probability("slip", slip), as_probability("shift", shift)
+        self.sigma = np.asarray(sigma, dtype=float)
+        if self.sigma.ndim > 1 or not all(isfinite(s) and s >= 0 for s in self.sigma.flat):
+            raise ValueError(f"sigma is {sigma!r}; write one length of at least 0, or one per axis within a section")
+        self._plane_axes = 0
+
+    def setup(self) -> None:
+        super().setup()
+        self._plane_axes = len(self.spec[self.arrays[0]].voxel_size) - 1
+        if self.sigma.ndim and len(self.sigma) != self._plane_axes:
+            raise ValueError(f"sigma has {len(self.sigma)} lengths; there are {self._plane_axes} axes within a section")
+        for key in self.arrays:
+            if len(self.spec[key].voxel_size) != self._plane_axes + 1:
+                raise ValueError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")
+            if self.spec[key].interpolatable is None:
+                raise ValueError(
+                    f"the spec of {key} does not say whether it may be interpolated; "
+                    "have its source set interpolatable=True (intensities) or False (labels)"
+                )
+
+    def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Misalignment:
+        sections = self.sections(rois.values())
+        drawn = []
+        for probability in (self.slip, self.shift):
+            chosen = choose_sections(generator, sections, probability)
+            displacements = self.sigma * generator.standard_normal((len(chosen), self._plane_axes))
+            drawn.append(dict(zip(chosen, map(tuple, displacements.tolist()), strict=True)))
+        return Misalignment(slips=drawn[0], shifts=drawn[1])
+
+    def source_roi(self, key: ArrayKey, roi: Roi, drawn: Misalignment) -> Roi:
+        _, displacements = self._displacements(key, roi, drawn)
+        low, high = displacements.min(axis=0, initial=0), displacements.max(axis=0, initial=0)
+        interpolatable = self.spec[key].interpolatable
+        first, last = (np.floor(low), np.ceil(high)) if interpolatable else (_nearest(low), _nearest(high))
+        begin, end = (Coordinate(np.insert(reach, self.axis, 0).astype(int).tolist()) for reach in (-first, last))
+        voxel_size = self.spec[key].voxel_size
+        return roi.grow(begin * voxel_size, end * voxel_size)
+
+    def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Misalignment) -> NDArray[Any]:
+        interpolatable, voxel_size = self.spec[key].interpolatable, array.spec.voxel_size
+        if interpolatable:
+            check_intensities(key, array.data, type(self).__name__, bounded=False)
+        box = ((roi - array.spec.roi.begin) // voxel_size).to_slices()
+        data = array.data[..., *box].copy()
+        across = self.axis - len(voxel_size)
+        planes, sources = np.moveaxis(data, across, 0), np.moveaxis(array.data, across, 0)
+        in_plane = box[: self.axis] + box[self.axis + 1 :]
+        overlaps, displacements = self._displacements(key, roi, drawn)
+        for number in np.flatnonzero(overlaps @ displacements.any(axis=1)):
+            inside = np.flatnonzero(overlaps[number])
+            places, parts = displacements[inside], overlaps[number, inside]
+            if interpolatable:
+                _read_mean(planes[number], sources[number], in_plane, places, parts / voxel_size[self.axis])
+            else:
+                planes[number] = _shown(sources[number], in_plane, _nearest(_median(places, parts)))
+        return data
+
+    def _displacements(
+        self, key: ArrayKey, roi: Roi, drawn: Misalignment
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What voxels and sections share, (voxel, section), and the sections' displacements in voxels of the array."""
+        voxel_size = self.spec[key].voxel_size
+        sections, overlaps = self.overlaps(roi, voxel_size[self.axis])
+        in_world = drawn.displacements(sections, self._plane_axes)
+        return overlaps, in_world / np.delete(np.array(voxel_size), self.axis)
+
+
+def _shown(source: NDArray[Any], box: tuple[slice, ...], displacement: NDArray[np.float64]) -> NDArray[Any]:
+    """What a plane shows in ``box`` if it is displaced by whole voxels."""
+    shifts = displacement.astype(int).tolist()
+    further: list[Any] = [slice(part.start + n, part.stop + n) for part, n in zip(box, shifts, strict=True)]
+    return source[(..., *further)]
+
+
+def _read_mean(
+    plane: NDArray[Any],
+    source: NDArray[Any],
+    box: tuple[slice, ...],
+    displacements: NDArray[np.float64],
+    shares: NDArray[np.float64],
+) -> None:
+    """Write to ``plane`` the mean of ``source`` in ``box`` at several displacements, interpolated linearly."""
+    whole = np.floor(displacements)
+    part = displacements - whole
+    first = whole.min(axis=0)
+    # many sections lie in few voxels: one weight for every voxel that is read
+    weights = np.zeros((whole.max(axis=0) - first + 2).astype(int))
+    for corner in product((0, 1), repeat=len(box)):
+        places = (whole + corner - first).astype(int)
+        np.add.at(weights, tuple(places.T), shares * np.prod(np.where(corner, part, 1 - part), axis=1))
+    plane[...] = 0
+    for place in np.argwhere(weights):
+        plane += float(weights[tuple(place)]) * _shown(source, box, first + place)
+
+
+def _nearest(displacements: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Voxels between a voxel and the one in which its displaced centre lies."""
+    return np.floor(displacements + 0.5)
+
+
+def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weighted median of every column, and of two medians the one nearer to 0."""
+    medians = np.empty(values.shape[1])
+    for column, ordered in enumerate(np.argsort(values, axis=0).T):
+        ranks = 2 * np.cumsum(weights[ordered])
+        total = ranks[-1] // 2
+        ends = ordered[[np.searchsorted(ranks, total), np.searchsorted(ranks, total, side="right")]]
+        medians[column] = min(values[ends, column], key=abs)
+    return medians

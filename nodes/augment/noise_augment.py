@@ -1,0 +1,117 @@
+"""Random noise of one physical strength at every voxel size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod, sqrt
+from typing import Any, final
+from zlib import crc32
+
+import numpy as np
+import torch
+from gunpowder import Array, ArrayKey, Roi
+from numpy.typing import NDArray
+
+from scalenet_gp.nodes.augment.random_augment import (
+    DrawnParameters,
+    RandomAugment,
+    as_interval,
+    as_whole,
+    check_intensities,
+    own,
+)
+
+__all__ = ["Noise", "NoiseAugment"]
+
+_CHUNK = 1 << 14  # values drawn at a time: they stay in the processor's cache
+
+
+@final
+class Noise(DrawnParameters):
+    """What :class:`NoiseAugment` draws: the standard deviation, and the seed of the values."""
+
+    sigma: float
+    seed: int
+
+
+@final
+class NoiseAugment(RandomAugment[Noise]):
+    """Add Gaussian noise, its strength drawn once for all arrays of a batch.
+
+    The values of every array are independent: arrays of different voxel sizes are noisy as if each had been imaged for
+    itself. How strong the noise of a coarse array is, is a choice. Without a reference voxel size it is as strong as
+    that of any other. With one, it is as weak as averaging over larger voxels makes it: sigma holds at the reference
+    voxel size, and elsewhere ``sigma * sqrt(reference volume / voxel volume)``. What was drawn is kept as
+    ``array.attrs["noise"]``, see :class:`Noise`. The same record gives the same values again, for every array by its
+    name, whichever others are requested.
+
+    Args:
+        arrays: the intensity arrays, of a float type. Those not requested are left out.
+        sigma: the standard deviation, or its bounds.
+        reference_voxel_size: where ``sigma`` holds, world units per axis.
+        clip: keep the result in [0, 1]; then the values have to lie there before, too.
+        p: how likely a batch is to be changed at all.
+        replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Raises:
+        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type, or has values
+            outside [0, 1] although ``clip`` is set; or, when the pipeline is built: an array has no voxel size, or one
+            of other axes than ``reference_voxel_size``, which needs it.
+        KeyError: when the pipeline is built: an array is not provided upstream.
+    """
+
+    record_name = "noise"
+    parameters = Noise
+
+    def __init__(
+        self,
+        arrays: Iterable[ArrayKey],
+        sigma: tuple[float, float] | float,
+        reference_voxel_size: Iterable[int] | None = None,
+        *,
+        clip: bool = True,
+        p: float = 1.0,
+        replay: str | None = None,
+    ) -> None:
+        super().__init__(arrays, p=p, replay=replay)
+        self.sigma = as_interval("sigma", sigma, least=0)
+        self.clip = clip
+        self.reference_voxel_size: tuple[int, ...] | None = None
+        if reference_voxel_size is not None:
+            self.reference_voxel_size = tuple(
+                as_whole("reference_voxel_size", length) for length in reference_voxel_size
+            )
+            if not self.reference_voxel_size or min(self.reference_voxel_size) <= 0:
+                raise ValueError(f"reference_voxel_size is {self.reference_voxel_size}; write lengths above 0")
+
+    def setup(self) -> None:
+        super().setup()
+        if self.reference_voxel_size is not None:
+            for key in self.arrays:
+                voxel_size = self.spec[key].voxel_size
+                if voxel_size is None or len(voxel_size) != len(self.reference_voxel_size):
+                    raise ValueError(
+                        f"{key} has the voxel size {voxel_size}, which cannot be compared with "
+                        f"reference_voxel_size={self.reference_voxel_size}"
+                    )
+
+    def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Noise:
+        return Noise(sigma=generator.uniform(*self.sigma), seed=int(generator.integers(2**63)))
+
+    def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Noise) -> NDArray[Any]:
+        check_intensities(key, array.data, type(self).__name__, bounded=self.clip)
+        sigma = drawn.sigma
+        if self.reference_voxel_size is not None:
+            sigma *= sqrt(prod(self.reference_voxel_size) / prod(array.spec.voxel_size))
+        data = np.ascontiguousarray(own(array))
+        values = torch.from_numpy(data).view(-1)
+        # a word for the name and two for the seed, mixed so that seeds in a row make unlike generators
+        mixed = np.random.SeedSequence([drawn.seed, crc32(key.identifier.encode())]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        drawn_values = torch.empty(_CHUNK, dtype=values.dtype)
+        for chunk in values.split(_CHUNK):
+            noise = drawn_values[: len(chunk)].normal_(generator=generator)
+            chunk.add_(noise, alpha=sigma)
+            if self.clip:
+                chunk.clamp_(0, 1)
+        return data

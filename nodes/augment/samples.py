@@ -1,0 +1,147 @@
+"""Where one array is read through a deformation: its source box, and its voxels.
+
+Letters: D spatial axes (2 or 3), Z Y X the voxels of the target array.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
+
+from scalenet_gp.nodes.augment.deformation import Deformation
+from scalenet_gp.nodes.augment.sampling import MapTables, extent, sample_linear, sample_nearest
+from scalenet_gp.nodes.augment.threads import over_planes
+
+__all__ = ["Samples"]
+
+_COMPILED = {"bool": np.uint8, "float16": np.float32}
+"""What compiled code computes with for types that it cannot compute with."""
+
+
+@final
+class Samples:
+    """The voxels of one target array, each at its place in the source.
+
+    Args:
+        deformation: the map.
+        roi: that the target fills, world units; its corner may lie anywhere.
+        voxel_size: of source and target, world units. The source's voxels lie on its multiples.
+    """
+
+    def __init__(self, deformation: Deformation, roi: Roi, voxel_size: Coordinate) -> None:
+        self.voxel_size = voxel_size
+        self.shape = tuple(int(length) for length in roi.shape // voxel_size)
+        # positions are counted from the voxel of the source that holds its centre, so that they are small numbers
+        self._anchor = Coordinate(np.array(deformation.source_centre) // np.array(voxel_size)) * voxel_size
+        self._tables = _tables(deformation, roi, voxel_size, self._anchor)
+        parts = over_planes(*self._work, lambda begin, end: extent(self._tables, begin, end))
+        self._low = np.min([low for low, _ in parts], axis=0)
+        self._high = np.max([high for _, high in parts], axis=0)
+
+    def box(self, interpolate: bool) -> Roi:
+        """The smallest source ROI that holds every voxel that :meth:`read` needs."""
+        first, last = self._bounds(interpolate)
+        dims = len(self.shape)
+        begin, shape = (Coordinate(lengths[-dims:]) for lengths in (first, last - first + 1))
+        return Roi(self._anchor + begin * self.voxel_size, shape * self.voxel_size)
+
+    def read(self, data: NDArray[Any], interpolate: bool, fractions: bool = False) -> NDArray[Any]:
+        """The target voxels, (..., Z, Y, X).
+
+        Args:
+            data: what the source holds in ``box(interpolate)``, with any number of leading channel axes.
+            interpolate: linearly between voxel centres, or take the nearest voxel (the upper one of two equally near).
+            fractions: interpolated integers come as float32 fractions of what their type can hold, without rounding.
+
+        Returns:
+            The dtype of ``data`` (interpolated integers are rounded, halves to even), or float32 fractions.
+        """
+        first, last = self._bounds(interpolate)
+        channels = data.shape[: data.ndim - len(self.shape)]
+        if not interpolate:
+            result = np.empty((*channels, *self.shape), data.dtype)
+            # as unsigned integers of that size: nothing is computed, and compiled code knows not every type
+            plain = f"u{data.dtype.itemsize}"
+            source, target = self._boxes(data.view(plain), result.view(plain), last - first + 1)
+            over_planes(*self._work, lambda b, e: sample_nearest(self._tables, first, source, target, b, e))
+            return result
+        whole, fractions = data.dtype.kind in "iub", fractions and data.dtype.kind in "iu"
+        known = data.astype(_COMPILED.get(data.dtype.name, data.dtype), copy=False)
+        result = np.empty((*channels, *self.shape), np.float32 if fractions else known.dtype)
+        exact = np.float32 if result.dtype == np.float32 else np.float64
+        scale = np.array([1 / np.iinfo(data.dtype).max if fractions else 1], exact)
+        source, target = self._boxes(known, result, last - first + 1)
+        rounded = whole and not fractions
+        over_planes(*self._work, lambda b, e: sample_linear(self._tables, first, source, scale, rounded, target, b, e))
+        return result if fractions else result.astype(data.dtype, copy=False)
+
+    @property
+    def _volume(self) -> tuple[int, ...]:
+        """The target's shape with three axes."""
+        return (1,) * (3 - len(self.shape)) + self.shape
+
+    def _boxes(
+        self, data: NDArray[Any], result: NDArray[Any], box: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Source and target as (C, U, V, W) and (C, Z, Y, X).
+
+        Raises:
+            ValueError: the box has more voxels than compiled code counts.
+        """
+        if np.prod(box) > np.iinfo(np.int32).max:
+            raise ValueError(f"a source box of {tuple(map(int, box))} voxels is too large to be deformed at once")
+        return np.ascontiguousarray(data).reshape(-1, *box), result.reshape(-1, *self._volume)
+
+    @property
+    def _work(self) -> tuple[int, int]:
+        """How many planes, and how many voxels in all."""
+        return self._volume[0], int(np.prod(self.shape))
+
+    def _bounds(self, interpolate: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The first and the last source voxel that is read, (3,), from the anchor."""
+        if interpolate:
+            return np.floor(self._low).astype(np.int64), np.ceil(self._high).astype(np.int64)
+        return np.floor(self._low + 0.5).astype(np.int64), np.floor(self._high + 0.5).astype(np.int64)
+
+
+def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: Coordinate) -> MapTables:
+    """The map in voxels from the centre of the one at ``anchor``."""
+    dims, missing = roi.dims, 3 - roi.dims
+    size = np.array(voxel_size, dtype=np.float64)[:, None]
+    field = np.zeros((dims, *(4,) * dims))
+    if deformation.elastic is not None:
+        field = deformation.elastic.coefficients() / size.reshape(-1, *(1,) * dims)
+    # compiled code counts three axes: one that is missing comes first, has one voxel, and its only spline is one there
+    coefficients = np.zeros((3, *(4,) * missing, *field.shape[1:]))
+    coefficients[missing:].reshape(dims, 4**missing, *field.shape[1:])[:, 0] = field
+    affine, basis = [np.zeros((3, 1))] * missing, [np.eye(4, 1)] * missing
+    first = [np.zeros(1, np.int64)] * missing
+    # where the target's centre is read, which one axis has to add
+    constant: Any = np.array(deformation.source_centre)[:, None] - np.array(anchor)[:, None] - size / 2
+    for axis in range(dims):
+        count = int(roi.shape[axis] // voxel_size[axis])
+        along = roi.begin[axis] + (np.arange(count) + 0.5) * voxel_size[axis]
+        column = np.array([[row[axis]] for row in deformation.matrix])
+        positions = np.zeros((3, count))
+        positions[missing:] = (column * (along - deformation.target_centre[axis]) + constant) / size
+        affine.append(positions)
+        constant = 0
+        weights, start = np.zeros((4, count)), np.zeros(count, np.int64)
+        if deformation.elastic is not None:
+            weights, start = deformation.elastic.basis(axis, along)
+        basis.append(weights)
+        first.append(start)
+    z, y, x = range(3)
+    return MapTables(
+        affine[z], affine[y], affine[x], coefficients, basis[z], basis[y], basis[x], first[z], first[y], _runs(first[x])
+    )
+
+
+def _runs(first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Begin, end and value of every run of equal values: (runs, 3)."""
+    cuts = np.flatnonzero(np.diff(first)) + 1
+    begins = np.concatenate([[0], cuts])
+    return np.stack([begins, np.append(cuts, len(first)), first[begins]], axis=1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Batches in order, from worker processes, cheap to ask for."""

@@ -1,0 +1,57 @@
+"""Batches of several samples, with what was drawn for each."""
+
+from __future__ import annotations
+
+from typing import final
+
+import gunpowder as gp
+import numpy as np
+from gunpowder.profiling import Timing
+
+from scalenet_gp.nodes.batches.numbered_batches import batch_seed
+
+__all__ = ["Stack"]
+
+
+@final
+class Stack(gp.Stack):
+    """Requests several samples and stacks their arrays along a new first axis: gunpowder's ``Stack``, with two changes.
+
+    What augmentations recorded in ``array.attrs``, gunpowder drops; here every entry is kept, as a list with one value
+    for each sample (None where a sample has none). And the sample number i of a seeded request depends on the seed and
+    on i alone, not on what nodes upstream draw from the global generators.
+
+    Args:
+        num_repetitions: how many samples.
+
+    Raises:
+        ValueError: fewer than one; or, for a request: the samples differ in shape.
+    """
+
+    def __init__(self, num_repetitions: int) -> None:
+        if num_repetitions < 1:
+            raise ValueError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
+        super().__init__(num_repetitions)
+
+    def provide(self, request: gp.BatchRequest) -> gp.Batch:
+        samples = []
+        for number in range(self.num_repetitions):
+            upstream = request.copy()
+            if upstream.is_deterministic():
+                upstream._random_seed = batch_seed(request.random_seed, number)
+            samples.append(self.get_upstream_provider().request_batch(upstream))
+        timing = Timing(self)
+        timing.start()
+        batch = gp.Batch()
+        for sample in samples:
+            batch.profiling_stats.merge_with(sample.profiling_stats)
+        for key in request.array_specs:
+            arrays = [sample[key] for sample in samples]
+            names = dict.fromkeys(name for array in arrays for name in array.attrs)
+            attrs = {name: [array.attrs.get(name) for array in arrays] for name in names}
+            batch[key] = gp.Array(np.stack([array.data for array in arrays]), arrays[0].spec.copy(), attrs)
+        for key in request.graph_specs:
+            batch[key] = samples[0][key]
+        timing.stop()
+        batch.profiling_stats.add(timing)
+        return batch

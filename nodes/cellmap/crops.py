@@ -1,0 +1,222 @@
+"""Crops of the CellMap Segmentation Challenge as branches of a pipeline, and how much of each class they hold.
+
+The layout is ``{dataset}.zarr/recon-1/em/fibsem-uint8`` for the raw volume and
+``{dataset}.zarr/recon-1/labels/groundtruth/{crop}/{class}`` for the labels, all of them multiscale groups. The crops
+come from a datasplit: see :func:`~scalenet_gp.nodes.cellmap.files.read_datasplit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import final
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from gunpowder import ArrayKey, BatchProvider, MergeProvider
+
+from scalenet_gp.nodes.cellmap.annotation import read_annotation
+from scalenet_gp.nodes.cellmap.files import Crop
+from scalenet_gp.nodes.multiscale_source import MultiscaleSource
+from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.targets.class_volume import ClassVolume
+from scalenet_gp.nodes.volumes.level_service import Placement
+from scalenet_gp.nodes.volumes.location import join
+from scalenet_gp.nodes.volumes.multiscale import Multiscale, Padding
+from scalenet_gp.nodes.volumes.storage import ChunkCache, find_node
+from scalenet_gp.world import Length, World, exact
+
+__all__ = ["CropBranch", "check_counts", "class_frequencies", "open_branch", "open_classes"]
+
+_SLAB = 64  # sections that are counted at a time
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class CropBranch:
+    """One crop, ready to be one of several that samples are drawn from: see :func:`open_branch`.
+
+    Args:
+        crop: that it serves.
+        world: that it counts in; the labels of the crop lie on its lattice. The worlds of several crops have one unit,
+            but every crop's has its own origin.
+        annotated: the box of all voxels that the targets hold any annotation for, world units: where to sample.
+        classes: the label volumes that the targets are made from.
+        provider: raw and targets, merged.
+    """
+
+    crop: Crop
+    world: World
+    annotated: Roi
+    classes: Mapping[str, ClassVolume]
+    provider: BatchProvider
+
+
+def open_branch(
+    crop: Crop,
+    raw: Mapping[ArrayKey, Iterable[int]],
+    targets: Mapping[ArrayKey, Iterable[int]],
+    masks: Mapping[ArrayKey, ArrayKey],
+    *,
+    classes: Iterable[str] | None = None,
+    groups: Mapping[str, Iterable[str]] | None = None,
+    unit: Length = 1,
+    placement: Placement = "exact",
+    padding: Padding = "constant",
+    raw_masks: Mapping[ArrayKey, ArrayKey] | None = None,
+    cache: ChunkCache | None = None,
+) -> CropBranch:
+    """Open a crop: its raw volume and class targets, co-registered, in one provider whose arrays have no end::
+
+        branches = [open_branch(crop, raw, targets, masks, classes=classes, placement="resample") for crop in crops]
+        sampled = tuple(b.provider + SampleLocation(target, Uniform([b.annotated])) for b in branches)
+        pipeline = sampled + RandomVolume({b.crop.labels: b.annotated.size for b in branches})
+
+    Args:
+        crop: of a datasplit.
+        raw: voxel sizes of the raw arrays, world units.
+        targets: those of the target arrays, of one channel per class.
+        masks: for a target, the key of its mask.
+        classes: the channels; by default the classes of the crop. One that the crop has no labels of is unknown there.
+        groups: what the classes consist of, from :func:`~scalenet_gp.nodes.cellmap.files.read_class_groups`. A class
+            that the crop has no labels of itself is united from those that it consists of.
+        unit: nm per world unit.
+        placement: what becomes of raw, if the labels lie between its voxels; most crops of the challenge do.
+        padding: what lies outside the raw volume.
+        raw_masks: for a raw array, the key under which to provide where it has data.
+        cache: keeps decoded chunks; by default nothing is kept.
+
+    Raises:
+        FileNotFoundError: there is no raw volume, or no folder of the crop.
+        KeyError: a class that ``groups`` does not have.
+        ValueError: no labels of any of the classes; malformed files; a voxel size that the volumes cannot give: see
+            :meth:`Multiscale.read` and :class:`ClassTargets`.
+    """
+    volume = _raw(crop, placement, cache)
+    wanted = crop.classes if classes is None else tuple(classes)
+    if groups is not None and (strange := [name for name in wanted if name not in groups]):
+        raise KeyError(f"the class groups have no {', '.join(strange)}; they have {', '.join(groups)}")
+    parts = {name: tuple(groups[name]) if groups is not None else (name,) for name in wanted}
+    opened = open_classes(crop, {part: None for name in wanted for part in (name, *parts[name])}, cache=cache)
+    channels = {name: parts[name] if opened[name].volume is None else (name,) for name in wanted}
+    needed = {part: opened[part] for united in channels.values() for part in united}
+    annotated = [label.volume for label in needed.values() if label.volume is not None]
+    if not annotated:
+        raise ValueError(
+            f"{crop.labels}: no labels of {', '.join(wanted)}; the datasplit has {', '.join(crop.classes)}"
+        )
+    sizes = [World(exact(unit)).size_in_nm(Coordinate(size)) for size in (*raw.values(), *targets.values())]
+    world = annotated[0].world(*sizes, unit=unit)
+    source = MultiscaleSource(volume, raw, world, padding=padding, masks=raw_masks)
+    labels = ClassTargets(needed, targets, masks, world, groups=channels)
+    boxes = (box for box in map(labels.annotated, targets) if not box.empty)
+    return CropBranch(crop, world, reduce(Roi.union, boxes), needed, (source, labels) + MergeProvider())
+
+
+def open_classes(
+    crop: Crop, names: Iterable[str] | None = None, *, cache: ChunkCache | None = None
+) -> dict[str, ClassVolume]:
+    """The label volumes of a crop, with what their values mean.
+
+    A class that the datasplit does not list for this crop, or that has no folder there, is unknown everywhere.
+
+    Args:
+        crop: of a datasplit.
+        names: of the classes to open; by default those of the crop.
+        cache: keeps decoded chunks; by default nothing is kept.
+
+    Raises:
+        FileNotFoundError: there is no folder of the crop.
+        ValueError: a malformed label volume or annotation.
+    """
+    return {name: label for name, label, _ in _opened(crop, crop.classes if names is None else names, cache)}
+
+
+def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
+    """Of the volume in which a class is annotated, the share in which it is present, over all ``crops``.
+
+    The ``complement_counts`` that the files state are believed (:func:`check_counts` checks them); where there are
+    none, the voxels of the finest level are counted. A class of which nothing is known is left out.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`open_classes`.
+        ValueError: counts of more voxels than there are.
+    """
+    present: dict[str, Fraction] = {}
+    known: dict[str, Fraction] = {}
+    for crop in crops:
+        for name, label, stated in _opened(crop, crop.classes, None):
+            if label.volume is None:
+                continue
+            level = label.volume.levels[0]
+            size, voxel = math.prod(level.shape), math.prod(level.voxel_size)
+            counts = _counted(label) if stated is None else stated
+            if sum(counts.values()) > size:
+                raise ValueError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
+            present[name] = present.get(name, Fraction(0)) + (size - sum(counts.values())) * voxel
+            known[name] = known.get(name, Fraction(0)) + (size - counts.get("unknown", 0)) * voxel
+    return {name: float(present[name] / volume) for name, volume in known.items() if volume}
+
+
+def check_counts(crop: Crop) -> None:
+    """Compare the ``complement_counts`` that the files of a crop state with their voxels, all of which are read.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`open_classes`.
+        ValueError: they differ; the message names every class that does.
+    """
+    faults = []
+    for _, label, stated in _opened(crop, crop.classes, None):
+        if label.volume is not None and stated is not None:
+            counted = _counted(label)
+            if any(counted[kind] != number for kind, number in stated.items()):
+                faults.append(f"{label.volume.path}: complement_counts state {dict(stated)}, the voxels are {counted}")
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def _raw(crop: Crop, placement: Placement, cache: ChunkCache | None) -> Multiscale:
+    try:
+        return Multiscale.open(crop.raw, placement=placement, cache=cache)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{crop.labels}: its raw volume is missing: {error}") from error
+
+
+def _opened(
+    crop: Crop, names: Iterable[str], cache: ChunkCache | None
+) -> Iterator[tuple[str, ClassVolume, Mapping[str, int] | None]]:
+    """Every class with its label volume and the ``complement_counts`` that its file states."""
+    if find_node(crop.labels) is None:
+        raise FileNotFoundError(f"{crop.labels}: no such crop; it should hold {', '.join(crop.classes)}")
+    for name in names:
+        path = join(crop.labels, name)
+        if name not in crop.classes or find_node(path) is None:
+            yield name, ClassVolume(None), None
+            continue
+        volume = Multiscale.open(path, cache=cache)
+        annotation = read_annotation(path, volume.levels[0].path)
+        label = ClassVolume(volume, annotation.absent, annotation.present, annotation.unknown)
+        yield name, label, annotation.complement_counts
+
+
+def _counted(label: ClassVolume) -> dict[str, int]:
+    """How many voxels of the finest level are absent and unknown."""
+    volume = label.volume
+    if volume is None:
+        return {}
+    finest = volume.levels[0]
+    world = volume.world(finest.voxel_size)
+    size = world.size(finest.voxel_size)
+    everywhere = volume.roi(size, world)
+    slab = size * Coordinate(_SLAB, *finest.shape[1:])
+    absent = unknown = 0
+    for begin in range(0, everywhere.shape[0], slab[0]):
+        corner = everywhere.begin + Coordinate(begin, *(0,) * (volume.dims - 1))
+        values = volume.read(Roi(corner, slab).intersect(everywhere), size, world, labels=True)
+        present, known = label.read(values)
+        absent += int(np.count_nonzero(known & ~present))
+        unknown += int(np.count_nonzero(~known))
+    return {"absent": absent, "unknown": unknown}

@@ -1,0 +1,1 @@
+"""Networks in a pipeline: training and prediction."""

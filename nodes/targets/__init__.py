@@ -1,0 +1,1 @@
+"""What a network is to predict, and what is made of it."""

@@ -1,0 +1,90 @@
+"""Affinities of voxel pairs, from labels of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import final
+
+import numpy as np
+from gunpowder import ArrayKey, Coordinate
+
+from scalenet_gp.nodes.targets.derived_array import DerivedArray
+
+__all__ = ["Affinities"]
+
+
+@final
+class Affinities(DerivedArray):
+    """Whether every voxel and its neighbour at each of some offsets belong to the same instance.
+
+    The affinities are uint8 (offset, z, y, x): 1 where the labels of a voxel and of the voxel at the offset from it are
+    equal and not 0, the background. The labels are asked for as far as the offsets reach, so that the affinities of a
+    ROI are complete. The mask has the same shape: 1 where both voxels are known; the affinity is 0 elsewhere.
+
+    Labels are compared in their own dtype: 64-bit identifiers stay apart.
+
+    Args:
+        labels: of instances, one channel; at coarse voxel sizes from ``MultiscaleSource(labels=True)``.
+        affinities: the array to provide.
+        offsets: from a voxel to its neighbours, in voxels of ``labels``.
+        mask: 1 where the labels are known. None: they are known everywhere.
+        affinities_mask: the key under which to provide where affinities are known.
+        unknown: a label that says that nobody has looked, if there is one.
+
+    Raises:
+        ValueError: no offsets, or such as differ in their number of axes; when the pipeline is built: they have other
+            axes than the labels; for a batch: labels of several channels; also as :class:`DerivedArray` says.
+    """
+
+    def __init__(
+        self,
+        labels: ArrayKey,
+        affinities: ArrayKey,
+        offsets: Iterable[Iterable[int]],
+        *,
+        mask: ArrayKey | None = None,
+        affinities_mask: ArrayKey | None = None,
+        unknown: int | None = None,
+    ) -> None:
+        super().__init__(labels, mask, (affinities, np.uint8), (affinities_mask, np.uint8))
+        self.affinities, self.affinities_mask, self.unknown = affinities, affinities_mask, unknown
+        self.offsets = tuple(tuple(offset) for offset in offsets)
+        if len({len(offset) for offset in self.offsets}) != 1:
+            raise ValueError(f"offsets={self.offsets} have to be one or more, all with the same number of axes")
+        if any(length != int(length) for offset in self.offsets for length in offset):
+            raise ValueError(f"offsets={self.offsets} have to be whole numbers of voxels")
+
+    def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """As far as the offsets reach."""
+        if len(voxel_size) != len(self.offsets[0]):
+            raise ValueError(
+                f"{self.name()}: the offsets have {len(self.offsets[0])} axes, {self.source} has {len(voxel_size)}"
+            )
+        along = list(zip(*self.offsets, strict=True))
+        return (
+            Coordinate(max(0, -min(lengths)) for lengths in along),
+            Coordinate(max(0, max(lengths)) for lengths in along),
+        )
+
+    def derive(
+        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+    ) -> Mapping[ArrayKey | None, np.ndarray]:
+        """Affinities and mask at every offset."""
+        if len(values) != 1:
+            raise ValueError(
+                f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1"
+            )
+        labels, sure = values[0], known[0]
+        if self.unknown is not None:
+            sure = sure & (labels != self.unknown)
+        below, above = self.margin(voxel_size)
+        shape = tuple(n - b - a for n, b, a in zip(labels.shape, below, above, strict=True))
+
+        def at(array: np.ndarray, offset: Iterable[int]) -> np.ndarray:
+            return array[tuple(slice(b + o, b + o + n) for b, o, n in zip(below, offset, shape, strict=True))]
+
+        here = (0,) * len(shape)
+        own, own_sure = at(labels, here), at(sure, here)
+        both = np.stack([own_sure & at(sure, offset) for offset in self.offsets])
+        same = np.stack([own == at(labels, offset) for offset in self.offsets]) & (own != 0) & both
+        return {self.affinities: same.astype(np.uint8), self.affinities_mask: both.astype(np.uint8)}

@@ -1,0 +1,248 @@
+"""A gunpowder source of what a network is to predict: one channel per class or group, and where each is annotated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, reduce
+from typing import final
+
+import numpy as np
+from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
+from gunpowder.profiling import Timing
+
+from scalenet_gp.nodes.batches.light_spec import LightSpec
+from scalenet_gp.nodes.multiscale_source import check_masks
+from scalenet_gp.nodes.targets.class_volume import ClassVolume
+from scalenet_gp.nodes.volumes.location import StrPath, local_path
+from scalenet_gp.nodes.volumes.multiscale import Multiscale
+from scalenet_gp.nodes.volumes.ome_zarr import multiscale_groups
+from scalenet_gp.nodes.volumes.reduction import known_majority
+from scalenet_gp.world import World
+
+__all__ = ["ClassTargets"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    """What is known of a class in a box: boolean (z, y, x) of ``factor`` voxels per voxel of the target."""
+
+    roi: Roi
+    present: np.ndarray
+    known: np.ndarray
+    factor: tuple[int, ...]
+
+
+@final
+class ClassTargets(BatchProvider):
+    """Provides the classes of a crop as targets at any number of voxel sizes.
+
+    A target is uint8 (channel, z, y, x): 1 where a class of the channel is present. A mask is uint8 (channel, z, y, x):
+    1 where that is known. Both are 0 elsewhere and have no end: the provided ROIs are unbounded.
+
+    A channel is a class or a group of classes. A group is present where any of its classes is, whatever is known of the
+    others; where none is, the group is known if all its classes are. Several groups may hold the same class, and
+    several channels be present in a voxel.
+
+    A class at a voxel size comes from the stored level of that size, taken as it is. Where there is none, it is made
+    from the coarsest level that divides it: the voxels of the level are read as present, absent or unknown, joined over
+    the classes of the group, and counted. A voxel is known if at least half of its fine voxels are; it is present if
+    more than half of the known ones are; a tie is absent. In a group whose classes have different levels, a voxel of a
+    coarser level counts for all the finer ones within. A voxel that reaches out of the label volume or out of
+    ``within`` is unknown.
+
+    Args:
+        classes: the label volume of every class, or its path; a :class:`ClassVolume` says what its values mean.
+        targets: voxel sizes of the target arrays, world units.
+        masks: for a target, the key of its mask.
+        world: that the pipeline counts in.
+        groups: the channels of the targets: the classes that each one unites. By default one channel per class.
+        within: of the annotation, only this part is used: a training split, for example. World units.
+
+    Raises:
+        FileNotFoundError: a class has no labels.
+        ValueError: no classes; label volumes that differ in their axes, have channels or may be resampled; a group
+            without classes or of an unknown one; a voxel size that a label volume cannot give; nothing annotated at any
+            of the voxel sizes; masks that name an unknown target or a key twice.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[str, ClassVolume | Multiscale | StrPath],
+        targets: Mapping[ArrayKey, Iterable[int]],
+        masks: Mapping[ArrayKey, ArrayKey],
+        world: World,
+        *,
+        groups: Mapping[str, Iterable[str]] | None = None,
+        within: Roi | None = None,
+    ) -> None:
+        if not classes:
+            raise ValueError("no classes: ClassTargets needs at least one label volume")
+        self.classes = {name: _opened(name, volume) for name, volume in classes.items()}
+        self.world = world
+        self.groups = _groups(self.classes, groups)
+        self._volumes = {name: label.volume for name, label in self.classes.items() if label.volume is not None}
+        axes = _dims(self._volumes)
+        check_masks(targets, masks)
+        if within is not None and (within.dims != axes or within.empty or within.unbounded):
+            raise ValueError(f"within={within} has to be bounded, not empty, and of {axes} axes")
+
+        self._target_of = {mask: target for target, mask in masks.items()}
+        self._annotated: dict[ArrayKey, dict[str, Roi]] = {}
+        self._specs: dict[ArrayKey, LightSpec] = {}
+        everywhere = Roi((None,) * axes, (None,) * axes)
+        sizes = {target: tuple(size) for target, size in targets.items()}
+        for target, size in sizes.items():
+            self._annotated[target] = self._annotated_parts(size, within)
+            spec = LightSpec(everywhere, Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8))
+            self._specs |= {key: spec for key in (target, masks.get(target)) if key is not None}
+        if not any(self._annotated.values()):
+            where = "" if within is None else f" within {within}"
+            of = "; ".join(f"{target}: {size}" for target, size in sizes.items())
+            raise ValueError(f"no class has a whole voxel annotated{where}; the voxel sizes, in world units, are {of}")
+
+    def annotated(self, target: ArrayKey) -> Roi:
+        """The box that holds all voxels of ``target`` of which any class is annotated, in world units.
+
+        Empty if no class has a whole voxel annotated at this voxel size.
+
+        Raises:
+            KeyError: no such target.
+        """
+        if target not in self._annotated:
+            raise KeyError(f"{target} is none of the targets: {', '.join(map(str, self._annotated))}")
+        parts = self._annotated[target].values()
+        dims = self._specs[target].roi.dims
+        return reduce(Roi.union, parts) if parts else Roi((None,) * dims, (0,) * dims)
+
+    def setup(self) -> None:
+        """Announce the arrays and masks."""
+        for key, spec in self._specs.items():
+            self.provides(key, spec)
+
+    def provide(self, request: BatchRequest) -> Batch:
+        """Read what is asked for, a target and its mask together."""
+        timing = Timing(self)
+        timing.start()
+        reading: dict[ArrayKey, Callable[[], tuple[np.ndarray, np.ndarray]]] = {}
+        places: dict[tuple[ArrayKey, Coordinate, Coordinate], Callable[[], tuple[np.ndarray, np.ndarray]]] = {}
+        for key, asked in request.array_specs.items():  # all are started before any is waited for
+            target = self._target_of.get(key, key)
+            place = (target, asked.roi.begin, asked.roi.shape)
+            if place not in places:
+                places[place] = self._start(target, asked.roi)
+            reading[key] = places[place]
+        batch = Batch()
+        for key, finish in reading.items():
+            spec = self.spec[key].copy()
+            spec.roi = request[key].roi
+            data, mask = finish()
+            batch.arrays[key] = Array(mask if key in self._target_of else data, spec)
+        timing.stop()
+        batch.profiling_stats.add(timing)
+        return batch
+
+    def _start(self, target: ArrayKey, roi: Roi) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """Start to read target and mask, (channel, z, y, x); what is returned reads them once."""
+        size = self._specs[target].voxel_size
+        parts = {name: part.intersect(roi) for name, part in self._annotated[target].items()}
+        reading = {
+            name: (part, *self._volumes[name].start_stored(part, size, self.world))
+            for name, part in parts.items()
+            if not part.empty
+        }
+
+        @cache
+        def finish() -> tuple[np.ndarray, np.ndarray]:
+            read = {
+                name: _Annotation(part, *self.classes[name].read(values()[0]), factor)
+                for name, (part, values, factor) in reading.items()
+            }
+            data = np.zeros((len(self.groups), *(roi.shape // size)), dtype=np.uint8)
+            mask = np.zeros_like(data)
+            for channel, names in enumerate(self.groups.values()):
+                if annotations := [read[name] for name in names if name in read]:
+                    group = _union(annotations, size, complete=len(annotations) == len(names))
+                    voxels = ((group.roi - roi.begin) // size).to_slices()
+                    majority = known_majority(group.present, group.known, group.factor)
+                    data[channel][voxels], mask[channel][voxels] = majority
+            return data, mask
+
+        return finish
+
+    def _annotated_parts(self, size: tuple[int, ...], within: Roi | None) -> dict[str, Roi]:
+        """The box of whole voxels in which each class is annotated, of the classes that have any."""
+        names = {name for group in self.groups.values() for name in group}
+        parts = {name: volume.roi(size, self.world) for name, volume in self._volumes.items() if name in names}
+        if within is not None:
+            inside = within.snap_to_grid(size, mode="shrink")
+            parts = {name: part.intersect(inside) for name, part in parts.items()}
+        return {name: part for name, part in parts.items() if not part.empty}
+
+
+def _union(annotations: list[_Annotation], size: Coordinate, complete: bool) -> _Annotation:
+    """What is known of a group: present where any class is, known there and where all classes are.
+
+    Args:
+        annotations: of the classes that have any.
+        size: of a voxel of the target, world units.
+        complete: whether those are all classes of the group.
+    """
+    if complete and len(annotations) == 1:
+        return annotations[0]
+    roi = reduce(Roi.union, (annotation.roi for annotation in annotations))
+    factor = Coordinate(math.lcm(*factors) for factors in zip(*(a.factor for a in annotations), strict=True))
+    present = np.zeros(roi.shape // size * factor, dtype=bool)
+    classes_known = np.zeros(present.shape, dtype=np.intp)
+    for annotation in annotations:
+        voxels = ((annotation.roi - roi.begin) // size * factor).to_slices()
+        repeats = factor // Coordinate(annotation.factor)
+        present[voxels] |= _repeated(annotation.present, repeats)
+        classes_known[voxels] += _repeated(annotation.known, repeats)
+    known = present | (classes_known == len(annotations)) if complete else present
+    return _Annotation(roi, present, known, tuple(factor))
+
+
+def _repeated(voxels: np.ndarray, repeats: Iterable[int]) -> np.ndarray:
+    for axis, times in enumerate(repeats):
+        voxels = voxels if times == 1 else np.repeat(voxels, times, axis)
+    return voxels
+
+
+def _groups(
+    classes: Mapping[str, ClassVolume], groups: Mapping[str, Iterable[str]] | None
+) -> dict[str, tuple[str, ...]]:
+    if groups is None:
+        return {name: (name,) for name in classes}
+    if not groups:
+        raise ValueError("no groups: ClassTargets needs at least one channel")
+    # each class once, however often it is named
+    members = {group: tuple(dict.fromkeys(names)) for group, names in groups.items()}
+    for group, names in members.items():
+        if not names:
+            raise ValueError(f"the group {group!r} has no classes")
+        if unknown := ", ".join(name for name in names if name not in classes):
+            raise ValueError(f"the group {group!r} names {unknown}; the classes are {', '.join(classes)}")
+    return members
+
+
+def _dims(volumes: Mapping[str, Multiscale]) -> int:
+    dims = {name: volume.dims for name, volume in volumes.items()}
+    if not dims:
+        raise ValueError("no class has a label volume: nothing is annotated")
+    if len(set(dims.values())) > 1:
+        raise ValueError(f"the classes' label volumes differ in their number of spatial axes: {dims}")
+    return next(iter(dims.values()))
+
+
+def _opened(name: str, volume: ClassVolume | Multiscale | StrPath) -> ClassVolume:
+    if isinstance(volume, ClassVolume):
+        return volume
+    if isinstance(volume, Multiscale):
+        return ClassVolume(volume)
+    place = local_path(volume)
+    if place is not None and not place.exists():
+        found = ", ".join(multiscale_groups(place.parent)) if place.parent.is_dir() else ""
+        raise FileNotFoundError(f"class {name!r} has no labels at {volume}; beside it there are: {found or 'none'}")
+    return ClassVolume(Multiscale.open(volume))

@@ -1,0 +1,78 @@
+"""Weights that balance the voxels where a class is present against those where it is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import numpy as np
+from gunpowder import ArrayKey, Coordinate
+
+from scalenet_gp.nodes.targets.derived_array import DerivedArray
+
+__all__ = ["ClassWeights"]
+
+
+@final
+class ClassWeights(DerivedArray):
+    """What every voxel counts in the loss, so that present and absent voxels of a class count equally.
+
+    The weights are float32 in the shape of the target, every channel by itself. With f the share of present voxels
+    among the known ones, a present voxel weighs ``1 / (2 f)``, an absent one ``1 / (2 (1 - f))`` and an unknown one 0:
+    both sides weigh the same, and a known voxel weighs 1 on average. Shares are kept in [least, 1 - least], also where
+    no known voxel is present or none absent, so no weight exceeds ``1 / (2 least)``.
+
+    Args:
+        target: above 0 where the class is present, 0 where it is absent.
+        weights: the array to provide; it masks as well.
+        mask: 1 where the target is known, in its shape or with one channel for all. None: it is known everywhere.
+        shares: f of every channel, counted over a whole data set. By default those of the ROI that is asked for.
+        least: the smallest share that is told from smaller ones.
+
+    Raises:
+        ValueError: ``least`` is not in (0, 0.5], or a share not in [0, 1]; for a batch: other than one share per
+            channel; also as :class:`DerivedArray` says.
+    """
+
+    def __init__(
+        self,
+        target: ArrayKey,
+        weights: ArrayKey,
+        *,
+        mask: ArrayKey | None = None,
+        shares: Sequence[float] | None = None,
+        least: float = 0.05,
+    ) -> None:
+        super().__init__(target, mask, (weights, np.float32))
+        if not 0 < least <= 0.5:
+            raise ValueError(f"least={least} has to lie above 0 and at most at 0.5")
+        if shares is not None and not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"shares={tuple(shares)} have to lie between 0 and 1")
+        self.weights, self.least = weights, least
+        self.shares = None if shares is None else tuple(shares)
+
+    def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """None: a weight depends on what is asked for."""
+        nothing = Coordinate((0,) * len(voxel_size))
+        return nothing, nothing
+
+    def derive(
+        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+    ) -> Mapping[ArrayKey | None, np.ndarray]:
+        """The weights of every channel."""
+        if self.shares is not None and len(self.shares) != len(values):
+            raise ValueError(
+                f"{self.name()}: {self.source} has {len(values)} channels, but {len(self.shares)} shares are given"
+            )
+        known = np.broadcast_to(known, values.shape)
+        present = (values > 0) & known
+        weights = np.zeros(values.shape, dtype=np.float32)
+        for channel, (weight, here, there) in enumerate(zip(weights, present, known, strict=True)):
+            if self.shares is None:
+                share = int(np.count_nonzero(here)) / max(int(np.count_nonzero(there)), 1)
+            else:
+                share = self.shares[channel]
+            share = min(max(share, self.least), 1 - self.least)
+            weight[there] = 0.5 / (1 - share)
+            weight[here] = 0.5 / share
+        return {self.weights: weights}

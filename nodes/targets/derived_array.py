@@ -1,0 +1,117 @@
+"""What nodes share that make one array from another, voxel by voxel and as far around as a margin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import reduce
+
+import numpy as np
+from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate, Roi
+
+from scalenet_gp.nodes.batches.light_spec import LightSpec
+
+__all__ = ["DerivedArray"]
+
+
+class DerivedArray(BatchFilter, ABC):
+    """Provides arrays that are made from one array and its mask upstream.
+
+    What is asked of a derived array is asked of the source with the margin around it, so that a voxel does not depend
+    on the ROI that it is asked for in. Where the source ends, the derived arrays end a margin earlier. A subclass says
+    how large the margin is and how the arrays are made.
+
+    Args:
+        source: the array to make others from, (channel, z, y, x) or (z, y, x).
+        mask: 1 where the source is known, in its shape or with one channel for all. None: it is known everywhere.
+        derived: every array to provide, and its dtype; None: it is not wanted.
+
+    Raises:
+        ValueError: a key is used twice; when the pipeline is built: source or mask are not provided upstream, or have
+            different voxel sizes; for a batch: they differ in their shapes, or have other axes than that.
+    """
+
+    def __init__(self, source: ArrayKey, mask: ArrayKey | None, *derived: tuple[ArrayKey | None, type]) -> None:
+        self.source, self.mask = source, mask
+        self._derived = {key: np.dtype(dtype) for key, dtype in derived if key is not None}
+        keys = [key for key in (source, mask, *(key for key, _ in derived)) if key is not None]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"{self.name()} needs an array of its own for each of {', '.join(map(str, keys))}")
+
+    @abstractmethod
+    def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """How many voxels of the source the derived arrays depend on, below and above each voxel."""
+
+    @abstractmethod
+    def derive(
+        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+    ) -> Mapping[ArrayKey | None, np.ndarray]:
+        """The derived arrays, (channel, z, y, x), without the margin.
+
+        Args:
+            values: of the source with the margin, (channel, z, y, x).
+            known: whether they are known: boolean, in their shape or with one channel for all.
+            voxel_size: world units.
+        """
+
+    def setup(self) -> None:
+        """Announce the derived arrays."""
+        read = [key for key in (self.source, self.mask) if key is not None]
+        for key in read:
+            if key not in self.spec or self.spec[key].voxel_size is None:
+                raise ValueError(f"{self.name()} reads {key}, which no node upstream provides with a voxel size")
+        sizes = {str(key): tuple(self.spec[key].voxel_size) for key in read}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"{self.name()}: array and mask have different voxel sizes: {sizes}")
+        size = self.spec[self.source].voxel_size
+        below, above = (reach * size for reach in self.margin(size))
+        rois = [self.spec[key].roi for key in read if self.spec[key].roi is not None]
+        roi = reduce(Roi.intersect, rois).grow(-below, -above) if rois else None
+        for key, dtype in self._derived.items():
+            self.provides(key, LightSpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
+        self.enable_autoskip()
+
+    def prepare(self, request: BatchRequest) -> BatchRequest:
+        """Ask for the source and its mask with the margin."""
+        dependencies = BatchRequest()
+        roi = self._read_roi(request)
+        for key in (self.source, self.mask):
+            if key is not None:
+                dependencies[key] = ArraySpec(roi=roi)
+        return dependencies
+
+    def process(self, batch: Batch, request: BatchRequest) -> Batch:
+        """Make the arrays that are asked for."""
+        size = self.spec[self.source].voxel_size
+        roi = self._read_roi(request)
+        values = self._voxels(batch, self.source, roi)
+        known = np.ones((1, *values.shape[1:]), dtype=bool)
+        if self.mask is not None:
+            known = self._voxels(batch, self.mask, roi) > 0
+            if len(known) not in (1, len(values)):
+                raise ValueError(
+                    f"{self.name()}: the mask {self.mask} has {len(known)} channels, {self.source} has {len(values)}"
+                )
+        below, above = (reach * size for reach in self.margin(size))
+        made = Batch()
+        for key, data in self.derive(values, known, size).items():
+            if key is not None and key in request:
+                spec = self.spec[key].copy()
+                spec.roi = roi.grow(-below, -above)
+                made[key] = Array(data, spec).crop(request[key].roi)
+        return made
+
+    def _read_roi(self, request: BatchRequest) -> Roi:
+        size = self.spec[self.source].voxel_size
+        below, above = (reach * size for reach in self.margin(size))
+        asked = (request[key].roi for key in self._derived if key in request)
+        return reduce(Roi.union, asked).grow(below, above)
+
+    def _voxels(self, batch: Batch, key: ArrayKey, roi: Roi) -> np.ndarray:
+        data: np.ndarray = batch[key].crop(roi, copy=False).data
+        if data.ndim not in (roi.dims, roi.dims + 1):
+            raise ValueError(
+                f"{self.name()}: {key} has shape {data.shape}; what is expected is (channel, {roi.dims} spatial axes) "
+                f"or {roi.dims} spatial axes, so this node goes before Stack"
+            )
+        return data if data.ndim > roi.dims else data[np.newaxis]

@@ -1,0 +1,1 @@
+"""Volumes on disk, behind URLs and in memory: formats, metadata, and reading them at any voxel size."""
