@@ -33,7 +33,7 @@ class Annotation:
     absent: int | None = 0
     present: int | None = None
     unknown: int | None = None
-    complement_counts: Mapping[Literal["absent", "unknown"], int] | None = None
+    complement_counts: Mapping[str, int] | None = None
 
 
 def read_annotation(path: str, level: str) -> Annotation:
@@ -63,7 +63,10 @@ def read_annotation(path: str, level: str) -> Annotation:
     stated = array or group
     if stated is None:
         return Annotation()
-    encoding, counts = stated.annotation_type.encoding, stated.complement_counts
+    encoding = stated.annotation_type.encoding
+    counts: dict[str, int] | None = None
+    if stated.complement_counts is not None:
+        counts = {str(kind): count for kind, count in stated.complement_counts.items()}
     unknown = encoding.get("unknown")
     if stated.annotation_type.type == "instance_segmentation" and counts is not None and counts.get("unknown") == 0:
         unknown = None

@@ -6,6 +6,7 @@ gunpowder 1.4.4 and 1.5.0 do the same throughout.
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -32,6 +33,7 @@ from gunpowder import (
     build,
 )
 from gunpowder.nodes import gp_array_source, random_location
+from gunpowder.nodes.batch_provider import BatchRequestError
 from scipy.interpolate import RegularGridInterpolator
 
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
@@ -168,22 +170,22 @@ def test_noise_augment_clips_to_a_range_that_depends_on_the_crop() -> None:
     rois = [Roi((begin, 0), (256, 512)) for begin in (0, 8)]
     with build(Held({FINE: dark}, (8, 8)) + gp.NoiseAugment(FINE, var=0.1)) as pipeline:
         whole, positive = (fetch(pipeline, {FINE: roi})[FINE].data for roi in rois)
-    assert whole[1:].min() == -1
+    assert whole[1:].min() < -0.5
     assert positive.min() == 0
 
 
 def test_nodes_seed_the_global_generators_anew() -> None:
-    state = np.random.get_state
+    def next_numbers() -> tuple[float, float]:
+        return random.random(), np.random.random_sample()  # noqa: NPY002
+
     with build(RampSource({FINE: ramp((8,) * 3)})) as pipeline:
-        seen = []
-        for _ in range(2):
-            random.seed(5)
-            np.random.seed(5)  # noqa: NPY002
-            mine = random.getstate()
+        found = []
+        for mine in (5, 6):
+            random.seed(mine)
+            np.random.seed(mine)  # noqa: NPY002
             fetch(pipeline, {FINE: NESTED[FINE]}, seed=7)
-            assert random.getstate() != mine
-            seen.append((random.getstate(), state()[1].tobytes()))
-    assert seen[0] == seen[1]
+            found.append(next_numbers())
+    assert found[0] == found[1]
 
 
 def test_normalize_and_unsqueeze_change_the_named_arrays_only_and_go_between_ours() -> None:
@@ -301,17 +303,25 @@ def test_pre_cache_repeats_one_batch_for_ever_if_the_request_has_a_seed() -> Non
     assert len(set(maps)) == 1
 
 
-def test_another_process_does_not_find_an_array_by_its_key() -> None:
+def test_another_process_finds_an_array_by_its_key_only_with_the_pickling_of_ours() -> None:
     # what keeps PreCache from working under spawn: a key keeps the hash of its name, which differs between processes
-    find = "import pickle, sys, gunpowder as gp; print(gp.ArrayKey('FINE') in pickle.load(sys.stdin.buffer))"
+    theirs, ours = io.BytesIO(), io.BytesIO()
+    pickler = pickle.Pickler(theirs)
+    pickler.dispatch_table = {}  # as if batch_transport had not been imported
+    pickler.dump({FINE: "data"})
+    pickle.Pickler(ours).dump({FINE: "data"})
+    find = (
+        "import pickle, sys, gunpowder as gp\n"
+        "print(*(gp.ArrayKey('FINE') in pickle.load(sys.stdin.buffer) for _ in range(2)))"
+    )
     found = subprocess.run(
         [sys.executable, "-c", find],
-        input=pickle.dumps({FINE: "data"}),
+        input=theirs.getvalue() + ours.getvalue(),
         env=os.environ | {"PYTHONHASHSEED": "random"},
         capture_output=True,
         check=True,
     )
-    assert found.stdout.split() == [b"False"]
+    assert found.stdout.split() == [b"False", b"True"]
 
 
 # Wrong for several voxel sizes: nodes of our own take their place
@@ -474,5 +484,5 @@ def test_zarr_source_cuts_a_fractional_resolution(rows: Path) -> None:
 def test_gp_array_source_does_not_import_what_it_uses() -> None:
     roi = Roi((0, 0), (8, 8))
     source = gp_array_source.ArraySource(FINE, Array(np.zeros((8, 8)), ArraySpec(roi, (1, 1))))
-    with build(source) as pipeline, refusal("NameError: name 'Batch' is not defined"):
+    with build(source) as pipeline, pytest.raises(BatchRequestError, match="NameError: name 'Batch' is not defined"):
         fetch(pipeline, {FINE: roi})
