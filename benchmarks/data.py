@@ -3,6 +3,7 @@
     python benchmarks/data.py                  # all of it, about ten minutes on two cores
     python benchmarks/data.py --only ours      # the chains whose names begin so
     python benchmarks/data.py --profile        # where the time of our chain goes
+    python benchmarks/data.py --overhead       # what passing a request through a chain costs
 
 A sample is six arrays: raw 104³ at 8 nm, 60³ at 32 nm and 52³ at 128 nm, labels 64³, 24³ and 16³ there, deformed
 (control points every 512 nm, displaced by 48 nm), rotated, mirrored, with gain, shift and noise. Chunks are 64³,
@@ -33,6 +34,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import gunpowder as gp
+import numpy as np
 import torch
 from corrected_deform import CorrectedDeformAugment
 from data_volume import LEVELS, write_volume
@@ -51,6 +53,7 @@ from scalenet_gp.nodes import (
     SampleLocation,
     Uniform,
 )
+from scalenet_gp.nodes.batches.light_spec import LightSpec
 
 LENGTH = 14336
 REGION = Roi((6144,) * 3, (2048,) * 3)
@@ -99,9 +102,9 @@ def ours(volume: Path, workers: int, cache: int = 0) -> gp.Pipeline:
     ) + gp.MergeProvider()
     axes = (0, 1, 2)
     chain += DeformAugment((SPACING,) * 3, (JITTER,) * 3, rotation_axes=axes, mirror_axes=axes, normalize=True)
-    chain += SampleLocation(next(iter(LABELS)), Uniform(REGION))
     chain += IntensityAugment(RAW, scale=(0.9, 1.1), shift=(-0.05, 0.05))
     chain += NoiseAugment(RAW, 0.0005**0.5)
+    chain += SampleLocation(next(iter(LABELS)), Uniform(REGION))
     return chain + Prefetch(workers, seed=0)
 
 
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each chain (3)")
     parser.add_argument("--seconds", type=float, default=12, help="how long a run takes at least (12)")
     parser.add_argument("--profile", action="store_true", help="where the time of our chain in one process goes")
+    parser.add_argument("--overhead", action="store_true", help="what requests cost that nodes only pass on")
     parser.add_argument("--chain", help=argparse.SUPPRESS)
     parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -134,6 +138,9 @@ def main() -> None:
         print(json.dumps(rate(CHAINS[arguments.chain](arguments.volume), arguments.seconds, warm_up)))
         return
     console = Console(width=120)
+    if arguments.overhead:
+        overhead(console)
+        return
     with tempfile.TemporaryDirectory() as folder:
         volume = Path(folder) / "volume"
         write_volume(volume, LENGTH)
@@ -188,6 +195,47 @@ def table(rates: dict[str, float]) -> Table:
         sides = ("gunpowder, one process", f"gunpowder, {way}", f"corrected, {way}")
         result.add_row(name, f"{value:.2f}", *(f"{value / rates[s]:.1f} ×" if s in rates else "" for s in sides))
     return result
+
+
+class Ready(gp.BatchProvider):
+    """Serves arrays that are there."""
+
+    def setup(self) -> None:
+        for key in VOXELS:
+            size = gp.Coordinate((RAW | LABELS)[key][1] for _ in range(3))
+            spec = LightSpec(gp.Roi((0,) * 3, (LENGTH,) * 3), size, interpolatable=True, dtype=np.uint8)
+            self.provides(key, spec)
+        self.data = {key: np.zeros((1, *(voxels,) * 3), np.uint8) for key, voxels in VOXELS.items()}
+
+    def provide(self, request: gp.BatchRequest) -> gp.Batch:
+        batch = gp.Batch()
+        for key, asked in request.array_specs.items():
+            spec = self.spec[key].copy()
+            spec.roi = asked.roi
+            batch[key] = gp.Array(self.data[key], spec)
+        return batch
+
+
+class PassOn(gp.BatchFilter):
+    """Does nothing."""
+
+    def process(self, batch: gp.Batch, request: gp.BatchRequest) -> None:
+        pass
+
+
+def overhead(console: Console) -> None:
+    """Print what a request takes through eight nodes that do nothing, with gunpowder's requests and with ours."""
+    chain = Ready()
+    for _ in range(8):
+        chain += PassOn()
+    for name, whole in (("gunpowder's requests", chain), ("behind Prefetch", chain + Prefetch(seed=0))):
+        with gp.build(whole) as pipeline:
+            taken = []
+            for _ in range(200):
+                asked, begun = request(), time.process_time()
+                pipeline.request_batch(asked)
+                taken.append(time.process_time() - begun)
+        console.print(f"{name}: {1000 * statistics.median(taken):.1f} ms in eight nodes", highlight=False)
 
 
 def profile(volume: Path, seconds: float) -> None:

@@ -15,9 +15,9 @@ import pytest
 from funlib.persistence import Array as StoredArray
 from gunpowder import ArrayKey, ArraySpec, BatchRequest, GraphKey, Roi, build
 
-from scalenet_gp.nodes import batch_transport
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from scalenet_gp.nodes.augment.intensity_augment import IntensityAugment
+from scalenet_gp.nodes.batches import batch_transport
 from scalenet_gp.nodes.batches.numbered_batches import NumberedBatches
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
 from scalenet_gp.nodes.targets.class_targets import ClassTargets

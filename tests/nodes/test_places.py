@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from scalenet_gp.nodes import voxel_index
+from scalenet_gp.nodes.places import voxel_index
 from scalenet_gp.nodes.places.places import Axis, Place, Places, Uniform
 from scalenet_gp.nodes.places.shared_places import ByClass, ByStratum
 from scalenet_gp.nodes.places.voxel_index import LabelArray, VoxelGrid
