@@ -26,10 +26,9 @@ class ByMask(Places):
     """A voxel of a mask is drawn, all equally likely, and a sample is laid on it.
 
     The voxel lies within the central half of the sample, at every place equally likely, so that no rotation about the
-    sample's centre carries it out of a cube. (A ``DeformAugment`` turns about the centre of the request to half a step
-    of the arrays' common lattice: of cubes of four such steps it loses 2 of 10 000 voxels, of larger ones none.) Where
-    the lattice or the arrays' bounds leave no such place, the sample is laid as near to one as they allow; a voxel that
-    no sample can hold is passed over. What was drawn has the world corner of the voxel as ``"voxel"``.
+    sample's centre carries it out of a cube. (A ``DeformAugment`` turns about the centre of all that is requested.)
+    Where the lattice or the arrays' bounds leave no such place, the sample is laid as near to one as they allow; a
+    voxel that no sample can hold is passed over. What was drawn has the world corner of the voxel as ``"voxel"``.
 
     The mask is read once per process, block by block, when it is first needed, and kept as a list of its voxels: 4
     bytes each, 512 MiB at most unless ``voxel_size`` asks for more.
