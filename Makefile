@@ -23,8 +23,9 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps leibnetz
 	@touch $@
 
+# a process for each core, each with one thread: tests are small, and threads would wait for each other
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 demo: $(INSTALLED) ## train the demo network on a volume made for it, predict and evaluate
 	$(BIN)/scalenet-gp demo

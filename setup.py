@@ -16,6 +16,7 @@ TEST = [
     "onnxscript>=0.3",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
+    "pytest-xdist[psutil]>=3.6",
     "ruff>=0.8",
     "setuptools>=77",
     "types-PyYAML",

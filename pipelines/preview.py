@@ -95,11 +95,8 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
 
 
 def _place(location: str) -> Coordinate:
-    """Where a target that begins at zero was put.
-
-    The record's ``begin`` is that of what was read, which is more where sections are displaced.
-    """
-    return Coordinate(json.loads(location)["shift"])
+    """Where the target of the sample begins."""
+    return Coordinate(json.loads(location)["begin"])
 
 
 def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place: Coordinate) -> gp.Batch:

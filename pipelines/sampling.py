@@ -41,7 +41,9 @@ def places(config: Config, dataset: Dataset) -> Places:
             )
         members = config.data.members(label)
         shares.update({name: share / len(members) for name in members})
-    return ByClass({name: volumes[name] for name in shares}, shares, everywhere, dataset.world, within=annotated)
+    inside = annotated.grow(overhang, overhang)
+    chosen = {name: volumes[name] for name in shares}
+    return ByClass(chosen, shares, everywhere, dataset.world, within=annotated, inside=inside)
 
 
 def _overhang(config: Config, dataset: Dataset) -> Coordinate:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
+from scalenet_gp.nodes.augment.random_augment import as_probability, unused_name
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.random_generator import request_generator
 
@@ -77,9 +78,7 @@ class DeformAugment(BatchFilter):
         self.mirror_axes = self._axes("mirror_axes", mirror_axes, (0, 1, 2, 3))
         self.transpose_axes = self._axes("transpose_axes", transpose_axes, (0, 2, 3))
         self.scale_interval = self._intervals(scale_interval)
-        if not 0 <= p <= 1:
-            raise ValueError(f"p is {p!r}; a probability lies between 0 and 1")
-        self.p = p
+        self.p = as_probability("p", p)
         self.normalize = normalize
         self._replay = None if replay is None else Deformation.from_json(replay)
         if self._replay is not None and len(self._replay.matrix) != self.dims:
@@ -109,8 +108,8 @@ class DeformAugment(BatchFilter):
             elastic = ElasticField.covering(roi, self.control_point_spacing, self.jitter_sigma, seed)
         return Deformation.centred(matrix[:, source_axes], roi, lattice, elastic)
 
-    def shift_next(self, offset: Coordinate) -> None:
-        """Read the content of the next request ``offset`` world units further on, on top of what is drawn.
+    def shift(self, offset: Coordinate) -> None:
+        """From now on, read all content ``offset`` world units further on, on top of what is drawn.
 
         Args:
             offset: per axis; need not be a multiple of any voxel size.
@@ -119,6 +118,7 @@ class DeformAugment(BatchFilter):
 
     def setup(self) -> None:
         """Announce the types of what is normalised."""
+        self._offset = Coordinate((0,) * self.dims)
         if self.normalize:
             for key, spec in self.spec.array_specs.items():
                 if spec.interpolatable and spec.dtype is not None and np.dtype(spec.dtype).kind in "iu":
@@ -129,22 +129,23 @@ class DeformAugment(BatchFilter):
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
         self._samples = {}
-        offset, self._offset = self._offset, Coordinate((0,) * self.dims)
         generator = request_generator(request, type(self).__name__)
         specs = self._spatial_specs(request)
         if not specs:
             return
         voxel_sizes = {key: self.spec[key].voxel_size for key in specs}
         deformation = self._replay
-        if deformation is None:
+        if deformation is not None:
+            _check_place(deformation, request.get_total_roi())
+        else:
             lattice = _common_multiple(voxel_sizes.values())
             deforms = generator.random() < self.p
-            if not deforms and not self.normalize and not any(offset):
+            if not deforms and not self.normalize and not any(self._offset):
                 return
             roi = request.get_total_roi()
             deformation = (
                 self.draw(generator, roi, lattice) if deforms else Deformation.centred(np.eye(self.dims), roi, lattice)
-            ).shifted(offset)
+            ).shifted(self._offset)
         self._record = deformation.to_json()
         grids: dict[tuple[Coordinate, ...], Samples] = {}
         for key, spec in specs.items():
@@ -164,11 +165,11 @@ class DeformAugment(BatchFilter):
             spec.roi = request[key].roi
             data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
             spec.dtype = data.dtype
-            batch[key] = Array(data, spec, {**array.attrs, "deformation": self._record})
+            batch[key] = Array(data, spec, {**array.attrs, unused_name("deformation", array.attrs): self._record})
         self._samples = {}
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """What the target's axes are multiplied by, (D,)."""
+        """What the axes of the rotated target are multiplied by, before they change places, (D,)."""
         if len(self.scale_interval) == 1:
             return np.full(self.dims, generator.uniform(*self.scale_interval[0]))
         return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
@@ -229,6 +230,19 @@ def _whole_spacing(spacing: Sequence[int]) -> tuple[int, ...]:
     if len(whole) not in (2, 3) or min(whole) <= 0:
         raise ValueError(f"control_point_spacing is {spacing!r}; write two or three lengths above 0")
     return whole
+
+
+def _check_place(deformation: Deformation, roi: Roi) -> None:
+    """Refuse a map that was drawn for another place.
+
+    Raises:
+        ValueError: its centre lies outside ``roi``.
+    """
+    if not roi.contains(Coordinate(deformation.target_centre)):
+        raise ValueError(
+            f"replay deforms about {deformation.target_centre}, outside of what is requested, {roi}: it is the record "
+            "of a sample elsewhere; give SampleLocation the record of that sample's place"
+        )
 
 
 def _common_multiple(voxel_sizes: Iterable[Coordinate]) -> Coordinate:

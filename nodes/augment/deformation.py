@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from math import factorial
 from typing import Any, NamedTuple
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from scipy.interpolate import BSpline, make_interp_spline
 
 __all__ = ["Deformation", "ElasticField"]
@@ -62,11 +63,7 @@ class ElasticField:
 
         World units, (D, *shape).
         """
-        result = self.displacements()
-        for axis, points in enumerate(self.shape):
-            unit = _unit_splines(points).unit_coefficients
-            result = np.moveaxis(np.tensordot(unit, result, axes=(1, axis + 1)), 0, axis + 1)
-        return result
+        return _coefficients(self)
 
     def basis(self, axis: int, along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The splines at world positions along an axis: the four that are not zero, (4, n), and the first's index.
@@ -88,6 +85,16 @@ class ElasticField:
         for coefficients in splines.polynomials[1:]:
             values = values * rest + coefficients[:, piece]
         return values, splines.first[piece]
+
+
+@lru_cache(maxsize=4)  # all arrays of a request need those of one field
+def _coefficients(field: ElasticField) -> NDArray[np.float64]:
+    result = field.displacements()
+    for axis, points in enumerate(field.shape):
+        unit = _unit_splines(points).unit_coefficients
+        result = np.moveaxis(np.tensordot(unit, result, axes=(1, axis + 1)), 0, axis + 1)
+    result.setflags(write=False)
+    return result
 
 
 class _UnitSplines(NamedTuple):
@@ -171,12 +178,22 @@ class Deformation:
 
     @classmethod
     def from_json(cls, text: str) -> Deformation:
-        """The map that :meth:`to_json` wrote."""
-        fields = {name: _as_tuples(value) for name, value in json.loads(text).items()}
-        elastic = fields.pop("elastic")
+        """The map that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: the text is no such map.
+        """
+        try:
+            deformation = TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise ValueError(f"{text!r} is no record of a deformation: {error}") from error
+        dims, elastic = len(deformation.matrix), deformation.elastic
+        parts = [*deformation.matrix, deformation.target_centre, deformation.source_centre]
         if elastic is not None:
-            elastic = ElasticField(**{name: _as_tuples(value) for name, value in elastic.items()})
-        return cls(**fields, elastic=elastic)
+            parts += [elastic.begin, elastic.spacing, elastic.shape, elastic.sigma]
+        if dims not in (2, 3) or any(len(part) != dims for part in parts):
+            raise ValueError(f"{text!r} is no record of a deformation: its parts differ in their number of axes")
+        return deformation
 
 
 def _permutes_axes(matrix: NDArray[np.float64]) -> bool:
@@ -188,7 +205,3 @@ def _permutes_axes(matrix: NDArray[np.float64]) -> bool:
 def _per_axis(values: Sequence[Any]) -> NDArray[Any]:
     """One value per axis, to be combined with a (D, Z, Y, X) array."""
     return np.array(values).reshape(-1, *(1,) * len(values))
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value

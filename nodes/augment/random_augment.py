@@ -25,6 +25,7 @@ __all__ = [
     "as_whole",
     "check_intensities",
     "own",
+    "unused_name",
 ]
 
 
@@ -156,7 +157,7 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
                 array, spec = batch[key], batch[key].spec.copy()
                 spec.roi = request[key].roi
                 data = self.apply(key, array, spec.roi, drawn)
-                batch[key] = Array(data, spec, {**array.attrs, _unused(self.record_name, array.attrs): record})
+                batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): record})
 
 
 def own(array: Array) -> NDArray[Any]:
@@ -218,7 +219,8 @@ def as_whole(name: str, length: int) -> int:
         raise ValueError(f"{name} is {length!r}; write a whole number of world units") from error
 
 
-def _unused(name: str, attrs: Mapping[str, Any]) -> str:
+def unused_name(name: str, attrs: Mapping[str, Any]) -> str:
+    """``name``, or ``name_2``, ``name_3``, ... where ``attrs`` has an entry of that name."""
     number, free = 1, name
     while free in attrs:
         number += 1

@@ -56,9 +56,15 @@ class Samples:
             interpolate: linearly between voxel centres, or take the nearest voxel (the upper one of two equally near).
             fractions: interpolated integers come as float32 fractions of what their type can hold, without rounding.
 
+        Raises:
+            ValueError: values that cannot be interpolated, or a box of too many voxels.
+
         Returns:
             The dtype of ``data`` (interpolated integers are rounded, halves to even), or float32 fractions.
         """
+        if interpolate and data.dtype.kind not in "biuf":
+            raise ValueError(f"values of type {data.dtype} cannot be interpolated; numbers can")
+        data = data.astype(data.dtype.newbyteorder("="), copy=False)
         first, last = self._bounds(interpolate)
         channels = data.shape[: data.ndim - len(self.shape)]
         if not interpolate:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from scalenet_gp.nodes.compiled import compiled
 
 __all__ = ["MapTables", "extent", "sample_linear", "sample_nearest"]
 
@@ -52,7 +53,7 @@ class MapTables(NamedTuple):
     runs_x: NDArray[np.int64]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _plane(tables, i, plane):  # type: ignore[no-untyped-def]
     """The spline's coefficients (3, P, P) for the target plane ``i``."""
     first = tables.first_z[i]
@@ -65,7 +66,7 @@ def _plane(tables, i, plane):  # type: ignore[no-untyped-def]
                 plane[a, q, r] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _line(tables, j, plane, line):  # type: ignore[no-untyped-def]
     """The spline's coefficients (3, P) for the target row ``j`` of the plane that ``plane`` is for."""
     first, basis_y = tables.first_y[j], tables.basis_y
@@ -77,7 +78,7 @@ def _line(tables, j, plane, line):  # type: ignore[no-untyped-def]
             line[a, r] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _row(tables, i, j, line, row):  # type: ignore[no-untyped-def]
     """The positions (3, X) of the target row (i, j), which ``line`` is for."""
     basis_x, runs = tables.basis_x, tables.runs_x
@@ -95,13 +96,13 @@ def _row(tables, i, j, line, row):  # type: ignore[no-untyped-def]
                 positions[k] = (position + _ROUNDER) - _ROUNDER
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _scratch(tables):  # type: ignore[no-untyped-def]
     plane = np.empty((3, tables.coefficients.shape[2], tables.coefficients.shape[3]))
     return plane, np.empty((3, plane.shape[2])), np.empty((3, tables.affine_x.shape[1]))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def extent(tables, begin, end):  # type: ignore[no-untyped-def]
     """The smallest and the largest position per source axis, two (3,), of the target planes ``begin`` to ``end``.
 
@@ -130,7 +131,7 @@ def extent(tables, begin, end):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sample_linear(tables, origin, source, scale, whole, target, begin, end):  # type: ignore[no-untyped-def]
     """Fill the planes ``begin`` to ``end`` of ``target`` (C, Z, Y, X) from ``source`` (C, U, V, W), linearly.
 
@@ -172,7 +173,7 @@ def sample_linear(tables, origin, source, scale, whole, target, begin, end):  # 
                     values[k] = np.rint(mixed[k]) if whole else mixed[k]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
     """Fetch the eight voxels about every position: (8, X), z slowest. Apart from the sums, which become vectors."""
     for k in range(index.shape[0]):
@@ -185,7 +186,7 @@ def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
         corners[6, k], corners[7, k] = voxels[far + along_y], voxels[far + along_y + along_x]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
     """Mix eight voxels by their distances along each axis, (8, X) to (X,), and multiply them by ``factor``."""
     for k in range(mixed.shape[0]):
@@ -200,7 +201,7 @@ def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
         mixed[k] = (a + (c - a) * fz) * factor
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sample_nearest(tables, origin, source, target, begin, end):  # type: ignore[no-untyped-def]
     """As :func:`sample_linear`, but the nearest voxel as it is, the upper one of two equally near."""
     plane, line, row = _scratch(tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import final
 
 import gunpowder as gp
@@ -19,7 +20,7 @@ class Stack(gp.Stack):
 
     What augmentations recorded in ``array.attrs``, gunpowder drops; here every entry is kept, as a list with one value
     for each sample (None where a sample has none). And the sample number i of a seeded request depends on the seed and
-    on i alone, not on what nodes upstream draw from the global generators.
+    on i alone, not on what nodes upstream draw from the global generators of Python and numpy.
 
     Args:
         num_repetitions: how many samples.
@@ -29,7 +30,7 @@ class Stack(gp.Stack):
     """
 
     def __init__(self, num_repetitions: int) -> None:
-        if num_repetitions < 1:
+        if index(num_repetitions) < 1:
             raise ValueError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
         super().__init__(num_repetitions)
 
@@ -45,13 +46,16 @@ class Stack(gp.Stack):
         batch = gp.Batch()
         for sample in samples:
             batch.profiling_stats.merge_with(sample.profiling_stats)
-        for key in request.array_specs:
+        for key, asked in request.array_specs.items():
+            if asked.placeholder:
+                continue
             arrays = [sample[key] for sample in samples]
             names = dict.fromkeys(name for array in arrays for name in array.attrs)
             attrs = {name: [array.attrs.get(name) for array in arrays] for name in names}
             batch[key] = gp.Array(np.stack([array.data for array in arrays]), arrays[0].spec.copy(), attrs)
-        for key in request.graph_specs:
-            batch[key] = samples[0][key]
+        for key, wanted in request.graph_specs.items():
+            if not wanted.placeholder:
+                batch[key] = samples[0][key]
         timing.stop()
         batch.profiling_stats.add(timing)
         return batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, final
 
@@ -45,6 +45,16 @@ class Axis:
     def begins(self, low: int, high: int) -> range:
         """The allowed begins from ``low`` to ``high``, both included."""
         return range(int(self._first(low)), int(self._last(high)) + 1, self.step)
+
+    def within(self, begin: int, end: int, by: str) -> Axis:
+        """The axis for samples that lie inside a region, or, if it is shorter than they are, have it inside them."""
+        low, high = sorted((begin, end - self.length))
+        narrowed = self
+        if self.low is None or self.low < low:
+            narrowed = replace(narrowed, low=low, low_by=by)
+        if self.high is None or self.high > high:
+            narrowed = replace(narrowed, high=high, high_by=by)
+        return narrowed
 
     def holds(self, positions: np.ndarray, length: int) -> np.ndarray:
         """Whether a sample can hold the whole of each interval of ``length`` that begins at one of ``positions``."""

@@ -100,7 +100,7 @@ class SampleLocation(BatchFilter):
         if self._deform is not None:
             rest = shift % self._lattice(request)
             self._moved = shift - rest
-            self._deform.shift_next(rest)
+            self._deform.shift(rest)
         for _, spec in request.items():
             if spec.roi is not None:
                 spec.roi = spec.roi.shift(self._moved)

@@ -44,6 +44,7 @@ class ByClass(Places):
         world: that the pipeline counts in.
         voxel_size: see :class:`ByMask`.
         within: of the volumes, only the voxels that lie inside this ROI. World units.
+        inside: the samples of a class lie inside this ROI, too. World units.
 
     Raises:
         ValueError: shares that are negative, sum to more than 1, or name no class; nothing for the rest; for the
@@ -56,6 +57,7 @@ class ByClass(Places):
     world: World | None = None
     voxel_size: Iterable[int] | None = None
     within: Roi | None = None
+    inside: Roi | None = None
 
     def __post_init__(self) -> None:
         check_weights("shares", self.shares, self.classes)
@@ -74,7 +76,7 @@ class ByClass(Places):
         for name, share in self.shares.items():
             if share > 0:
                 with _naming("class", name):
-                    masks[name] = ByMask(self.classes[name], self.world, self.voxel_size, self.within)
+                    masks[name] = ByMask(self.classes[name], self.world, self.voxel_size, self.within, self.inside)
         return masks
 
     def load(self) -> None:

@@ -39,6 +39,7 @@ class ByMask(Places):
         voxel_size: at which to search a pyramid, world units. By default that of the finest level with at most 2**27
             voxels within ``within``. What is thinner than such a voxel may be missing at it, and is never drawn then.
         within: of the volume, only the voxels that lie inside this ROI. World units.
+        inside: the samples lie inside this ROI, too, as those of :class:`.Uniform` do. World units.
 
     Raises:
         ValueError: a volume with channels; a voxel size that it cannot give; no whole voxel within ``within``. When
@@ -50,6 +51,7 @@ class ByMask(Places):
     world: World | None = None
     voxel_size: Iterable[int] | None = None
     within: Roi | None = None
+    inside: Roi | None = None
 
     def __post_init__(self) -> None:
         self._grid  # noqa: B018 - arguments that do not fit are refused here
@@ -81,6 +83,9 @@ class ByMask(Places):
             raise ValueError(f"{self._grid} has {len(size)} axes, the sample has {len(opening)}")
         if any(s > length for s, length in zip(size, lengths, strict=True)):
             raise ValueError(f"{self._grid}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
+        if self.inside is not None:
+            ends = zip(opening, self.inside.begin, self.inside.end, strict=True)
+            opening = [axis.within(int(begin), int(end), "the region") for axis, begin, end in ends]
         corners = self.voxels.draw(generator, _TRIES)
         held = np.all([axis.holds(c, s) for axis, c, s in zip(opening, corners.T, size, strict=True)], axis=0)
         if not held.any():

@@ -19,7 +19,8 @@ from fractions import Fraction
 from typing import final
 
 import numpy as np
-from numba import njit
+
+from scalenet_gp.nodes.compiled import compiled
 
 __all__ = ["Coverage", "weighted_mean"]
 
@@ -102,7 +103,7 @@ _ONE = Coverage.of(0, 1, Fraction(1), Fraction(0))
 _COMPILED = {"bool": np.uint8, "float16": np.float32}  # what compiled code does not know
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sum(data, index_z, weight_z, index_y, weight_y, index_x, weight_x, sums):  # type: ignore[no-untyped-def]
     """Weighted sums of ``data``, (channel, z, y, x), into ``sums``: axis by axis, always in the same order."""
     plane = np.empty(data.shape[2:], sums.dtype)

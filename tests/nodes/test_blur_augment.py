@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.augment.blur_augment import BlurAugment, blur_kernel
+from scalenet_gp.nodes.augment.blur_augment import Blur, BlurAugment, blur_kernel
 from tests.nodes.ramps import Field, RampSource, ramp, voxel_centres
 
 COARSE, MIDDLE, FINE = (ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE"))
@@ -160,11 +160,19 @@ def test_widths_are_drawn_from_their_intervals() -> None:
         ([(1, 2), (2, 1)], "low <= high"),
         ((1, 2, 3), "or one such pair"),
         ((1, np.inf), "sigma is"),
+        ([(1, 2), (1, 2, 3)], r"sigma is \[\(1, 2\), \(1, 2, 3\)\]; write \(low, high\), or one such pair"),
+        ("wide", "sigma is 'wide'; write"),
     ],
 )
 def test_bad_widths_are_refused(sigma: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BlurAugment([FINE], sigma)
+
+
+def test_a_record_of_other_axes_is_refused_when_the_pipeline_is_built() -> None:
+    with pytest.raises(PipelineSetupError) as error:
+        blurred((1, 2), {FINE: ramp((8, 8))}, {FINE: Roi((0, 0), (16, 16))}, replay=Blur(sigma=(1, 2, 3)).to_json())
+    assert "replay has sigma=(1.0, 2.0, 3.0); there are 2 spatial axes" in str(error.value.__cause__)
 
 
 def test_axes_have_to_agree() -> None:

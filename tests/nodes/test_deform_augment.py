@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import numpy as np
@@ -422,13 +423,13 @@ def test_a_shift_below_a_voxel_moves_the_content_of_every_scale(arguments: dict[
     offset = Coordinate(8, 104, 56)
     with build(RampSource(fields) + node) as pipeline:
         plain = pipeline.request_batch(request_of(rois))
-        node.shift_next(offset)
+        node.shift(offset)
         moved = pipeline.request_batch(request_of(rois))
         again = pipeline.request_batch(request_of(rois))
     for key in fields:
         column = np.array(offset).reshape(3, 1, 1, 1)
         np.testing.assert_allclose(moved[key].data, plain[key].data + column, rtol=0, atol=MICRO)
-        np.testing.assert_array_equal(again[key].data, plain[key].data)
+        np.testing.assert_array_equal(again[key].data, moved[key].data)
 
 
 @maps
@@ -436,7 +437,7 @@ def test_a_record_replays_to_the_bit_whatever_the_seed(arguments: dict[str, Any]
     fields = scales(128, 32, 8)
     node = augment(**arguments)
     with build(RampSource(fields) + node) as pipeline:
-        node.shift_next(Coordinate(8, 16, 24))
+        node.shift(Coordinate(8, 16, 24))
         batch = pipeline.request_batch(request_of(rois_of(fields), 1))
     record = batch[FINE].attrs["deformation"]
     replayed = run(RampSource(fields), augment(**arguments, replay=record), rois_of(fields), seed=2)
@@ -489,3 +490,40 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         torch.set_num_threads(threads)
     for key, other in itertools.product(fields, batches[1:]):
         np.testing.assert_array_equal(other[key].data, batches[0][key].data)
+
+
+def test_a_record_of_another_place_is_refused() -> None:
+    fields = scales(128, 32, 8)
+    record = run(RampSource(fields), augment(**EVERYTHING), rois_of(fields))[FINE].attrs["deformation"]
+    elsewhere = {key: roi.shift(Coordinate((12800,) * 3)) for key, roi in rois_of(fields).items()}
+    with pytest.raises(PipelineRequestError, match=r"outside of what is requested.*record of\s+a sample elsewhere"):
+        run(RampSource(fields), augment(replay=record), elsewhere)
+
+
+def test_two_deformations_keep_two_records() -> None:
+    fields = {FINE: ramp((8, 8, 8))}
+    chain = RampSource(fields) + augment(mirror_axes=(0,)) + augment(rotation_axes=(1, 2))
+    with build(chain) as pipeline:
+        attrs = pipeline.request_batch(request_of({FINE: Roi((0, 0, 0), (80, 80, 80))})).arrays[FINE].attrs
+    assert set(attrs) == {"deformation", "deformation_2"}
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "<f2"])
+def test_the_order_of_bytes_is_no_matter(dtype: str) -> None:
+    content = {key: (lambda centres: (centres.sum(axis=0) / 8).astype(dtype)) for key in (FINE,)}
+    native = {key: (lambda centres: (centres.sum(axis=0) / 8).astype(dtype).astype(dtype[1:])) for key in (FINE,)}
+    roi = {FINE: Roi((80, 80, 80), (80, 80, 80))}
+    one, other = (
+        run(RampSource({FINE: Field((8, 8, 8), made[FINE], True)}), augment(**EVERYTHING), roi)[FINE].data
+        for made in (content, native)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+ODD = {"matrix": [[1, 0], [0, 1]], "target_centre": [0], "source_centre": [0, 0], "elastic": None}
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "x", json.dumps(ODD)])
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no record of a deformation"):
+        augment(replay=text)

@@ -95,6 +95,16 @@ def test_gamma_keeps_black_and_white() -> None:
     np.testing.assert_array_equal(np.unique(data), [0, 1])
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_gamma_takes_what_rounding_put_beyond_black_as_black(clip: bool) -> None:
+    below = RampSource({FINE: Field((8, 8), lambda centres: np.where(centres[0] > 40, 0.5, -1e-16), True)})
+    request = BatchRequest()
+    request[FINE] = Roi((0, 0), (80, 80))
+    with build(below + IntensityAugment([FINE], gamma=(2, 2), clip=clip)) as pipeline:
+        data = pipeline.request_batch(request)[FINE].data
+    np.testing.assert_array_equal(np.unique(data), [0, 0.25])
+
+
 @pytest.mark.parametrize("gamma", [0.5, 0.8, 1.0, 1.5, 2.5])
 def test_coarse_voxels_are_the_mean_of_fine_ones_but_for_what_gamma_bends(gamma: float) -> None:
     """The bound of the docstring, measured on a ramp from 0.1 to 0.9 with four fine voxels in a coarse one."""
@@ -161,6 +171,8 @@ def test_unfit_arrays_are_refused() -> None:
         ({"arrays": []}, "arrays is empty; name the arrays that IntensityAugment"),
         ({"scale": (2, 1)}, "low <= high"),
         ({"shift": (0, np.inf)}, "shift is"),
+        ({"scale": None}, r"scale is None; write \(low, high\)"),
+        ({"scale": ("a", "b")}, "scale is .*; write"),
         ({"gamma": (0, 1)}, "an exponent has to be above 0"),
         ({"p": -0.1}, "between 0 and 1"),
     ],

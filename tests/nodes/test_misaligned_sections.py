@@ -202,6 +202,7 @@ def test_without_displaced_sections_nothing_changes() -> None:
         ({"sigma": -1.0}, "at least 0"),
         ({"sigma": (1.0, np.nan)}, "at least 0"),
         ({"sigma": ((1.0,),)}, "one per axis within a section"),
+        ({"sigma": ((1.0,), 2.0)}, r"sigma is \(\(1\.0,\), 2\.0\); write one length"),
         ({"slip": 1.5}, r"slip is 1\.5"),
         ({"shift": -0.5}, r"shift is -0\.5"),
     ],
@@ -223,6 +224,21 @@ def test_arrays_that_cannot_move_together_are_refused(fields: dict[ArrayKey, Fie
     with pytest.raises(PipelineSetupError) as error:
         run(MisalignedSections(list(fields), 8, sigma), fields, {FINE: Roi((0, 0, 0), (16, 16, 16))})
     assert message in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [Misalignment(slips={3: (8.0,)}, shifts={}), Misalignment(slips={3: (8.0, 1.0)}, shifts={4: (1.0, 2.0, 3.0)})],
+    ids=["fewer", "more"],
+)
+def test_a_record_of_other_axes_is_refused_when_the_pipeline_is_built(record: Misalignment) -> None:
+    with pytest.raises(PipelineSetupError) as error:
+        run(
+            MisalignedSections([FINE], 8, 1.0, replay=record.to_json()),
+            {FINE: ramp((8, 8, 8))},
+            {FINE: Roi((0, 0, 0), (16, 16, 16))},
+        )
+    assert "along each of the 2 axes within a section" in str(error.value.__cause__)
 
 
 def test_integers_are_interpolated_as_labels_only() -> None:

@@ -108,6 +108,7 @@ def test_values_outside_the_range_are_refused_where_they_would_be_clipped() -> N
         ({"sigma": -0.1}, "0 <= low <= high"),
         ({"sigma": (0.2, 0.1)}, "low <= high"),
         ({"sigma": (0.1, np.nan)}, "sigma is"),
+        ({"sigma": None}, r"sigma is None; write \(low, high\) with 0 <= low <= high"),
         ({"reference_voxel_size": (8, 0, 8)}, "lengths above 0"),
         ({"reference_voxel_size": (4.6, 4, 4)}, r"4\.6; write a whole number"),
         ({"reference_voxel_size": ()}, "lengths above 0"),

@@ -14,6 +14,7 @@ from gunpowder import (
     BatchProvider,
     BatchRequest,
     Coordinate,
+    PipelineRequestError,
     Roi,
     build,
 )
@@ -184,6 +185,8 @@ def test_what_is_not_asked_for_is_left_out(make: Make) -> None:
 def test_bad_base_arguments_are_refused(make: Make) -> None:
     with pytest.raises(ValueError, match="arrays is empty; name the arrays"):
         make([])
+    with pytest.raises(ValueError, match=r"arrays is FINE; write a list of keys, \[FINE\]"):
+        make(FINE)
     with pytest.raises(ValueError, match=r"p is 1\.5; a probability lies between 0 and 1"):
         make(p=1.5)
     with pytest.raises(ValueError, match=r"Field required|Extra inputs"):
@@ -201,6 +204,58 @@ def test_integers_are_refused(make: Make) -> None:
     with (
         build(source + make([FINE])) as pipeline,
         pytest.raises(Exception, match=r"FINE is of type uint8; put a Normalize node.*DeformAugment\(normalize=True\)"),
+    ):
+        pipeline.request_batch(request_of(0, [FINE]))
+
+
+@nodes
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "float16"])
+def test_every_float_type_is_varied_and_given_back(make: Make, dtype: str) -> None:
+    def batch(type_of_data: str) -> Array:
+        source = RampSource({FINE: Field((8, 8, 8), lambda centres: wave(centres).astype(type_of_data), True)})
+        with build(source + make([FINE])) as pipeline:
+            return pipeline.request_batch(request_of(3, [FINE]))[FINE]
+
+    varied, native = batch(dtype), batch("float32")
+    assert varied.data.dtype == np.dtype(dtype)
+    if make().record_name != "noise":  # whose values differ from type to type
+        np.testing.assert_allclose(varied.data, native.data, rtol=0, atol=4e-3 if dtype == "float16" else 2e-6)
+    assert varied.attrs == native.attrs
+
+
+@nodes
+@pytest.mark.parametrize("dtype", ["complex64", "longdouble"])
+def test_types_that_nothing_computes_with_are_refused(make: Make, dtype: str) -> None:
+    source = RampSource({FINE: Field((8, 8, 8), lambda centres: wave(centres).astype(dtype), True)})
+    with (
+        build(source + make([FINE])) as pipeline,
+        pytest.raises(PipelineRequestError, match=f"FINE is of type {np.dtype(dtype)}; put a Normalize node"),
+    ):
+        pipeline.request_batch(request_of(0, [FINE]))
+
+
+@pytest.mark.parametrize("second", ["intensity", "noise"])
+@pytest.mark.parametrize("first", ["blur", "low_contrast_sections", "misaligned_sections", "missing_sections"])
+@pytest.mark.parametrize("white", [1.0, 0.0])
+def test_rounding_beyond_the_range_is_no_fault(first: str, second: str, white: float) -> None:
+    """Means of white voxels are a float's step brighter than white, now and then."""
+    whole = Field((8, 8, 8), lambda centres: np.full((1, *centres.shape[1:]), white, np.float32), True)
+    more = {"value": white} if first == "missing_sections" else {}
+    kinds: dict[str, Make] = {**NODES, "missing_sections": lambda a, **base: MissingSections(a, 3, 0.5, **base)}
+    with build(RampSource({FINE: whole}) + kinds[first]([FINE], **more) + NODES[second]([FINE])) as pipeline:
+        for seed in range(40):
+            data = pipeline.request_batch(request_of(seed, [FINE]))[FINE].data
+            assert data.min() >= 0
+            assert data.max() <= 1
+
+
+@pytest.mark.parametrize("beyond", [-1e-5, 1 + 1e-5, np.nan])
+@pytest.mark.parametrize("name", ["intensity", "noise"])
+def test_more_than_rounding_is_refused(name: str, beyond: float) -> None:
+    field = Field((8, 8, 8), lambda centres: np.full((1, *centres.shape[1:]), beyond, np.float32), True)
+    with (
+        build(RampSource({FINE: field}) + NODES[name]([FINE])) as pipeline,
+        pytest.raises(PipelineRequestError, match=r"FINE has intensities from .*, outside \[0, 1\]"),
     ):
         pipeline.request_batch(request_of(0, [FINE]))
 

@@ -184,7 +184,7 @@ def test_the_deformation_is_found_through_other_nodes_and_is_the_nearest() -> No
     first, nearest = straight(2), straight(2)
     shifts: list[list[Coordinate]] = [[], []]
     for node, seen in zip((first, nearest), shifts, strict=True):
-        node.shift_next = seen.append  # type: ignore[method-assign]
+        node.shift = seen.append  # type: ignore[method-assign]
     location = SampleLocation(LABELS, Uniform(Roi((1000, 1000), (500, 500))))
     batches(RampSource(scales(2)) + first + nearest + Between() + Between() + location, nested(2), 20)
     assert not shifts[0]

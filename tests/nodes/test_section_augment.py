@@ -173,6 +173,7 @@ def test_sections_are_counted_in_the_world_and_not_in_the_roi() -> None:
         (MissingSections, {"thickness": 8.5}, r"thickness is 8\.5; write a whole number of world units"),
         (MissingSections, {"origin": 0.5}, r"origin is 0\.5; write a whole"),
         (MissingSections, {"axis": -1}, "spatial axes count from 0"),
+        (MissingSections, {"axis": 1.0}, r"axis is 1\.0; write a whole number, spatial axes count from 0"),
         (MissingSections, {"probability": 1.2}, "probability is 1.2"),
         (MissingSections, {"value": np.nan}, "finite intensity"),
         (LowContrastSections, {"factor": -0.1}, "0 <= low"),

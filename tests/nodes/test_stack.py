@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from scalenet_gp.nodes.batches import prefetch as prefetch_module
 from scalenet_gp.nodes.batches.prefetch import Prefetch
 from scalenet_gp.nodes.batches.stack import Stack
 from scalenet_gp.nodes.places.places import Uniform
@@ -64,7 +65,8 @@ def test_without_a_seed_all_samples_differ() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_records_come_through_worker_processes(workers: int) -> None:
+def test_records_come_through_worker_processes(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch_module, "bulk_reads_begun", lambda: False)  # this chain reads no volume: fork it
     with gp.build(chain() + Stack(2) + Prefetch(workers, seed=3)) as pipeline:
         records = pipeline.request_batch(request())[FINE].attrs["location"]
     assert [type(record) for record in records] == [str, str]
@@ -81,3 +83,22 @@ def test_what_only_some_samples_have_is_none_for_the_others() -> None:
 def test_no_sample_is_no_batch() -> None:
     with pytest.raises(ValueError, match="num_repetitions is 0"):
         Stack(0)
+
+
+def test_between_location_and_deformation_a_stack_asks_for_every_sample_at_its_place() -> None:
+    source = RampSource({FINE: ramp((8, 8, 8)), COARSE: ramp((32, 32, 32))})
+    chain = source + DeformAugment((512,) * 3, (0,) * 3) + Stack(3) + SampleLocation(FINE, Uniform(REGIONS[0]))
+    with gp.build(chain) as pipeline:
+        batch = pipeline.request_batch(request(4))
+    begin = json.loads(batch[FINE].attrs["location"])["begin"]
+    for sample in batch[FINE].data:
+        np.testing.assert_allclose(sample[:, 0, 0, 0], np.array(begin) + 4, rtol=0, atol=1e-6)
+
+
+def test_the_reference_may_be_a_placeholder() -> None:
+    asked = request(1)
+    asked[FINE].placeholder = True
+    with gp.build(chain() + Stack(2)) as pipeline:
+        batch = pipeline.request_batch(asked)
+    assert FINE not in batch
+    assert batch[COARSE].data.shape == (2, 3, 6, 6, 6)

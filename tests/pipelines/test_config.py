@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scalenet_gp.pipelines.config import Config, Region
 from tests.pipelines.conftest import TINY, changed, tiny_config, write_config
 
+INFINITE = float("inf")
+EVERYWHERE = {"begin": [None] * 3, "end": [None] * 3}
 SHIPPED = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
 
 
@@ -46,6 +48,19 @@ def test_a_round_trip_through_yaml_loses_nothing(lengths):
     assert config.network[1].model_dump()["top_resolution"] == again.network[1].model_dump()["top_resolution"]
 
 
+def test_what_bounds_allow_is_allowed():
+    sections = {"thickness": "1/3", "contrast": [0, 0], "slip": 0.1, "displacement_sigma": "1/3"}
+    options = {"gamma": [0.5, 0.5], "blur": [0, 0], "contrast": [-1, 1], "scale_interval": [0.9, 1.1]}
+    shares = {"classes": dict.fromkeys("abcdefghij", 0.1)}
+    config = tiny_config(
+        **{f"augmentation__{name}": value for name, value in options.items()},
+        augmentation__sections=sections,
+        training__sampling=shares,
+    )
+    assert config.augmentation.sections.displacement_sigma == Fraction(1, 3)
+    assert config.augmentation.scale_interval == ((0.9, 1.1),)
+
+
 def test_a_region_says_what_it_is():
     region = Region(begin=(None, 0, 4.6), end=(550, None, 9.2))
     assert str(region) == "[null, 0, 4.6] to [550, null, 9.2] nm"
@@ -74,6 +89,48 @@ def test_a_region_says_what_it_is():
         ({"evaluation__begin": [0, 0]}, "evaluation: .*begin has 2 axes and end 3"),
         ({"evaluation": {"begin": [9], "end": [4.5]}}, "evaluation: .*ends after it begins; 9 to 4.5 nm does not"),
         ({"augmentation__scale_interval": [1]}, "augmentation.scale_interval.0.1: Field required"),
+        ({"augmentation__scale_interval": [0, 1]}, "augmentation.scale_interval.0.0: .* greater than 0, not 0"),
+        (
+            {"augmentation__scale_interval": [[1, 1], [1.1, 0.9], [1, 1]]},
+            "augmentation.scale_interval.1: .*the lower bound comes first and both are finite; 1.1 to 0.9 are not so",
+        ),
+        ({"augmentation__contrast": [1.2, 0.8]}, "augmentation.contrast: .*lower bound comes first.*; 1.2 to 0.8 are"),
+        ({"augmentation__contrast": [1, INFINITE]}, "augmentation.contrast: .*both are finite; 1 to inf are"),
+        ({"augmentation__brightness": [0.1, -0.1]}, "augmentation.brightness: .*; 0.1 to -0.1 are"),
+        ({"augmentation__gamma": [1.5, 1]}, "augmentation.gamma: .*; 1.5 to 1 are"),
+        ({"augmentation__gamma": [0, 1]}, "augmentation.gamma.0: .* greater than 0, not 0"),
+        ({"augmentation__blur": [8, 0]}, "augmentation.blur: .*; 8 to 0 are"),
+        ({"augmentation__blur": [-8, 0]}, "augmentation.blur.0: .* greater than or equal to 0, not -8"),
+        ({"augmentation__noise_variance": INFINITE}, "augmentation.noise_variance: .* finite number, not inf"),
+        ({"augmentation__sections": {"thickness": 0}}, "augmentation.sections.thickness: .* greater than 0, not 0"),
+        (
+            {"augmentation__sections": {"thickness": 9, "contrast": [0.5, 0.1]}},
+            "augmentation.sections.contrast: .*; 0.5 to 0.1 are",
+        ),
+        (
+            {"augmentation__sections": {"thickness": 9, "contrast": [-0.5, 0.1]}},
+            "augmentation.sections.contrast.0: .* greater than or equal to 0, not -0.5",
+        ),
+        (
+            {"augmentation__sections": {"thickness": 9, "displacement_sigma": -4}},
+            "augmentation.sections.displacement_sigma: .* greater than or equal to 0, not -4",
+        ),
+        (
+            {"augmentation__sections": {"thickness": 9, "slip": 0.1}},
+            "augmentation.sections: .*slip is 0.1 and shift 0.0, but displacement_sigma is 0 nm",
+        ),
+        (
+            {"augmentation__sections": {"thickness": 9, "shift": 0.2}},
+            "augmentation.sections: .*slip is 0.0 and shift 0.2, but displacement_sigma is 0 nm",
+        ),
+        (
+            {"training__sampling": {"strata": {"a": {"weight": INFINITE, "regions": [EVERYWHERE]}}}},
+            "training.sampling.strata.a.weight: .* finite number, not inf",
+        ),
+        (
+            {"training__sampling": {"classes": {"bright": 0.6, "dark": 0.6}}},
+            "training.sampling.classes: .*the shares sum to 1.2; they may sum to 1 at most",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, message):

@@ -101,6 +101,18 @@ def test_classes_get_their_share_of_the_samples(volume):
         assert json.loads(record)["class"] is None or target[1].any()
 
 
+def test_samples_laid_on_classes_stay_in_the_region(volume):
+    config = tiny_config(
+        training__sampling={"classes": {"dark": 0.5, "bright": 0.5}}, training__overhang=None, augmentation=None
+    )
+    drawn = samples(config, volume, 30)
+    assert drawn["MASK_1_OUTPUT"].data[:, 0].all()  # bright is annotated in all of the region
+    for record in drawn["MASK_1_OUTPUT"].attrs["location"]:
+        begin = np.array(json.loads(record)["begin"]) / 2  # half nanometres
+        assert (begin >= [18, 36, 27]).all()
+        assert (begin <= [90 - 36, 144 - 36, 99 - 36]).all()
+
+
 def test_strata_are_drawn_by_weight_and_stay_in_their_regions(volume):
     regions = {"left": [[18, 36, 27], [90, 144, 63]], "right": [[18, 36, 63], [90, 144, 99]]}
     strata = {

@@ -1,0 +1,24 @@
+"""Functions that numba compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+__all__ = ["compiled"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile ``function`` at its first call, to run without Python's lock, and keep the machine code on disk.
+
+    Where neither the package's folder nor the user's cache can be written, it is compiled anew by every process.
+    """
+    try:
+        kept: Function = njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        kept = njit(nogil=True)(function)
+    return kept
