@@ -17,8 +17,9 @@ def compiled(function: Function) -> Function:
 
     Where neither the package's folder nor the user's cache can be written, it is compiled anew by every process.
     """
+    result: Any
     try:
-        kept: Function = njit(nogil=True, cache=True)(function)
+        result = njit(nogil=True, cache=True)(function)
     except RuntimeError:
-        kept = njit(nogil=True)(function)
-    return kept
+        result = njit(nogil=True)(function)
+    return result

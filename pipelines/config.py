@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import fsum, isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PlainSerializer,
+    PositiveFloat,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -40,6 +44,8 @@ __all__ = [
     "TrainingConfig",
 ]
 
+_SLACK = 1e-9  # shares that are written as decimals sum to a little more than 1
+
 
 def _exact_or_none(length: Any) -> Fraction | None:
     return None if length is None else exact(length)
@@ -60,12 +66,20 @@ def _as_intervals(bounds: Any) -> Any:
     return (bounds,) if alone else bounds
 
 
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    if not (isfinite(low) and isfinite(high) and low <= high):
+        raise ValueError(f"the lower bound comes first and both are finite; {low:g} to {high:g} are not so")
+    return bounds
+
+
+T = TypeVar("T")
 Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_plain)]
 Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(_plain)]
 Size = tuple[Length, ...]
 Factor = tuple[Annotated[int, Field(ge=1)], ...]
-Interval = tuple[float, float]
-IntervalPerAxis = Annotated[tuple[Interval, ...], BeforeValidator(_as_intervals), Field(min_length=1)]
+Interval = Annotated[tuple[T, T], AfterValidator(_ascending)]
+IntervalPerAxis = Annotated[tuple[Interval[PositiveFloat], ...], BeforeValidator(_as_intervals), Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -120,7 +134,7 @@ class DataConfig(_Strict):
     translation: Literal["centre", "corner"] | None = None
     placement: Literal["exact", "resample"] = "exact"
     padding: Literal["constant", "reflect"] = "reflect"
-    intensities: Interval = (0.0, 1.0)
+    intensities: tuple[float, float] = (0.0, 1.0)
     cache: int = Field(256, ge=0)
 
     @property
@@ -151,7 +165,7 @@ class DataConfig(_Strict):
 
     @field_validator("intensities")
     @classmethod
-    def _ascending(cls, intensities: Interval) -> Interval:
+    def _within_the_range(cls, intensities: tuple[float, float]) -> tuple[float, float]:
         low, high = intensities
         if not 0 <= low < high <= 1:
             raise ValueError(f"intensities go up within 0 and 1; {low} to {high} do not")
@@ -193,16 +207,24 @@ class SectionsConfig(_Strict):
         contrast: bounds of a pale section's contrast.
         slip: how likely a section is to be displaced alone, raw data and labels together.
         shift: how likely a section is to be displaced with all that follow.
-        displacement_sigma: standard deviation of a displacement, nm.
+        displacement_sigma: standard deviation of a displacement, nm; above 0 where there are any.
     """
 
-    thickness: Length
+    thickness: Annotated[Length, Field(gt=0)]
     missing: Probability = 0.0
     low_contrast: Probability = 0.0
-    contrast: Interval = (0.1, 0.5)
+    contrast: Interval[NonNegativeFloat] = (0.1, 0.5)
     slip: Probability = 0.0
     shift: Probability = 0.0
-    displacement_sigma: Length = Fraction(0)
+    displacement_sigma: Annotated[Length, Field(ge=0)] = Fraction(0)
+
+    @model_validator(mode="after")
+    def _displaced(self) -> SectionsConfig:
+        if (self.slip or self.shift) and not self.displacement_sigma:
+            raise ValueError(
+                f"slip is {self.slip} and shift {self.shift}, but displacement_sigma is 0 nm; write a length above 0"
+            )
+        return self
 
 
 class AugmentationConfig(_Strict):
@@ -230,11 +252,11 @@ class AugmentationConfig(_Strict):
     mirror_axes: tuple[int, ...] = ()
     transpose_axes: tuple[int, ...] = ()
     scale_interval: IntervalPerAxis = ((1.0, 1.0),)
-    contrast: Interval = (0.8, 1.2)
-    brightness: Interval = (-0.1, 0.1)
-    gamma: Interval = (1.0, 1.0)
-    blur: Interval = (0.0, 0.0)
-    noise_variance: float = Field(0.001, ge=0)
+    contrast: Interval[float] = (0.8, 1.2)
+    brightness: Interval[float] = (-0.1, 0.1)
+    gamma: Interval[PositiveFloat] = (1.0, 1.0)
+    blur: Interval[NonNegativeFloat] = (0.0, 0.0)
+    noise_variance: float = Field(0.001, ge=0, allow_inf_nan=False)
     sections: SectionsConfig | None = None
 
 
@@ -246,7 +268,7 @@ class StratumConfig(_Strict):
         regions: where they are taken.
     """
 
-    weight: float = Field(ge=0)
+    weight: float = Field(ge=0, allow_inf_nan=False)
     regions: tuple[Region, ...] = Field(min_length=1)
 
 
@@ -260,6 +282,13 @@ class SamplingConfig(_Strict):
 
     classes: dict[str, Probability] = Field(default_factory=dict)
     strata: dict[str, StratumConfig] = Field(default_factory=dict)
+
+    @field_validator("classes")
+    @classmethod
+    def _share(cls, classes: dict[str, float]) -> dict[str, float]:
+        if (total := fsum(classes.values())) > 1 + _SLACK:
+            raise ValueError(f"the shares sum to {total:g}; they may sum to 1 at most")
+        return classes
 
 
 class TrainingConfig(_Strict):

@@ -94,12 +94,13 @@ def intensity_variation(
     if settings.blur[1]:
         low, high = (float(sigma) / float(dataset.world.unit) for sigma in settings.blur)
         yield BlurAugment(keys, (low, high), replay=records.get("blur"))
-    yield IntensityAugment(
-        keys,
-        scale=settings.contrast,
-        shift=settings.brightness,
-        gamma=settings.gamma,
-        replay=records.get("intensity"),
-    )
+    if (settings.contrast, settings.brightness, settings.gamma) != ((1, 1), (0, 0), (1, 1)):
+        yield IntensityAugment(
+            keys,
+            scale=settings.contrast,
+            shift=settings.brightness,
+            gamma=settings.gamma,
+            replay=records.get("intensity"),
+        )
     if settings.noise_variance:
         yield NoiseAugment(keys, math.sqrt(settings.noise_variance), replay=records.get("noise"))

@@ -46,7 +46,7 @@ class BlurAugment(RandomAugment[Blur]):
 
     Raises:
         ValueError: an argument is out of its range; or, for a batch: an array is not of a float type; or, when the
-            pipeline is built: an array has no voxel size or one of other axes than ``sigma``.
+            pipeline is built: an array has no voxel size or one of other axes than ``sigma`` or ``replay``.
         KeyError: when the pipeline is built: an array is not provided upstream.
     """
 
@@ -62,7 +62,10 @@ class BlurAugment(RandomAugment[Blur]):
         replay: str | None = None,
     ) -> None:
         super().__init__(arrays, p=p, replay=replay)
-        bounds = np.asarray(sigma, dtype=float)
+        try:
+            bounds = np.asarray(sigma, dtype=float)
+        except (TypeError, ValueError):
+            bounds = np.empty(0)
         if bounds.shape != (2,) and (bounds.ndim != 2 or bounds.shape[1] != 2):
             raise ValueError(f"sigma is {sigma!r}; write (low, high), or one such pair per spatial axis")
         self._shared = bounds.ndim == 1
@@ -77,6 +80,8 @@ class BlurAugment(RandomAugment[Blur]):
             raise ValueError(
                 f"arrays need {self._dims or 'spatial'} axes to be blurred by sigma={self.sigma}, they have {dims}"
             )
+        if self._replay is not None and len(self._replay.sigma) != self._dims:
+            raise ValueError(f"replay has sigma={self._replay.sigma}; there are {self._dims} spatial axes")
 
     def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Blur:
         drawn = [generator.uniform(*bounds) for bounds in self.sigma]
@@ -89,8 +94,9 @@ class BlurAugment(RandomAugment[Blur]):
         return roi.grow(margin, margin)
 
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Blur) -> NDArray[Any]:
-        data = array.data
-        check_intensities(key, data, type(self).__name__, bounded=False)
+        check_intensities(key, array.data, type(self).__name__, bounded=False)
+        # scipy filters no type of 16 bits
+        data = array.data.astype(np.result_type(array.data, np.float32), copy=False)
         for axis, (sigma, length) in enumerate(zip(drawn.sigma, array.spec.voxel_size, strict=True)):
             kernel = blur_kernel(sigma, length)
             if margin := len(kernel) // 2:

@@ -88,8 +88,9 @@ class IntensityAugment(RandomAugment[Intensity]):
         check_intensities(key, array.data, type(self).__name__, bounded=self.clip or drawn.gamma != 1)
         data = own(array)
         if drawn.gamma != 1:
-            # torch's logarithm is several times as fast as numpy's power; that of 0 is -inf, which comes back as 0
-            torch.from_numpy(data).log2_().mul_(drawn.gamma).exp2_()
+            # torch's logarithm is several times as fast as numpy's power; that of 0 is -inf, which comes back as 0, and
+            # that of what rounding left below 0 would be nothing
+            torch.from_numpy(data).clamp_(0, 1).log2_().mul_(drawn.gamma).exp2_()
         if drawn.scale != 1:
             np.multiply(data, drawn.scale, out=data)
         if offset := 0.5 - 0.5 * drawn.scale + drawn.shift:

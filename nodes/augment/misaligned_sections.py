@@ -45,9 +45,10 @@ class MisalignedSections(SectionAugment[Misalignment]):
     which more than half of the voxel has, and in general, per axis, the median over its sections, of two the smaller.
 
     What the displacements need is asked of the upstream: there are no border effects. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` of the batch as it is delivered: the node's place is
+    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
     downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["misaligned_sections"]``, see
-    :class:`Misalignment`.
+    :class:`Misalignment`; applied again it displaces the same sections of the same place, so a :class:`.SampleLocation`
+    downstream has to be given its record, too.
 
     Args:
         arrays: the intensity and label arrays, and masks. What belongs together has to be displaced together. Those
@@ -64,8 +65,8 @@ class MisalignedSections(SectionAugment[Misalignment]):
 
     Raises:
         ValueError: an argument is out of its range; or, for a batch: an interpolatable array is not of a float type;
-            or, when the pipeline is built: an array has no voxel size, no such axis, or other axes than the first, or
-            its spec does not say whether it may be interpolated.
+            or, when the pipeline is built: an array has no voxel size, no such axis, or other axes than the first or
+            than ``replay``, or its spec does not say whether it may be interpolated.
         KeyError: when the pipeline is built: an array is not provided upstream.
     """
 
@@ -87,7 +88,10 @@ class MisalignedSections(SectionAugment[Misalignment]):
     ) -> None:
         super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
         self.slip, self.shift = as_probability("slip", slip), as_probability("shift", shift)
-        self.sigma = np.asarray(sigma, dtype=float)
+        try:
+            self.sigma = np.asarray(sigma, dtype=float)
+        except (TypeError, ValueError):
+            self.sigma = np.array(np.nan)
         if self.sigma.ndim > 1 or not all(isfinite(s) and s >= 0 for s in self.sigma.flat):
             raise ValueError(f"sigma is {sigma!r}; write one length of at least 0, or one per axis within a section")
         self._plane_axes = 0
@@ -97,6 +101,13 @@ class MisalignedSections(SectionAugment[Misalignment]):
         self._plane_axes = len(self.spec[self.arrays[0]].voxel_size) - 1
         if self.sigma.ndim and len(self.sigma) != self._plane_axes:
             raise ValueError(f"sigma has {len(self.sigma)} lengths; there are {self._plane_axes} axes within a section")
+        if self._replay is not None:
+            for section, moved in (*self._replay.slips.items(), *self._replay.shifts.items()):
+                if len(moved) != self._plane_axes:
+                    raise ValueError(
+                        f"replay displaces section {section} by {moved}; "
+                        f"write a length along each of the {self._plane_axes} axes within a section"
+                    )
         for key in self.arrays:
             if len(self.spec[key].voxel_size) != self._plane_axes + 1:
                 raise ValueError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")

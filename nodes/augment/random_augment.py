@@ -28,6 +28,8 @@ __all__ = [
     "unused_name",
 ]
 
+_STEPS = 16  # of rounding by which a mean of values in [0, 1] may lie outside; that of 128 sections does by 5
+
 
 class Record(Protocol):
     """What was drawn for one batch, as a value that JSON can hold."""
@@ -69,8 +71,13 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
     :attr:`record_name` (a second node of the same kind in a chain appends ``_2``). Given back as ``replay``, it is
     applied again.
 
-    Arrays that are not requested are left out, and a request for none of them passes the node by. Data that an array
-    owns is changed in place; data that it only views, as of a source that holds its volume in memory, is copied first.
+    A batch that is not changed, as ``p`` below 1 allows, has no record. So where a batch is to come again, and its
+    ``attrs`` lack :attr:`record_name`, the node is built with ``p=0``: ``replay=None`` draws anew.
+
+    Arrays that are not requested are left out, and a request for none of them passes the node by. Data keeps its type.
+    It is changed in place where the array owns it, and copied first where the array only views it. So a source must not
+    hand out an array that it keeps: one that holds its volume in memory hands out views or copies, of the whole volume
+    too.
 
     A subclass names its parameters (:attr:`parameters`) and writes :meth:`draw` and :meth:`apply`; :meth:`source_roi`
     too, where more has to be read than is delivered.
@@ -81,7 +88,7 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
         replay: a record of an earlier batch, applied to every batch instead of a draw.
 
     Raises:
-        ValueError: no arrays; a ``p`` outside [0, 1]; ``replay`` is no record of this node.
+        ValueError: no arrays, or a key alone; a ``p`` outside [0, 1]; ``replay`` is no record of this node.
         KeyError: when the pipeline is built: an array is not provided upstream.
     """
 
@@ -92,6 +99,8 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
     """The type of what is drawn."""
 
     def __init__(self, arrays: Iterable[ArrayKey], *, p: float = 1.0, replay: str | None = None) -> None:
+        if isinstance(arrays, ArrayKey):
+            raise ValueError(f"arrays is {arrays}; write a list of keys, [{arrays}]")
         self.arrays = tuple(arrays)
         if not self.arrays:
             raise ValueError(f"arrays is empty; name the arrays that {type(self).__name__} is to change")
@@ -110,7 +119,7 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
 
     @abstractmethod
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: DrawnT) -> NDArray[Any]:
-        """The values of one array, (..., z, y, x), in ``roi``.
+        """The values of one array, (..., z, y, x), in ``roi``, in any float type for a float array.
 
         Args:
             key: which array.
@@ -156,27 +165,31 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
             if key in batch and key in request:
                 array, spec = batch[key], batch[key].spec.copy()
                 spec.roi = request[key].roi
-                data = self.apply(key, array, spec.roi, drawn)
+                data = self.apply(key, array, spec.roi, drawn).astype(array.data.dtype, copy=False)
                 batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): record})
 
 
 def own(array: Array) -> NDArray[Any]:
-    """The array's data to write to: itself, or a copy where the memory may be another's."""
+    """The array's data to write to, in native byte order: itself, or a copy where the memory may be another's."""
     data = array.data
-    return data if data.flags.owndata and data.flags.writeable else data.copy()
+    if data.flags.owndata and data.flags.writeable and data.dtype.isnative:
+        return data
+    return data.astype(data.dtype.newbyteorder("="), order="C")
 
 
 def check_intensities(key: ArrayKey, data: NDArray[Any], node: str, *, bounded: bool = True) -> None:
     """Refuse what is no intensity array.
 
     Raises:
-        ValueError: ``data`` is not of a float type; or, if ``bounded``, holds values outside [0, 1].
+        ValueError: ``data`` is not of a float type of up to 64 bits; or, if ``bounded``, holds values outside [0, 1],
+            by more than the rounding of a mean, which may come out a few steps beyond what it is of.
     """
-    if data.dtype.kind != "f":
+    if data.dtype.kind != "f" or data.dtype.itemsize > 8:
         raise ValueError(
             f"{key} is of type {data.dtype}; put a Normalize node before {node}, or use DeformAugment(normalize=True)"
         )
-    if bounded and not (data.min(initial=0) >= 0 and data.max(initial=1) <= 1):
+    rounding = _STEPS * np.finfo(data.dtype).eps
+    if bounded and not (data.min(initial=0) >= -rounding and data.max(initial=1) <= 1 + rounding):
         raise ValueError(
             f"{key} has intensities from {data.min()} to {data.max()}, outside [0, 1]; "
             f"put a Normalize node before {node}, or set clip=False"
@@ -189,11 +202,15 @@ def as_interval(name: str, bounds: Sequence[float] | float, *, least: float = -n
     Raises:
         ValueError: it is not.
     """
-    ends = (bounds, bounds) if isinstance(bounds, (int, float)) else tuple(bounds)
-    if len(ends) != 2 or not all(isfinite(end) for end in ends) or not least <= ends[0] <= ends[1]:
+    try:
+        low, high = (bounds, bounds) if isinstance(bounds, (int, float, np.number)) else bounds
+        ascending = isfinite(low) and isfinite(high) and least <= low <= high
+    except (TypeError, ValueError):
+        ascending = False
+    if not ascending:
         above = "" if least == -np.inf else f"{least:g} <= "
         raise ValueError(f"{name} is {bounds!r}; write (low, high) with {above}low <= high")
-    return float(ends[0]), float(ends[1])
+    return float(low), float(high)
 
 
 def as_probability(name: str, value: float) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from math import isfinite
-from typing import Any, Generic, final
+from operator import index
+from typing import Any, Generic, SupportsIndex, final
 
 import numpy as np
 from gunpowder import Array, ArrayKey, Roi
@@ -39,8 +40,9 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
     world units. A voxel changes by the share that altered sections have in it: one that lies in a single section
     wholly or not at all, a coarse one that spans several of them by the sum of their shares.
 
-    Sections are those of the batch as the network sees it. So the place of these nodes is downstream of
-    :class:`.DeformAugment`, whose rotation would tilt them.
+    Sections are counted in the ROIs that reach the node. So its place is downstream of :class:`.DeformAugment`, whose
+    rotation would tilt them. Where a :class:`.SampleLocation` is downstream, those ROIs are the ones that it has moved:
+    sections are those of the volume, and a replay needs the same place, which is the replay of its record, too.
 
     Args:
         arrays: those to change. Those not requested are left out.
@@ -61,11 +63,11 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
     ) -> None:
         super().__init__(arrays, p=p, replay=replay)
         self.thickness, self.origin = as_whole("thickness", thickness), as_whole("origin", origin)
-        self.axis = axis
         if self.thickness <= 0:
             raise ValueError(f"thickness is {thickness!r}; a section is at least one world unit thick")
-        if self.axis < 0:
-            raise ValueError(f"axis is {axis!r}; spatial axes count from 0")
+        if not isinstance(axis, SupportsIndex) or axis < 0:
+            raise ValueError(f"axis is {axis!r}; write a whole number, spatial axes count from 0")
+        self.axis = index(axis)
 
     def setup(self) -> None:
         super().setup()
@@ -137,9 +139,10 @@ class MissingSections(_Repainted[Missing]):
 
     A voxel that a missing section fills becomes ``value``. Of a coarse voxel only its mean v is known, so it becomes
     ``(1 - share) * v + share * value``: exact where v is the mean of the missing sections, too. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` of the batch as it is delivered: the node's place is
+    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
     downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["missing_sections"]``, see
-    :class:`Missing`.
+    :class:`Missing`; applied again it alters the same sections of the same place, so a :class:`.SampleLocation`
+    downstream has to be given its record, too.
 
     Args:
         arrays: the intensity arrays, of a float type. Those not requested are left out.
@@ -198,9 +201,10 @@ class LowContrastSections(_Repainted[LowContrast]):
 
     Every value a of a pale section becomes ``(a - 1/2) * factor + 1/2``. Of a coarse voxel only its mean v is known, so
     it changes by the pale sections' shares, as if each had the mean v. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` of the batch as it is delivered: the node's place is
+    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
     downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["low_contrast_sections"]``, see
-    :class:`LowContrast`.
+    :class:`LowContrast`; applied again it alters the same sections of the same place, so a :class:`.SampleLocation`
+    downstream has to be given its record, too.
 
     Args:
         arrays: the intensity arrays, of a float type, that stand for [0, 1]. Those not requested are left out.

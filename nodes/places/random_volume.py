@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import fsum
-from typing import final
+from typing import Any, final
 
 from gunpowder import Array, Batch, BatchRequest, RandomProvider
 
@@ -33,8 +33,9 @@ class RandomVolume(RandomProvider):
         replay: such a text: the batch is taken from the volume that it names.
 
     Raises:
-        ValueError: weights that are negative or all 0; ``replay`` names none of the volumes. When the pipeline is
-            built: another number of branches than names, or an array of another voxel size or type in another branch.
+        ValueError: weights that are negative or all 0; ``replay`` is no such text, or names none of the volumes. When
+            the pipeline is built: another number of branches than names, or an array of another voxel size or type in
+            another branch.
     """
 
     def __init__(self, weights: Mapping[str, float], *, replay: str | None = None) -> None:
@@ -42,8 +43,8 @@ class RandomVolume(RandomProvider):
         if not any(weights.values()):
             raise ValueError(f"the weights {dict(weights)} are all 0")
         self.weights = dict(weights)
-        self._replay = None if replay is None else json.loads(replay).get("volume")
-        if replay is not None and self._replay not in self.weights:
+        self._replay = None if replay is None else _recorded(replay)
+        if replay is not None and self._replay not in list(self.weights):
             raise ValueError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
         super().__init__(probabilities=list(self.weights.values()))
 
@@ -79,3 +80,10 @@ class RandomVolume(RandomProvider):
         total = fsum(self.weights.values())
         shares = [weight / total for weight in self.weights.values()]
         return int(generator.choice(len(shares), p=shares))
+
+
+def _recorded(record: str) -> Any:
+    try:
+        return json.loads(record).get("volume")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'replay={record!r} is no text of array.attrs["location"]') from error

@@ -80,6 +80,11 @@ def test_strength_is_drawn_from_its_interval() -> None:
     assert len({d.seed for d in drawn}) == 1000
 
 
+@pytest.mark.parametrize("number", [1, 0.1, np.float32(0.25), np.int64(2)])
+def test_one_number_is_both_bounds(number: float) -> None:
+    assert NoiseAugment(ALL, number).sigma == (float(number), float(number))
+
+
 def test_global_generators_are_left_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()

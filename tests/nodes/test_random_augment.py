@@ -235,16 +235,23 @@ def test_types_that_nothing_computes_with_are_refused(make: Make, dtype: str) ->
 
 
 @pytest.mark.parametrize("second", ["intensity", "noise"])
-@pytest.mark.parametrize("first", ["blur", "low_contrast_sections", "misaligned_sections", "missing_sections"])
-@pytest.mark.parametrize("white", [1.0, 0.0])
-def test_rounding_beyond_the_range_is_no_fault(first: str, second: str, white: float) -> None:
-    """Means of white voxels are a float's step brighter than white, now and then."""
-    whole = Field((8, 8, 8), lambda centres: np.full((1, *centres.shape[1:]), white, np.float32), True)
-    more = {"value": white} if first == "missing_sections" else {}
-    kinds: dict[str, Make] = {**NODES, "missing_sections": lambda a, **base: MissingSections(a, 3, 0.5, **base)}
-    with build(RampSource({FINE: whole}) + kinds[first]([FINE], **more) + NODES[second]([FINE])) as pipeline:
-        for seed in range(40):
-            data = pipeline.request_batch(request_of(seed, [FINE]))[FINE].data
+@pytest.mark.parametrize(
+    ("first", "dtype"),
+    [
+        (lambda: MisalignedSections([COARSE], 3, 20.0, slip=0.6, shift=0.3), "float32"),
+        (lambda: BlurAugment([COARSE], (0, 80)), "float64"),
+    ],
+    ids=["sections", "blur"],
+)
+def test_rounding_beyond_the_range_is_no_fault(first: Make, dtype: str, second: str) -> None:
+    """A mean of white voxels is a float's step brighter than white, now and then."""
+    white = Field((32, 32, 32), lambda centres: np.ones((1, *centres.shape[1:]), dtype), True)
+    with build(RampSource({COARSE: white}) + first()) as plain:
+        brightest = max(plain.request_batch(request_of(seed, [COARSE]))[COARSE].data.max() for seed in range(60))
+    assert brightest > 1
+    with build(RampSource({COARSE: white}) + first() + NODES[second]([COARSE])) as pipeline:
+        for seed in range(60):
+            data = pipeline.request_batch(request_of(seed, [COARSE]))[COARSE].data
             assert data.min() >= 0
             assert data.max() <= 1
 

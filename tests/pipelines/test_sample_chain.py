@@ -71,6 +71,9 @@ def test_all_that_can_be_varied_is_on_record_and_comes_again(volume):
 def test_what_varies_nothing_is_no_node(volume):
     drawn = samples(tiny_config(augmentation__noise_variance=0), volume, 1)
     assert set(drawn["RAW_1_INPUT"].attrs) == {"location", "deformation", "intensity"}
+    still = {"augmentation__contrast": [1, 1], "augmentation__brightness": [0, 0]}
+    drawn = samples(tiny_config(augmentation__noise_variance=0, **still), volume, 1)
+    assert set(drawn["RAW_1_INPUT"].attrs) == {"location", "deformation"}
     plain = samples(tiny_config(augmentation=None), volume, 1)
     assert set(plain["RAW_1_INPUT"].attrs) == {"location", "deformation"}
 
