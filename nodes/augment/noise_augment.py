@@ -20,6 +20,7 @@ from scalenet_gp.nodes.augment.random_augment import (
     check_intensities,
     own,
 )
+from scalenet_gp.nodes.augment.threads import over_planes
 
 __all__ = ["Noise", "NoiseAugment"]
 
@@ -105,13 +106,18 @@ class NoiseAugment(RandomAugment[Noise]):
             sigma *= sqrt(prod(self.reference_voxel_size) / prod(array.spec.voxel_size))
         data = np.ascontiguousarray(own(array))
         values = torch.from_numpy(data).view(-1)
-        # a word for the name and two for the seed, mixed so that seeds in a row make unlike generators
-        mixed = np.random.SeedSequence([drawn.seed, crc32(key.identifier.encode())]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
-        drawn_values = torch.empty(_CHUNK, dtype=values.dtype)
-        for chunk in values.split(_CHUNK):
-            noise = drawn_values[: len(chunk)].normal_(generator=generator)
-            chunk.add_(noise, alpha=sigma)
-            if self.clip:
-                chunk.clamp_(0, 1)
+        chunks = values.split(_CHUNK)
+        # every chunk has a seed of its own, mixed of the array's name and the seed drawn: threads may share them out
+        mixed = np.random.SeedSequence([drawn.seed, crc32(key.identifier.encode())])
+        seeds = mixed.generate_state(len(chunks), np.uint64).tolist()
+
+        def add(begin: int, end: int) -> None:
+            generator, space = torch.Generator(), torch.empty(_CHUNK, dtype=values.dtype)
+            for chunk, seed in zip(chunks[begin:end], seeds[begin:end], strict=True):
+                generator.manual_seed(seed)
+                chunk.add_(space[: len(chunk)].normal_(generator=generator), alpha=sigma)
+                if self.clip:
+                    chunk.clamp_(0, 1)
+
+        over_planes(len(chunks), len(values), add)
         return data

@@ -6,10 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gunpowder import ArrayKey, Batch, BatchRequest, PipelineRequestError, PipelineSetupError, Roi, build
+from gunpowder import (
+    Array,
+    ArrayKey,
+    ArraySpec,
+    Batch,
+    BatchRequest,
+    PipelineRequestError,
+    PipelineSetupError,
+    Roi,
+    build,
+)
 from scipy.stats import kstest
 
-from scalenet_gp.nodes.augment.noise_augment import NoiseAugment
+from scalenet_gp.nodes.augment.noise_augment import Noise, NoiseAugment
 from tests.nodes.ramps import Field, RampSource
 
 COARSE, FINE, SAME, FLAT = (ArrayKey(name) for name in ("COARSE", "FINE", "SAME", "FLAT"))
@@ -128,3 +138,21 @@ def test_a_reference_of_other_axes_is_refused() -> None:
     with pytest.raises(PipelineSetupError) as error:
         run(NoiseAugment(ALL, 0.1, (8, 8)))
     assert "cannot be compared with reference_voxel_size=(8, 8)" in str(error.value.__cause__)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    data = np.full((40, 50, 60), 0.5, np.float32)
+    drawn = Noise(sigma=0.1, seed=3)
+    made, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            spec = ArraySpec(Roi((0, 0, 0), (40, 50, 60)), (1, 1, 1))
+            made.append(NoiseAugment([FINE], 0.1).apply(FINE, Array(data.copy(), spec), spec.roi, drawn))
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+    # neighbouring chunks are not the same noise
+    flat = made[0].ravel() - 0.5
+    assert abs(np.corrcoef(flat[:16384], flat[16384:32768])[0, 1]) < 0.05
