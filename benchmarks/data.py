@@ -10,6 +10,9 @@ A sample is six arrays: raw 104³ at 8 nm, 60³ at 32 nm and 52³ at 128 nm, lab
 blosc-zstd, zarr v2; their files are in the system's cache on all sides. Each chain runs in a process of its own, they
 take turns, and a figure is the median of its runs.
 
+"One process" of ours uses all cores: tensorstore decodes chunks in threads of its own, and so do some of our nodes.
+That of gunpowder's uses one core.
+
 `gunpowder` is the chain of its own nodes, whose deformation parts the scales; `corrected` is the same with the field
 upsampled at the right places. `cached` keeps decoded chunks of a region that is small enough to be kept, as that of an
 annotated crop is.

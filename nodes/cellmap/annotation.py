@@ -26,8 +26,8 @@ class Annotation:
         absent: the value of voxels without the class; None if no value says so.
         present: the value of voxels of the class; None if any other positive value is one: instances, for example.
         unknown: the value of voxels that are not annotated; None if all are.
-        complement_counts: how many voxels of the finest level are absent and unknown, as far as the file says; all
-            others are present. None if it says nothing.
+        complement_counts: how many voxels of the finest level are absent and unknown, as far as the file says;
+            either may be missing. None if it says nothing.
     """
 
     absent: int | None = 0

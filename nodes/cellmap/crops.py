@@ -90,10 +90,10 @@ def open_branch(
         cache: keeps decoded chunks; by default nothing is kept.
 
     Raises:
-        FileNotFoundError: there is no raw volume, or no folder of the crop.
+        FileNotFoundError: there is no raw volume, or neither a folder of the crop nor any class in it.
         KeyError: a class that ``groups`` does not have.
-        ValueError: no labels of any of the classes; malformed files; a voxel size that the volumes cannot give: see
-            :meth:`Multiscale.read` and :class:`ClassTargets`.
+        ValueError: no labels of any of the classes, or labels that lie outside the raw volume; malformed files; a voxel
+            size that the volumes cannot give: see :meth:`Multiscale.read` and :class:`ClassTargets`.
     """
     volume = _raw(crop, placement, cache)
     wanted = crop.classes if classes is None else tuple(classes)
@@ -112,8 +112,9 @@ def open_branch(
     world = annotated[0].world(*sizes, unit=unit)
     source = MultiscaleSource(volume, raw, world, padding=padding, masks=raw_masks)
     labels = ClassTargets(needed, targets, masks, world, groups=channels)
-    boxes = (box for box in map(labels.annotated, targets) if not box.empty)
-    return CropBranch(crop, world, reduce(Roi.union, boxes), needed, (source, labels) + MergeProvider())
+    box = reduce(Roi.union, (box for box in map(labels.annotated, targets) if not box.empty))
+    _check_overlap(crop, box, world, volume)
+    return CropBranch(crop, world, box, needed, (source, labels) + MergeProvider())
 
 
 def open_classes(
@@ -129,7 +130,7 @@ def open_classes(
         cache: keeps decoded chunks; by default nothing is kept.
 
     Raises:
-        FileNotFoundError: there is no folder of the crop.
+        FileNotFoundError: there is neither a folder of the crop nor any class in it.
         ValueError: a malformed label volume or annotation.
     """
     return {name: label for name, label, _ in _opened(crop, crop.classes if names is None else names, cache)}
@@ -138,8 +139,9 @@ def open_classes(
 def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
     """Of the volume in which a class is annotated, the share in which it is present, over all ``crops``.
 
-    The ``complement_counts`` that the files state are believed (:func:`check_counts` checks them); where there are
-    none, the voxels of the finest level are counted. A class of which nothing is known is left out.
+    The ``complement_counts`` that the files state are believed (:func:`check_counts` checks them). Where they do not
+    name every value of the encoding that can be absent or unknown, the voxels of the finest level are counted. A class
+    of which nothing is known is left out.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`open_classes`.
@@ -153,7 +155,7 @@ def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
                 continue
             level = label.volume.levels[0]
             size, voxel = math.prod(level.shape), math.prod(level.voxel_size)
-            counts = _counted(label) if stated is None else stated
+            counts = stated if stated is not None and _complete(stated, label) else _counted(label)
             if sum(counts.values()) > size:
                 raise ValueError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
             present[name] = present.get(name, Fraction(0)) + (size - sum(counts.values())) * voxel
@@ -185,11 +187,29 @@ def _raw(crop: Crop, placement: Placement, cache: ChunkCache | None) -> Multisca
         raise FileNotFoundError(f"{crop.labels}: its raw volume is missing: {error}") from error
 
 
+def _check_overlap(crop: Crop, annotated: Roi, world: World, raw: Multiscale) -> None:
+    """Padding is for what surrounds a crop; where nothing else is there, a coordinate is wrong."""
+    begin, end = (world.position_in_nm(corner) for corner in (annotated.begin, annotated.end))
+    whole = raw.levels[0]
+    if any(e <= first or b >= last for b, e, first, last in zip(begin, end, whole.begin, whole.end, strict=True)):
+        raise ValueError(
+            f"{crop.labels}: the labels lie outside the raw volume {crop.raw}: theirs is the box from "
+            f"({_listed(begin)}) to ({_listed(end)}) nm, that of raw from ({_listed(whole.begin)}) to "
+            f"({_listed(whole.end)}) nm; the translations of the two have to be in one coordinate system"
+        )
+
+
+def _listed(position: Iterable[Fraction]) -> str:
+    return ", ".join(format(float(length), ".12g") for length in position)
+
+
 def _opened(
     crop: Crop, names: Iterable[str], cache: ChunkCache | None
 ) -> Iterator[tuple[str, ClassVolume, Mapping[str, int] | None]]:
     """Every class with its label volume and the ``complement_counts`` that its file states."""
-    if find_node(crop.labels) is None:
+    # behind a URL, a folder without metadata of its own cannot be told from none: its classes can
+    folders = (crop.labels, *(join(crop.labels, name) for name in crop.classes))
+    if all(find_node(folder) is None for folder in folders):
         raise FileNotFoundError(f"{crop.labels}: no such crop; it should hold {', '.join(crop.classes)}")
     for name in names:
         path = join(crop.labels, name)
@@ -200,6 +220,11 @@ def _opened(
         annotation = read_annotation(path, volume.levels[0].path)
         label = ClassVolume(volume, annotation.absent, annotation.present, annotation.unknown)
         yield name, label, annotation.complement_counts
+
+
+def _complete(stated: Mapping[str, int], label: ClassVolume) -> bool:
+    """Whether there is a count of every value of the encoding that is none of the class."""
+    return all(kind in stated for kind in ("absent", "unknown") if getattr(label, kind) is not None)
 
 
 def _counted(label: ClassVolume) -> dict[str, int]:

@@ -7,12 +7,12 @@ https://github.com/janelia-cellmap/cellmap-segmentation-challenge writes and rea
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast, final, get_args
 
-from scalenet_gp.nodes.volumes.location import StrPath, join
+from scalenet_gp.nodes.volumes.location import StrPath, join, local_path
 
 __all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit"]
 
@@ -47,7 +47,8 @@ def read_datasplit(path: StrPath) -> tuple[Crop, ...]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a row that is not of this form, or two rows of one crop; the message names the line.
+        ValueError: the file lies behind a URL, or is no CSV in UTF-8; a row that is not of this form, or two rows of
+            one crop; the message names the line.
     """
     crops: dict[str, Crop] = {}
     for where, fields in _rows(path):
@@ -79,8 +80,8 @@ def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line that is not of this form, a name or a number twice, a number of no class, or a class that
-            unites itself; the message names the line.
+        ValueError: the file lies behind a URL, or is no CSV in UTF-8; a line that is not of this form, a name or a
+            number twice, a number of no class, or a class that unites itself; the message names the line.
     """
     names: dict[int, str] = {}
     members: dict[str, tuple[str, list[int]]] = {}
@@ -117,12 +118,17 @@ def _single(
 
 def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
     """``crop234/[nuc,mito]`` as ``crop234`` and its classes."""
-    folder, bracket, listed = dataset.partition("[")
+    folder, bracket, listed = dataset.rpartition("[")
     if not bracket:
         folder, _, listed = dataset.rstrip("/").rpartition("/")
     elif not listed.endswith("]") or (folder and not folder.endswith("/")):
         raise ValueError(f"{where}: the label dataset {dataset!r} has to end in its classes, as in 'crop1/[nuc,mito]'")
     classes = tuple(name.strip() for name in listed.removesuffix("]").split(","))
+    if strange := [name for name in classes if set(name) & set("[]\"'")]:
+        raise ValueError(
+            f"{where}: the classes {', '.join(strange)} of {dataset!r} have to be without quotes and brackets, as in "
+            "'crop1/[nuc,mito]'"
+        )
     if not all(classes) or len(set(classes)) < len(classes):
         raise ValueError(f"{where}: the classes of {dataset!r} have to have names, and each to be there once")
     return folder.rstrip("/"), classes
@@ -130,13 +136,22 @@ def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
 
 def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
     """Where each row is, for messages, and its fields; empty lines are left out."""
-    if not Path(path).is_file():
+    file = local_path(path)
+    if file is None:
+        raise ValueError(f"{path}: tables are read from local files only; copy it, and give the path of the copy")
+    if not file.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not readable as text in UTF-8: {error}") from error
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    try:
         for row in reader:
-            if row:
+            if row and row != [""]:
                 yield f"{path}, line {reader.line_num}", [field.strip() for field in row]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
 
 
 def _integer(where: str, text: str) -> int:

@@ -21,6 +21,9 @@ class Affinities(DerivedArray):
     equal and not 0, the background. The labels are asked for as far as the offsets reach, so that the affinities of a
     ROI are complete. The mask has the same shape: 1 where both voxels are known; the affinity is 0 elsewhere.
 
+    Without ``mask``, what a padded source serves beyond its volume counts as annotated: at the faces of the volume,
+    the affinities to it are known to be 0. So padded labels are to come with their mask.
+
     Labels are compared in their own dtype: 64-bit identifiers stay apart.
 
     Args:
@@ -32,8 +35,9 @@ class Affinities(DerivedArray):
         unknown: a label that says that nobody has looked, if there is one.
 
     Raises:
-        ValueError: no offsets, or such as differ in their number of axes; when the pipeline is built: they have other
-            axes than the labels; for a batch: labels of several channels; also as :class:`DerivedArray` says.
+        ValueError: no offsets, or others than whole numbers of voxels along the same axes; when the pipeline is built:
+            they have other axes than the labels; for a batch: labels of several channels; also as :class:`DerivedArray`
+            says.
     """
 
     def __init__(
@@ -48,11 +52,7 @@ class Affinities(DerivedArray):
     ) -> None:
         super().__init__(labels, mask, (affinities, np.uint8), (affinities_mask, np.uint8))
         self.affinities, self.affinities_mask, self.unknown = affinities, affinities_mask, unknown
-        self.offsets = tuple(tuple(offset) for offset in offsets)
-        if len({len(offset) for offset in self.offsets}) != 1:
-            raise ValueError(f"offsets={self.offsets} have to be one or more, all with the same number of axes")
-        if any(length != int(length) for offset in self.offsets for length in offset):
-            raise ValueError(f"offsets={self.offsets} have to be whole numbers of voxels")
+        self.offsets = _whole(tuple(offsets))
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
         """As far as the offsets reach."""
@@ -88,3 +88,16 @@ class Affinities(DerivedArray):
         both = np.stack([own_sure & at(sure, offset) for offset in self.offsets])
         same = np.stack([own == at(labels, offset) for offset in self.offsets]) & (own != 0) & both
         return {self.affinities: same.astype(np.uint8), self.affinities_mask: both.astype(np.uint8)}
+
+
+def _whole(offsets: tuple[Iterable[int], ...]) -> tuple[tuple[int, ...], ...]:
+    """Checked offsets."""
+    if not all(isinstance(offset, Iterable) for offset in offsets):
+        raise ValueError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
+    given = tuple(tuple(offset) for offset in offsets)
+    axes = {len(offset) for offset in given}
+    if len(axes) != 1 or axes == {0}:
+        raise ValueError(f"offsets={given} have to be one or more, all with the same number of axes")
+    if any(length % 1 != 0 for offset in given for length in offset):
+        raise ValueError(f"offsets={given} have to be whole numbers of voxels")
+    return tuple(tuple(int(length) for length in offset) for offset in given)

@@ -31,10 +31,10 @@ class BoundaryDistance(DerivedArray):
         target: above 0 inside, 0 outside.
         distance: the array to provide.
         maximum: nm; what is further away counts as that far.
+        world: that the pipeline counts in.
         mask: 1 where the target is known, in its shape or with one channel for all. None: it is known everywhere.
         distance_mask: the key under which to provide where the distance is certain, uint8 in the target's shape.
         unit: nm that count as a distance of 1. With ``maximum``, distances lie in [-1, 1].
-        world: that the pipeline counts in; its unit is 1 nm by default.
 
     Raises:
         ValueError: ``maximum`` or ``unit`` are not positive; also as :class:`DerivedArray` says.
@@ -46,18 +46,17 @@ class BoundaryDistance(DerivedArray):
         distance: ArrayKey,
         maximum: Length,
         *,
+        world: World,
         mask: ArrayKey | None = None,
         distance_mask: ArrayKey | None = None,
         unit: Length = 1,
-        world: World | None = None,
     ) -> None:
         super().__init__(target, mask, (distance, np.float32), (distance_mask, np.uint8))
         for name, length in (("maximum", maximum), ("unit", unit)):
             if exact(length) <= 0:
                 raise ValueError(f"{name}={length} nm has to be positive")
-        world_unit = (World() if world is None else world).unit
         self.distance, self.distance_mask = distance, distance_mask
-        self.maximum, self.unit = exact(maximum) / world_unit, exact(unit) / world_unit
+        self.maximum, self.unit = exact(maximum) / world.unit, exact(unit) / world.unit
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
         """As many voxels as have their near face within the maximum."""
@@ -105,7 +104,8 @@ def boundary_distance(
         [-maximum, maximum], 0 where they are uncertain; and where they are certain, boolean.
     """
     # the lattice of centres and faces is twice as fine, so in whole numbers distances are twice as large; without
-    # common factors their squares stay below 2**24, where float32 is exact: they do not depend on the array's extent
+    # common factors their squares are as small as they can be: below 2**24, float32 holds them exactly; further away
+    # they may be rounded
     common = math.gcd(*voxel_size)
     steps = tuple(size // common for size in voxel_size)
     farthest = 2 * maximum / common

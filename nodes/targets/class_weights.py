@@ -19,8 +19,12 @@ class ClassWeights(DerivedArray):
 
     The weights are float32 in the shape of the target, every channel by itself. With f the share of present voxels
     among the known ones, a present voxel weighs ``1 / (2 f)``, an absent one ``1 / (2 (1 - f))`` and an unknown one 0:
-    both sides weigh the same, and a known voxel weighs 1 on average. Shares are kept in [least, 1 - least], also where
-    no known voxel is present or none absent, so no weight exceeds ``1 / (2 least)``.
+    where f is that of the voxels asked for, both sides weigh the same, and a known voxel weighs 1 on average. Shares
+    are kept in [least, 1 - least], also where no known voxel is present or none absent, so no weight exceeds
+    ``1 / (2 least)``; where this changes a share, the rarer side weighs less than the other, and the mean is below 1.
+
+    With ``shares``, a voxel weighs the same in every request. Without, its weight depends on the ROI that is asked for:
+    tiles do not agree with the whole.
 
     Args:
         target: above 0 where the class is present, 0 where it is absent.

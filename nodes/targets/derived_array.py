@@ -28,7 +28,8 @@ class DerivedArray(BatchFilter, ABC):
 
     Raises:
         ValueError: a key is used twice; when the pipeline is built: source or mask are not provided upstream, or have
-            different voxel sizes; for a batch: they differ in their shapes, or have other axes than that.
+            different voxel sizes, or end so soon that the margin leaves nothing; for a batch: they differ in their
+            shapes, or have other axes than that.
     """
 
     def __init__(self, source: ArrayKey, mask: ArrayKey | None, *derived: tuple[ArrayKey | None, type]) -> None:
@@ -66,7 +67,7 @@ class DerivedArray(BatchFilter, ABC):
         size = self.spec[self.source].voxel_size
         below, above = (reach * size for reach in self.margin(size))
         rois = [self.spec[key].roi for key in read if self.spec[key].roi is not None]
-        roi = reduce(Roi.intersect, rois).grow(-below, -above) if rois else None
+        roi = self._without_margin(reduce(Roi.intersect, rois), below, above) if rois else None
         for key, dtype in self._derived.items():
             self.provides(key, LightSpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
         self.enable_autoskip()
@@ -100,6 +101,17 @@ class DerivedArray(BatchFilter, ABC):
                 spec.roi = roi.grow(-below, -above)
                 made[key] = Array(data, spec).crop(request[key].roi)
         return made
+
+    def _without_margin(self, roi: Roi, below: Coordinate, above: Coordinate) -> Roi:
+        inner = roi.grow(-below, -above)
+        if inner.empty:
+            read = " and ".join(str(key) for key in (self.source, self.mask) if key is not None)
+            raise ValueError(
+                f"{self.name()}: {read} end with {roi}, and nothing is left of it without the margin that is needed, "
+                f"{below} below and {above} above (world units); a smaller margin, a larger crop, or a source with "
+                "padding and a mask would do"
+            )
+        return inner
 
     def _read_roi(self, request: BatchRequest) -> Roi:
         size = self.spec[self.source].voxel_size

@@ -10,8 +10,8 @@ attribute           written by                                  order of axes   
 ``pixelResolution`` N5 viewers; times ``downsamplingFactors``   x, y, z                    (the first centre is 0)
 ==================  ==========================================  =========================  ===================
 
-An array may carry several; they have to agree. Where no unit is given, ``resolution`` and ``voxel_size`` count in nm,
-as both packages do.
+An array may carry several; they have to agree. ``units``, ``axis_names`` and ``types`` beside ``resolution`` or
+``voxel_size`` are listed in the same order; where no unit is given, these two count in nm, as both packages do.
 """
 
 from __future__ import annotations
@@ -75,13 +75,17 @@ def geometries_of(node: Node, options: ReadOptions) -> tuple[Geometry, ...]:
     """All that the attributes of an array say, or those of a group for its first array.
 
     Raises:
-        ValueError: malformed attributes, or an offset that belongs to nothing.
+        ValueError: malformed attributes, axes in another order, or an offset that belongs to nothing.
     """
     path, attributes, is_n5 = node.path, node.attributes, node.driver == "n5"
     readers = _READERS if is_n5 else {name: read for name, read in _READERS.items() if name != "pixelResolution"}
     if "offset" in attributes and not {"voxel_size", "resolution"} & attributes.keys():
         raise ValueError(f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither")
-    return tuple(read(path, attributes, is_n5, options) for name, read in readers.items() if name in attributes)
+    found = tuple(read(path, attributes, is_n5, options) for name, read in readers.items() if name in attributes)
+    names = _dimension_names(node)
+    for geometry in found:
+        _check_names(path, "dimension_names", names, len(geometry.voxel_size))
+    return found
 
 
 def agreed(path: str, geometries: Sequence[Geometry], translation: Translation | None) -> Geometry:
@@ -141,11 +145,7 @@ def transform_geometry(path: str, attributes: Mapping[str, Any], _: bool, option
 
 def _resolution(path: str, attributes: Mapping[str, Any], is_n5: bool, options: ReadOptions) -> Geometry:
     """gunpowder's: in N5 the other way round."""
-    step = -1 if is_n5 else 1
-    unit = nanometres(f"{path}: resolution", None, options.unit or "nanometer")
-    size = _numbers(path, "resolution", attributes["resolution"])[::step]
-    sizes = _sizes(path, "resolution", [v * unit for v in size])
-    return Geometry("resolution", sizes, _offset(path, attributes, [unit] * len(size), step), "corner")
+    return _named_axes(path, "resolution", attributes, -1 if is_n5 else 1, options)
 
 
 def _pixel_resolution(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
@@ -173,22 +173,55 @@ def factors_of(path: str, attributes: Mapping[str, Any]) -> _Lengths | None:
 
 def _voxel_size(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
     """funlib.persistence's: of the physical axes, after those of channels; each with a unit, which may be empty."""
-    size = _numbers(path, "voxel_size", attributes["voxel_size"])
-    types = attributes.get("types") or ["space"] * len(size)
-    if types != ["channel"] * (len(types) - len(size)) + ["space"] * len(size):
+    return _named_axes(path, "voxel_size", attributes, 1, options)
+
+
+def _named_axes(path: str, source: str, attributes: Mapping[str, Any], step: int, options: ReadOptions) -> Geometry:
+    """An attribute beside which units, names and types of axes may be listed; ``step`` is -1 if all are x, y, z."""
+    try:
+        axes = _Axes.model_validate(attributes)
+    except ValidationError as error:
+        raise malformed(path, f"description of the axes of its {source}", error) from error
+    size = _numbers(path, source, attributes[source])[::step]
+    names = axes.axis_names or []
+    # funlib's mark of a channel is the last letter of its name
+    derived = ["channel" if name.endswith("^") or name.lower() == "c" else "space" for name in names]
+    types = axes.types or derived or ["space"] * len(size)
+    if types[::step] != ["channel"] * (len(types) - len(size)) + ["space"] * len(size):
+        order = ("channel, if there is such an axis, then space", "space, then channel if there is such an axis")
         raise ValueError(
-            f"{path}: the types of its axes are {types} for a voxel_size of {len(size)}; they have to be channel, if "
-            "there is such an axis, then space"
+            f"{path}: the types of its axes are {types} for a {source} of {len(size)}; they have to be "
+            f"{order[step == -1]}"
         )
-    names = (attributes.get("axis_names") or [])[-len(size) :]
-    if names != sorted(names, reverse=True) and set(names) <= {"x", "y", "z"}:
-        raise ValueError(f"{path}: the axis_names are {', '.join(names)}; they have to be z, y, x")
-    units = attributes.get("units") or [None] * len(size)
+    _check_names(path, "axis_names", names, len(size), step)
+    units = (axes.units or [axes.unit] * len(size))[::step]
     if len(units) != len(size):
-        raise ValueError(f"{path}: {len(units)} units for a voxel_size of {len(size)} axes")
-    lengths = [nanometres(f"{path}: voxel_size", u, options.unit or (None if u else "nanometer")) for u in units]
-    sizes = _sizes(path, "voxel_size", _times(size, lengths))
-    return Geometry("voxel_size", sizes, _offset(path, attributes, lengths, 1), "corner")
+        raise ValueError(f"{path}: {len(units)} units for a {source} of {len(size)} axes")
+    lengths = [nanometres(f"{path}: {source}", u, options.unit or (None if u else "nanometer")) for u in units]
+    if axes.unit and {nanometres(f"{path}: {source}", axes.unit, options.unit)} != set(lengths):
+        raise ValueError(f"{path}: its unit {axes.unit!r} contradicts its units {units}; remove the one that is wrong")
+    sizes = _sizes(path, source, _times(size, lengths))
+    return Geometry(source, sizes, _offset(path, attributes, lengths, step), "corner")
+
+
+def _dimension_names(node: Node) -> list[str | None]:
+    """Those of zarr 3, of which each may be null."""
+    try:
+        return _NAMES.validate_python((node.array or {}).get("dimension_names")) or []
+    except ValidationError as error:
+        raise malformed(node.path, "dimension_names", error) from error
+
+
+def _check_names(path: str, source: str, names: Sequence[str | None], dims: int, step: int = 1) -> None:
+    """Refuse axes of space in another order than z, y, x; other names than these say nothing of it."""
+    known = [(name or "").lower() for name in names[::step]]
+    leading, space = known[: max(len(known) - dims, 0)], known[-dims:]
+    spatial = {"z", "y", "x"}
+    if spatial & set(leading) or (spatial & set(space) and space != ["z", "y", "x"][-dims:]):
+        raise ValueError(
+            f"{path}: the {source} are {', '.join(map(str, names))} for voxels of {dims} axes; they have to be "
+            f"{', '.join((['channel'] * len(leading) + ['z', 'y', 'x'][-dims:])[::step])}"
+        )
 
 
 def _offset(path: str, attributes: Mapping[str, Any], units: Sequence[Fraction], step: int) -> _Lengths | None:
@@ -218,6 +251,14 @@ def _times(values: Sequence[Fraction], units: Sequence[Fraction]) -> _Lengths:
 
 
 _NUMBERS: TypeAdapter[_Lengths] = TypeAdapter(tuple[Number, ...])
+_NAMES: TypeAdapter[list[str | None] | None] = TypeAdapter(list[str | None] | None)
+
+
+class _Axes(BaseModel):
+    axis_names: list[str] | None = None
+    types: list[str] | None = None
+    units: list[str | None] | None = None
+    unit: str | None = None
 
 
 class _Transform(BaseModel):

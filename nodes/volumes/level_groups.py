@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import count
 from typing import Any
 
-from scalenet_gp.nodes.volumes.array_attributes import Geometry, factors_of, geometries_of, transform_geometry
+from scalenet_gp.nodes.volumes.array_attributes import Geometry, agreed, factors_of, geometries_of, transform_geometry
 from scalenet_gp.nodes.volumes.location import join
 from scalenet_gp.nodes.volumes.metadata import ReadOptions
 from scalenet_gp.nodes.volumes.storage import Node, find_node
@@ -50,6 +50,9 @@ def level_geometries(
         level: the array.
         finest: the first array's geometry; None if this is the first.
         options: how to read.
+
+    Raises:
+        ValueError: malformed attributes, or those of the group contradict each other.
     """
     found = [*geometries_of(level, options)]
     datasets = _datasets(group)
@@ -57,7 +60,8 @@ def level_geometries(
         found.append(transform_geometry(f"{group.path}: multiscales, {level.path}", datasets[index], True, options))
     # factors in the group's attributes are lists, one for each array
     attributes = {name: value for name, value in group.attributes.items() if name != "downsamplingFactors"}
-    base = next(iter(geometries_of(replace(group, attributes=attributes), options)), None)
+    said = geometries_of(replace(group, attributes=attributes), options)
+    base = agreed(group.path, said, options.translation) if said else None
     if base is None and finest is not None:
         # where the level itself says where it is, the finest one is of no account for that
         stated = any(geometry.position is not None for geometry in found)

@@ -1,14 +1,15 @@
 """What a volume on disk says of itself, whatever its format.
 
 Numbers in metadata are binary floats that somebody computed: 6.9 is often stored as 6.8999999999999995. They are read
-as the decimals that they print as at twelve significant digits, and are exact rationals from there on. Positions are
-nm, and every box begins at the *corner* of its first voxel; each format's reader converts its own convention.
+as the decimals that they print as at twelve significant digits, those of single precision as the shortest decimal that
+prints them, and are exact rationals from there on. Positions are nm, and every box begins at the *corner* of its first
+voxel; each format's reader converts its own convention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Protocol
 
@@ -43,6 +44,7 @@ _NANOMETRES = {
     "millimeter": (Fraction(10**6), ("millimetre", "mm")),
     "meter": (Fraction(10**9), ("metre", "m")),
 }
+_ROUNDING = Fraction(1, 10**5)  # of a voxel: what single precision leaves of pyramids down to 64 times the finest voxel
 _UNITS = {name: length for key, (length, others) in _NANOMETRES.items() for name in (key, *others)}
 
 
@@ -126,7 +128,14 @@ def number(value: object) -> Fraction:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{value!r} should be a number")
-    return exact(format(value, ".12g") if isinstance(value, float) else value)
+    if not isinstance(value, float):
+        return exact(value)
+    meant = exact(format(value, ".12g"))
+    if meant == Fraction(value) or abs(value) > float(np.finfo(np.float32).max):
+        return meant
+    single = np.float32(value)
+    # 3.77 in single precision is 3.7699999809265137
+    return exact(str(single)) if float(single) == value else meant
 
 
 Number = Annotated[Fraction, PlainValidator(number)]
@@ -167,6 +176,8 @@ def consistent_levels(
 ) -> tuple[Level, ...]:
     """The levels, which have to begin at one corner and to end within a voxel of each other.
 
+    Corners are computed from rounded numbers: those within 1e-5 of the finer voxel are one, that of the first level.
+
     Args:
         path: of the volume.
         read: gives the levels for what positions are taken to name.
@@ -181,7 +192,7 @@ def consistent_levels(
         fitting = [other for other in others if other != translation and _disagreement(read(other)) is None]
         remedy = f"; with translation={fitting[0]!r} they would agree" if fitting else ""
         raise ValueError(f"{path}: {fault}, read with translation={translation!r}{remedy}")
-    return levels
+    return tuple(replace(level, begin=levels[0].begin) for level in levels)
 
 
 def check_arrays(path: str, levels: Sequence[Level], arrays: Sequence[VoxelArray]) -> None:
@@ -203,7 +214,8 @@ def _disagreement(levels: Sequence[Level]) -> str | None:
     """How the corners of the levels contradict each other, None if they do not."""
     first = levels[0]
     for level in levels[1:]:
-        if level.begin != first.begin:
+        finer = (min(pair) for pair in zip(first.voxel_size, level.voxel_size, strict=True))
+        if any(abs(a - b) > _ROUNDING * v for a, b, v in zip(first.begin, level.begin, finer, strict=True)):
             return f"the levels begin at different corners: {_corners(levels, 'begin')}"
         coarser = (max(pair) for pair in zip(first.voxel_size, level.voxel_size, strict=True))
         if any(abs(a - b) >= v for a, b, v in zip(first.end, level.end, coarser, strict=True)):

@@ -8,8 +8,10 @@ Sources of the format: https://ngff.openmicroscopy.org/0.4 and https://ngff.open
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,11 +60,21 @@ def read_ome_zarr(node: Node, options: ReadOptions) -> VolumeMetadata:
     except ValidationError as error:
         raise malformed(path, "OME-Zarr metadata", error) from error
     multiscale = attributes.multiscales[0]
+    if any(other != multiscale for other in attributes.multiscales):
+        raise ValueError(
+            f"{path}: malformed OME-Zarr metadata: {len(attributes.multiscales)} multiscales that differ; there has to "
+            "be one"
+        )
     names = [axis.name for axis in multiscale.axes]
     channel = next((axis.name for axis in multiscale.axes if axis.type == "channel" or axis.name == "c"), None)
     stored = [open_array(join(path, dataset.path), options.cache) for dataset in multiscale.datasets]
     labels = [entry.label or "" for entry in attributes.omero.channels] if attributes.omero else []
     spatial, arrays = served_axes(path, names, channel, stored, options.select, labels)
+    for axis in multiscale.axes[-len(spatial) :]:
+        if axis.type not in (None, "space"):
+            raise ValueError(
+                f"{path}: malformed OME-Zarr metadata: axis {axis.name} is of type {axis.type!r}; it has to be 'space'"
+            )
     units = [
         nanometres(f"{path}: malformed OME-Zarr metadata: axis {axis.name}", axis.unit, options.unit)
         for axis in multiscale.axes[-len(spatial) :]
@@ -75,6 +87,9 @@ def read_ome_zarr(node: Node, options: ReadOptions) -> VolumeMetadata:
         )
 
     result = consistent_levels(path, levels, options.translation or "centre")
+    if any(math.prod(b.voxel_size) < math.prod(a.voxel_size) for a, b in pairwise(result)):
+        order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
+        raise ValueError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
     check_arrays(path, result, arrays)
     channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
     return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
@@ -177,13 +192,16 @@ class _Omero(BaseModel):
 
 
 class _Attributes(BaseModel):
+    version: Literal["0.4", "0.5"] | None = None
     multiscales: list[_Multiscale] = Field(min_length=1)
     omero: _Omero | None = None
 
 
 def _ome(node: Node) -> dict[str, Any]:
     """The attributes that OME-Zarr defines; some writers of zarr 3 put them where those of zarr 2 do."""
-    ome = node.attributes.get("ome", node.attributes)
+    if "ome" not in node.attributes:
+        return {key: value for key, value in node.attributes.items() if key != "version"}  # there it is the user's
+    ome = node.attributes["ome"]
     return ome if isinstance(ome, dict) else {}
 
 
@@ -197,7 +215,7 @@ def _level(
 ) -> Level:
     dims, total = len(units), len(multiscale.axes)
     inner = _scale_and_translation(f"{path}: {dataset.path}", dataset.coordinateTransformations, total)
-    outer = _scale_and_translation(f"{path}: the group", multiscale.coordinateTransformations, total)
+    outer = _scale_and_translation(f"{path}: the group", multiscale.coordinateTransformations or None, total)
     voxel_size = [u * a * b for u, a, b in zip(units, outer[0][-dims:], inner[0][-dims:], strict=True)]
     # the group's transformation comes after the level's own
     position = [

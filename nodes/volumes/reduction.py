@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-__all__ = ["block_majority", "block_mean", "known_majority"]
+__all__ = ["block_majority", "block_mean", "known_majority", "rounded"]
 
 
 def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
@@ -25,8 +26,21 @@ def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     blocks = _blocks(data, factor)
     if blocks.shape[-1] == 1:
         return data
-    mean = blocks.mean(axis=-1, dtype=np.float64)
-    return (mean if data.dtype.kind in "fc" else np.rint(mean)).astype(data.dtype)
+    return rounded(blocks.mean(axis=-1, dtype=np.float64), data.dtype)
+
+
+def rounded(means: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Means of ``dtype``, computed in float64, in that dtype: integers are rounded, halves to even, kept in range."""
+    if dtype.kind in "fc":
+        return means.astype(dtype)
+    whole = np.rint(means)
+    if dtype.kind == "b" or dtype.itemsize < 8:
+        return whole.astype(dtype)
+    # the largest integer of 64 bits is rounded up in float64, out of the range
+    largest = np.iinfo(dtype).max
+    below = np.nextafter(float(largest), 0)
+    served = np.where(whole > below, dtype.type(largest), np.minimum(whole, below).astype(dtype))
+    return served.astype(dtype, copy=False)
 
 
 def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:

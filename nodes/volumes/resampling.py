@@ -21,6 +21,7 @@ from typing import final
 import numpy as np
 
 from scalenet_gp.nodes.compiled import compiled
+from scalenet_gp.nodes.volumes.reduction import rounded
 
 __all__ = ["Coverage", "weighted_mean"]
 
@@ -94,9 +95,7 @@ def weighted_mean(data: np.ndarray, coverage: Sequence[Coverage]) -> np.ndarray:
     z, y, x = (along.index - along.span[0] for along in axes)
     _sum(stored, z, axes[0].weight, y, axes[1].weight, x, axes[2].weight, sums)
     sums /= math.prod(along.total for along in axes)
-    if data.dtype.kind not in "fc":
-        np.rint(sums, out=sums)
-    return sums.astype(data.dtype).reshape(*data.shape[: data.ndim - dims], *sums.shape[4 - dims :])
+    return rounded(sums, data.dtype).reshape(*data.shape[: data.ndim - dims], *sums.shape[4 - dims :])
 
 
 _ONE = Coverage.of(0, 1, Fraction(1), Fraction(0))

@@ -205,7 +205,10 @@ def find_node(path: StrPath) -> Node | None:
             raise ValueError(f"{name}: {file} has to hold a JSON object, not {content!r}")
     if "zarr.json" in files:
         content = files["zarr.json"]
-        return Node(name, "zarr3", content.get("attributes") or {}, content if "shape" in content else None)
+        attributes = {} if content.get("attributes") is None else content["attributes"]
+        if not isinstance(attributes, dict):
+            raise ValueError(f"{name}: the attributes in zarr.json have to be a JSON object, not {attributes!r}")
+        return Node(name, "zarr3", attributes, content if "shape" in content else None)
     if {".zarray", ".zgroup", ".zattrs"} & files.keys():
         return Node(name, "zarr", files.get(".zattrs", {}), files.get(".zarray"))
     attributes = files.get("attributes.json")
@@ -300,9 +303,10 @@ def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     if driver == "zarr3" and not metadata["codecs"]:
         raise ValueError("its list of codecs is empty")
     metadata = dict(metadata)
-    if driver == "zarr" and (metadata.get("compressor") or {}).get("id") == "zstd":
+    compressor = metadata.get("compressor")
+    if driver == "zarr" and isinstance(compressor, dict) and compressor.get("id") == "zstd":
         # numcodecs notes whether there are checksums, tensorstore knows no such setting: zstd finds them by itself
-        metadata["compressor"] = {key: value for key, value in metadata["compressor"].items() if key != "checksum"}
+        metadata["compressor"] = {key: value for key, value in compressor.items() if key != "checksum"}
     return metadata
 
 

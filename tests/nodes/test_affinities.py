@@ -92,6 +92,9 @@ def test_a_label_can_say_that_nobody_has_looked():
         ((LABELS, AFFINITIES, []), {}, r"offsets=\(\) have to be one or more"),
         ((LABELS, AFFINITIES, [(0, 1), (0, 0, 1)]), {}, "the same number of axes"),
         ((LABELS, AFFINITIES, [(0, 0.5)]), {}, "whole numbers of voxels"),
+        ((LABELS, AFFINITIES, [(0, float("inf"))]), {}, "whole numbers of voxels"),
+        ((LABELS, AFFINITIES, [1, 0, 0]), {}, r"offsets=\(1, 0, 0\) have to be offsets, each with one length per axis"),
+        ((LABELS, AFFINITIES, [()]), {}, "the same number of axes"),
         ((LABELS, LABELS, [(0, 1)]), {}, "an array of its own for each of AFF_L"),
         ((LABELS, AFFINITIES, [(0, 1)]), {"affinities_mask": AFFINITIES}, "an array of its own"),
     ],
@@ -116,3 +119,11 @@ def test_labels_of_several_channels_are_refused():
     source = Held({LABELS: np.zeros((2, 4, 4), np.uint8)}, (8, 8))
     with pytest.raises(PipelineRequestError, match="the labels AFF_L have 2 channels"):
         provided(source + Affinities(LABELS, AFFINITIES, [(0, 1)]), AFF=Roi((0, 0), (8, 8)))
+
+
+def test_without_a_mask_the_padding_counts_as_annotated():
+    source = Held({LABELS: np.ones((2, 3), np.uint8)}, (8, 8), unbounded=True)
+    node = Affinities(LABELS, AFFINITIES, np.array([[0.0, 1.0]]), affinities_mask=AFFINITIES_MASK)
+    data = provided(source + node, AFF=Roi((0, 0), (16, 24)), AFF_AM=Roi((0, 0), (16, 24)))
+    assert data["AFF"].tolist() == [[[1, 1, 0], [1, 1, 0]]]
+    assert data["AFF_AM"].all()

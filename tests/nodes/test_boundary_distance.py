@@ -101,7 +101,7 @@ def test_tiles_agree_with_the_whole_to_the_bit(volume):
     target, mask = volume
     voxel_size, maximum = Coordinate(50, 8, 8), 61
     source = Held({TARGET: target, MASK: mask}, voxel_size, unbounded=True)
-    node = BoundaryDistance(TARGET, DISTANCE, maximum, mask=MASK, distance_mask=SURE)
+    node = BoundaryDistance(TARGET, DISTANCE, maximum, world=World(), mask=MASK, distance_mask=SURE)
     roi = Roi((0, 0, 0), voxel_size * Coordinate(target.shape[1:]))
     whole = provided(source + node, DIST=roi, DIST_SURE=roi)
     assert 0.3 < whole["DIST_SURE"].mean() < 0.95
@@ -118,7 +118,7 @@ def test_every_channel_is_that_of_the_brute_force_with_the_edge_of_the_annotatio
     rng = np.random.default_rng(5)
     target = rng.integers(0, 2, (2, 5, 6, 7)).astype(np.uint8)
     source = Held({TARGET: target, MASK: np.ones((1, 5, 6, 7), np.uint8)}, (8, 4, 4), unbounded=True)
-    node = BoundaryDistance(TARGET, DISTANCE, 9, mask=MASK, distance_mask=SURE, unit=3)
+    node = BoundaryDistance(TARGET, DISTANCE, 9, world=World(), mask=MASK, distance_mask=SURE, unit=3)
     roi = Roi((0, 0, 0), (40, 24, 28))
     data = provided(source + node, DIST=roi, DIST_SURE=roi)
     pad = ((3, 3),) * 3
@@ -145,9 +145,14 @@ def test_world_units_become_nanometres():
     np.testing.assert_allclose(batch[DISTANCE].data[0, :, 0], [11.5, 11.5, 11.5, -25, -75, -110], rtol=1e-6)
 
 
+def test_nanometres_are_not_guessed():
+    with pytest.raises(TypeError, match="world"):
+        BoundaryDistance(TARGET, DISTANCE, 9)
+
+
 def test_a_bounded_target_ends_a_margin_earlier():
     source = Held({TARGET: np.zeros((10, 10), np.uint8)}, (8, 4), (80, 0))
-    with build(source + BoundaryDistance(TARGET, DISTANCE, 9)) as pipeline:
+    with build(source + BoundaryDistance(TARGET, DISTANCE, 9, world=World())) as pipeline:
         assert pipeline.spec[DISTANCE].roi == Roi((88, 8), (64, 24))
 
 
@@ -165,21 +170,21 @@ def test_nothing_known_and_nothing_to_tell_apart():
 @pytest.mark.parametrize(("options", "name"), [({"maximum": 0}, "maximum"), ({"maximum": 8, "unit": -1}, "unit")])
 def test_lengths_are_positive(options, name):
     with pytest.raises(ValueError, match=f"{name}=.* nm has to be positive"):
-        BoundaryDistance(TARGET, DISTANCE, **options)
+        BoundaryDistance(TARGET, DISTANCE, world=World(), **options)
 
 
 def test_masks_that_do_not_fit_are_refused():
-    node = BoundaryDistance(TARGET, DISTANCE, 8, mask=MASK)
+    node = BoundaryDistance(TARGET, DISTANCE, 8, world=World(), mask=MASK)
     source = Held({TARGET: np.zeros((3, 4, 4), np.uint8), MASK: np.ones((2, 4, 4), np.uint8)}, (8, 8), unbounded=True)
     with pytest.raises(PipelineRequestError, match="the mask DIST_M has 2 channels, DIST_T has 3"):
         provided(source + node, DIST=Roi((0, 0), (8, 8)))
     source = Held({TARGET: np.zeros((1, 1, 3, 4, 4), np.uint8)}, (8, 8), unbounded=True)
     with pytest.raises(PipelineRequestError, match=r"DIST_T has shape .* goes before Stack"):
-        provided(source + BoundaryDistance(TARGET, DISTANCE, 8), DIST=Roi((0, 0), (8, 8)))
+        provided(source + BoundaryDistance(TARGET, DISTANCE, 8, world=World()), DIST=Roi((0, 0), (8, 8)))
 
 
 def test_a_missing_mask_is_named_when_the_pipeline_is_built():
     source = Held({TARGET: np.zeros((4, 4), np.uint8)}, (8, 8))
     with pytest.raises(PipelineSetupError) as error:
-        provided(source + BoundaryDistance(TARGET, DISTANCE, 8, mask=MASK), DIST=Roi((0, 0), (8, 8)))
+        provided(source + BoundaryDistance(TARGET, DISTANCE, 8, world=World(), mask=MASK), DIST=Roi((0, 0), (8, 8)))
     assert "reads DIST_M, which no node upstream provides" in str(error.value.__cause__)

@@ -1,7 +1,10 @@
 """The layout of the CellMap Segmentation Challenge: tables, annotations, and crops as branches of a pipeline."""
 
+import http.server
 import json
+import threading
 from collections import Counter
+from functools import partial
 
 import gunpowder as gp
 import numpy as np
@@ -88,6 +91,34 @@ def test_a_datasplit_as_the_challenge_writes_it(tmp_path):
     )
 
 
+def test_blanks_around_fields_and_brackets_in_folders_are_read(tmp_path):
+    text = (
+        f'"train", "/d/x.zarr", "{EM}", "/d/x.zarr", "{GROUNDTRUTH}/[a]/crop1/[nuc, mito]"\r\n'
+        f'   \n"validate", "/d/x.zarr","{EM}", "/d/x.zarr", "{GROUNDTRUTH}/crop2/er"\n'
+    )
+    path = write(tmp_path / "datasplit.csv", text)
+    crops = read_datasplit(path)
+    assert [(crop.labels, crop.classes) for crop in crops] == [
+        (f"/d/x.zarr/{GROUNDTRUTH}/[a]/crop1", ("nuc", "mito")),
+        (f"/d/x.zarr/{GROUNDTRUTH}/crop2", ("er",)),
+    ]
+    assert read_datasplit(path.as_uri()) == crops
+    groups = write(tmp_path / "classes.csv", 'mito, 50, "3, 4"\nmem, 3,\n\nlum, 4, ""\n')
+    assert read_class_groups(groups)["mito"] == ("mem", "lum")
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "datasplit.csv"
+    path.write_bytes(row("/d/x.zarr", "nücl").encode("latin-1"))
+    with pytest.raises(ValueError, match=r"datasplit\.csv: not readable as text in UTF-8"):
+        read_datasplit(path)
+    write(path, row("/d/x.zarr", crop="crop1") + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"datasplit\.csv, line 2: not readable as CSV"):
+        read_datasplit(path)
+    with pytest.raises(ValueError, match=r"s3://bucket/datasplit\.csv: tables are read from local files only"):
+        read_datasplit("s3://bucket/datasplit.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,6 +128,9 @@ def test_a_datasplit_as_the_challenge_writes_it(tmp_path):
         (row(""), "line 2: 2 of the fields"),
         (row("/d/y.zarr", "nuc,nuc"), "line 2: the classes of .* each to be there once"),
         (row("/d/y.zarr", ""), "line 2: the classes of .* have to have names"),
+        (row("/d/y.zarr", "'nuc', 'mito'"), "line 2: the classes 'nuc', 'mito' of .* without quotes and brackets"),
+        (row("/d/y.zarr", '""nuc""'), "line 2: the classes .* without quotes and brackets"),
+        (row("/d/y.zarr", "nuc],er"), "line 2: the classes .* without quotes and brackets"),
         (row("/d/y.zarr").replace("]", "]/s0"), "line 2: the label dataset .* has to end in its classes"),
     ],
 )
@@ -280,6 +314,59 @@ def test_what_is_missing_is_named(container, crop):
         branch(labels=f"{container}/{GROUNDTRUTH}/crop5")
     with pytest.raises(ValueError, match=r"crop234: no labels of ecs, pm; the datasplit has ecs, pm"):
         branch(classes=("ecs", "pm"))
+
+
+@pytest.mark.parametrize(("corner", "overlaps"), [(253.5, True), (254, False), (300, False), (-34, False)])
+def test_labels_outside_the_raw_volume_are_refused(container, corner, overlaps):
+    """Raw ends at 254 nm, behind the last centre, 252; it begins at -2, where the labels, 32 nm long, may just end."""
+    labels = container / GROUNDTRUTH / "crop9"
+    write_class(labels, "nuc", np.ones((8, 8, 8), np.uint8), corner=(0, corner, 0))
+    crop = Crop("train", str(container / EM), str(labels), ("nuc",))
+
+    def branch():
+        return open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, placement="resample")
+
+    if overlaps:
+        assert branch().annotated.shape == (32, 32, 32)
+        return
+    with pytest.raises(ValueError, match=r"crop9: the labels lie outside the raw volume") as fault:
+        branch()
+    assert f"from (0, {corner}, 0) to (32, {corner + 32}, 32) nm" in str(fault.value)
+    assert "from (-2, -2, -2) to (254, 254, 254) nm" in str(fault.value)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def end_headers(self):
+        self.send_header("ETag", '"1"')  # S3 answers with one
+        super().end_headers()
+
+
+def test_a_crop_behind_a_url_needs_no_metadata_of_its_own(container):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=container)) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{served.server_address[1]}/{GROUNDTRUTH}"
+        try:
+            opened = open_classes(Crop("train", "", f"{url}/crop234", ("er", "mito")), ["er", "mito"])
+            assert opened["er"].volume is None
+            assert opened["mito"].volume.levels[0].shape == (8, 8, 8)
+            with pytest.raises(FileNotFoundError, match=r"crop5: no such crop; it should hold er, mito"):
+                open_classes(Crop("train", "", f"{url}/crop5", ("er", "mito")))
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("counts", [{"unknown": 16}, {"absent": 32}])
+def test_counts_that_leave_a_value_out_are_counted(container, counts):
+    labels = container / GROUNDTRUTH / "crop1"
+    values = np.zeros((4, 4, 4), np.uint8)
+    values[0], values[3] = 1, 255
+    write_class(labels, "mito", values, counts=counts)
+    assert class_frequencies([Crop("train", "", str(labels), ("mito",))]) == {"mito": pytest.approx(16 / 48)}
 
 
 def test_frequencies_are_of_the_known_volume(container):

@@ -94,3 +94,26 @@ def test_there_is_one_share_for_every_channel():
     target = np.zeros((2, 5, 6, 4), np.uint8)
     with pytest.raises(PipelineRequestError, match="CW_T has 2 channels, but 3 shares are given"):
         weights(target, target, shares=[0.1, 0.2, 0.3])
+
+
+def test_tiles_agree_with_the_whole_only_with_shares():
+    target = np.zeros((1, 4, 4), np.uint8)
+    target[0, 0, :2] = 1
+    source = Held({TARGET: target}, (8, 8))
+    whole, part = Roi((0, 0), (32, 32)), Roi((0, 0), (16, 16))
+    agree = {}
+    for shares in (None, [0.25]):
+        large, small = (
+            provided(source + ClassWeights(TARGET, WEIGHTS, shares=shares), CW=roi)["CW"] for roi in (whole, part)
+        )
+        agree[shares is None] = np.array_equal(large[:, :2, :2], small)
+    assert agree == {True: False, False: True}
+
+
+def test_where_a_share_is_clipped_the_rarer_side_weighs_less():
+    target = np.zeros((1, 5, 6, 4), np.uint8)
+    target[0, 0, 0, 0] = 1
+    data = weights(target, np.ones_like(target), least=0.1)
+    assert data[target == 1].sum() == pytest.approx(5)
+    assert data[target == 0].sum() == pytest.approx(119 / 1.8)
+    assert data.mean() < 1

@@ -57,7 +57,7 @@ def chain(labels):
     )
     nodes = (instances, targets) + MergeProvider()
     for key in KEYS.values():
-        nodes += BoundaryDistance(key["T"], key["D"], 40, mask=key["TM"], distance_mask=key["DM"])
+        nodes += BoundaryDistance(key["T"], key["D"], 40, world=World(), mask=key["TM"], distance_mask=key["DM"])
         nodes += Affinities(key["L"], key["A"], OFFSETS, mask=key["LM"], affinities_mask=key["AM"])
         nodes += ClassWeights(key["T"], key["W"], mask=key["TM"])
     return nodes
@@ -130,3 +130,19 @@ def test_target_and_mask_have_one_voxel_size():
     with pytest.raises(PipelineSetupError) as error, build(pipeline):
         pass
     assert "different voxel sizes: {'T_FINE': (8, 8), 'TM_FINE': (16, 16)}" in str(error.value.__cause__)
+
+
+def test_a_source_that_ends_within_the_margin_is_refused_when_the_pipeline_is_built():
+    labels, mask, weights, affinities = (KEYS["FINE"][name] for name in ("L", "LM", "W", "A"))
+    small = Held({labels: np.zeros((6, 9), np.uint8)}, (8, 8), (80, 0))
+    with build(small + Affinities(labels, affinities, [(-2, 0), (3, -1)])) as pipeline:
+        assert pipeline.spec[affinities].roi == Roi((96, 8), (8, 64))  # one row of voxels is left
+    elsewhere = Held({mask: np.zeros((6, 9), np.uint8)}, (8, 8), (400, 0))
+    for chain, message in (
+        (small + Affinities(labels, affinities, [(-3, 0), (3, 0)]), r"L_FINE end with [80:128, 0:72]"),
+        ((small, elsewhere) + MergeProvider() + ClassWeights(labels, weights, mask=mask), "L_FINE and LM_FINE end"),
+    ):
+        with pytest.raises(PipelineSetupError) as error, build(chain):
+            pass
+        assert message in str(error.value.__cause__)
+        assert "a source with padding and a mask" in str(error.value.__cause__)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scalenet_gp.nodes.volumes.formats import read_volume
-from scalenet_gp.nodes.volumes.metadata import Level, ReadOptions
+from scalenet_gp.nodes.volumes.metadata import Level, ReadOptions, number
 from scalenet_gp.nodes.volumes.ome_zarr import multiscale_attributes, multiscale_groups
 from scalenet_gp.nodes.volumes.storage import create_group, open_array
 from tests.nodes.ome_zarr_files import VNC, edit_metadata, write_multiscale
@@ -58,6 +58,78 @@ def test_noise_of_binary_floats_is_no_disagreement(tmp_path):
     path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(4.6,) * 3, (18.4,) * 3], [(0,) * 3, (noisy,) * 3])
     edit_metadata(path, lambda m: m["datasets"].pop(0))
     assert read_multiscale(path).levels[0].begin == fractions("-2.3", "-2.3", "-2.3")
+
+
+@pytest.mark.parametrize("compute", [np.float32, np.float64], ids=["in single", "in double"])
+@pytest.mark.parametrize(
+    ("size", "meant"), [(float(np.float32(3.77)), Fraction("3.77")), (10 / 3, Fraction("3.33333333333")), (8.0, 8)]
+)
+def test_deep_pyramids_of_rounded_voxel_sizes_begin_at_one_corner(tmp_path, size, meant, compute):
+    arrays = [np.zeros((64 >> level,) * 3, np.uint8) for level in range(6)]
+    sizes = [(float(compute(size) * compute(2**level)),) * 3 for level in range(6)]
+    centres = [(float(compute(size) * compute((2**level - 1) / 2)),) * 3 for level in range(6)]
+    levels = read_multiscale(write_multiscale(tmp_path / "v", arrays, sizes, centres)).levels
+    if size != 10 / 3:
+        assert [level.voxel_size for level in levels] == [(meant * 2**level,) * 3 for level in range(6)]
+        assert {level.begin for level in levels} == {(-meant / 2,) * 3}
+    assert len({level.begin for level in levels}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (float(np.float32(3.77)), "3.77"),
+        (float(np.float32(-1e-3)), "-0.001"),
+        (6.8999999999999995, "6.9"),
+        (4.00048828125, "4.00048828125"),  # in single precision 4.0004883 would do
+        (1e300, "1e300"),
+        (16777217.0, "16777217"),
+    ],
+)
+def test_numbers_are_what_their_writer_meant(value, meant):
+    assert number(value) == Fraction(meant)
+
+
+def test_corners_a_share_of_a_voxel_apart_are_no_rounding(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(8,) * 3, (16,) * 3], [(0,) * 3, (4.0001,) * 3])
+    with pytest.raises(ValueError, match="different corners"):
+        read_multiscale(path)
+
+
+def test_an_empty_transformation_of_the_group_is_none(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8,) * 3], [(4,) * 3], group=[])
+    assert read_multiscale(path).levels[0].begin == (0, 0, 0)
+
+
+def test_several_multiscales_have_to_be_equal(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8,) * 3])
+    attributes = json.loads((path / ".zattrs").read_text())
+    for scale, equal in ((8, True), (9, False)):
+        other = json.loads(json.dumps(attributes["multiscales"][0]))
+        first(other)[0]["scale"] = [scale] * 3
+        (path / ".zattrs").write_text(json.dumps({"multiscales": [attributes["multiscales"][0], other]}))
+        if equal:
+            assert read_multiscale(path).levels[0].voxel_size == (8, 8, 8)
+            continue
+        with pytest.raises(ValueError, match=r"v: malformed OME-Zarr metadata: 2 multiscales that differ"):
+            read_multiscale(path)
+
+
+def test_unknown_versions_are_refused_where_ome_zarr_defines_them(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8,) * 3])
+    attributes = json.loads((path / ".zattrs").read_text())
+    (path / ".zattrs").write_text(json.dumps(attributes | {"version": "mine"}))
+    assert read_multiscale(path).levels[0].voxel_size == (8, 8, 8)
+    (path / ".zattrs").write_text(json.dumps({"ome": attributes | {"version": "0.6"}}))
+    with pytest.raises(ValueError, match=r"malformed OME-Zarr metadata: version: Input should be '0.4' or '0.5'"):
+        read_multiscale(path)
+
+
+def test_levels_listed_from_coarse_to_fine_are_refused(tmp_path):
+    path = write_multiscale(tmp_path / "v", [CUBE, HALF], [(8,) * 3, (16,) * 3], [(0,) * 3, (4,) * 3])
+    edit_metadata(path, lambda m: m["datasets"].reverse())
+    with pytest.raises(ValueError, match=r"s1 of 16 × 16 × 16 nm, s0 of 8 × 8 × 8 nm; .* from fine to coarse"):
+        read_multiscale(path)
 
 
 def test_channels_and_two_dimensions(tmp_path):
@@ -135,6 +207,7 @@ def first(metadata):
         (lambda m: m.update(axes=["z", "y", "x"]), r"multiscales.0.axes.0"),
         (lambda m: m["axes"].reverse(), r"the axes are x, y, z; they have to be z, y, x"),
         (lambda m: m["axes"][0].update(name="t", type="time"), r"axis t has 8 entries: select one, .* select={'t': 0}"),
+        (lambda m: m["axes"][0].update(type="time"), r"axis z is of type 'time'; it has to be 'space'"),
         (lambda m: m["axes"][1].pop("unit"), r"axis y has no unit; state what it is counted in, .* unit='nanometer'"),
         (lambda m: m["axes"][1].update(unit="parsec"), r"axis y has the unit 'parsec'"),
         (lambda m: m["axes"].insert(0, {"name": "c", "type": "channel"}), r"s0 has 3 dimensions, the axes are 4"),

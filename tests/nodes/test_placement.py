@@ -115,6 +115,15 @@ def test_any_dtype_and_leading_axes(dtype):
     assert np.array_equal(weighted_mean(data[0, 0, 0], coverage[1:]).shape, (4, 5))
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "int64", ">i8"])
+def test_the_largest_integers_stay_in_range(dtype):
+    coverage = [Coverage.of(0, 2, Fraction(1), Fraction(-1, 4))] * 2
+    for value in (np.iinfo(dtype).min, np.iinfo(dtype).max):
+        served = weighted_mean(np.full((3, 3), value, dtype), coverage)
+        assert served.dtype == dtype
+        assert set(served.flat) == {value}
+
+
 @settings(max_examples=50)
 @given(
     numbers=st.lists(st.integers(0, 255), min_size=9, max_size=9),

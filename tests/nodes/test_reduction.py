@@ -51,6 +51,15 @@ def test_integer_mean_is_the_exact_mean_rounded_half_to_even(seed, factor, dtype
     np.testing.assert_array_equal(block_mean(data, factor), blockwise(data, factor, exact_mean))
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "int64", ">u8"])
+def test_the_mean_of_the_largest_integers_is_in_range(dtype):
+    limits = np.iinfo(dtype)
+    for value in (limits.min, 0, limits.max):
+        mean = block_mean(np.full((2, 4, 4), value, dtype), (2, 2, 2))
+        assert mean.dtype == dtype
+        assert set(mean.flat) == {value}
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     factor=st.tuples(*[st.integers(1, 4)] * 3),

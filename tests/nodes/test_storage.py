@@ -137,6 +137,8 @@ def test_bytes_come_in_native_order_and_zstd_of_zarr_2_is_read(tmp_path):
     [
         (".zarray", {"compressor": {"id": "lz4", "acceleration": 1}}, r'a: no readable zarr array: .*"lz4" is not'),
         (".zarray", {"dtype": "<c8"}, r"its dtype is '<c8'; volumes hold whole numbers, floats or booleans"),
+        (".zarray", {"compressor": "zstd"}, r"a: no readable zarr array: .*zstd"),
+        (".zarray", {"compressor": [1]}, r"a: no readable zarr array"),
         (".zarray", {"shape": None}, r"a: no readable zarr array"),
         ("zarr.json", {"data_type": "r16"}, r"a: no readable zarr3 array"),
         ("zarr.json", {"codecs": []}, r"a: no readable zarr3 array: its list of codecs is empty"),
@@ -188,6 +190,16 @@ def test_what_is_no_array_or_group_is_named(tmp_path):
     (tmp_path / "list" / ".zattrs").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"list/.zattrs: not readable as JSON"):
         find_node(tmp_path / "list")
+
+
+def test_attributes_of_zarr_3_that_are_no_object_are_named(tmp_path):
+    group = {"zarr_format": 3, "node_type": "group"}
+    for attributes in ([], [1], 5):
+        write_json(tmp_path / "a", "zarr.json", group | {"attributes": attributes})
+        with pytest.raises(ValueError, match=r"a: the attributes in zarr.json have to be a JSON object, not "):
+            find_node(tmp_path / "a")
+    write_json(tmp_path / "a", "zarr.json", group | {"attributes": None})
+    assert find_node(tmp_path / "a").attributes == {}
 
 
 def test_zarr_goes_before_n5_and_zarr_3_before_zarr_2(tmp_path):

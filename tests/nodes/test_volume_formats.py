@@ -1,5 +1,6 @@
 """Every format shows the same volume: its voxels hold the positions of their centres."""
 
+import json
 from fractions import Fraction
 
 import gunpowder as gp
@@ -321,7 +322,23 @@ N5, ZARR = write_n5, write_zarr2
         (ZARR, {"voxel_size": [8, 8, 8], "units": ["nm"]}, r"1 units for a voxel_size of 3 axes"),
         (ZARR, {"voxel_size": [8, 8, 8], "units": ["nm", "nm", "s"]}, r"voxel_size has the unit 's'; it has to be"),
         (ZARR, {"voxel_size": [8, 8, 8], "types": ["space"] * 3 + ["channel"]}, r"types of its axes are \['space'"),
-        (ZARR, {"voxel_size": [8, 8, 8], "axis_names": ["c", "x", "y", "z"]}, r"axis_names are x, y, z; they have"),
+        (
+            ZARR,
+            {"voxel_size": [8, 8, 8], "axis_names": ["c", "x", "y", "z"]},
+            r"are c, x, y, z for voxels of 3 axes; they have to be channel, z, y, x",
+        ),
+        (ZARR, {"voxel_size": [8, 8, 8], "axis_names": ["z", "y", "x", "c^"]}, r"types of its axes are \['space'"),
+        (ZARR, {"voxel_size": [8, 8, 8], "axis_names": ["c^", "Z", "X", "Y"]}, r"axis_names are c\^, Z, X, Y for vox"),
+        (ZARR, {"voxel_size": [8, 8, 8], "axis_names": [3, "z", "y", "x"]}, r"axes of its voxel_size: axis_names.0: "),
+        (ZARR, {"voxel_size": [8, 8, 8], "axis_names": "czyx"}, r"axis_names: Input should be a valid list"),
+        (ZARR, {"voxel_size": [8, 8, 8], "units": 5}, r"units: Input should be a valid list"),
+        (ZARR, {"voxel_size": [8, 8, 8], "units": [1, 1, 1]}, r"units.0: Input should be a valid string"),
+        (ZARR, {"voxel_size": [8, 8, 8], "types": 5}, r"types: Input should be a valid list"),
+        (ZARR, {"resolution": [8, 8, 8], "axis_names": ["x", "y", "z"]}, r"axis_names are x, y, z for voxels of 3"),
+        (ZARR, {"resolution": [8, 8, 8], "types": ["space"] * 3 + ["channel"]}, r"for a resolution of 3"),
+        (ZARR, {"resolution": [8, 8, 8], "units": ["nm", "nm", "s"]}, r"resolution has the unit 's'"),
+        (ZARR, {"resolution": [8, 8, 8], "unit": "nm", "units": ["um"] * 3}, r"unit 'nm' contradicts its units"),
+        (N5, {"resolution": [8, 8, 8], "axis_names": ["z", "y", "x"]}, r"are z, y, x for .* they have to be x, y, z$"),
         (N5, {"transform": transform(axes=["x", "y", "z"])}, r"transform are x, y, z in order 'C'; they have to be z,"),
         (N5, {"transform": transform(order="A")}, r"malformed transform: order: Input should be 'C' or 'F'"),
         (N5, {"transform": transform(scale=[8, 8])}, r"3 axes, 3 units, 2 scales and 3 translations"),
@@ -341,6 +358,60 @@ def test_attributes_that_are_wrong_are_named(tmp_path, write, attributes, messag
     with pytest.raises(ValueError, match=message) as caught:
         Multiscale.open(tmp_path / "v")
     assert str(tmp_path / "v") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"axis_names": ["c^", "z", "y", "x"]},
+        {"axis_names": ["C^", "Z", "Y", "X"]},
+        {"axis_names": ["c0^", "d0", "d1", "d2"]},
+        {"types": ["channel", "space", "space", "space"]},
+    ],
+)
+@pytest.mark.parametrize("source", ["voxel_size", "resolution"])
+def test_channels_come_before_space(tmp_path, source, names):
+    write_zarr2(tmp_path / "v", ramps(), {source: VOXEL, "offset": CORNER} | names)
+    volume = Multiscale.open(tmp_path / "v")
+    assert (volume.channels, volume.levels[0].shape, volume.levels[0].begin) == (3, SHAPE, exact(CORNER))
+
+
+@pytest.mark.parametrize("units", [{"unit": "um"}, {"units": ["um"] * 3}, {"unit": "um", "units": ["micrometer"] * 3}])
+def test_a_resolution_has_units(tmp_path, units):
+    write_zarr2(tmp_path / "v", ramps(), {"resolution": VOXEL, "offset": CORNER} | units)
+    level = Multiscale.open(tmp_path / "v").levels[0]
+    assert level.voxel_size == tuple(1000 * v for v in exact(VOXEL))
+    assert level.begin == tuple(1000 * x for x in exact(CORNER))
+
+
+def test_axes_beside_a_resolution_of_n5_are_listed_as_it_is(tmp_path):
+    names = {"axis_names": ["x", "y", "z"], "units": ["nm", "nm", "um"]}
+    write_n5(tmp_path / "v", ramps(), {"resolution": [4, 8, 50]} | names)
+    assert Multiscale.open(tmp_path / "v").levels[0].voxel_size == (50000, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([None, "z", "y", "x"], None),
+        ([None] * 4, None),
+        (
+            ["c", "x", "y", "z"],
+            r"dimension_names are c, x, y, z for voxels of 3 axes; they have to be channel, z, y, x",
+        ),
+        (["z", "y", "x", None], r"dimension_names are z, y, x, None"),
+        ([1, 2, 3, 4], r"malformed dimension_names: 0: Input should be a valid string"),
+    ],
+)
+def test_the_names_of_zarr_3_are_read(tmp_path, names, message):
+    write_zarr3(tmp_path / "v", ramps(), {"resolution": VOXEL})
+    metadata = json.loads((tmp_path / "v" / "zarr.json").read_text()) | {"dimension_names": names}
+    write_json(tmp_path / "v", "zarr.json", metadata)
+    if message is None:
+        assert Multiscale.open(tmp_path / "v").levels[0].voxel_size == exact(VOXEL)
+        return
+    with pytest.raises(ValueError, match=message):
+        Multiscale.open(tmp_path / "v")
 
 
 def test_an_override_settles_what_positions_name(tmp_path):
@@ -377,6 +448,12 @@ def test_an_override_settles_what_the_positions_of_levels_name(tmp_path):
             [{"transform": transform(1)}, {"transform": transform(2, translate=centre(1))}],
             ValueError,
             r"different corners: s0 at -25 × 586.5 × 0.25 nm, s1 at -50 .*translation='corner' they would",
+        ),
+        (
+            {"resolution": [4, 4, 4], "pixelResolution": {"dimensions": [9, 9, 9], "unit": "nm"}},
+            [{}, {"downsamplingFactors": [2, 2, 2]}],
+            ValueError,
+            r"v: resolution says voxels of 4 × 4 × 4 nm .*, pixelResolution of 9 × 9 × 9 nm; remove",
         ),
         ({"multiscales": [{"datasets": ["s0", "s7"]}]}, [{}, {}], FileNotFoundError, r"s7: no such array"),
         ({"multiscales": []}, [{}, {}], ValueError, r"malformed multiscales: IndexError"),
