@@ -30,7 +30,7 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
     prediction = predict(config, VNC, checkpoint, tmp_path / "prediction.zarr", region=region, device="cpu")
     scores = evaluate(config, VNC, prediction, region=region)
 
-    fine = open_array(prediction / "1_output" / "s0")
+    fine = open_array(prediction / "1_output" / "s0")[:]
     assert fine.shape == (4, 2, 64, 64)
     # by hand: sections 11 and 12; the crop begins at voxel 128 along y and 96 along x, the region at 140 and 104
     for index, name in enumerate(config.data.classes):
