@@ -124,7 +124,7 @@ def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: 
     coefficients = np.zeros((3, *(4,) * missing, *field.shape[1:]))
     coefficients[missing:].reshape(dims, 4**missing, *field.shape[1:])[:, 0] = field
     affine, basis = [np.zeros((3, 1))] * missing, [np.eye(4, 1)] * missing
-    first = [np.zeros(1, np.int64)] * missing
+    first, used = [np.zeros(1, np.int64)] * missing, [slice(0, 4)] * missing
     # where the target's centre is read, which one axis has to add
     constant: Any = np.array(deformation.source_centre)[:, None] - np.array(anchor)[:, None] - size / 2
     for axis in range(dims):
@@ -139,7 +139,11 @@ def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: 
         if deformation.elastic is not None:
             weights, start = deformation.elastic.basis(axis, along)
         basis.append(weights)
-        first.append(start)
+        # of a field that covers all arrays, only what this one lies in: bounds become tighter, sums shorter
+        lowest, highest = int(start.min()), int(start.max())
+        first.append(start - lowest)
+        used.append(slice(lowest, highest + 4))
+    coefficients = np.ascontiguousarray(coefficients[(slice(None), *used)])
     z, y, x = range(3)
     return MapTables(
         affine[z], affine[y], affine[x], coefficients, basis[z], basis[y], basis[x], first[z], first[y], _runs(first[x])
