@@ -31,7 +31,9 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Multi-scale networks for 3D electron microscopy.")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
-Volume = Annotated[Path, typer.Option("--volume", help="Folder that holds the raw data and labels of the config.")]
+Volume = Annotated[
+    str, typer.Option("--volume", help="Folder, or its URL, that holds the raw data and labels of the config.")
+]
 Run = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="torch device; a GPU if there is one, else the processor.")

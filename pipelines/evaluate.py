@@ -13,6 +13,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.predict import blocks
@@ -69,13 +70,13 @@ Scores = dict[str, dict[str, Agreement]]
 
 
 def evaluate(
-    config: Config, volume: Path, prediction: Path, region: Region | None = None, output: Path | None = None
+    config: Config, volume: StrPath, prediction: Path, region: Region | None = None, output: Path | None = None
 ) -> Scores:
     """Compare a prediction with the annotation. What is not annotated does not count.
 
     Args:
         config: the run; says where the labels are, and the region unless ``region`` is given: that of the evaluation.
-        volume: folder that holds the labels.
+        volume: folder, or its URL, that holds the labels.
         prediction: what :func:`scalenet_gp.pipelines.predict.predict` wrote.
         region: what to compare.
         output: JSON file for counts and scores.

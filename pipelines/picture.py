@@ -9,6 +9,7 @@ from funlib.geometry import Roi
 from matplotlib.figure import Figure
 
 from scalenet_gp.nodes.learning.panels import overlay
+from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.drawing import (
@@ -28,14 +29,16 @@ __all__ = ["draw_prediction"]
 _LEGEND_COLUMNS = 6
 
 
-def draw_prediction(config: Config, volume: Path, prediction: Path, output: Path, region: Region | None = None) -> Path:
+def draw_prediction(
+    config: Config, volume: StrPath, prediction: Path, output: Path, region: Region | None = None
+) -> Path:
     """Draw the middle section of a predicted region: a row for each scale, with raw data, truth and prediction.
 
     Where nothing is annotated, the truth is dark.
 
     Args:
         config: the run.
-        volume: folder that holds the raw data and the labels.
+        volume: folder, or its URL, that holds the raw data and the labels.
         prediction: what :func:`scalenet_gp.pipelines.predict.predict` wrote.
         output: PNG file.
         region: what to draw; that of the evaluation unless given.

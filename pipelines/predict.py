@@ -12,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.checkpoint import load_checkpoint
 from scalenet_gp.nodes import OmeZarrWrite, Predict
+from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.nodes.volumes.storage import create_group
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
@@ -23,7 +24,7 @@ __all__ = ["blocks", "predict"]
 
 def predict(
     config: Config,
-    volume: Path,
+    volume: StrPath,
     checkpoint: Path,
     output: Path,
     region: Region | None = None,
@@ -33,7 +34,7 @@ def predict(
 
     Args:
         config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
-        volume: folder that holds the raw data.
+        volume: folder, or its URL, that holds the raw data.
         checkpoint: the weights.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``,
             float32.

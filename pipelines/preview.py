@@ -12,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 from matplotlib.figure import Figure
 
 from scalenet_gp.nodes import Prefetch, Stack
+from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.batch_picture import draw_batch
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
@@ -22,7 +23,7 @@ from scalenet_gp.pipelines.train import sample_chain
 __all__ = ["draw_samples", "preview"]
 
 
-def preview(config: Config, volume: Path, output: Path, samples: int = 3, seed: int | None = None) -> Path:
+def preview(config: Config, volume: StrPath, output: Path, samples: int = 3, seed: int | None = None) -> Path:
     """Write the picture of :func:`draw_samples` as PNG.
 
     Returns:
@@ -40,7 +41,7 @@ def preview(config: Config, volume: Path, output: Path, samples: int = 3, seed: 
     return output
 
 
-def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | None = None) -> Figure:
+def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | None = None) -> Figure:
     """Draw samples that a training run learns from, each with the same place without augmentation above it.
 
     Sample k is the first one in batch k of :func:`scalenet_gp.pipelines.train.train` with the same seed. The panels are
@@ -50,7 +51,7 @@ def draw_samples(config: Config, volume: Path, samples: int = 3, seed: int | Non
 
     Args:
         config: the run.
-        volume: folder that holds the raw data and the labels that the config names.
+        volume: folder, or its URL, that holds the raw data and the labels that the config names.
         samples: how many.
         seed: of the run; that of the config unless given.
 

@@ -12,6 +12,7 @@ import torch
 
 from scalenet_gp.nodes import Prefetch, SampleLocation, Stack, Supervision, Train, TrainingLog
 from scalenet_gp.nodes.batches.numbered_batches import batch_seed
+from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.progress import progress_bar
@@ -22,14 +23,14 @@ from scalenet_gp.pipelines.variation import deformation, intensity_variation, se
 __all__ = ["sample_chain", "train"]
 
 
-def train(config: Config, volume: Path, run: Path, device: str | None = None) -> Path:
+def train(config: Config, volume: StrPath, run: Path, device: str | None = None) -> Path:
     """Train a network from scratch, or go on with the run in that folder.
 
     The folder gets ``config.yaml``, ``checkpoints/`` and ``log/`` (TensorBoard).
 
     Args:
         config: the run.
-        volume: folder that holds the raw data and the labels that the config names.
+        volume: folder, or its URL, that holds the raw data and the labels that the config names.
         run: folder of the run.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
 

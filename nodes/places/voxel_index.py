@@ -135,15 +135,15 @@ class VoxelGrid:
         if isinstance(self.labels, LabelArray):
             return (_BLOCK,) * self.box.dims
         one = Roi(self.box.begin, self.voxel_size)
-        _, factor = _pyramid(self.labels).stored(one, self.voxel_size, self.world)
+        _, factor = _pyramid(self.labels).start_stored(one, self.voxel_size, self.world)
         return tuple(max(1, _BLOCK // f) for f in factor)
 
     def _present(self, block: Roi) -> NDArray[Any]:
         if isinstance(self.labels, LabelArray):
             present: NDArray[Any] = self.labels.data[((block - self.labels.begin) // self.voxel_size).to_slices()] > 0
             return present
-        stored, factor = _pyramid(self.labels).stored(block, self.voxel_size, self.world)
-        return known_majority(*self.labels.read(stored[0]), factor)[0]
+        stored, factor = _pyramid(self.labels).start_stored(block, self.voxel_size, self.world)
+        return known_majority(*self.labels.read(stored()[0]), factor)[0]
 
     def __str__(self) -> str:
         volume = self.labels if isinstance(self.labels, LabelArray) else _pyramid(self.labels)

@@ -220,20 +220,15 @@ class Multiscale:
             self.check_labels()
         return self._start(roi, voxel_size, world, block_majority if labels else block_mean, padding, fill_value)
 
-    def stored(self, roi: Roi, voxel_size: Iterable[int], world: World) -> tuple[np.ndarray, tuple[int, ...]]:
-        """The voxels that those of :meth:`read` are made of, for reductions of one's own.
-
-        Returns:
-            The voxels of the level that serves this voxel size, (channel, z, y, x), and how many of them make one voxel
-            along each axis. Raises as :meth:`read` of labels without padding.
-        """
-        data, factor = self.start_stored(roi, voxel_size, world)
-        return data(), factor
-
     def start_stored(
         self, roi: Roi, voxel_size: Iterable[int], world: World
     ) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
-        """Start what :meth:`stored` reads: call the first of what is returned to wait for the voxels."""
+        """Start to read the voxels that those of :meth:`read` are made of, for reductions of one's own.
+
+        Returns:
+            What to call to wait for the voxels of the level that serves this voxel size, (channel, z, y, x); and how
+            many of them make one voxel along each axis. Raises as :meth:`read` of labels without padding.
+        """
         self.check_labels()
         size = self._size(voxel_size)
         factor = tuple(map(int, self._service(size, world).factor))

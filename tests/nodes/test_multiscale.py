@@ -111,10 +111,10 @@ def test_labels_are_made_by_majority_of_the_stored_voxels(tmp_path):
     data = np.random.default_rng(0).choice(np.array([0, 3, 7, 2**40], np.int64), (4, 6, 8))
     volume, size = write_volume(tmp_path / "v", data), (16, 24, 16)
     roi = volume.roi(size, World())
-    labels, (stored, factor) = volume.read(roi, size, World(), labels=True), volume.stored(roi, size, World())
+    labels, (stored, factor) = volume.read(roi, size, World(), labels=True), volume.start_stored(roi, size, World())
     assert labels.dtype == np.int64
     assert factor == (2, 3, 2)
-    np.testing.assert_array_equal(stored[0], data)
+    np.testing.assert_array_equal(stored()[0], data)
     for voxel in itertools.product(*map(range, (2, 2, 4))):
         block = data[tuple(slice(i * f, i * f + f) for i, f in zip(voxel, (2, 3, 2), strict=True))].ravel()
         assert labels[(0, *voxel)] == scipy.stats.mode(block).mode
@@ -206,7 +206,7 @@ def test_a_corner_off_the_lattice_proposes_a_world_that_fits(ramps):
     assert ramps.roi((100, 9, 9), fitting).shape == (400, 108, 144)
 
 
-@pytest.mark.parametrize("method", ["read", "valid", "stored"])
+@pytest.mark.parametrize("method", ["read", "valid", "start_stored"])
 def test_a_roi_off_the_lattice_proposes_the_nearest(ramps, method):
     world = ramps.world()
     with pytest.raises(ValueError, match=re.escape(f"nearest on it is {Roi((0, 1161, 9), (100, 9, 9))}")):

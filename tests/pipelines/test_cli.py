@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -129,6 +132,23 @@ def test_preview_says_where_the_picture_is(monkeypatch, capsys, tmp_path, volume
     assert out == ""
     assert err == [f"error: {picture} exists; choose another output, or remove it"]
     assert picture.read_bytes() == before
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_volume_may_lie_behind_a_url(monkeypatch, tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=volume.parent)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{volume.name}"
+        for place, name in ((url, "remote.png"), (volume, "local.png")):
+            picture = ("--output", tmp_path / name, "--samples", 1)
+            assert run(monkeypatch, "preview", config, "--volume", place, *picture) == 0
+        server.shutdown()
+    assert (tmp_path / "remote.png").read_bytes() == (tmp_path / "local.png").read_bytes()
 
 
 def test_preview_writes_where_it_is_called(monkeypatch, tmp_path, volume):
