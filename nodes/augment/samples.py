@@ -12,7 +12,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.nodes.augment.deformation import Deformation
-from scalenet_gp.nodes.augment.sampling import MapTables, extent, sample_linear, sample_nearest
+from scalenet_gp.nodes.augment.sampling import MapTables, byte_pairs, extent, sample_linear, sample_nearest
 from scalenet_gp.nodes.augment.threads import over_planes
 
 __all__ = ["Samples"]
@@ -37,9 +37,7 @@ class Samples:
         # positions are counted from the voxel of the source that holds its centre, so that they are small numbers
         self._anchor = Coordinate(np.array(deformation.source_centre) // np.array(voxel_size)) * voxel_size
         self._tables = _tables(deformation, roi, voxel_size, self._anchor)
-        parts = over_planes(*self._work, lambda begin, end: extent(self._tables, begin, end))
-        self._low = np.min([low for low, _ in parts], axis=0)
-        self._high = np.max([high for _, high in parts], axis=0)
+        self._low, self._high = self._extent()
 
     def box(self, interpolate: bool) -> Roi:
         """The smallest source ROI that holds every voxel that :meth:`read` needs."""
@@ -80,8 +78,13 @@ class Samples:
         exact = np.float32 if result.dtype == np.float32 else np.float64
         scale = np.array([1 / np.iinfo(data.dtype).max if fractions else 1], exact)
         source, target = self._boxes(known, result, last - first + 1)
+        pairs = byte_pairs(source) if source.dtype == np.uint8 else None
         rounded = whole and not fractions
-        over_planes(*self._work, lambda b, e: sample_linear(self._tables, first, source, scale, rounded, target, b, e))
+
+        def fill(begin: int, end: int) -> None:
+            sample_linear(self._tables, first, source, pairs, scale, rounded, target, begin, end)
+
+        over_planes(*self._work, fill)
         return result if fractions else result.astype(data.dtype, copy=False)
 
     @property
@@ -105,6 +108,16 @@ class Samples:
     def _work(self) -> tuple[int, int]:
         """How many planes, and how many voxels in all."""
         return self._volume[0], int(np.prod(self.shape))
+
+    def _extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The smallest and the largest position, (3,), from the anchor."""
+        planes, voxels = self._work
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        # the planes at both ends come first, where the extremes are if the map does not fold
+        for plane in (0, planes - 1):
+            low, high = extent(self._tables, plane, plane + 1, low, high)
+        parts = over_planes(planes, voxels, lambda begin, end: extent(self._tables, begin, end, low, high))
+        return np.min([part[0] for part in parts], axis=0), np.max([part[1] for part in parts], axis=0)
 
     def _bounds(self, interpolate: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The first and the last source voxel that is read, (3,), from the anchor."""
@@ -143,15 +156,21 @@ def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: 
         lowest, highest = int(start.min()), int(start.max())
         first.append(start - lowest)
         used.append(slice(lowest, highest + 4))
-    coefficients = np.ascontiguousarray(coefficients[(slice(None), *used)])
     z, y, x = range(3)
+    used_field = np.moveaxis(coefficients[(slice(None), *used)], 0, 2)
+    points = used_field.shape[-1]
+    by_row = np.zeros((*used_field.shape[:-1], points + points % 2))
+    by_row[..., :points] = used_field
+    weights_x = np.zeros((by_row.shape[-1], len(first[x])))
+    np.put_along_axis(weights_x, first[x] + np.arange(4)[:, None], basis[x], axis=0)
     return MapTables(
-        affine[z], affine[y], affine[x], coefficients, basis[z], basis[y], basis[x], first[z], first[y], _runs(first[x])
+        affine[z],
+        affine[y],
+        affine[x],
+        by_row.reshape(*by_row.shape[:2], -1),
+        basis[z],
+        basis[y],
+        first[z],
+        first[y],
+        weights_x,
     )
-
-
-def _runs(first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Begin, end and value of every run of equal values: (runs, 3)."""
-    cuts = np.flatnonzero(np.diff(first)) + 1
-    begins = np.concatenate([[0], cuts])
-    return np.stack([begins, np.append(cuts, len(first)), first[begins]], axis=1).astype(np.int64)

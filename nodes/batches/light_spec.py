@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 from gunpowder import ArraySpec
 
@@ -28,6 +28,10 @@ class LightSpec(ArraySpec):
         return light
 
     def copy(self) -> Self:
+        return self.of(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # a MergeProvider puts light specs into requests of gunpowder's own
         return self.of(self)
 
 

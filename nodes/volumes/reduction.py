@@ -49,7 +49,10 @@ def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: the trailing axes are not whole blocks.
     """
-    blocks = np.sort(_blocks(data, factor), axis=-1)
+    blocks = _blocks(data, factor)
+    if blocks.shape[-1] == 1:
+        return data
+    blocks = np.sort(blocks, axis=-1)
     value = blocks[..., 0].copy()
     run = np.ones(value.shape, dtype=np.intp)
     longest = run.copy()
