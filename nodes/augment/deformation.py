@@ -68,18 +68,22 @@ class ElasticField:
     def basis(self, axis: int, along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The splines at world positions along an axis: the four that are not zero, (4, n), and the first's index.
 
+        Args:
+            axis: which.
+            along: the positions, ascending, (n,).
+
         Raises:
             ValueError: a position lies beyond the control points.
         """
         splines = _unit_splines(self.shape[axis])
         steps = (along - self.begin[axis]) / self.spacing[axis]
-        if steps.min() < 0 or steps.max() > self.shape[axis] - 1:
+        if steps[0] < 0 or steps[-1] > self.shape[axis] - 1:
             end = self.begin[axis] + (self.shape[axis] - 1) * self.spacing[axis]
             raise ValueError(
                 f"the elastic field has control points from {self.begin[axis]} to {end} along axis {axis}, "
-                f"and none for {along.min():g} to {along.max():g}"
+                f"and none for {along[0]:g} to {along[-1]:g}"
             )
-        piece = np.clip(np.searchsorted(splines.breaks, steps, side="right") - 1, 0, len(splines.first) - 1)
+        piece = np.searchsorted(splines.breaks, steps, side="right") - 1
         rest = steps - splines.breaks[piece]
         values = splines.polynomials[0][:, piece]
         for coefficients in splines.polynomials[1:]:

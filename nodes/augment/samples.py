@@ -153,7 +153,7 @@ def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: 
             weights, start = deformation.elastic.basis(axis, along)
         basis.append(weights)
         # of a field that covers all arrays, only what this one lies in: bounds become tighter, sums shorter
-        lowest, highest = int(start.min()), int(start.max())
+        lowest, highest = int(start[0]), int(start[-1])
         first.append(start - lowest)
         used.append(slice(lowest, highest + 4))
     z, y, x = range(3)
