@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +25,12 @@ from scalenet_gp.pipelines import picture as picture_job
 from scalenet_gp.pipelines import predict as predict_job
 from scalenet_gp.pipelines import preview as preview_job
 from scalenet_gp.pipelines import train as train_job
+from scalenet_gp.pipelines.agreement import score_table
+from scalenet_gp.pipelines.conclude import conclude
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.dry_run import dry_run, dry_run_table
 from scalenet_gp.pipelines.progress import console
+from scalenet_gp.pipelines.signals import Interrupted
 
 __all__ = ["app", "main"]
 
@@ -51,7 +57,7 @@ def demo(
     """Make a volume, train on it, predict what was held out, and judge the prediction."""
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
     result = demo_job.demo(folder or next(path for path in numbered if not path.exists()), device=device)
-    _print(evaluate_job.score_table(result.scores))
+    _print(score_table(result.scores))
     _results(
         {
             "TensorBoard log": result.log,
@@ -76,11 +82,49 @@ def preview(
     _results({"picture": preview_job.preview(Config.read(config), volume, output, samples, seed)})
 
 
+class LogForm(StrEnum):
+    """How progress is told."""
+
+    BAR = "bar"
+    JSON = "json"
+
+
 @app.command()
-def train(config: ConfigFile, volume: Volume, run: Run, device: Device = None) -> None:
-    """Train a network, or go on with a run."""
-    checkpoint = train_job.train(Config.read(config), volume, run, device)
-    _results({"TensorBoard log": run / "log", "checkpoint": checkpoint})
+def train(
+    config: ConfigFile,
+    volume: Volume,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; needed unless --dry-run.")] = None,
+    device: Device = None,
+    log: Annotated[LogForm, typer.Option("--log", help="A progress bar, or lines of JSON for machines.")] = LogForm.BAR,
+    only_try: Annotated[
+        bool, typer.Option("--dry-run", help="Do a few steps, say what the run will take, and write nothing.")
+    ] = False,
+) -> None:
+    """Train a network, or go on with a run; then predict and judge the evaluation region.
+
+    SIGTERM and SIGUSR1 end it with a checkpoint and the exit code 75: the same command goes on.
+    """
+    settings = Config.read(config)
+    if only_try:
+        _print(dry_run_table(dry_run(settings, volume, device)))
+        return
+    if run is None:
+        raise ValueError("say with --run which folder the run is to have")
+    checkpoint = train_job.train(settings, volume, run, device, log.value)
+    if int(os.environ.get("RANK", 0)):
+        return
+    end = conclude(settings, volume, run, checkpoint, device)
+    if log is LogForm.JSON:
+        return
+    _print(score_table(end.scores))
+    _results(
+        {
+            "TensorBoard log": run / "log",
+            "checkpoint": checkpoint,
+            "predicted OME-Zarr": end.prediction,
+            "picture": end.picture,
+        }
+    )
 
 
 @app.command()
@@ -96,7 +140,7 @@ def predict(
     """Predict the evaluation region with the newest checkpoint of a run."""
     checkpoint = latest_checkpoint(run / "checkpoints")
     if checkpoint is None:
-        raise FileNotFoundError(f"there is no checkpoint in {run / 'checkpoints'}; train first")
+        raise FileNotFoundError(f"there is no whole checkpoint in {run / 'checkpoints'}; train first")
     prediction = predict_job.predict(
         Config.read(config), volume, checkpoint, output or run / "prediction.zarr", device=device
     )
@@ -119,7 +163,7 @@ def evaluate(
         raise FileExistsError(f"{picture} exists; remove it, and scores.json beside it, to evaluate again")
     scores = evaluate_job.evaluate(settings, volume, predicted, output=run / "scores.json")
     picture_job.draw_prediction(settings, volume, predicted, picture)
-    _print(evaluate_job.score_table(scores))
+    _print(score_table(scores))
     _results({"scores": run / "scores.json", "picture": picture})
 
 
@@ -145,7 +189,10 @@ def main() -> None:
     keep_freed_memory()
     try:
         app()
-    except (ValueError, OSError, KeyError) as error:
+    except Interrupted as interruption:
+        console.print(f"{escape(str(interruption))}", style="dim", highlight=False, soft_wrap=True)
+        raise
+    except (ValueError, OSError, KeyError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
         # of what a worker process died of, all but the first line is for developers
         text = str(message).partition("\n")[0] if isinstance(error, ChildProcessError) else str(message)
@@ -165,3 +212,7 @@ def _results(paths: Mapping[str, Path]) -> None:
     width = max(map(len, paths))
     for name, path in paths.items():
         typer.echo(f"{name:<{width}}  {path}")
+
+
+if __name__ == "__main__":
+    main()

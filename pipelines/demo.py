@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from scalenet_gp.pipelines.agreement import Scores
+from scalenet_gp.pipelines.conclude import conclude
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo_volume import CLASSES, write_demo_volume
-from scalenet_gp.pipelines.evaluate import Scores, evaluate
-from scalenet_gp.pipelines.picture import draw_prediction
-from scalenet_gp.pipelines.predict import predict
 from scalenet_gp.pipelines.progress import progress_bar
 from scalenet_gp.pipelines.train import train
 
@@ -49,7 +48,5 @@ def demo(folder: Path, config: Config | None = None, device: str | None = None) 
     with progress_bar("volume", 2 + len(CLASSES)) as advance:
         write_demo_volume(volume, progress=advance)
     checkpoint = train(config, volume, run, device)
-    prediction = predict(config, volume, checkpoint, run / "prediction.zarr", device=device)
-    scores = evaluate(config, volume, prediction, output=run / "scores.json")
-    picture = draw_prediction(config, volume, prediction, run / "prediction.png")
-    return DemoResult(volume, run / "log", checkpoint, prediction, picture, scores)
+    end = conclude(config, volume, run, checkpoint, device)
+    return DemoResult(volume, run / "log", checkpoint, end.prediction, end.picture, end.scores)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 __all__ = ["Advance", "console", "progress_bar"]
 
@@ -14,24 +15,35 @@ console = Console(stderr=True)
 """Progress and messages go to standard error; standard output is for results."""
 
 Advance = Callable[[str], None]
-"""Called after each step, with what is to be said about it."""
+"""Called after each step, with what is to be said about it: the first line stands beside the bar, others below it."""
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Advance]:
-    """A bar of ``total`` steps, with the time gone and the time left."""
+def progress_bar(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
+    """A bar of ``total`` steps, of which some are done already, with the time gone and the time left."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, note="")
+    with _WithLinesBelow(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, completed=completed, note="", below="")
 
         def advance(note: str = "") -> None:
-            progress.update(task, advance=1, note=note)
+            beside, _, below = note.partition("\n")
+            progress.update(task, advance=1, note=beside, below=below)
 
         yield advance
+
+
+class _WithLinesBelow(Progress):
+    """Shows what does not fit beside a bar below it."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if task.fields["below"]:
+                yield Text(task.fields["below"], style="dim")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
 from scalenet_gp.plan import Plan, Read
+from scalenet_gp.recompute import recomputed
 from scalenet_gp.tensors import Repeated, channels_last, cropped
 
 __all__ = ["Specialised", "checked", "execute"]
 
 
-def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def execute(
+    plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tensor], recompute: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The outputs of ``plan``, (B, C, Z, Y, X) each, from ``tensors``, which holds its inputs and is emptied.
 
-    A tensor in between is let go of as soon as no node needs it any more.
+    A tensor in between is let go of as soon as no node needs it any more. What nodes in ``recompute`` keep for the
+    backward pass is let go of too, and computed again there.
 
     Raises:
         ValueError: a node makes other than its ROI rules and its specs say.
@@ -24,7 +28,9 @@ def execute(plan: Plan, nodes: Mapping[str, nn.Module], tensors: dict[str, Tenso
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
     for step in plan.steps:
-        made = nodes[step.node](*(_taken(tensors[read.tensor], read) for read in step.reads))
+        node, reads = nodes[step.node], [_taken(tensors[read.tensor], read) for read in step.reads]
+        made = recomputed(node, *reads) if step.node in recompute else node(*reads)
+        del reads
         made = (made,) if isinstance(made, Tensor) else made
         if len(made) != len(step.keeps):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,18 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from scalenet_gp.spec import network_of, spec_of
+from scalenet_gp.tensor_files import opened, serialized
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["read_network", "rebuilt", "save_network", "whole_file"]
+__all__ = ["SPEC", "read_network", "rebuilt", "save_network", "spec_in", "whole_file"]
 
-_SPEC = "scalenet_gp.spec"
+SPEC = "scalenet_gp.spec"
 """The entry of the file's metadata that holds the network's spec."""
 
 
@@ -44,12 +44,10 @@ def save_network(path: str | Path, net: LeibNet) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"a network is written as {path.with_suffix('.safetensors').name}, not as {path.name}")
-    spec = json.dumps(spec_of(net))
-    # safetensors takes no two tensors that share memory, and none whose voxels are not in the order of its axes
-    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in net.state_dict().items()}
+    _, content = serialized(net.state_dict(), {SPEC: json.dumps(spec_of(net))})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as beside:
-        beside.write_bytes(save(weights, {"format": "pt", _SPEC: spec}))
+    with whole_file(path) as beside, beside.open("wb") as file:
+        file.writelines(content)
     return path
 
 
@@ -64,18 +62,9 @@ def read_network(path: str | Path) -> LeibNet:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file ({error}); it may be damaged") from error
-    if _SPEC not in metadata:
-        raise ValueError(f"{path} has weights but no spec of a network: its metadata have {sorted(metadata)}")
-    try:
-        spec = json.loads(metadata[_SPEC])
-    except ValueError as error:
-        raise ValueError(f"{path}: the spec in its metadata is no JSON ({error}); the file may be damaged") from error
+    with opened(path) as file:
+        spec = spec_in(file.metadata() or {}, path)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     return rebuilt(spec, weights, path)
 
 
@@ -96,9 +85,27 @@ def rebuilt(spec: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) 
     return net.eval()
 
 
+def spec_in(metadata: Mapping[str, str], path: Path) -> Mapping[str, Any]:
+    """The spec of a network in the metadata of the file ``path``, as JSON has it.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    if SPEC not in metadata:
+        raise ValueError(f"{path} has weights but no spec of a network: its metadata have {sorted(metadata)}")
+    try:
+        spec: Mapping[str, Any] = json.loads(metadata[SPEC])
+    except ValueError as error:
+        raise ValueError(f"{path}: the spec in its metadata is no JSON ({error}); the file may be damaged") from error
+    return spec
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its place once everything is on the disk, or vanishes."""
+    """A path beside ``path`` to write to, which takes its place once everything is on the disk, or vanishes.
+
+    Once this has ended, the file is there under its name even if the machine loses its power.
+    """
     beside = path.with_suffix(".partial")
     try:
         yield beside
@@ -108,3 +115,18 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    if os.name != "posix":
+        return  # where folders cannot be opened
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that flush no folders
+            raise
+    finally:
+        os.close(descriptor)

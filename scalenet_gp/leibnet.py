@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -103,12 +103,14 @@ class LeibNet(nn.Module):
         check_request(outputs, {key: self.voxel_size[key] for key in self.output_keys})
         return plan_request(self._nodes(), outputs, self.specs, self.voxel_size, self.fingerprint)
 
-    def forward(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor], plan: Plan, recompute: Collection[str] = ()) -> dict[str, Tensor]:
         """Compute the outputs of ``plan`` from inputs of exactly the planned size.
 
         Args:
             inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI.
             plan: what :meth:`plan` gave; no geometry is done here.
+            recompute: identifiers of nodes whose insides are computed again in the backward pass instead of kept
+                (activation checkpointing): less memory, more time, the same gradients.
 
         Returns:
             For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI. A tensor in between is let
@@ -120,7 +122,7 @@ class LeibNet(nn.Module):
             KeyError: an input is missing.
         """
         self._check_plan(plan)
-        return execute(plan, self.nodes, checked(inputs, plan))  # type: ignore[arg-type]
+        return execute(plan, self.nodes, checked(inputs, plan), recompute)  # type: ignore[arg-type]
 
     def specialise(self, plan: Plan) -> Specialised:
         """This network for one plan: a plain module of positional tensors, for torch.compile, torch.export and ONNX.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -18,7 +19,11 @@ from torch.utils.data import Dataset
 from scalenet_gp.nodes.batches.batch_transport import PackedBatch
 from scalenet_gp.nodes.batches.numbered_batches import NumberedBatches
 
-__all__ = ["BatchWork", "Failure", "WorkerState"]
+__all__ = ["PARENTS_SIGNALS", "BatchWork", "Failure", "WorkerState"]
+
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What ends a run, and workers ignore: schedulers and terminals send it to all processes of a job, and it is for the
+parent to say when it has no more use for batches."""
 
 _NONE = -1
 
@@ -72,6 +77,8 @@ class BatchWork(Dataset[PackedBatch | Failure]):
     def begin(self, number: int) -> None:
         """Called once in each worker, before its first batch, with the worker's number."""
         self._number = number
+        for ignored in PARENTS_SIGNALS:
+            signal.signal(ignored, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, daemon=True).start()
         self._note(number, _NONE)
 

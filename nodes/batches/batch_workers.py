@@ -9,23 +9,29 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any, final
 
 import torch
 from gunpowder import Batch, BatchProvider
 from torch.utils.data import DataLoader, Sampler
 
-from scalenet_gp.nodes.batches.batch_work import BatchWork, Failure
+from scalenet_gp.nodes.batches.batch_work import PARENTS_SIGNALS, BatchWork, Failure
 from scalenet_gp.nodes.batches.numbered_batches import NumberedBatches
 
 __all__ = ["BatchWorkers"]
 
 _LOOK_EVERY = 1.0
 """Seconds between looks at the workers while a batch is awaited."""
+
+_GRACE = 5.0
+"""Seconds that workers have to end when they are told to."""
 
 _HINTS = {
     signal.SIGKILL: " (the system does so when memory runs out)",
@@ -69,9 +75,11 @@ class BatchWorkers:
             persistent_workers=True,
         )
         others = multiprocessing.active_children()
-        with _starting(batches.provider, start_method):
+        with _starting(batches.provider, start_method), _sheltering(start_method):
             self._iterator: Any = iter(loader)
         self._processes = [process for process in multiprocessing.active_children() if process not in others]
+        # Python, when it ends, would send SIGTERM to those that were not closed and wait for them for ever
+        self._kill = Finalize(self, _kill, [self._processes], exitpriority=0)
         self._undo_deferring = self._defer_deaths()
         if len(self._processes) < workers:
             self.close()
@@ -113,11 +121,17 @@ class BatchWorkers:
 
     def close(self) -> None:
         """End the workers. Batches in the making have five seconds to be finished."""
-        self._iterator._shutdown_workers()  # by name, since tracebacks may keep the iterator from being deleted
-        for process in self._processes:
-            process.kill()  # does nothing but to what outlived SIGTERM
-            process.join()
-        self._undo_deferring()
+        # DataLoader waits so long for one worker after the other, and then sends them SIGTERM, which they ignore
+        deadline = threading.Timer(_GRACE, self._kill)
+        deadline.start()
+        try:
+            self._iterator._shutdown_workers()  # by name, since tracebacks may keep the iterator from being deleted
+        finally:
+            deadline.cancel()
+            self._kill()
+            for process in self._processes:
+                process.join()
+            self._undo_deferring()
 
     def _check_alive(self) -> None:
         for process in self._processes:
@@ -180,6 +194,31 @@ def _end(exitcode: int) -> str:
         return f"exited with code {exitcode}"
     killer = signal.Signals(-exitcode)
     return f"was killed by {killer.name}{_HINTS.get(killer, '')}"
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it has just ended, and the other thread took note of that
+            process.kill()
+
+
+@contextmanager
+def _sheltering(start_method: str) -> Iterator[None]:
+    """Keep the parent's signals from processes that are started meanwhile, also before they can ignore them.
+
+    They inherit that the signals are blocked. This process gets what arrives meanwhile afterwards.
+    """
+    if start_method == "forkserver":  # all that this process ever starts by the server would inherit it
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
+    try:
+        if start_method == "spawn":
+            resource_tracker.ensure_running()  # it shall live on too, but starting it may unblock some of them
+            signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -33,8 +33,13 @@ class Prefetch(BatchFilter):
     started anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given; else it
     is the run's, and has to stay the same. In workers, torch computes on one thread.
 
+    Processes that train together have a ``Prefetch`` each, with the same seed and the same numbers: of batch k, each
+    makes samples of its own, as the :class:`.Stack` upstream says.
+
     A DataLoader of torch runs the workers and hands arrays over in shared memory. Workers end with the pipeline, with
-    the first error, and with this process, however it ends.
+    the first error, and with this process, however it ends. They ignore SIGINT, SIGTERM and SIGUSR1, so that this
+    process still gets its batches when a terminal or a scheduler signals all processes of a job ("forkserver" does
+    without that: the server itself dies).
 
     Args:
         workers: how many processes; 0: none, every batch is made when it is asked for, in this process.

@@ -20,23 +20,29 @@ class Stack(gp.Stack):
 
     What augmentations recorded in ``array.attrs``, gunpowder drops; here every entry is kept, as a list with one value
     for each sample (None where a sample has none). And the sample number i of a seeded request depends on the seed and
-    on i alone, not on what nodes upstream draw from the global generators of Python and numpy.
+    on i alone, not on what nodes upstream draw from the global generators of Python and numpy. So processes that train
+    together share each batch: with N samples each, rank r makes those from number r * N on, ``Stack(N, r * N)``, and
+    all of them are what ``Stack(R * N)`` makes in one process.
 
     Args:
         num_repetitions: how many samples.
+        first: the number of the first one.
 
     Raises:
-        ValueError: fewer than one; or, for a request: the samples differ in shape.
+        ValueError: fewer than one, or a number below 0; or, for a request: the samples differ in shape.
     """
 
-    def __init__(self, num_repetitions: int) -> None:
+    def __init__(self, num_repetitions: int, first: int = 0) -> None:
         if index(num_repetitions) < 1:
             raise ValueError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
+        if index(first) < 0:
+            raise ValueError(f"first is {first}; samples are numbered from 0")
         super().__init__(num_repetitions)
+        self.first = first
 
     def provide(self, request: gp.BatchRequest) -> gp.Batch:
         samples = []
-        for number in range(self.num_repetitions):
+        for number in range(self.first, self.first + self.num_repetitions):
             upstream = request.copy()
             if upstream.is_deterministic():
                 upstream._random_seed = batch_seed(request.random_seed, number)

@@ -122,7 +122,7 @@ def normalisation(name: str, channels: int, dims: int) -> nn.Module:
 
 def is_local(layer: nn.Module) -> bool:
     """Whether a normalisation, when it evaluates, treats a voxel alike whatever else is in the tensor."""
-    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d)
+    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm)
 
 
 class _AcrossChannels(nn.Module):

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gunpowder import ArraySpec, Batch, BatchFilter, BatchRequest, GraphSpec, Pi
 from scalenet_gp.nodes.batches import prefetch as prefetch_module
 from scalenet_gp.nodes.batches.numbered_batches import batch_seed
 from scalenet_gp.nodes.batches.prefetch import Prefetch
+from scalenet_gp.nodes.batches.stack import Stack
 from scalenet_gp.pipelines.running import running
 from tests.nodes.worker_nodes import (
     DRAWS,
@@ -159,6 +160,24 @@ def test_a_run_can_begin_or_go_on_at_any_batch(workers: int) -> None:
         assert_same(pipeline.request_batch(request()), theirs[1])
     with running(chain() + node) as pipeline:  # a new run
         assert_same(pipeline.request_batch(request()), theirs[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_that_share_batches_make_disjoint_samples_which_are_those_of_one(workers: int) -> None:
+    def samples(count: int, first: int = 0, begin: int = 0) -> list[list[tuple[Any, ...]]]:
+        """Of batches ``begin`` to 5, the place and the value of each sample."""
+        wanted = BatchRequest({PLACES: ArraySpec(roi=SMALL), VALUE: ArraySpec(nonspatial=True)})
+        node = Prefetch(workers, seed=SEED)
+        with running(Drawings() + gp.RandomLocation() + DrawValue() + Stack(count, first) + node) as pipeline:
+            node.next_batch = begin
+            batches = [pipeline.request_batch(wanted) for _ in range(begin, 5)]
+        return [list(zip(b[PLACES].attrs["begin"], b[VALUE].data.tolist(), strict=True)) for b in batches]
+
+    alone = samples(4)
+    ranks = [samples(2, first=2 * rank) for rank in range(2)]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == alone
+    assert len({sample for batch in alone for sample in batch}) == 4 * 5
+    assert samples(2, first=2, begin=3) == ranks[1][3:]  # a run that goes on
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -361,6 +380,68 @@ def test_workers_end_with_their_parent(end: signal.Signals, tmp_path: Path) -> N
         with suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
+
+
+@contextmanager
+def group_of(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process with a script, and what it starts: a group that can be signalled together."""
+    script = "from tests.nodes.test_prefetch import *\n" + textwrap.dedent(script)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, pipe = [sys.executable, "-c", script, *arguments], subprocess.PIPE
+    leader = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+    with leader:
+        try:
+            yield leader
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(leader.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start_method: str) -> None:
+    """Signals to the group while workers start, and while they work: all batches still come, from the same workers."""
+    script = """
+        from scalenet_gp.pipelines.signals import stop_requested
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
+        node = Prefetch(2, seed=SEED, start_method=sys.argv[1])
+        with stop_requested() as received, build(chain() + node) as pipeline:
+            print("ready", flush=True)
+            first = pipeline.request_batch(request())
+            helpers = children()
+            print("working", flush=True)
+            sys.stdin.readline()
+            batches = [pipeline.request_batch(request()) for _ in range(12)]  # more than are made ahead
+            print(received().name, children() == helpers, all(map(is_running, helpers)), flush=True)
+            print(batches[-1][VALUE].data.item(), flush=True)
+    """
+    helpers = 2 if start_method == "fork" else 3  # one is the resource tracker
+    with group_of(script, start_method) as leader:
+        assert leader.stdin is not None
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "ready\n"
+        wait_for(lambda: len(children(leader.pid)) == helpers)
+        os.killpg(leader.pid, signal.SIGTERM)
+        assert leader.stdout.readline() == "working\n"
+        os.killpg(leader.pid, signal.SIGUSR1)
+        os.killpg(leader.pid, signal.SIGINT)
+        output, _ = leader.communicate("go on\n", timeout=120)
+    assert output.splitlines() == ["SIGTERM True True", str(seeded(12)[VALUE].data.item())]
+    assert leader.returncode == 0
+
+
+def test_a_process_that_ends_without_closing_anything_ends_its_workers() -> None:
+    """multiprocessing would send them SIGTERM, which they ignore, and wait."""
+    script = """
+        running = build(chain() + Prefetch(2, seed=SEED))
+        running.__enter__().request_batch(request())
+        print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    """
+    with group_of(script) as leader:
+        output, _ = leader.communicate(timeout=60)
+        assert leader.returncode == 0
+        workers = [int(pid) for pid in output.split()]
+        assert len(workers) == 2
+        wait_for(lambda: not any(is_running(pid) for pid in workers))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

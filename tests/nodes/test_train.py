@@ -14,10 +14,12 @@ import pytest
 import torch
 from gunpowder import ArrayKey, BatchRequest, PipelineRequestError, Roi, build
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
 from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.training import Computation
 from tests.nodes.ramps import Field, RampSource
 from tests.nodes.two_scales import (
     ADAM,
@@ -61,7 +63,7 @@ def steps_by_hand(
             wanted = outputs[name]
             target = read(wanted.target, roi).float()
             mask = torch.ones_like(target) if wanted.mask is None else read(wanted.mask, roi).float()
-            loss = loss + wanted.weight * wanted.loss(made[name], target, mask)
+            loss = loss + wanted.weight_at(step) * wanted.loss(made[name], target, mask)
         fresh = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
         for parameter, gradient in zip(net.parameters(), fresh, strict=True):
             parameter.grad = gradient
@@ -291,8 +293,8 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown output": ({"outputs": {"2_output": Supervision(FINE, TARGET["1"])}}, r"no output \['2_output'\]"),
     "no output": ({"outputs": {}}, "at least one output"),
     "missing input": ({"inputs": {}}, r"no array is given for \['0_input', '1_input'\]"),
-    "absent device": ({"device": "cuda:99"}, "'cuda:99' was asked for by name"),
-    "checkpoint_every": ({"checkpoint_every": 0}, "checkpoint_every is a number of iterations from 1 up, not 0"),
+    "absent device": ({"computation": Computation("cuda:99")}, "'cuda:99' was asked for by name"),
+    "checkpoint_every": ({"checkpoint_every": 0}, "checkpoint_every is a number of batches from 1 up, not 0"),
     "metadata": ({"metadata": {"data": Path("/data")}}, "metadata has to be plain values, .*PosixPath"),
 }
 
@@ -303,17 +305,18 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], messag
         Train(small_net(), **({"inputs": INPUTS, "outputs": supervision()} | arguments))
 
 
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
-def test_weights_of_losses_are_positive(weight: float) -> None:
-    with pytest.raises(ValueError, match=f"the weight of the loss on PREDICTION_FINE has to be positive, not {weight}"):
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
+def test_weights_of_losses_are_not_negative(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"the weight of the loss on PREDICTION_FINE has to be from 0 up, not "):
         Supervision(FINE, TARGET["1"], weight=weight)
 
 
-def test_the_optimizer_is_radam_unless_given() -> None:
+def test_the_optimizer_is_radam_with_decoupled_weight_decay_unless_given() -> None:
     node = Train(small_net(), INPUTS, supervision())
     with build(RampSource(fields()) + node):
-        assert type(node.optimizer) is torch.optim.RAdam
-        assert node.optimizer.param_groups[0]["lr"] == 1e-3
+        assert type(node.state.optimizer) is torch.optim.RAdam
+        group = node.state.optimizer.param_groups[0]
+        assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (1e-3, 1e-4, True)
 
 
 def test_requests_reach_it_through_gunpowders_own_nodes() -> None:
@@ -340,13 +343,13 @@ def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
         node = training(
             small_net(),
             optimizer=partial(torch.optim.SGD, lr=0.5),
-            schedule=lambda iteration: 1 / (1 + iteration),
+            optimization={"scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 1 / (1 + iteration))},
             checkpoints=checkpoints,
         )
         used = []
         with build(RampSource(fields()) + node) as pipeline:
             for _ in range(steps):
-                used.append(node.optimizer.param_groups[0]["lr"])
+                used.append(node.state.learning_rate)
                 fetch(pipeline, ROIS)
         return used
 

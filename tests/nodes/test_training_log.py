@@ -2,188 +2,326 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gunpowder import ArrayKey, Batch, Coordinate, Roi, build
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer import event_file_writer
+from torch import Tensor
 
-from scalenet_gp import LeibNet, TensorSpec, build_unet
-from scalenet_gp.kinds import ConvPass, Upsample
-from scalenet_gp.nodes.learning.panels import class_colours
-from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.nodes.learning.training_log import TrainingLog
-from tests.nodes.ramps import Field, RampSource, voxel_centres
-from tests.nodes.two_scales import INPUTS, MASK, PREDICTION, RAW, ROIS, TARGET, fetch, fields, read, small_net, texture
+from scalenet_gp.nodes.learning.training_picture import training_picture
+from scalenet_gp.nodes.learning.training_record import TrainingRecord
+from scalenet_gp.training import Step
+from tests.nodes.two_scales import MASK, PREDICTION, ROIS, TARGET, inputs_of, plan_for, read, small_net
 
-COARSE, FINE = PREDICTION["0"], PREDICTION["1"]
-SUPERVISION = {f"{name}_output": Supervision(PREDICTION[name], TARGET[name], MASK[name], weight=2) for name in "01"}
+LOSS = CrossEntropyDice()
+CLASSES = ("mito", "er")
+OUTPUTS = ("0_output", "1_output")  # of one channel and of two
+SCALARS = {
+    *("loss/total", "loss/0_output", "loss/1_output", "loss/0_output/0", "loss/1_output/mito", "loss/1_output/er"),
+    *("learning_rate", "gradient_norm", "update_ratio", "skipped"),
+    *("samples_per_second", "waiting", "memory/process"),
+}
+
+
+def loss_of(name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return LOSS(prediction, target, mask)
+
+
+@pytest.fixture(autouse=True)
+def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files are read in the order of their names, which end in a count: 10 comes before 9 of the same second."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
+
+@pytest.fixture(scope="module")
+def first() -> TrainingRecord:
+    """Of iteration 1."""
+    net = small_net()
+    plan = plan_for(net, ROIS)
+    inputs = inputs_of(plan)
+    outputs = net(inputs, plan)
+    targets, masks = ({f"{n}_output": read(kind[n], ROIS[PREDICTION[n]]) for n in "01"} for kind in (TARGET, MASK))
+    losses = {name: LOSS(outputs[name], targets[name], masks[name]).item() for name in outputs}
+    return TrainingRecord(
+        iteration=1,
+        loss=sum(losses.values()),
+        losses=losses,
+        learning_rate=1e-3,
+        step=Step(taken=True, skipped=False, gradient_norm=2.5, update_ratio=1e-4),
+        skipped=3,
+        samples=1,
+        seconds=0.5,
+        waited=0.125,
+        plan=plan,
+        inputs=inputs,
+        outputs=outputs,
+        targets=targets,
+        masks=masks,
+        loss_of=loss_of,
+    )
 
 
 def events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    return EventAccumulator(str(folder), size_guidance=dict.fromkeys(("scalars", "images", "tensors"), 0)).Reload()
 
 
-def images(folder: Path, name: str) -> dict[int, np.ndarray]:
-    """The pictures of an output by iteration, (Y, X, 3) in [0, 1]."""
-    logged = events(folder).Images(f"raw, target, prediction/{name}")
-    return {event.step: imread(BytesIO(event.encoded_image_string), format="png")[..., :3] for event in logged}
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """The values by iteration, by tag; no iteration may be there twice."""
+    logged = events(folder)
+    found = {}
+    for tag in logged.Tags()["scalars"]:
+        found[tag] = {event.step: event.value for event in logged.Scalars(tag)}
+        assert len(found[tag]) == len(logged.Scalars(tag)), tag
+    return found
 
 
-def run(log: TrainingLog, steps: int, rois: dict[ArrayKey, Roi] = ROIS) -> list[Batch]:
-    node = Train(small_net(), INPUTS, SUPERVISION, log=log)
-    with build(RampSource(fields()) + node) as pipeline:
-        return [fetch(pipeline, rois) for _ in range(steps)]
+def written(folder: Path, record: TrainingRecord) -> dict[str, float]:
+    """The scalars of one record."""
+    log = TrainingLog(folder, scalars_every=1, images_every=1, classes=CLASSES)
+    log.write(record)
+    log.close()
+    return {tag: values[record.iteration] for tag, values in scalars(folder).items()}
 
 
-def picture_by_hand(raw: np.ndarray, classes: np.ndarray, bright: np.ndarray) -> np.ndarray:
-    """Classes (C, Y, X) over ``raw`` (Y, X), six tenths opaque, halved where not ``bright``."""
-    picture = np.repeat(raw[..., None], 3, axis=-1).astype(float)
-    for values, colour in zip(classes, class_colours(len(classes)), strict=True):
-        picture = (1 - 0.6 * values[..., None]) * picture + 0.6 * values[..., None] * colour
-    return picture * np.where(bright, 1, 0.5)[..., None]
+def test_scalars_are_what_the_record_says(tmp_path: Path, first: TrainingRecord) -> None:
+    values = written(tmp_path, first)
+    assert set(values) == SCALARS
+    assert values["loss/total"] == pytest.approx(first.loss)
+    for name in OUTPUTS:
+        assert values[f"loss/{name}"] == pytest.approx(first.losses[name])
+    assert values["learning_rate"] == pytest.approx(1e-3)
+    assert (values["gradient_norm"], values["skipped"]) == (2.5, 3)
+    assert values["update_ratio"] == pytest.approx(1e-4)
+    assert values["samples_per_second"] == 2
+    assert values["waiting"] == 0.25
+    assert 0.05 < values["memory/process"] < 100
 
 
-def parts(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    width = (picture.shape[1] - 4) // 3
-    assert picture.shape[1] == 3 * width + 4
-    for gap in (picture[:, width : width + 2], picture[:, 2 * width + 2 : 2 * width + 4]):
-        np.testing.assert_array_equal(gap, 1)
-    return picture[:, :width], picture[:, width + 2 : 2 * width + 2], picture[:, 2 * width + 4 :]
+def test_losses_of_classes_by_hand(tmp_path: Path, first: TrainingRecord) -> None:
+    values = written(tmp_path, first)
+    for channel, name in enumerate(CLASSES):
+        p, t, m = (
+            of["1_output"].detach()[0, channel].double().numpy() for of in (first.outputs, first.targets, first.masks)
+        )
+        p, t = p[m > 0], t[m > 0]
+        cross_entropy = -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
+        dice = (2 * np.sum(p * t) + 1) / (np.sum(p) + np.sum(t) + 1)
+        assert values[f"loss/1_output/{name}"] == pytest.approx(cross_entropy + 1 - dice, rel=1e-5)
+    assert values["loss/0_output/0"] == pytest.approx(values["loss/0_output"])
 
 
-def test_scalars_are_the_losses_of_the_batches(tmp_path: Path) -> None:
-    batches = run(TrainingLog(tmp_path), steps=3)
-    read_back = events(tmp_path)
-    assert set(read_back.Tags()["scalars"]) == {"loss/total", "loss/0_output", "loss/1_output", "learning_rate"}
-    totals = read_back.Scalars("loss/total")
-    assert [event.step for event in totals] == [batch.iteration for batch in batches] == [1, 2, 3]
-    assert [event.value for event in totals] == pytest.approx([batch.loss for batch in batches], rel=1e-6)
-    each = zip(read_back.Scalars("loss/0_output"), read_back.Scalars("loss/1_output"), strict=True)
-    assert [2 * (one.value + other.value) for one, other in each] == pytest.approx([b.loss for b in batches], rel=1e-6)
-    assert [event.value for event in read_back.Scalars("learning_rate")] == pytest.approx([1e-3] * 3)
-    assert not read_back.Tags()["images"]
+def test_a_class_of_which_nothing_is_annotated_has_no_loss(tmp_path: Path, first: TrainingRecord) -> None:
+    mask = first.masks["1_output"].clone()
+    mask[:, 0] = 0
+    values = written(tmp_path, replace(first, masks={**first.masks, "1_output": mask}))
+    assert set(values) == SCALARS - {"loss/1_output/mito"}
 
 
-def test_nothing_is_written_between_the_iterations_that_are_due(tmp_path: Path) -> None:
-    run(TrainingLog(tmp_path / "due", scalars_every=2, images_every=3), steps=7)
-    read_back = events(tmp_path / "due")
-    assert [event.step for event in read_back.Scalars("loss/total")] == [2, 4, 6]
-    assert list(images(tmp_path / "due", "0_output")) == [3, 6]
-    run(TrainingLog(tmp_path / "never", scalars_every=5), steps=4)
-    assert not (tmp_path / "never").exists()
+def test_a_loss_of_all_classes_together_is_not_split(tmp_path: Path, first: TrainingRecord) -> None:
+    def together(name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        if name == "1_output" and prediction.shape[1] < 2:
+            raise ValueError("classes exclude one another")
+        return loss_of(name, prediction, target, mask)
+
+    values = written(tmp_path, replace(first, loss_of=together))
+    assert set(values) == SCALARS - {"loss/1_output/mito", "loss/1_output/er"}
 
 
-def test_only_what_is_trained_is_logged(tmp_path: Path) -> None:
-    run(TrainingLog(tmp_path, images_every=1), steps=1, rois={FINE: ROIS[FINE]})
-    assert set(events(tmp_path).Tags()["scalars"]) == {"loss/total", "loss/1_output", "learning_rate"}
-    assert events(tmp_path).Tags()["images"] == ["raw, target, prediction/1_output"]
-
-
-@pytest.mark.parametrize("name", ["0", "1"])
-def test_images_show_raw_target_and_prediction_of_each_scale(tmp_path: Path, name: str) -> None:
-    (batch,) = run(TrainingLog(tmp_path, images_every=1), steps=1)
-    key = PREDICTION[name]
-    raw, target, mask = (read(kind[name], ROIS[key])[0].numpy() for kind in (RAW, TARGET, MASK))
-    picture = images(tmp_path, f"{name}_output")[1]
-    assert picture.shape[0] == batch[key].data.shape[1]
-    shown = parts(picture)
-    everywhere = np.ones(raw.shape[1:])
-    step = 1.01 / 255  # eight bits
-    np.testing.assert_allclose(shown[0], np.repeat(raw[0][..., None], 3, axis=-1), atol=step)
-    np.testing.assert_allclose(shown[1], picture_by_hand(raw[0], target, mask.any(axis=0)), atol=step)
-    np.testing.assert_allclose(shown[2], picture_by_hand(raw[0], batch[key].data, everywhere), atol=step)
-
-
-def test_in_three_dimensions_the_section_amid_z_is_shown(tmp_path: Path) -> None:
-    raw, target, prediction = (ArrayKey(f"{kind}_3D") for kind in ("RAW", "TARGET", "PREDICTION"))
-
-    def brightness(centres: np.ndarray) -> np.ndarray:
-        return ((centres[0] + 400) / 1000 + 0.01 * texture(centres)).astype(np.float32)
-
-    def ball(centres: np.ndarray) -> np.ndarray:
-        return (np.sum(centres**2, axis=0, keepdims=True) < 40**2).astype(np.uint8)
-
-    size = Coordinate(16, 8, 8)
-    source = RampSource({raw: Field(size, brightness, True), target: Field(size, ball, False)})
-    net = build_unet(size, base_nc=2, downsample_factors=[(1, 2, 2)])
-    node = Train(net, {"input": raw}, {"output": Supervision(prediction, target)}, log=TrainingLog(tmp_path, 1, 1))
-    roi = Roi((-48, -40, -48), (96, 80, 96))
-    with build(source + node) as pipeline:
-        batch = fetch(pipeline, {prediction: roi})
-    centres = voxel_centres(roi, size)
-    shown = parts(images(tmp_path, "output")[1])
-    whole = np.ones((10, 12))
-    step = 1.01 / 255
-    np.testing.assert_allclose(shown[0][..., 0], brightness(centres)[0, 3], atol=step)
-    np.testing.assert_allclose(
-        shown[1], picture_by_hand(brightness(centres)[0, 3], ball(centres)[:, 3], whole), atol=step
+def test_what_is_not_finite_or_not_known_is_left_out(tmp_path: Path, first: TrainingRecord) -> None:
+    broken = replace(
+        first,
+        loss=math.nan,
+        losses={**first.losses, "1_output": math.inf},
+        step=Step(taken=False, skipped=True, gradient_norm=math.inf),
+        outputs={**first.outputs, "1_output": first.outputs["1_output"] * math.nan},
+        seconds=0.0,
+        waited=0.0,
     )
-    predicted = picture_by_hand(brightness(centres)[0, 3], batch[prediction].data[:, 3], whole)
-    np.testing.assert_allclose(shown[2], predicted, atol=step)
+    values = written(tmp_path, broken)
+    assert set(values) == {*("loss/0_output", "loss/0_output/0", "learning_rate", "skipped", "memory/process")}
 
 
-def test_an_output_without_raw_data_of_its_scale_is_shown_on_black(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    nodes = [
-        Upsample(["0_input"], ["finer"], (2, 2)),
-        ConvPass(["finer"], ["1_output"], 1, 2, [(3, 3)], activation="Sigmoid"),
-    ]
-    net = LeibNet(nodes, {"0_input": TensorSpec((16, 16), 1)}, ["1_output"])
-    outputs = {"1_output": Supervision(FINE, TARGET["1"])}
-    with build(RampSource(fields()) + Train(net, {"0_input": RAW["0"]}, outputs, log=TrainingLog(tmp_path, 1, 1))) as p:
-        batch = fetch(p, {FINE: ROIS[FINE]})
-    black, everywhere = np.zeros(batch[FINE].data.shape[1:]), np.ones(batch[FINE].data.shape[1:])
-    shown = parts(images(tmp_path, "1_output")[1])
-    assert not shown[0].any()
-    np.testing.assert_allclose(shown[2], picture_by_hand(black, batch[FINE].data, everywhere), atol=1.01 / 255)
+def test_scalars_and_images_are_written_when_they_are_due(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path, scalars_every=2, images_every=3)
+    for iteration in range(1, 8):
+        log.write(replace(first, iteration=iteration))
+    log.close()
+    assert [i for i in range(1, 8) if log.scalars_due(i)] == [2, 4, 6]
+    of_classes = {"loss/0_output/0", "loss/1_output/0", "loss/1_output/1"}
+    for tag, values in scalars(tmp_path).items():
+        assert list(values) == ([3, 6] if tag in of_classes else [2, 4, 6]), tag
+    read_back = events(tmp_path)
+    assert read_back.Tags()["images"] == [f"raw, target, prediction, mask/{name}" for name in OUTPUTS]
+    for tag in read_back.Tags()["images"]:
+        assert [event.step for event in read_back.Images(tag)] == [3, 6]
 
 
-def test_each_output_is_shown_on_the_input_that_covers_it(tmp_path: Path) -> None:
-    """Two inputs of one voxel size, far from each other."""
-    nodes = [
-        ConvPass(["0_input"], ["0_output"], 1, 1, [(3, 3)], activation="Sigmoid"),
-        ConvPass(["1_input"], ["1_output"], 1, 2, [(3, 3)], activation="Sigmoid"),
-    ]
-    torch.manual_seed(0)
-    net = LeibNet(nodes, {n: TensorSpec((8, 8), 1) for n in INPUTS}, ["0_output", "1_output"], name="Pair")
-    inputs = dict.fromkeys(INPUTS, RAW["1"])
-    data = fields() | {TARGET["0"]: Field((8, 8), fields()[TARGET["0"]].content, interpolatable=False)}
-    outputs = {f"{name}_output": Supervision(PREDICTION[name], TARGET[name]) for name in "01"}
-    rois = {COARSE: Roi((0, 0), (40, 40)), FINE: Roi((800, 800), (40, 48))}
-    with build(RampSource(data) + Train(net, inputs, outputs, log=TrainingLog(tmp_path, 1, 1))) as pipeline:
-        fetch(pipeline, rois)
-    for name, key in (("0", COARSE), ("1", FINE)):
-        raw = texture(voxel_centres(rois[key], (8, 8)))[0]
-        np.testing.assert_allclose(parts(images(tmp_path, f"{name}_output")[1])[0][..., 0], raw, atol=1.01 / 255)
+def test_rates_are_over_all_batches_since_they_were_written(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path, scalars_every=2)
+    for iteration, (samples, seconds, waited) in enumerate([(4, 1, 0.5), (2, 2, 1), (1, 3, 0), (1, 1, 0.5)], start=1):
+        log.write(replace(first, iteration=iteration, samples=samples, seconds=seconds, waited=waited))
+    log.close()
+    values = scalars(tmp_path)
+    assert values["samples_per_second"] == {2: 2, 4: 0.5}
+    assert values["waiting"] == {2: 0.5, 4: 0.125}
 
 
-def test_a_mask_of_any_positive_value_is_annotation(tmp_path: Path) -> None:
-    data = fields()
-    mask = data[MASK["1"]]
-    data[MASK["1"]] = Field((8, 8), lambda centres: 255 * mask.content(centres), interpolatable=False)
-    shown = []
-    for folder, content in (("ones", fields()), ("bytes", data)):
-        node = Train(small_net(), INPUTS, SUPERVISION, log=TrainingLog(tmp_path / folder, 1, 1))
-        with build(RampSource(content) + node) as pipeline:
-            fetch(pipeline, ROIS)
-        shown.append(images(tmp_path / folder, "1_output")[1])
-    np.testing.assert_array_equal(*shown)
+def test_nothing_is_on_disk_before_something_is_due(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path / "log")
+    log.write(first)
+    log.flush()
+    log.close()
+    assert not (tmp_path / "log").exists()
 
 
-def test_going_on_in_the_same_folder_adds_to_it(tmp_path: Path) -> None:
-    node = Train(small_net(), INPUTS, SUPERVISION, log=TrainingLog(tmp_path))
-    for _ in range(2):
-        with build(RampSource(fields()) + node) as pipeline:
-            fetch(pipeline, ROIS)
-    assert sorted(event.step for event in events(tmp_path).Scalars("loss/total")) == [1, 2]
+def test_a_run_that_goes_on_shows_no_iteration_twice(tmp_path: Path, first: TrainingRecord) -> None:
+    killed = TrainingLog(tmp_path, scalars_every=1, images_every=2)
+    killed.write_config("seed: 1")
+    for iteration in range(1, 9):
+        killed.write(replace(first, iteration=iteration, learning_rate=1.0))
+    killed.write_scores(4, {"0_output": {"er": {"dice": 0.25}}})
+    killed.write_scores(8, {"0_output": {"er": {"dice": 0.75}}})
+    killed.flush()  # and never closed
+    assert set(scalars(tmp_path)["loss/total"]) == set(range(1, 9))
+
+    resumed = TrainingLog(tmp_path, scalars_every=2, images_every=2)
+    resumed.write_config("seed: 2", iteration=4)
+    for iteration in (5, 6):
+        resumed.write(replace(first, iteration=iteration, learning_rate=0.5))
+    resumed.close()
+    values = scalars(tmp_path)
+    assert values["learning_rate"] == {1: 1, 2: 1, 3: 1, 4: 1, 6: 0.5}
+    assert values["validation/dice/0_output/er"] == {4: 0.25}
+    read_back = events(tmp_path)
+    assert [event.step for event in read_back.Images("raw, target, prediction, mask/1_output")] == [2, 4, 6]
+    assert [event.step for event in read_back.Tensors("config/text_summary")] == [0, 4]
+    killed.close()
 
 
-@pytest.mark.parametrize("arguments", [{"scalars_every": 0}, {"images_every": -1}])
-def test_intervals_are_positive(tmp_path: Path, arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="have to be from 1 up"):
+def test_what_is_written_after_closing_takes_nothing_back(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path, scalars_every=1)
+    for iteration in (1, 2):
+        log.write(replace(first, iteration=iteration))
+    log.close()
+    log.write_hparams({"rate": 1e-3}, {"dice": 0.5})
+    log.close()
+    values = scalars(tmp_path)
+    assert list(values["loss/total"]) == [1, 2]
+    assert values["final/dice"] == {2: 0.5}
+
+
+def test_scores_are_written_by_score_output_and_class(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path)
+    scores = {"0_output": {"er": {"dice": 0.5, "iou": math.nan}}, "1_output": {"mito": {"dice": 0.25}}}
+    log.write_scores(20, scores)
+    log.close()
+    assert scalars(tmp_path) == {"validation/dice/0_output/er": {20: 0.5}, "validation/dice/1_output/mito": {20: 0.25}}
+
+
+def test_the_config_is_a_block_of_code(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path)
+    log.write_config("seed: 1\nclasses: [mito, er]\n")
+    log.close()
+    (event,) = events(tmp_path).Tensors("config/text_summary")
+    assert event.tensor_proto.string_val[0].decode() == "```yaml\nseed: 1\nclasses: [mito, er]\n```"
+
+
+def test_hyper_parameters_and_what_came_of_them_are_of_this_run(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path, scalars_every=5)
+    log.write(replace(first, iteration=7))
+    given = {"rate": 1e-3, "layers": 2, "ema": True, "net": "scalenet"}
+    log.write_hparams(given, {"dice": 0.5, "iou": math.nan})
+    log.close()
+    assert all(path.is_file() for path in tmp_path.iterdir())  # no run within the run
+    assert scalars(tmp_path) == {"final/dice": {7: 0.5}}
+    metadata = events(tmp_path).SummaryMetadata
+    start = HParamsPluginData.FromString(metadata("_hparams_/session_start_info").plugin_data.content)
+    found = start.session_start_info.hparams
+    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()} == given
+    experiment = HParamsPluginData.FromString(metadata("_hparams_/experiment").plugin_data.content).experiment
+    assert [info.name.tag for info in experiment.metric_infos] == ["final/dice"]
+
+
+def test_the_graph_has_the_nodes_that_run_with_their_shapes(tmp_path: Path) -> None:
+    net = small_net()
+    plan = plan_for(net, ROIS)
+    log = TrainingLog(tmp_path)
+    log.write_graph(net, plan)
+    log.close()
+    nodes = {node.name: node for node in events(tmp_path).Graph().node}
+    steps = {step.node for step in plan.steps}
+    assert steps < set(net.nodes)  # convolutions do some of the joining themselves
+    assert set(nodes) == {*net.input_keys, *steps}
+
+    def sources(name: str) -> set[str]:
+        """What a node gets, past those that do not run; here every node has the name of its output."""
+        keys = net.nodes[name].input_keys
+        return set().union(*({key} if key in nodes else sources(key) for key in keys))
+
+    for name in steps:
+        assert nodes[name].op == type(net.nodes[name]).__name__
+        assert set(nodes[name].input) == sources(name)
+    for name, tensor in ((tensor.name, tensor) for tensor in plan.tensors):
+        (shape,) = nodes[name].attr["_output_shapes"].list.shape
+        assert [dim.size for dim in shape.dim] == [-1, tensor.channels, *tensor.shape]
+    assert nodes["1_output"].attr["voxel_size"].s.decode() == "8 × 8 nm"
+
+
+def test_the_graph_is_that_of_the_requested_outputs(tmp_path: Path) -> None:
+    net = small_net()
+    log = TrainingLog(tmp_path)
+    log.write_graph(net, plan_for(net, {PREDICTION["0"]: ROIS[PREDICTION["0"]]}))
+    log.close()
+    nodes = {node.name for node in events(tmp_path).Graph().node}
+    assert nodes
+    assert all(name.startswith("0_") for name in nodes)
+
+
+def test_images_are_the_pictures_of_every_output_with_its_classes(tmp_path: Path, first: TrainingRecord) -> None:
+    log = TrainingLog(tmp_path, images_every=1, intensities=(0.25, 0.75), classes=CLASSES)
+    log.write(first)
+    log.close()
+    logged = events(tmp_path)
+    names: Mapping[str, tuple[str, ...]] = {"0_output": (), "1_output": CLASSES}
+    for name, classes in names.items():
+        (event,) = logged.Images(f"raw, target, prediction, mask/{name}")
+        shown = imread(BytesIO(event.encoded_image_string), format="png")[..., :3]
+        expected = training_picture(name, first, classes, (0.25, 0.75))
+        assert (event.height, event.width, 3) == expected.shape
+        np.testing.assert_array_equal(np.rint(shown * 255), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_memory_of_the_gpu(tmp_path: Path, first: TrainingRecord) -> None:
+    outputs, targets, masks = (
+        {name: tensor.cuda() for name, tensor in of.items()} for of in (first.outputs, first.targets, first.masks)
+    )
+    torch.empty(2**28, device="cuda", dtype=torch.uint8)  # a quarter, let go of at once
+    values = written(tmp_path, replace(first, outputs=outputs, targets=targets, masks=masks))
+    assert set(values) == SCALARS | {"memory/device"}
+    assert 0.25 <= values["memory/device"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scalars_every": 0}, "scalars_every 0"),
+        ({"images_every": -1}, "images_every -1"),
+        ({"intensities": (1.0, 1.0)}, r"cannot both be 1\.0"),
+        ({"classes": ("er", "er")}, "er, er"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         TrainingLog(tmp_path, **arguments)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_scalenet
 from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.training import Optimization
+from scalenet_gp.training.optimization import OptimizerFactory
 from tests.nodes.ramps import Content, Field, RampSource, voxel_centres
 
 RAW, TARGET, MASK, PREDICTION = (
@@ -100,9 +102,16 @@ def supervision(**changes: Mapping[str, Any]) -> dict[str, Supervision]:
     return made
 
 
-def training(net: LeibNet, outputs: dict[str, Supervision] | None = None, **arguments: Any) -> Train:
-    """The node that trains ``net`` with Adam."""
-    return Train(net, INPUTS, outputs or supervision(), **({"optimizer": ADAM} | arguments))
+def training(
+    net: LeibNet,
+    outputs: dict[str, Supervision] | None = None,
+    optimizer: OptimizerFactory = ADAM,
+    optimization: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> Train:
+    """The node that trains ``net``, with Adam unless told otherwise."""
+    chosen = Optimization(optimizer, **(optimization or {}))
+    return Train(net, INPUTS, outputs or supervision(), optimization=chosen, **arguments)
 
 
 def trained(

@@ -44,6 +44,7 @@ TINY = {
         "iterations": 4,
         "seed": 1,
         "checkpoint_every": 3,
+        "scalars_every": 1,
         "images_every": 2,
     },
     "evaluation": {"begin": [None, None, 99], "end": [None] * 3},
@@ -163,4 +164,6 @@ def trained(volume, tmp_path_factory):
 @pytest.fixture(scope="session")
 def predicted(volume, trained):
     """What that run predicts of the region that is judged."""
-    return predict(tiny_config(), volume, trained / "checkpoints" / "checkpoint_4.pt", trained / "prediction.zarr")
+    return predict(
+        tiny_config(), volume, trained / "checkpoints" / "checkpoint_4.safetensors", trained / "prediction.zarr"
+    )

@@ -15,9 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from scalenet_gp.pipelines import demo as demo_module
+from scalenet_gp.pipelines.agreement import Agreement
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.demo import DemoResult
-from scalenet_gp.pipelines.evaluate import Agreement
 from tests.pipelines.conftest import (
     CLASSES,
     OUTPUTS,
@@ -105,7 +105,7 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
     lines = {command: [re.split(r"\s{2,}", line) for line in text.splitlines()] for command, text in printed.items()}
     assert lines["train"] == [
         ["TensorBoard log", str(run_folder / "log")],
-        ["checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.pt")],
+        ["checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
     ]
     assert lines["predict"] == [["predicted OME-Zarr", str(run_folder / "prediction.zarr")]]
     assert lines["evaluate"][-2:] == [
@@ -306,7 +306,7 @@ def truncated_volume(folder):
 
 
 def truncated_checkpoint(folder):
-    checkpoint = folder / "run" / "checkpoints" / "checkpoint_4.pt"
+    checkpoint = folder / "run" / "checkpoints" / "checkpoint_4.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     return {}, {}
 
@@ -315,12 +315,12 @@ PREDICTION_FAULTS = {
     missing_volume: "{folder}/gone/em/raw: no such multiscale group",
     missing_config: "there is no config {folder}/run.yaml",
     no_run: "there is no checkpoint in {folder}/other/checkpoints; train first",
-    other_network: "checkpoint_4.pt is a checkpoint of another network: .* there and .* here",
+    other_network: "checkpoint_4.safetensors is a checkpoint of another network: .* there and .* here",
     off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
     no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
     existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
     truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .*blosc",
-    truncated_checkpoint: "checkpoint_4.pt cannot be read as a checkpoint",
+    truncated_checkpoint: "checkpoint_4.safetensors cannot be read as a checkpoint",
 }
 
 
@@ -328,7 +328,7 @@ PREDICTION_FAULTS = {
 def test_a_fault_in_prediction_is_one_line_and_leaves_nothing(monkeypatch, capsys, tmp_path, finished, fault):
     volume = write_volume(tmp_path / "volume")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    trained = finished[0] / "run" / "checkpoints" / "checkpoint_4.pt"
+    trained = finished[0] / "run" / "checkpoints" / "checkpoint_4.safetensors"
     (tmp_path / "run" / "checkpoints" / trained.name).write_bytes(trained.read_bytes())
     config = write_config(tmp_path / "run.yaml")
     paths, changes = fault(tmp_path)

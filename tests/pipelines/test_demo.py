@@ -31,7 +31,7 @@ def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "run"}
     assert (result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0").is_dir()
     assert any(result.log.iterdir())
-    assert result.checkpoint.name == "checkpoint_2.pt"
+    assert result.checkpoint.name == "checkpoint_2.safetensors"
     assert (result.prediction / "0_output" / "s0").is_dir()
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     scores = json.loads((tmp_path / "demo" / "run" / "scores.json").read_text())

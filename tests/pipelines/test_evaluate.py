@@ -1,16 +1,13 @@
 """The evaluation job against numpy: arrays cut out by hand, voxels counted one by one."""
 
 import json
-import math
-from io import StringIO
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from scalenet_gp.nodes.volumes.storage import open_array
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.evaluate import Agreement, evaluate, score_table
+from scalenet_gp.pipelines.evaluate import evaluate
 from tests.pipelines.conftest import (
     CLASSES,
     JUDGED,
@@ -49,12 +46,6 @@ def as_counts(scores):
         name: {label: (a.true_positive, a.false_positive, a.false_negative) for label, a in classes.items()}
         for name, classes in scores.items()
     }
-
-
-def printed(scores):
-    console = Console(file=StringIO(), width=120)
-    console.print(score_table(scores))
-    return console.file.getvalue()
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.125])
@@ -106,15 +97,6 @@ def test_what_was_predicted_is_evaluated(volume, predicted):
     assert as_counts(evaluate(tiny_config(), volume, predicted)) == counted(values)
 
 
-def test_scores_follow_from_counts():
-    scores = Agreement(6, 2, 4).scores
-    assert scores == {"dice": 12 / 18, "iou": 6 / 12, "precision": 6 / 8, "recall": 6 / 10}
-    assert Agreement(0, 3, 2).scores == {"dice": 0, "iou": 0, "precision": 0, "recall": 0}
-    assert all(map(math.isnan, Agreement().scores.values()))
-    assert math.isnan(Agreement(0, 0, 2).scores["precision"])
-    assert math.isnan(Agreement(0, 2, 0).scores["recall"])
-
-
 def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_path):
     values = random_values()
     for name in OUTPUTS:
@@ -130,18 +112,6 @@ def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_
     assert read["1_output"]["dark"]["precision"] is None
     assert read["1_output"]["dark"]["recall"] == 0
     assert read["1_output"]["bright"]["dice"] == scores["1_output"]["bright"].scores["dice"]
-
-
-def test_the_table_has_a_row_for_each_class_and_scale():
-    scores = {
-        "0_output": {"bright": Agreement(6, 2, 4), "dark": Agreement()},
-        "1_output": {"bright": Agreement(0, 0, 2), "dark": Agreement(1, 0, 0)},
-    }
-    rows = [line.split() for line in printed(scores).splitlines()]
-    assert ["0_output", "bright", "0.667", "0.500", "0.750", "0.600"] in rows
-    assert ["dark", "-", "-", "-", "-"] in rows
-    assert ["1_output", "bright", "0.000", "0.000", "-", "0.000"] in rows
-    assert ["dark", "1.000", "1.000", "1.000", "1.000"] in rows
 
 
 def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):

@@ -33,7 +33,7 @@ PART = Region(begin=(27, 54, 54), end=(81, 126, 126))
 
 @pytest.fixture(scope="module")
 def checkpoint(trained):
-    return trained / "checkpoints" / "checkpoint_4.pt"
+    return trained / "checkpoints" / "checkpoint_4.safetensors"
 
 
 def voxels(prediction, name):
@@ -71,11 +71,11 @@ def test_the_result_lies_where_the_region_is(predicted):
 
 
 def test_the_group_says_where_it_comes_from(predicted, checkpoint):
-    assert group_attributes(predicted) == {"classes": list(CLASSES), "checkpoint": "checkpoint_4.pt"}
+    assert group_attributes(predicted) == {"classes": list(CLASSES), "checkpoint": "checkpoint_4.safetensors"}
     for name in OUTPUTS:
         attributes = group_attributes(predicted / name)
         assert attributes["network"] == load_network(checkpoint).fingerprint
-        assert attributes["checkpoint"] == "checkpoint_4.pt"
+        assert attributes["checkpoint"] == "checkpoint_4.safetensors"
 
 
 @pytest.mark.parametrize("block", [(18, 27, 36), (108, 180, 180)])
@@ -90,7 +90,7 @@ def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, bloc
 def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_path):
     """What numpy cuts out of the raw levels, mirrored at their faces, put through the network alone."""
     net = load_network(checkpoint)
-    checkpoint = save_checkpoint(tmp_path, net, torch.optim.SGD(net.parameters(), lr=1.0), 1)
+    checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     prediction = predict(
         tiny_config(data__intensities=(0.2, 0.8)), volume, checkpoint, tmp_path / "out.zarr", region=PART
     )
@@ -159,7 +159,7 @@ def test_a_chunk_truncated_midway_leaves_nothing(checkpoint, tmp_path, monkeypat
 
 
 def test_a_checkpoint_of_another_network_is_refused(volume, checkpoint, tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoint_4\.pt is a checkpoint of another network"):
+    with pytest.raises(ValueError, match=r"checkpoint_4\.safetensors is a checkpoint of another network"):
         predict(tiny_config(network__0__base_nc=3), volume, checkpoint, tmp_path / "out" / "out.zarr")
     assert files_below(tmp_path) == []
 
@@ -184,17 +184,17 @@ def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volu
         network__0__top_resolution=[10] * 3, network__1__top_resolution=[5] * 3, block_shape=[10, 10, 10]
     )
     net = config.build_network()
-    path = save_checkpoint(tmp_path, net, torch.optim.RAdam(net.parameters()), 1)
+    path = save_checkpoint(tmp_path, net, {"iteration": 1})
     with pytest.raises(ValueError, match=r"raw: no level can give voxels of 10 × 10 × 10 nm"):
         predict(config, volume, path, tmp_path / "out.zarr", region=Region(begin=(0, 0, 0), end=(10, 10, 10)))
-    assert files_below(tmp_path) == ["checkpoint_1.pt"]
+    assert files_below(tmp_path) == ["checkpoint_1.safetensors"]
 
 
 @pytest.mark.parametrize(
     "changes", [{"data__classes": CLASSES[::-1]}, {"data__intensities": [0.2, 0.8]}, {"data__padding": "constant"}]
 )
 def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, changes):
-    with pytest.raises(ValueError, match=r"checkpoint_4\.pt was trained with \{.*\}, the config has \{.*\}"):
+    with pytest.raises(ValueError, match=r"checkpoint_4\.safetensors was trained with \{.*\}, the config has \{.*\}"):
         predict(tiny_config(**changes), volume, checkpoint, tmp_path / "out", device="cpu")
     assert not any(tmp_path.iterdir())
 
@@ -202,7 +202,7 @@ def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, chan
 def test_a_network_that_does_not_tile_is_predicted_in_one_block_or_not_at_all(volume, tmp_path):
     config = tiny_config(network__0__norm_layer="instance")
     net = config.build_network()
-    checkpoint = save_checkpoint(tmp_path, net, torch.optim.SGD(net.parameters(), lr=1.0), 1)
+    checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     with pytest.raises(ValueError, match=r"0_in_conv_0.* depends on the whole .* blocks would not fit together"):
         predict(config, volume, checkpoint, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()

@@ -1,5 +1,7 @@
 """The training job: what it leaves, and that runs are the same to the bit, with or without a break."""
 
+import os
+import signal
 from contextlib import contextmanager
 
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import scalenet_gp.pipelines.train as train_module
+import scalenet_gp.pipelines.training_run as training_run
 from scalenet_gp.checkpoint import latest_checkpoint, load_checkpoint
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.signals import Interrupted
 from scalenet_gp.pipelines.train import train
+from scalenet_gp.pipelines.training_report import NoReport
 from tests.pipelines.conftest import CLASSES, files_below, tiny_config, tissue, write_array
 
 
@@ -18,7 +22,7 @@ def state(path):
     """Every tensor of a checkpoint by name: weights and the optimizer's."""
     checkpoint = load_checkpoint(path)
     found = dict(checkpoint.weights)
-    for parameter, entries in checkpoint.optimizer["state"].items():
+    for parameter, entries in checkpoint.state["optimizer"]["state"].items():
         found |= {f"{parameter}.{name}": torch.as_tensor(value) for name, value in entries.items()}
     return found
 
@@ -31,27 +35,30 @@ def assert_equal(path, other):
 
 
 @contextmanager
-def interrupted_bar(title, total):
-    """A progress bar under which the second step is interrupted from the keyboard, once it is done."""
-    steps = []
+def reporting(to):
+    """Have ``to(record)`` called after every batch."""
 
-    def advance(note=""):
-        steps.append(note)
-        if len(steps) == 2:
-            raise KeyboardInterrupt
+    class Told(NoReport):
+        def _step(self, record):
+            to(record)
 
-    yield advance
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "training_report", lambda form, *arguments: Told(*arguments[:3]))
+        yield
 
 
 def test_a_run_leaves_config_checkpoints_and_log(trained):
     assert Config.read(trained / "config.yaml") == tiny_config()
-    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"checkpoint_3.pt", "checkpoint_4.pt"}
-    checkpoint = load_checkpoint(trained / "checkpoints" / "checkpoint_4.pt")
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {
+        "checkpoint_3.safetensors",
+        "checkpoint_4.safetensors",
+    }
+    checkpoint = load_checkpoint(trained / "checkpoints" / "checkpoint_4.safetensors")
     assert checkpoint.iteration == 4
     assert checkpoint.metadata["learned"] == {"classes": list(CLASSES), "padding": "reflect", "intensities": [0.0, 1.0]}
     log = EventAccumulator(str(trained / "log"), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
-    assert [event.step for event in log.Images("raw, target, prediction/1_output")] == [2, 4]
+    assert [event.step for event in log.Images("raw, target, prediction, mask/1_output")] == [2, 4]
 
 
 def test_the_log_says_with_which_learning_rate_a_step_was_taken(trained):
@@ -62,21 +69,32 @@ def test_the_log_says_with_which_learning_rate_a_step_was_taken(trained):
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(volume, trained, tmp_path):
     again = train(tiny_config(), volume, tmp_path / "again", "cpu")
-    assert_equal(again, trained / "checkpoints" / "checkpoint_4.pt")
+    assert_equal(again, trained / "checkpoints" / "checkpoint_4.safetensors")
     other = train(tiny_config(training__seed=2, training__iterations=1), volume, tmp_path / "other", "cpu")
     one = train(tiny_config(training__iterations=1), volume, tmp_path / "one", "cpu")
     assert any(not torch.equal(weights, state(other)[name]) for name, weights in state(one).items())
 
 
-@pytest.mark.parametrize("dropout", [None, 0.2])
-def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(volume, tmp_path, monkeypatch, dropout):
-    config = tiny_config(network__1__dropout_prob=dropout, training__images_every=100)
+@pytest.mark.parametrize(
+    ("received", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=str
+)
+def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not_been(volume, tmp_path, received, code):
+    config = tiny_config(
+        network__1__dropout_prob=0.2, training__images_every=100, training__accumulate=3, training__ema_decay=0.5
+    )
     whole = train(config, volume, tmp_path / "whole", "cpu")
-    with monkeypatch.context() as patch:
-        patch.setattr(train_module, "progress_bar", interrupted_bar)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, volume, tmp_path / "parts", "cpu")
-    assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == "checkpoint_2.pt"
+
+    def end(record):
+        if record.iteration == 2:
+            os.kill(os.getpid(), received)
+
+    with (
+        reporting(end),
+        pytest.raises(Interrupted, match=f"{received.name} ended the run, which goes on from") as caught,
+    ):
+        train(config, volume, tmp_path / "parts", "cpu")
+    assert caught.value.code == code
+    assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == "checkpoint_2.safetensors"
     torch.manual_seed(99)  # what else happened meanwhile is of no effect
     assert_equal(train(config, volume, tmp_path / "parts", "cpu"), whole)
 
@@ -84,9 +102,9 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(volume, tmp_pa
 def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume, tmp_path):
     run = tmp_path / "run"
     short = train(tiny_config(training__iterations=2), volume, run, "cpu")
-    assert short.name == "checkpoint_2.pt"
+    assert short.name == "checkpoint_2.safetensors"
     long = train(tiny_config(), volume, run, "cpu")
-    assert long.name == "checkpoint_4.pt"
+    assert long.name == "checkpoint_4.safetensors"
     log = EventAccumulator(str(run / "log"), size_guidance={"scalars": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
     assert Config.read(run / "config.yaml") == tiny_config()
@@ -98,7 +116,9 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
 @pytest.mark.parametrize("changes", [{"training__learning_rate": 0.5}, {"data__classes": ["dark"]}])
 def test_a_run_does_not_go_on_with_another_config(volume, trained, changes):
     before = files_below(trained)
-    with pytest.raises(ValueError, match=r"holds a run with another config.* only training\.iterations may change"):
+    with pytest.raises(
+        ValueError, match=r"holds a run with another config: .* there, .* here\. Only training\.iterations, "
+    ):
         train(tiny_config(**changes), volume, trained, "cpu")
     assert files_below(trained) == before
 
@@ -106,18 +126,78 @@ def test_a_run_does_not_go_on_with_another_config(volume, trained, changes):
 def test_batches_are_prepared_by_workers(volume, tmp_path):
     config = tiny_config(training__workers=2, training__batch_size=2, training__iterations=3)
     seen = []
-    original = train_module.progress_bar
-
-    @contextmanager
-    def watched(title, total):
-        with original(title, total) as advance:
-            yield lambda note: (seen.append(note), advance(note))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "progress_bar", watched)
+    with reporting(lambda record: seen.append(record.loss)):
         checkpoint = train(config, volume, tmp_path / "run", "cpu")
-    assert checkpoint.name == "checkpoint_3.pt"
+    assert checkpoint.name == "checkpoint_3.safetensors"
     assert len(set(seen)) == 3  # not one batch for ever
+
+
+def test_two_trainings_of_one_run_are_refused(volume, tmp_path):
+    def again(record):
+        if record.iteration == 1:
+            with pytest.raises(BlockingIOError, match=f"is being trained .*{os.getpid()}"):
+                train(tiny_config(), volume, tmp_path / "run", "cpu")
+
+    with reporting(again):
+        assert train(tiny_config(), volume, tmp_path / "run", "cpu").name == "checkpoint_4.safetensors"
+
+
+JUDGED = {
+    "validation": {"region": {"begin": [None, None, 63], "end": [None, None, 99]}, "every": 2, "samples": 2},
+    "training__region": {"begin": [None] * 3, "end": [None, None, 63]},
+    "training__overhang": None,
+}
+
+
+def test_judging_changes_nothing_and_keeps_the_best(volume, tmp_path):
+    without = {name: value for name, value in JUDGED.items() if name != "validation"}
+    plain = train(tiny_config(**without), volume, tmp_path / "plain", "cpu")
+    judged = train(tiny_config(**JUDGED), volume, tmp_path / "judged", "cpu")
+    assert_equal(plain, judged)
+    log = EventAccumulator(str(tmp_path / "judged" / "log"), size_guidance={"scalars": 0}).Reload()
+    scores = [tag for tag in log.Tags()["scalars"] if tag.startswith("validation/")]
+    assert scores
+    assert all({event.step for event in log.Scalars(tag)} <= {2, 4} for tag in scores)
+    best = load_checkpoint(tmp_path / "judged" / "best.safetensors")
+    assert best.iteration in (2, 4)
+    assert best.metadata["notes"]["best"]["iteration"] == best.iteration
+
+
+def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
+    # nothing is learned, so that nothing becomes better
+    config = tiny_config(
+        **JUDGED, training__iterations=50, training__learning_rate=1e-30, training__optimizer={"name": "SGD"}
+    )
+    config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 2})})
+    assert train(config, volume, tmp_path / "run", "cpu").name == "checkpoint_6.safetensors"
+
+
+def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
+    config = tiny_config(
+        **JUDGED,
+        training__iterations=9,
+        training__learning_rate=1e-20,
+        training__optimizer={"name": "SGD"},
+        training__schedule="plateau",
+    )
+    config = config.model_copy(
+        update={"validation": config.validation.model_copy(update={"patience": 6, "metric": "loss"})}
+    )
+    rates = []
+    with reporting(lambda record: rates.append(record.learning_rate)):
+        train(config, volume, tmp_path / "run", "cpu")
+    # judged after 2, 4, 6 and 8: the first is the best, and more than two without a better one lower the rate
+    assert rates == pytest.approx([1e-20] * 8 + [1e-21])
+
+
+def test_weights_of_losses_follow_their_schedule(volume, tmp_path):
+    weights = [{"iteration": 0, "weights": [1, 0]}, {"iteration": 2, "weights": [0, 4]}]
+    totals = []
+    with reporting(lambda record: totals.append((record.loss, list(record.losses.values())))):
+        train(tiny_config(training__loss_weights=weights), volume, tmp_path / "run", "cpu")
+    expected = [(1, 0), (0.5, 2), (0, 4), (0, 4)]
+    for (total, losses), (coarse, fine) in zip(totals, expected, strict=True):
+        assert total == pytest.approx(coarse * losses[0] + fine * losses[1], rel=1e-6)
 
 
 def test_a_network_learns(volume, tmp_path):
@@ -152,7 +232,22 @@ def test_a_network_learns(volume, tmp_path):
             ValueError,
             "no class has a whole voxel annotated",
         ),
-        ({"training__loss_weights": [1, 2, 3]}, ValueError, "training.loss_weights has 3 entries"),
+        (
+            {"training__loss_weights": [1, 2, 3]},
+            ValueError,
+            "one for each of the outputs 0_output, 1_output",
+        ),
+        (
+            {"training__class_weights": [1]},
+            ValueError,
+            "class_weights has 1 entries for the classes bright, dark",
+        ),
+        ({"training__schedule": "plateau"}, ValueError, "schedule is 'plateau', which needs to be judged"),
+        (
+            {"validation": {"region": {"begin": [None] * 3, "end": [None, None, 99]}, "every": 2}},
+            ValueError,
+            "overlaps training.region",
+        ),
         ({"augmentation__jitter_sigma": [1, 1]}, ValueError, "jitter_sigma"),
         ({"training__sampling": {"classes": {"grey": 0.5}}}, ValueError, "names grey; the classes are bright, dark"),
         (

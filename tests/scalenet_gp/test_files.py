@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -134,10 +138,44 @@ def test_one_file_is_written_and_any_reader_of_safetensors_reads_it(tmp_path: Pa
 
 def test_a_checkpoint_is_read_by_the_same_function(tmp_path: Path) -> None:
     net = randomised(small_net()).to(torch.bfloat16)
-    checkpoint = save_checkpoint(tmp_path, net, torch.optim.SGD(net.parameters(), lr=1), 1)
+    checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     file = save_network(tmp_path / "net.safetensors", net)
     assert same_outputs(load_network(checkpoint), load_network(str(file)), torch.bfloat16)
     assert same_outputs(net, load_network(file), torch.bfloat16)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fsync was called on, with whether the file had its name already."""
+    path, flushed = tmp_path / "net.safetensors", []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        there = next(p for p in (tmp_path, *tmp_path.iterdir()) if p.stat().st_ino == os.fstat(descriptor).st_ino)
+        flushed.append((there.name, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    save_network(path, small_net())
+    assert flushed == [("net.partial", False), (tmp_path.name, True)]
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_flushes_no_folders_is_no_fault_and_one_that_fails_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+) -> None:
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with contextlib.nullcontext() if passes else pytest.raises(OSError, match="Input/output error"):
+        save_network(tmp_path / "net.safetensors", small_net())
+    assert same_outputs(small_net().eval(), read_network(tmp_path / "net.safetensors"))
 
 
 # ---------------------------------------------------------------------------------------------- what is not written

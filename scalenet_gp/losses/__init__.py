@@ -1,0 +1,47 @@
+"""Losses of masked predictions, sums of them over kinds and over scales, and weights of classes.
+
+Letters: B batch, C channels (classes), Z Y X voxels; two spatial axes will do as well.
+
+Most losses are modules called with (prediction, target, mask, class_weights): three tensors (B, C, Z, Y, X), the mask
+above 0 where the class of that channel is annotated, and None or (C,). What is not annotated counts neither above nor
+below the fraction bar, whatever it holds; where nothing is, the loss is zero and so is its gradient.
+:class:`MaskedLoss`, which new ones are built from, says what they share.
+
+There are losses
+
+- of probabilities of classes that a voxel can have together, from a Sigmoid: :class:`CrossEntropyDice`, the usual
+  choice, of :class:`BinaryCrossEntropy` and :class:`Dice`; :class:`Tversky`, :class:`Focal`, :class:`Boundary`;
+- of probabilities of classes that exclude one another, from a Softmax over channels: :class:`CrossEntropy`, and those
+  above;
+- of distances: :class:`DistanceRegression`;
+- made of others: :class:`WeightedSum` of several on one output, :class:`DeepSupervision` of several outputs;
+- of a distribution, as :class:`scalenet_gp.kinds.VariationalBottleneck` makes it: :class:`KullbackLeibler`.
+"""
+
+from scalenet_gp.losses.binary_cross_entropy import BinaryCrossEntropy
+from scalenet_gp.losses.boundary import Boundary
+from scalenet_gp.losses.class_weights import balanced_class_weights
+from scalenet_gp.losses.cross_entropy import CrossEntropy
+from scalenet_gp.losses.cross_entropy_dice import CrossEntropyDice
+from scalenet_gp.losses.deep_supervision import DeepSupervision
+from scalenet_gp.losses.dice import Dice
+from scalenet_gp.losses.distance_regression import DistanceRegression
+from scalenet_gp.losses.focal import Focal
+from scalenet_gp.losses.kullback_leibler import KullbackLeibler
+from scalenet_gp.losses.tversky import Tversky
+from scalenet_gp.losses.weighted_sum import WeightedSum
+
+__all__ = [
+    "BinaryCrossEntropy",
+    "Boundary",
+    "CrossEntropy",
+    "CrossEntropyDice",
+    "DeepSupervision",
+    "Dice",
+    "DistanceRegression",
+    "Focal",
+    "KullbackLeibler",
+    "Tversky",
+    "WeightedSum",
+    "balanced_class_weights",
+]

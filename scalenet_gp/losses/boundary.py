@@ -1,0 +1,65 @@
+"""The boundary loss: how far from the target's boundary a prediction strays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from typing import final
+
+import edt
+import numpy as np
+import torch
+from torch import Tensor
+
+from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
+
+__all__ = ["Boundary"]
+
+
+@final
+class Boundary(MaskedLoss):
+    """The mean of probability times signed distance to the boundary of the target (Kervadec et al. 2019).
+
+    arXiv 1812.07032. A voxel outside counts how far it is from the nearest voxel inside, one inside, negatively, how
+    far it is from the nearest voxel outside, between centres. So it is negative for a good prediction, and it is meant
+    for a sum with a loss of overlaps, as in the paper, whose weight against this one grows smaller during training.
+
+    Every channel of every sample has its own distances. Voxels that are not annotated are neither inside nor outside:
+    distances are those to annotated voxels, also across others. Where a channel of a sample has no annotated voxel
+    inside, or none outside, there is no boundary to be far from: it counts neither above nor below the fraction bar.
+
+    Args:
+        voxel_size: along (Z, Y, X) or (Y, X); the loss is in its unit, so one for each scale. In voxels: (1, 1, 1).
+
+    Raises:
+        ValueError: ``voxel_size`` is not two or three positive numbers; when called: the prediction has another number
+            of axes; also as :class:`MaskedLoss` says.
+    """
+
+    def __init__(self, voxel_size: Sequence[float]) -> None:
+        super().__init__()
+        self.voxel_size = tuple(map(float, voxel_size))
+        if len(self.voxel_size) not in (2, 3) or not all(0 < size < inf for size in self.voxel_size):
+            raise ValueError(f"voxel_size has to be two or three positive numbers, not {self.voxel_size}")
+
+    def compute(self, known: Annotated) -> Tensor:
+        if known.prediction.ndim - 2 != len(self.voxel_size):
+            raise ValueError(
+                f"voxel_size={self.voxel_size} has {len(self.voxel_size)} axes, a prediction of shape "
+                f"{tuple(known.prediction.shape)} has {known.prediction.ndim - 2}"
+            )
+        annotated = known.mask.cpu().numpy()
+        inside = (known.target >= 0.5).cpu().numpy() & annotated
+        outside = ~inside & annotated
+        distances, counts = np.zeros(inside.shape, dtype=np.float32), np.zeros(inside.shape, dtype=bool)
+        for at in np.ndindex(inside.shape[:2]):
+            if inside[at].any() and outside[at].any():
+                counts[at] = annotated[at]
+                distances[at] = self._distance_to(inside[at]) - self._distance_to(outside[at])
+        mask = torch.from_numpy(counts).to(known.mask.device)
+        strayed = known.prediction * torch.from_numpy(distances).to(known.prediction)
+        return replace(known, mask=mask).mean(strayed)
+
+    def _distance_to(self, voxels: np.ndarray) -> np.ndarray:
+        return edt.edt((~voxels).view(np.uint8), anisotropy=self.voxel_size, black_border=False)

@@ -1,0 +1,59 @@
+"""Cross-entropy: the channels of a voxel are probabilities of classes that exclude one another."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.losses.label_smoothing import checked_smoothing
+from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss, ratio
+
+__all__ = ["CrossEntropy"]
+
+_ROUNDING = 0.01
+"""How far a sum of probabilities may be from 1: what a softmax in bfloat16 makes of it."""
+
+
+@final
+class CrossEntropy(MaskedLoss):
+    """The mean cross-entropy, in nats, of the voxels whose channels are all annotated.
+
+    Prediction and target are probabilities that sum to 1 over the channels of a voxel: of a network that ends in a
+    Softmax over channels, and mostly one-hot. With class weights, a voxel weighs what its classes weigh, each to the
+    part that the (smoothed) target gives it.
+
+    Args:
+        label_smoothing: the share of a target that is spread evenly over the classes (Szegedy et al. 2016, arXiv
+            1512.00567).
+
+    Raises:
+        ValueError: ``label_smoothing`` is not in [0, 1); when called: probabilities of an annotated voxel do not sum
+            to 1; also as :class:`MaskedLoss` says.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = checked_smoothing(label_smoothing)
+
+    def compute(self, known: Annotated) -> Tensor:
+        prediction, target = known.prediction, known.target
+        annotated = known.mask.all(dim=1, keepdim=True)
+        for what, values in (("prediction", prediction), ("target", target)):
+            _check_sums(what, values.detach().sum(dim=1, keepdim=True).where(annotated, 1))
+        classes = prediction.shape[1]
+        weights = (target + self.label_smoothing * (1 / classes - target)).masked_fill(~annotated, 0)
+        if known.class_weights is not None:
+            weights = weights * known.class_weights.view(classes, *(1,) * (prediction.ndim - 2))
+        surprise = -prediction.clamp(min=torch.finfo(prediction.dtype).tiny).log()
+        return ratio((weights * surprise).sum(), weights.sum())
+
+
+def _check_sums(what: str, sums: Tensor) -> None:
+    if not ((sums - 1).abs() <= _ROUNDING).all():
+        raise ValueError(
+            f"the annotated part of the {what} has to sum to 1 over the channels, it sums to {sums.min().item():g} to "
+            f"{sums.max().item():g}; for a network that ends in a Softmax over channels it does, for classes that a "
+            "voxel can have together there is BinaryCrossEntropy"
+        )

@@ -1,0 +1,50 @@
+"""The focal loss: a cross-entropy that makes less of what is predicted well."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import final
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
+
+__all__ = ["Focal"]
+
+
+@final
+class Focal(MaskedLoss):
+    """The mean focal loss of the annotated voxels, over all channels together (Lin et al. 2017, arXiv 1708.02002).
+
+    With p the probability given to what is the case, a voxel where the class is present has
+    ``-alpha (1 - p)**gamma log(p)``, one where it is absent ``1 - alpha`` instead of ``alpha``; a target in between has
+    both in its proportion. The paper divides by the number of objects, here it is the number of voxels.
+
+    Args:
+        gamma: how much less well-predicted voxels count; 0 makes it a cross-entropy.
+        alpha: what presence counts against absence; with 0.5 they count the same, half of what they count elsewhere.
+
+    Raises:
+        ValueError: ``gamma`` is negative or infinite, or ``alpha`` not in [0, 1].
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__()
+        if not 0 <= gamma < inf:
+            raise ValueError(f"gamma has to be from 0 up, not {gamma}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha has to lie in [0, 1], not {alpha}")
+        self.gamma, self.alpha = gamma, alpha
+
+    def compute(self, known: Annotated) -> Tensor:
+        present, absent = known.prediction, 1 - known.prediction
+        return known.mean(
+            self.alpha * known.target * self._surprise(present, absent)
+            + (1 - self.alpha) * (1 - known.target) * self._surprise(absent, present)
+        )
+
+    def _surprise(self, right: Tensor, wrong: Tensor) -> Tensor:
+        # kept from 0: there, slopes of logarithms and roots are infinite
+        tiny = torch.finfo(right.dtype).tiny
+        return -wrong.clamp(min=tiny).pow(self.gamma) * right.clamp(min=tiny).log()

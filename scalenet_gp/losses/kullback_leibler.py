@@ -1,0 +1,35 @@
+"""The loss of a distribution that a network predicts."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["KullbackLeibler"]
+
+
+@final
+class KullbackLeibler(nn.Module):
+    """How far predicted normal distributions lie from the standard one (Kingma and Welling 2014, arXiv 1312.6114).
+
+    Called with the mean and the logarithm of the variance, each (B, C, Z, Y, X). The Kullback-Leibler divergence from
+    N(0, 1), in nats, is summed over the channels of a voxel and averaged over all voxels of the batch. It is computed
+    in float32, also under autocast, and in float64 where the two are that.
+    """
+
+    def forward(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """The loss.
+
+        Raises:
+            ValueError: the two differ in shape.
+        """
+        if mean.shape != log_variance.shape:
+            raise ValueError(
+                "mean and logarithm of the variance have to have one shape (B, C, Z, Y, X), not "
+                f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
+            )
+        dtype = torch.promote_types(torch.promote_types(mean.dtype, log_variance.dtype), torch.float32)
+        mean, log_variance = mean.to(dtype), log_variance.to(dtype)
+        return (mean**2 + log_variance.expm1() - log_variance).sum(dim=1).mean() / 2

@@ -1,0 +1,55 @@
+"""The Tversky loss: an overlap that counts false positives and false negatives differently."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
+
+__all__ = ["Tversky"]
+
+
+@final
+class Tversky(MaskedLoss):
+    """One minus the Tversky index of the annotated voxels, averaged over the channels that have any.
+
+    Salehi et al. 2017 (arXiv 1706.05721), whose letters these are: TP / (TP + alpha FP + beta FN). With alpha and beta
+    0.5 it is the Dice loss (of half the smoothing). A channel counts all samples of the batch together.
+
+    With ``gamma`` it is the focal Tversky loss (Abraham and Khan 2019, arXiv 1810.07842): the power 1 / gamma of each
+    channel's loss. They recommend 4/3, which makes more of channels with a small loss; they also name the weights the
+    other way round.
+
+    Args:
+        alpha: what a false positive counts.
+        beta: what a false negative counts; more than ``alpha`` for rare classes, so that they are found.
+        gamma: from 1, where it changes nothing.
+        smoothing: added to numerator and denominator, in voxels: a class that is absent and not predicted has no loss.
+
+    Raises:
+        ValueError: ``alpha`` or ``beta`` is negative, ``gamma`` below 1, ``smoothing`` not positive.
+    """
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smoothing: float = 1.0) -> None:
+        super().__init__()
+        if not (alpha >= 0 and beta >= 0):
+            raise ValueError(f"alpha={alpha} and beta={beta} may not be negative")
+        if not gamma >= 1:
+            raise ValueError(f"gamma has to be from 1 up, not {gamma}; the loss is taken to the power 1 / gamma")
+        if not smoothing > 0:
+            raise ValueError(f"smoothing has to be positive, not {smoothing}: an absent class would divide by zero")
+        self.alpha, self.beta, self.gamma, self.smoothing = alpha, beta, gamma, smoothing
+
+    def compute(self, known: Annotated) -> Tensor:
+        prediction, target = known.prediction, known.target
+        found = (prediction * target).sum(known.axes) + self.smoothing
+        false_positive = (prediction * (1 - target)).sum(known.axes)
+        false_negative = ((1 - prediction) * target).sum(known.axes)
+        loss = 1 - found / (found + self.alpha * false_positive + self.beta * false_negative)
+        if self.gamma != 1:
+            # the slope of a root is infinite at 0, where there is nothing left to learn
+            some = loss > 0
+            loss = loss.where(some, 1).pow(1 / self.gamma).where(some, 0)
+        return known.mean_of_classes(loss)

@@ -1,0 +1,222 @@
+"""Everything that changes while a network is trained, and one step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.plan import Plan
+from scalenet_gp.training.computation import Computation
+from scalenet_gp.training.distributed import Ranks
+from scalenet_gp.training.optimization import Optimization
+
+__all__ = ["Step", "TrainingState"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came of one batch.
+
+    Attributes:
+        taken: whether the weights were changed: with the last batch of a step, unless it was skipped.
+        skipped: whether a step was dropped with this batch, because its loss or its gradient was not finite.
+        gradient_norm: before clipping; None but at the end of a step.
+        update_ratio: by which share of its own norm the weights were moved; None unless measured.
+    """
+
+    taken: bool
+    skipped: bool
+    gradient_norm: float | None = None
+    update_ratio: float | None = None
+
+
+class TrainingState:
+    """A network in training: its weights, their average, the optimizer, the schedule, and how far it is.
+
+    For each batch: :meth:`begin`, :meth:`forward`, a loss, :meth:`advance`.
+
+    Args:
+        net: the network; it is moved to the device.
+        optimization: how its weights are changed.
+        computation: how that is computed.
+        seed: of what layers draw, as dropout does: in iteration i it depends on (seed, i) alone, and on the rank.
+        ranks: the processes that train together; this one alone unless given.
+
+    Attributes:
+        iteration: batches that were learned from.
+        skipped: steps that were dropped, in all.
+        skipped_in_a_row: and since the last one that was taken.
+        average: the network with averaged weights, or None.
+
+    Raises:
+        ValueError: the device is not there, or a pattern matches nothing.
+    """
+
+    def __init__(
+        self,
+        net: LeibNet,
+        optimization: Optimization,
+        computation: Computation,
+        seed: int | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._ranks = ranks or Ranks()
+        self._forward = computation.forward_of(net, self._ranks)
+        self.device = self._forward.device
+        self.net = self._ranks.synchronised(net.to(self.device).train())
+        self.optimization = optimization
+        self.seed = seed
+        self._still = optimization.freeze(net)
+        self._parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.optimizer = optimization.optimizer(self._parameters.values())
+        self._schedule, self._plateau = optimization.schedules(self.optimizer)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._forward.scaled)
+        self.average: AveragedModel | None = None
+        if optimization.ema_decay is not None:
+            averaging = get_ema_multi_avg_fn(optimization.ema_decay)
+            self.average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True)
+        self.iteration = self.skipped = self.skipped_in_a_row = 0
+        self._dropped = False
+        self._statistics: dict[str, Tensor] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first group of parameters, in the step to come."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def loss_scale(self) -> float:
+        """What gradients are multiplied by until they are used: 1 but for float16."""
+        return float(self._scaler.get_scale())
+
+    @property
+    def judged_net(self) -> LeibNet:
+        """The network to predict with: the averaged one if there is one."""
+        averaged: LeibNet | None = None if self.average is None else self.average.module  # type: ignore[assignment]
+        return self.net if averaged is None else averaged
+
+    def begin(self) -> None:
+        """Make ready for the next batch: its random numbers, and layers that learn in training mode."""
+        if self.seed is not None:
+            number = self.iteration * self._ranks.size + self._ranks.rank
+            # numpy's mixing keeps the streams of neighbouring numbers apart
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0]))
+        self.net.train()
+        for module in self._still:
+            module.eval()
+        if self.iteration % self.optimization.accumulate == 0:
+            self._dropped = False
+            self._statistics = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+
+    def forward(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+        """The outputs of ``plan``, (B, C, Z, Y, X) each, float32."""
+        return self._forward(inputs, plan)
+
+    def advance(self, loss: Tensor, *, measure: bool = False) -> Step:
+        """Learn from the loss of one batch; with the last of a step, change the weights.
+
+        If a loss or the gradient is not finite, the step is dropped with all its batches: weights, average, schedule,
+        optimizer and statistics of layers stay as they were before it.
+
+        Args:
+            loss: a scalar.
+            measure: whether to measure the update ratio, which takes a copy of the weights.
+        """
+        self.iteration += 1
+        ends = self.iteration % self.optimization.accumulate == 0
+        self._dropped = self._ranks.anywhere(self._dropped or not bool(torch.isfinite(loss)))
+        if not self._dropped:
+            self._scaler.scale(loss / self.optimization.accumulate).backward()
+        if not ends:
+            return Step(taken=False, skipped=False)
+        norm = None if self._dropped else self._gradient_norm()
+        if norm is None or self._ranks.anywhere(not bool(norm.isfinite())):
+            if norm is not None:
+                self._scaler.update()  # takes a smaller scale
+            self._drop()
+            return Step(taken=False, skipped=True, gradient_norm=None if norm is None else norm.item())
+        if self.optimization.clip_norm is not None:
+            clip_grads_with_norm_(self._parameters.values(), self.optimization.clip_norm, norm)
+        before = {name: p.detach().clone() for name, p in self._parameters.items()} if measure else {}
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+        if self._schedule is not None:
+            self._schedule.step()
+        self.skipped_in_a_row = 0
+        return Step(True, False, norm.item(), self._moved(before) if measure else None)
+
+    def judged(self, score: float) -> None:
+        """Tell a schedule that waits for a plateau how good the network is: the lower the better, as losses are."""
+        if self._plateau is not None:
+            self._plateau.step(score)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it but for the network's weights: plain values and tensors."""
+        return {
+            "iteration": self.iteration,
+            "seed": self.seed,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "plateau": None if self._plateau is None else self._plateau.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            # of a step that has begun
+            "dropped": self._dropped,
+            "statistics": self._statistics if self._within_a_step else {},
+            "gradients": {n: p.grad for n, p in self._parameters.items() if p.grad is not None},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave; the network has its weights already.
+
+        Raises:
+            ValueError: it was trained with another kind of optimizer or schedule.
+        """
+        kept = {"schedule": self._schedule, "plateau": self._plateau, "average": self.average}
+        for name, part in kept.items():
+            if (part is None) != (state[name] is None):
+                had, has = ("none" if part is None else "one" for part in (state[name], part))
+                raise ValueError(f"the checkpoint was written with {had} where there is {has} now: {name}")
+        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        for name, part in kept.items():
+            if part is not None:
+                part.load_state_dict(dict(state[name]))
+        self._scaler.load_state_dict(dict(state["scaler"]))
+        self.iteration, self.skipped = state["iteration"], state["skipped"]
+        self.skipped_in_a_row, self._dropped = state["skipped_in_a_row"], state["dropped"]
+        self._statistics = {name: tensor.to(self.device) for name, tensor in state["statistics"].items()}
+        for name, gradient in state["gradients"].items():
+            self._parameters[name].grad = gradient.to(self._parameters[name])
+
+    @property
+    def _within_a_step(self) -> bool:
+        return self.iteration % self.optimization.accumulate != 0
+
+    def _gradient_norm(self) -> Tensor:
+        self._scaler.unscale_(self.optimizer)
+        return get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
+
+    def _drop(self) -> None:
+        """Forget the step that ends here."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for name, buffer in self.net.named_buffers():
+            buffer.copy_(self._statistics[name])
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+
+    def _moved(self, before: Mapping[str, Tensor]) -> float:
+        change = get_total_norm([self._parameters[name].detach() - old for name, old in before.items()])
+        return (change / get_total_norm(list(before.values())).clamp(min=torch.finfo(torch.float32).tiny)).item()
