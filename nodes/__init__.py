@@ -12,8 +12,9 @@ from scalenet_gp.nodes.augment.section_augment import LowContrastSections, Missi
 from scalenet_gp.nodes.batches.prefetch import Prefetch
 from scalenet_gp.nodes.batches.stack import Stack
 from scalenet_gp.nodes.learning.predict import Predict
+from scalenet_gp.nodes.learning.supervision import Supervision
 from scalenet_gp.nodes.learning.torch_adapter import GunpowderModel
-from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.nodes.learning.train import Train
 from scalenet_gp.nodes.learning.training_log import TrainingLog
 from scalenet_gp.nodes.multiscale_source import MultiscaleSource
 from scalenet_gp.nodes.ome_zarr_write import OmeZarrWrite

@@ -10,7 +10,7 @@ from gunpowder.nodes.batch_provider import BatchRequestError
 from gunpowder.pipeline import PipelineRequestError, PipelineSetupError, PipelineTeardownError
 from gunpowder.producer_pool import WorkersDied
 
-__all__ = ["running"]
+__all__ = ["as_raised", "running"]
 
 _WRAPPERS = (BatchRequestError, PipelineRequestError, PipelineSetupError, PipelineTeardownError)
 
@@ -26,9 +26,15 @@ def running(chain: gp.Pipeline | gp.BatchProvider) -> Iterator[gp.Pipeline]:
         ValueError: also for what gunpowder itself refuses, which it asserts.
         ChildProcessError: a node failed in a worker process, from which only the text of its error arrives.
     """
+    with as_raised(), gp.build(chain) as pipeline:
+        yield pipeline
+
+
+@contextmanager
+def as_raised() -> Iterator[None]:
+    """Let errors of a node chain out as :func:`running` does, where something within that is to see them."""
     try:
-        with gp.build(chain) as pipeline:
-            yield pipeline
+        yield
     except _WRAPPERS as error:
         raise _first(error) from None
 

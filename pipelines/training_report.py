@@ -21,6 +21,7 @@ from scalenet_gp.nodes.learning.memory import resident_bytes
 from scalenet_gp.nodes.learning.training_record import TrainingRecord
 from scalenet_gp.pipelines.judgement import Judgement, Metric
 from scalenet_gp.pipelines.progress import Advance, console, progress_bar
+from scalenet_gp.pipelines.signals import Interrupted
 
 __all__ = ["BarReport", "JsonReport", "NoReport", "ReportForm", "TrainingReport", "training_report"]
 
@@ -37,7 +38,7 @@ class TrainingReport(AbstractContextManager["TrainingReport"], ABC):
     """Tells of a run as it goes, from where it is entered; abstract.
 
     Rates are those of the last ``window`` batches. If an error ends the ``with`` block before :meth:`end` was called,
-    it is called with the error as the reason.
+    it is called with the error as the reason; on a bar, nothing is said, as whoever catches the error will.
 
     Args:
         iterations: of the whole run.
@@ -57,7 +58,9 @@ class TrainingReport(AbstractContextManager["TrainingReport"], ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and not self._ended:
+        if isinstance(error, Interrupted) and not self._ended:
+            self.end(str(error), error.checkpoint)
+        elif error is not None and not self._ended:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
             self.end(reason, None)
 
@@ -140,7 +143,6 @@ class BarReport(TrainingReport):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._shown.close()
-        super().__exit__(kind, error, traceback)
 
     def _step(self, record: TrainingRecord) -> None:
         if self._advance is not None:

@@ -15,7 +15,7 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.judging import Judging
 from scalenet_gp.pipelines.run_folder import RunFolder
-from scalenet_gp.pipelines.running import running
+from scalenet_gp.pipelines.running import as_raised, running
 from scalenet_gp.pipelines.signals import Interrupted, stop_requested
 from scalenet_gp.pipelines.training_report import ReportForm, TrainingReport, training_report
 from scalenet_gp.training import Ranks
@@ -103,9 +103,7 @@ class TrainingRun:
             self.ranks.anywhere(False)  # rank 0 has written
             checkpoint = latest_checkpoint(self.folder.checkpoints)
             if isinstance(stopped, signal.Signals):
-                interruption = Interrupted(stopped, checkpoint)
-                report.end(str(interruption), checkpoint)
-                raise interruption
+                raise Interrupted(stopped, checkpoint)
             report.end(stopped, checkpoint)
         if checkpoint is None:
             raise FileNotFoundError(f"{self.folder.checkpoints} holds no whole checkpoint; somebody removed it")
@@ -141,7 +139,8 @@ class TrainingRun:
             received = self._received()
             if self.ranks.anywhere(received is not None):
                 return received or signal.SIGTERM
-            self._pipeline.request_batch(gp.BatchRequest(self._request))
+            with as_raised():  # for the report
+                self._pipeline.request_batch(gp.BatchRequest(self._request))
             if trainer.record is not None:
                 report.step(trainer.record)
             if trainer.saved is not None and trainer.saved != saved:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,57 +19,16 @@ from torch import Tensor
 from scalenet_gp.checkpoint import Retention, latest_checkpoint, load_checkpoint, load_network, save_checkpoint
 from scalenet_gp.device import choose_device
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.nodes.learning.fault_file import write_fault
 from scalenet_gp.nodes.learning.memory import memory_explained
 from scalenet_gp.nodes.learning.network_arrays import NetworkArrays, as_tensor, extend
+from scalenet_gp.nodes.learning.supervision import Supervision
 from scalenet_gp.nodes.learning.training_log import TrainingLog
 from scalenet_gp.nodes.learning.training_record import TrainingRecord
 from scalenet_gp.plan import Plan
 from scalenet_gp.training import Computation, Optimization, Ranks, TrainingState
 
-__all__ = ["Supervision", "Train"]
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """How one output of a network is trained.
-
-    Attributes:
-        prediction: the array of the output; what is requested of it downstream is what is trained.
-        target: the array that it shall equal, of the same voxel size and channels.
-        mask: the array that says what of the target is annotated, in the target's shape or with one channel for all;
-            all of it unless given.
-        loss: called with (prediction, target, mask), each (B, C, Z, Y, X), and with the class weights, (C,), if they
-            are given; makes a scalar. Cross-entropy plus Dice unless given.
-        weight: what the loss is multiplied by in the sum over the outputs: a number, or what gives one for the number
-            of batches learned from.
-        class_weights: one for each channel; all alike unless given.
-        gradient: the array of the loss's gradient with respect to the output, if it shall be requested downstream.
-    """
-
-    prediction: gp.ArrayKey
-    target: gp.ArrayKey
-    mask: gp.ArrayKey | None = None
-    loss: Callable[..., Tensor] = field(default_factory=CrossEntropyDice)
-    weight: float | Callable[[int], float] = 1.0
-    class_weights: Sequence[float] | None = None
-    gradient: gp.ArrayKey | None = None
-
-    def __post_init__(self) -> None:
-        if not callable(self.weight):
-            self.weight_at(0)
-
-    def weight_at(self, iteration: int) -> float:
-        """The weight after ``iteration`` batches.
-
-        Raises:
-            ValueError: it is negative or not finite.
-        """
-        weight = float(self.weight(iteration) if callable(self.weight) else self.weight)
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of the loss on {self.prediction} has to be from 0 up, not {weight}")
-        return weight
+__all__ = ["Train"]
 
 
 class Train(gp.BatchFilter):
@@ -165,6 +124,7 @@ class Train(gp.BatchFilter):
         return self.state.iteration
 
     def setup(self) -> None:
+        self.arrays.check_upstream(self.spec)
         for name, supervision in self.supervision.items():
             self._check_upstream(name, supervision)
             voxel_size = self.net.voxel_size[name]
@@ -206,7 +166,9 @@ class Train(gp.BatchFilter):
         plan = self._plan(request)
         self._whole = False  # until the step is done: what an error leaves is no state to go on from
         self.record = None  # whose tensors are memory that the next step may need
-        samples = len(batch[self.arrays.inputs[next(iter(plan.inputs))]].data) if self._batched(batch, plan) else 1
+        samples = (
+            len(batch[self.arrays.inputs[next(iter(plan.inputs))]].data) if self.arrays.batched(batch, plan) else 1
+        )
         dtype = getattr(torch, self._computation.precision)
         with memory_explained(self.net, plan, samples, dtype, self.state.device):
             self.record = self._learn(batch, plan)
@@ -224,7 +186,7 @@ class Train(gp.BatchFilter):
         made = gp.Batch()
         made.loss, made.iteration = self.record.loss, self.iteration
         outputs = self.record.outputs
-        self.arrays.add_outputs(made, outputs, plan, self._batched(batch, plan))
+        self.arrays.add_outputs(made, outputs, plan, batched)
         self._add_gradients(made, request, outputs)
         return made
 
@@ -244,10 +206,8 @@ class Train(gp.BatchFilter):
         return self.saved
 
     def loss_of(self, name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """The loss of an output, by its name; of some of its channels too, which then weigh the same."""
-        if prediction.shape[1] == self.net.specs[name].channels:
-            return self._loss(name, prediction, target, mask)
-        return self.supervision[name].loss(prediction, target, mask)
+        """The loss of an output, by its name: see :meth:`.Supervision.compute`."""
+        return self.supervision[name].compute(prediction, target, mask)
 
     def _plan(self, request: gp.BatchRequest) -> Plan:
         """The plan for the predictions in ``request``, whose gradients may be asked for too."""
@@ -260,9 +220,6 @@ class Train(gp.BatchFilter):
                     f"{key}, the gradient of {prediction}, is requested; ask for that too, in the same ROI"
                 )
         return self.arrays.plan(request)
-
-    def _batched(self, batch: gp.Batch, plan: Plan) -> bool:
-        return self.arrays.batched(batch, plan)
 
     def _learn(self, batch: gp.Batch, plan: Plan) -> TrainingRecord:
         """One batch: the record of it, but for the time that it took."""
@@ -301,7 +258,10 @@ class Train(gp.BatchFilter):
         )
 
     def _check_upstream(self, name: str, supervision: Supervision) -> None:
-        expected = self.net.voxel_size[name]
+        expected, channels = self.net.voxel_size[name], self.net.specs[name].channels
+        weights = supervision.class_weights
+        if weights is not None and len(weights) != channels:
+            raise ValueError(f"output {name!r} has {channels} channels, but {len(weights)} class weights are given")
         for key in filter(None, (supervision.target, supervision.mask)):
             if key not in self.spec:
                 raise ValueError(f"output {name!r} is trained on {key}, which no node upstream provides")
@@ -310,7 +270,6 @@ class Train(gp.BatchFilter):
                     f"output {name!r} has voxels of {tuple(expected)} world units, its {key} upstream has "
                     f"{self.spec[key].voxel_size}"
                 )
-        self.arrays.check_upstream(self.spec)
 
     def _take_weights(self, path: Path) -> None:
         theirs, ours = load_network(path).state_dict(), self.net.state_dict()
@@ -326,20 +285,11 @@ class Train(gp.BatchFilter):
     ) -> dict[str, Tensor]:
         """The loss of every output; not a number where the prediction is none, which losses would refuse."""
         return {
-            name: self._loss(name, prediction, targets[name], masks[name])
+            name: self.loss_of(name, prediction, targets[name], masks[name])
             if torch.isfinite(prediction).all()
             else prediction.new_full((), math.nan)
             for name, prediction in outputs.items()
         }
-
-    def _loss(self, name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        supervision = self.supervision[name]
-        weights = supervision.class_weights
-        given = () if weights is None else (prediction.new_tensor(weights),)
-        loss = supervision.loss(prediction, target, mask, *given)
-        if loss.ndim:
-            raise ValueError(f"the loss of {name!r} has to be a scalar, not of shape {tuple(loss.shape)}")
-        return loss
 
     def _targets(
         self, batch: gp.Batch, plan: Plan, outputs: Mapping[str, Tensor]

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
+from scalenet_gp.losses import balanced_class_weights
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
 __all__ = ["ClassWeights"]
@@ -77,6 +78,5 @@ class ClassWeights(DerivedArray):
             else:
                 share = self.shares[channel]
             share = min(max(share, self.least), 1 - self.least)
-            weight[there] = 0.5 / (1 - share)
-            weight[here] = 0.5 / share
+            weight[there], weight[here] = balanced_class_weights((1 - share, share), self.least).tolist()
         return {self.weights: weights}

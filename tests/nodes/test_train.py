@@ -18,7 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
-from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.nodes.learning.supervision import Supervision
+from scalenet_gp.nodes.learning.train import Train
 from scalenet_gp.training import Computation
 from tests.nodes.ramps import Field, RampSource
 from tests.nodes.two_scales import (

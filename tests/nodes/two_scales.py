@@ -17,7 +17,8 @@ from gunpowder.pipeline import PipelineSetupError
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_scalenet
-from scalenet_gp.nodes.learning.train import Supervision, Train
+from scalenet_gp.nodes.learning.supervision import Supervision
+from scalenet_gp.nodes.learning.train import Train
 from scalenet_gp.training import Optimization
 from scalenet_gp.training.optimization import OptimizerFactory
 from tests.nodes.ramps import Content, Field, RampSource, voxel_centres

@@ -341,3 +341,17 @@ def test_computations_that_cannot_be_are_refused(arguments, message):
 def test_a_pattern_of_no_node_is_refused():
     with pytest.raises(ValueError, match="recompute='nothing' matches no node"):
         TrainingState(small_net(), Optimization(), Computation(device="cpu", recompute=("nothing",)))
+
+
+def test_weights_and_voxels_have_their_channels_last():
+    net = small_net(base_nc=4)
+    state = TrainingState(net, Optimization(SGD), CPU)
+    orders = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels > 1:
+            module.register_forward_pre_hook(lambda module, given: orders.append((module.weight, given[0])))
+    learn(state, 2)
+    assert len(orders) > 2
+    for weight, voxels in orders:
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+        assert voxels.stride(1) == 1

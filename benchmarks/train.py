@@ -1,0 +1,496 @@
+"""Steps of training per second: our Train against gunpowder's, and where the time of a step goes.
+
+    python benchmarks/train.py                 # both nodes, six minutes on two cores; on a GPU, bfloat16 besides
+    python benchmarks/train.py --memory        # what the process holds over 1,000 iterations, two minutes
+    python benchmarks/train.py --log           # the share of time that TrainingLog takes, two minutes
+
+Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice) and the same optimizer
+(RAdam), in float32, from the same weights: their first losses have to agree, or there is nothing to compare. gunpowder's
+gets the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own, they take
+turns, and a figure is the median of its runs.
+
+The chain is that of an annotated crop whose decoded chunks are kept: raw data, and as a target the same before gain,
+shift and noise, both at every scale, deformed (control points every 512 nm, displaced by 48 nm), rotated and mirrored.
+One worker makes batches ahead; torch computes on the cores that are left, at least one. On two cores that is one each,
+so the network has to be small, but not too small, for one core to make its data while the other learns from them: two
+scales, 32 and 8 nm, 8 channels at the finest level, outputs of 8³ and 16³ voxels from inputs of 56³ and 60³.
+
+Of a step, four parts are counted as the work itself: the network's forward pass (casts included), the loss (its checks
+included), autograd's backward pass, and the optimizer (stepping, and letting go of gradients). All else is outside:
+waiting for data, gunpowder's handling of requests and batches, planning, tensors out of arrays and back, and, in ours,
+looking whether loss, prediction and gradient are finite, and the gradient's norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from importlib.metadata import version
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import gunpowder as gp
+import torch
+from data_volume import write_volume
+from funlib.geometry import Roi
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from scalenet_gp import LeibNet, build_scalenet
+from scalenet_gp.device import keep_freed_memory
+from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.nodes import (
+    ChunkCache,
+    DeformAugment,
+    GunpowderModel,
+    IntensityAugment,
+    Multiscale,
+    MultiscaleSource,
+    NoiseAugment,
+    Prefetch,
+    SampleLocation,
+    Stack,
+    Supervision,
+    Train,
+    TrainingLog,
+    Uniform,
+)
+from scalenet_gp.nodes.learning.memory import resident_bytes
+from scalenet_gp.training import Computation, Optimization
+
+LENGTH = 8192
+REGION = Roi((3072,) * 3, (2048,) * 3)
+SPACING, JITTER = 512, 48
+WARM_UP = 10
+WORK = ("forward", "loss", "backward", "optimizer")
+CUDA = torch.cuda.is_available()
+SCALARS_EVERY, IMAGES_EVERY = 10, 100  # the defaults of TrainingLog
+
+
+@dataclass(frozen=True)
+class Network:
+    """A ScaleNet and what is trained of it.
+
+    Attributes:
+        outputs: voxels per axis of the output at each voxel size (nm), coarse ones first.
+        channels: at the finest level.
+        levels: how often each subnet halves the resolution.
+    """
+
+    outputs: Mapping[int, int]
+    channels: int
+    levels: int = 2
+
+    def build(self) -> LeibNet:
+        torch.manual_seed(0)
+        factors = [(2, 2, 2)] * self.levels
+        return build_scalenet(
+            [
+                {"top_resolution": (size,) * 3, "base_nc": self.channels, "downsample_factors": factors}
+                for size in self.outputs
+            ]
+        )
+
+    def rois(self, net: LeibNet) -> dict[str, Roi]:
+        """Of the outputs, around the origin."""
+        sizes = {
+            name: net.voxel_size[name] * voxels
+            for name, voxels in zip(net.output_keys, self.outputs.values(), strict=True)
+        }
+        return {name: Roi(size / -2, size) for name, size in sizes.items()}
+
+
+NETWORKS = {
+    "small": Network({32: 8, 8: 16}, 8),
+    "tiny": Network({32: 4, 8: 4}, 2, levels=1),
+    "large": Network({128: 12, 32: 24, 8: 64}, 12),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a process of its own measures.
+
+    Attributes:
+        volume: to read.
+        node: that trains: "gunpowder" or "ours".
+        network: one of NETWORKS.
+        workers: that make batches.
+        batch: samples in each.
+        computation: arguments of :class:`Computation`.
+        folder: for a log at its default intervals and checkpoints; neither is written without.
+        seconds: how long it takes at least.
+        iterations: how many it does at least.
+    """
+
+    volume: str
+    node: str = "ours"
+    network: str = "small"
+    workers: int = 1
+    batch: int = 1
+    computation: Mapping[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    seconds: float = 0
+    iterations: int = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each node (5)")
+    parser.add_argument("--seconds", type=float, default=20, help="how long a run takes at least (20)")
+    parser.add_argument("--memory", action="store_true", help="what 1,000 iterations of a tiny network leave in memory")
+    parser.add_argument("--log", action="store_true", help="the share of time that TrainingLog takes")
+    parser.add_argument("--task", choices=[task.__name__ for task in TASKS], help=argparse.SUPPRESS)
+    parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        warnings.simplefilter("ignore")
+        print(json.dumps(globals()[arguments.task](Run(**arguments.run))))
+        return
+    console = Console(width=120, highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        volume = str(Path(folder) / "volume")
+        write_volume(Path(volume), LENGTH)
+        if arguments.memory:
+            console.print(memory_table(answer_of(memory, Run(volume, network="tiny", folder=folder))))
+            return
+        if arguments.log:
+            console.print(log_table(answer_of(logging, Run(volume, folder=folder))))
+            return
+        console.print(
+            f"{os.cpu_count()} cores, torch {torch.__version__}, gunpowder {version('gunpowder')}, median of "
+            f"{arguments.repeats}, runs of {arguments.seconds:g} s, freed memory is kept"
+        )
+        against_gunpowder(console, Run(volume, seconds=arguments.seconds), arguments.repeats)
+        if CUDA:
+            on_gpu(console, Run(volume, network="large", seconds=arguments.seconds), arguments.repeats)
+        else:
+            console.print("There is no GPU here: bfloat16 and torch.compile are left out")
+
+
+def answer_of(task: Callable[[Run], Any], run: Run) -> Any:
+    """What ``task`` gives in a process of its own."""
+    command = [sys.executable, __file__, "--task", task.__name__, "--run", json.dumps(vars(run))]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(answer.splitlines()[-1])
+
+
+def with_changes(run: Run, **changes: Any) -> Run:
+    return Run(**{**vars(run), **changes})
+
+
+# --------------------------------------------------------------------------------------------- both nodes, one chain
+
+
+class Stopwatch:
+    """How long each call of the functions took that are timed, by the part of a step that they are."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[part].append(time.perf_counter() - begun)
+
+        return run
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The one that a run has by default, timed."""
+        optimizer = Optimization().optimizer(parameters)
+        for name in ("step", "zero_grad"):
+            setattr(optimizer, name, self.timed("optimizer", getattr(optimizer, name)))
+        return optimizer
+
+
+@contextmanager
+def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch], gp.BatchFilter]]:
+    """What does one step, and the node that trains; as the command line has it, but for what gunpowder's cannot do."""
+    torch.set_num_threads(threads(run))
+    keep_freed_memory()
+    network = NETWORKS[run.network]
+    net = network.build()
+    raw, targets, predictions = (
+        {name: gp.ArrayKey(f"{kind}_{name}") for name in names}
+        for kind, names in (("RAW", net.input_keys), ("TARGET", net.output_keys), ("PREDICTION", net.output_keys))
+    )
+    voxel_sizes = {key: net.voxel_size[name] for keys in (raw, targets) for name, key in keys.items()}
+    volume = Multiscale.open(Path(run.volume) / "raw", cache=ChunkCache(2**28))
+    chain = MultiscaleSource(volume, voxel_sizes, padding="reflect")
+    axes = (0, 1, 2)
+    chain += DeformAugment((SPACING,) * 3, (JITTER,) * 3, rotation_axes=axes, mirror_axes=axes, normalize=True)
+    chain += IntensityAugment(raw.values(), scale=(0.9, 1.1), shift=(-0.05, 0.05))
+    chain += NoiseAugment(raw.values(), 0.0005**0.5)
+    chain += SampleLocation(targets[net.output_keys[-1]], Uniform(REGION))
+    prefetch = Prefetch(run.workers, seed=0)
+    chain += Stack(run.batch) + prefetch
+    make = ours if run.node == "ours" else theirs
+    trainer, request = make(run, net, network.rois(net), (raw, targets, predictions), watch)
+    prefetch.provide = watch.timed("waiting", prefetch.provide)  # type: ignore[method-assign]
+    plain, Tensor.backward = Tensor.backward, watch.timed("backward", Tensor.backward)  # type: ignore[method-assign]
+    try:
+        with gp.build(chain + trainer) as pipeline:
+            if isinstance(trainer, Train):
+                for name in ("forward", "advance"):
+                    setattr(trainer.state, name, watch.timed(name, getattr(trainer.state, name)))
+            yield lambda: pipeline.request_batch(gp.BatchRequest(request)), trainer
+    finally:
+        Tensor.backward = plain  # type: ignore[method-assign]
+
+
+def threads(run: Run) -> int:
+    """Of torch: one for each core that the workers leave."""
+    return max(1, len(os.sched_getaffinity(0)) - run.workers)
+
+
+Keys = tuple[dict[str, gp.ArrayKey], dict[str, gp.ArrayKey], dict[str, gp.ArrayKey]]
+
+
+def ours(
+    run: Run, net: LeibNet, rois: Mapping[str, Roi], keys: Keys, watch: Stopwatch
+) -> tuple[gp.BatchFilter, gp.BatchRequest]:
+    raw, targets, predictions = keys
+    loss = watch.timed("loss", CrossEntropyDice())
+    log = checkpoints = None
+    if run.folder is not None:
+        log, checkpoints = TrainingLog(Path(run.folder) / "log"), Path(run.folder) / "checkpoints"
+        log.write = watch.timed("log", log.write)  # type: ignore[method-assign]
+    trainer = Train(
+        net,
+        raw,
+        {name: Supervision(predictions[name], targets[name], loss=loss) for name in rois},
+        optimization=Optimization(optimizer=watch.optimizer),
+        computation=Computation(**run.computation),
+        checkpoints=checkpoints,
+        checkpoint_every=250,
+        log=log,
+    )
+    request = gp.BatchRequest()
+    for name, roi in rois.items():
+        request[predictions[name]] = gp.ArraySpec(roi=roi)
+    return trainer, request
+
+
+def theirs(
+    run: Run, net: LeibNet, rois: Mapping[str, Roi], keys: Keys, watch: Stopwatch
+) -> tuple[gp.BatchFilter, gp.BatchRequest]:
+    raw, targets, predictions = keys
+    model = GunpowderModel(net, net.plan(rois))
+    model.forward = watch.timed("forward", model.forward)  # type: ignore[method-assign]
+    loss = watch.timed("loss", CrossEntropyDice())
+
+    def summed(*made: Tensor) -> Tensor:
+        """Of each prediction and its target in turn; all of them are annotated."""
+        pairs = zip(made[::2], made[1::2], strict=True)
+        return torch.stack([loss(p, target, torch.ones_like(p)) for p, target in pairs]).sum()
+
+    trainer = gp.torch.Train(
+        model,
+        summed,
+        watch.optimizer(model.parameters()),
+        inputs=raw,
+        outputs={number: predictions[name] for number, name in enumerate(rois)},
+        loss_inputs=dict(enumerate(key for name in rois for key in (predictions[name], targets[name]))),
+        array_specs=model.array_specs(predictions),
+        checkpoint_basename=f"{run.volume}_no_checkpoint",
+        save_every=sys.maxsize,
+    )
+    request = model.request({**raw, **predictions})
+    for name, roi in rois.items():
+        request[targets[name]] = gp.ArraySpec(roi=roi)
+    return trainer, request
+
+
+# ------------------------------------------------------------------------------------- what processes of their own do
+
+
+def steps(run: Run) -> dict[str, Any]:
+    """Steps per second, once all is warm; ms per step of each part of it; and the first losses."""
+    watch = Stopwatch()
+    with training(run, watch) as (step, _):
+        losses = [float(step().loss) for _ in range(WARM_UP)]
+        watch.seconds.clear()
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() < begun + run.seconds or count < run.iterations:
+            step()
+            count += 1
+        elapsed = time.perf_counter() - begun
+        parts = {part: 1000 * sum(seconds) / count for part, seconds in watch.seconds.items()}
+    return {"rate": count / elapsed, "parts": {part: parts[part] for part in (*WORK, "waiting")}, "losses": losses}
+
+
+def memory(run: Run) -> list[tuple[int, int, int]]:
+    """Iterations done, and the bytes that this process and its worker hold then."""
+    held = []
+    with training(run, Stopwatch()) as (step, trainer):
+        for iteration in range(1, 1001):
+            step()
+            if iteration % 100 == 0:
+                held.append((iteration, resident_bytes(), sum(resident_of(c.pid) for c in active_children())))
+    return held
+
+
+def resident_of(process: int | None) -> int:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def logging(run: Run) -> dict[str, float]:
+    """What the log takes over 200 iterations, in seconds, and how long those take in all.
+
+    The update ratio is measured for the log alone, within the step: its time is what the steps with it take beyond
+    backward pass and optimizer, more than the others do.
+    """
+    watch = Stopwatch()
+    with training(run, watch) as (step, trainer):
+        for _ in range(WARM_UP):
+            step()
+        watch.seconds.clear()
+        first, begun = trainer.iteration + 1, time.perf_counter()
+        for _ in range(2 * IMAGES_EVERY):
+            step()
+        elapsed = time.perf_counter() - begun
+    seconds = watch.seconds
+    optimizer = [sum(pair) for pair in zip(seconds["optimizer"][::2], seconds["optimizer"][1::2], strict=True)]
+    beyond = [a - b - o for a, b, o in zip(seconds["advance"], seconds["backward"], optimizer, strict=True)]
+    scalars, images, ratios, others = [], [], [], []
+    for iteration, (written, rest) in enumerate(zip(seconds["log"], beyond, strict=True), first):
+        (ratios if iteration % SCALARS_EVERY == 0 else others).append(rest)
+        if iteration % SCALARS_EVERY == 0:
+            (images if iteration % IMAGES_EVERY == 0 else scalars).append(written)
+    ratio = max(0.0, statistics.median(ratios) - statistics.median(others))
+    return {
+        "scalars": statistics.median(scalars),
+        "scalars and images": statistics.median(images),
+        "update ratio": ratio,
+        "all": sum(seconds["log"]) + ratio * len(ratios),
+        "elapsed": elapsed,
+    }
+
+
+TASKS = (steps, memory, logging)
+
+
+# ---------------------------------------------------------------------------------------------------------- comparing
+
+
+def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
+    sides = ("gunpowder", "ours")
+    if CUDA:
+        console.print(f"on {torch.cuda.get_device_name()}")
+    console.print(f"{threads(run)} torch threads, {run.workers} worker")
+    answers: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for repeat in range(repeats):
+        for side in sides if repeat % 2 == 0 else sides[::-1]:
+            answers[side].append(answer_of(steps, with_changes(run, node=side)))
+            console.print(f"{side}: {answers[side][-1]['rate']:.3f} steps/s")
+    apart = max(
+        abs(a - b) for a, b in zip(answers["gunpowder"][0]["losses"], answers["ours"][0]["losses"], strict=True)
+    )
+    if not apart < 1e-3:
+        raise SystemExit(f"the first {WARM_UP} losses differ by up to {apart}; there is nothing to compare")
+    table = Table(
+        "two scales, fp32",
+        "gunpowder.torch.Train",
+        "scalenet_gp.nodes.Train",
+        "ratio",
+        caption=f"largest difference between the first {WARM_UP} losses: {apart:.1e}",
+    )
+    rates = {side: [answer["rate"] for answer in answers[side]] for side in sides}
+    # of runs that were neighbours: what else the machine did struck both
+    ratios = [mine / other for mine, other in zip(rates["ours"], rates["gunpowder"], strict=True)]
+    medians = (f"{statistics.median(rates[side]):.3f}" for side in sides)
+    table.add_row("steps/s", *medians, f"{statistics.median(ratios):.3f} ×")
+    parts = {side: [parts_of(answer) for answer in answers[side]] for side in sides}
+    for part in parts["ours"][0]:
+        cells = []
+        for side in sides:
+            # within each run first: the parts of one run are shares of the same step
+            spent = statistics.median(of_run[part][0] for of_run in parts[side])
+            share = statistics.median(of_run[part][1] for of_run in parts[side])
+            cells.append(f"{spent:.1f} ms, {100 * share:.1f} %")
+        table.add_row(part, *cells)
+    console.print(table)
+
+
+def parts_of(answer: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """ms of each part of a step, and its share."""
+    step, spent = 1000 / answer["rate"], dict(answer["parts"])
+    work = sum(spent[part] for part in WORK)
+    spent |= {"all else": step - work - spent["waiting"], "outside: waiting and all else": step - work}
+    return {part: (value, value / step) for part, value in spent.items()}
+
+
+def on_gpu(console: Console, run: Run, repeats: int) -> None:
+    """Samples per second of our node; float32 is torch's default, whose convolutions may round to TF32."""
+    sides = {
+        "fp32, eager": {"precision": "float32"},
+        "bf16, compiled": {"precision": "bfloat16", "compile": True},
+    }
+    run = with_changes(run, workers=16, batch=4)
+    answers: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for side, computation in sides.items():
+            answers[side].append(answer_of(steps, with_changes(run, computation=computation)))
+    table = Table(
+        f"{'/'.join(map(str, NETWORKS[run.network].outputs))} nm, batches of {run.batch}, {run.workers} workers",
+        "samples/s",
+        "waiting for data",
+        "ratio",
+        caption=f"outputs of {', '.join(f'{n}³' for n in NETWORKS[run.network].outputs.values())} voxels, "
+        "voxels in channels_last_3d order on both sides",
+    )
+    base = statistics.median(answer["rate"] for answer in answers["fp32, eager"])
+    for side, of_side in answers.items():
+        rate = statistics.median(answer["rate"] for answer in of_side)
+        waiting = statistics.median(answer["parts"]["waiting"] * answer["rate"] / 1000 for answer in of_side)
+        table.add_row(side, f"{run.batch * rate:.1f}", f"{100 * waiting:.1f} %", f"{rate / base:.2f} ×")
+    console.print(table)
+
+
+def memory_table(held: list[tuple[int, int, int]]) -> Table:
+    growth = [(held[-1][side] - held[0][side]) * 1000 / (held[-1][0] - held[0][0]) for side in (1, 2)]
+    table = Table(
+        "iterations",
+        "process, MiB",
+        "worker, MiB",
+        caption="a tiny network, with log and checkpoints; physical memory held",
+    )
+    for iteration, *sides in held:
+        table.add_row(str(iteration), *(f"{side / 2**20:.1f}" for side in sides))
+    table.add_row("growth per 1,000", *(f"{side / 2**20:+.1f}" for side in growth))
+    return table
+
+
+def log_table(taken: Mapping[str, float]) -> Table:
+    steps_done = 2 * IMAGES_EVERY
+    table = Table("TrainingLog, default intervals", "", caption=f"{steps_done} iterations of the small network")
+    for part in ("scalars", "scalars and images", "update ratio"):
+        table.add_row(f"{part}, ms each time", f"{1000 * taken[part]:.1f}")
+    table.add_row("a step, ms", f"{1000 * taken['elapsed'] / steps_done:.1f}")
+    table.add_row("share of the time", f"{100 * taken['all'] / taken['elapsed']:.2f} %")
+    return table
+
+
+if __name__ == "__main__":
+    main()
