@@ -4,10 +4,10 @@
     python benchmarks/train.py --memory        # what the process holds over 1,000 iterations, two minutes
     python benchmarks/train.py --log           # the share of time that TrainingLog takes, two minutes
 
-Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice) and the same optimizer
-(RAdam), in float32, from the same weights: their first losses have to agree, or there is nothing to compare. gunpowder's
-gets the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own, they take
-turns, and a figure is the median of its runs.
+Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice) and the same
+optimizer (RAdam), in float32, from the same weights: their first losses have to agree, or there is nothing to compare.
+gunpowder's gets the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own,
+they take turns, and a figure is the median of its runs.
 
 The chain is that of an annotated crop whose decoded chunks are kept: raw data, and as a target the same before gain,
 shift and noise, both at every scale, deformed (control points every 512 nm, displaced by 48 nm), rotated and mirrored.
@@ -35,7 +35,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from importlib.metadata import version
 from multiprocessing import active_children
@@ -189,10 +189,6 @@ def answer_of(task: Callable[[Run], Any], run: Run) -> Any:
     return json.loads(answer.splitlines()[-1])
 
 
-def with_changes(run: Run, **changes: Any) -> Run:
-    return Run(**{**vars(run), **changes})
-
-
 # --------------------------------------------------------------------------------------------- both nodes, one chain
 
 
@@ -340,7 +336,7 @@ def steps(run: Run) -> dict[str, Any]:
 def memory(run: Run) -> list[tuple[int, int, int]]:
     """Iterations done, and the bytes that this process and its worker hold then."""
     held = []
-    with training(run, Stopwatch()) as (step, trainer):
+    with training(run, Stopwatch()) as (step, _):
         for iteration in range(1, 1001):
             step()
             if iteration % 100 == 0:
@@ -402,7 +398,7 @@ def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
     answers: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for repeat in range(repeats):
         for side in sides if repeat % 2 == 0 else sides[::-1]:
-            answers[side].append(answer_of(steps, with_changes(run, node=side)))
+            answers[side].append(answer_of(steps, replace(run, node=side)))
             console.print(f"{side}: {answers[side][-1]['rate']:.3f} steps/s")
     apart = max(
         abs(a - b) for a, b in zip(answers["gunpowder"][0]["losses"], answers["ours"][0]["losses"], strict=True)
@@ -447,11 +443,11 @@ def on_gpu(console: Console, run: Run, repeats: int) -> None:
         "fp32, eager": {"precision": "float32"},
         "bf16, compiled": {"precision": "bfloat16", "compile": True},
     }
-    run = with_changes(run, workers=16, batch=4)
+    run = replace(run, workers=16, batch=4)
     answers: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(repeats):
         for side, computation in sides.items():
-            answers[side].append(answer_of(steps, with_changes(run, computation=computation)))
+            answers[side].append(answer_of(steps, replace(run, computation=computation)))
     table = Table(
         f"{'/'.join(map(str, NETWORKS[run.network].outputs))} nm, batches of {run.batch}, {run.workers} workers",
         "samples/s",

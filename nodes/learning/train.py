@@ -166,9 +166,8 @@ class Train(gp.BatchFilter):
         plan = self._plan(request)
         self._whole = False  # until the step is done: what an error leaves is no state to go on from
         self.record = None  # whose tensors are memory that the next step may need
-        samples = (
-            len(batch[self.arrays.inputs[next(iter(plan.inputs))]].data) if self.arrays.batched(batch, plan) else 1
-        )
+        batched, data = self.arrays.batched(batch, plan), batch[self.arrays.inputs[next(iter(plan.inputs))]].data
+        samples = len(data) if batched else 1
         dtype = getattr(torch, self._computation.precision)
         with memory_explained(self.net, plan, samples, dtype, self.state.device):
             self.record = self._learn(batch, plan)
