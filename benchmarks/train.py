@@ -17,7 +17,7 @@ scales, 32 and 8 nm, 8 channels at the finest level, outputs of 8³ and 16³ vox
 
 Of a step, four parts are counted as the work itself: the network's forward pass (casts included), the loss (its checks
 included), autograd's backward pass, and the optimizer (stepping, and letting go of gradients). All else is outside:
-waiting for data, gunpowder's handling of requests and batches, planning, tensors out of arrays and back, and, in ours,
+waiting for data (unpacking them included), gunpowder's handling of requests and batches, planning, tensors out of arrays and back, and, in ours,
 looking whether loss, prediction and gradient are finite, and the gradient's norm.
 """
 
@@ -38,6 +38,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from importlib.metadata import version
+from itertools import pairwise
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -319,18 +320,22 @@ def theirs(
 
 
 def steps(run: Run) -> dict[str, Any]:
-    """Steps per second, once all is warm; ms per step of each part of it; and the first losses."""
+    """Steps per second, once all is warm; ms of the median step, and of each part of the mean one; the first losses."""
     watch = Stopwatch()
     with training(run, watch) as (step, _):
         losses = [float(step().loss) for _ in range(WARM_UP)]
         watch.seconds.clear()
-        begun, count = time.perf_counter(), 0
-        while time.perf_counter() < begun + run.seconds or count < run.iterations:
+        ends = [time.perf_counter()]
+        while ends[-1] < ends[0] + run.seconds or len(ends) <= run.iterations:
             step()
-            count += 1
-        elapsed = time.perf_counter() - begun
-        parts = {part: 1000 * sum(seconds) / count for part, seconds in watch.seconds.items()}
-    return {"rate": count / elapsed, "parts": {part: parts[part] for part in (*WORK, "waiting")}, "losses": losses}
+            ends.append(time.perf_counter())
+    count, elapsed = len(ends) - 1, ends[-1] - ends[0]
+    return {
+        "rate": count / elapsed,
+        "median": 1000 * statistics.median(b - a for a, b in pairwise(ends)),
+        "parts": {part: 1000 * sum(watch.seconds[part]) / count for part in (*WORK, "waiting")},
+        "losses": losses,
+    }
 
 
 def memory(run: Run) -> list[tuple[int, int, int]]:
@@ -412,16 +417,16 @@ def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
         "ratio",
         caption=f"largest difference between the first {WARM_UP} losses: {apart:.1e}",
     )
-    rates = {side: [answer["rate"] for answer in answers[side]] for side in sides}
-    # of runs that were neighbours: what else the machine did struck both
-    ratios = [mine / other for mine, other in zip(rates["ours"], rates["gunpowder"], strict=True)]
-    medians = (f"{statistics.median(rates[side]):.3f}" for side in sides)
-    table.add_row("steps/s", *medians, f"{statistics.median(ratios):.3f} ×")
+    for row, figure, digits in (("steps/s", "rate", 3), ("median step, ms", "median", 1)):
+        values = {side: [answer[figure] for answer in answers[side]] for side in sides}
+        # of runs that were neighbours: what else the machine did struck both
+        ratios = [mine / other for mine, other in zip(values["ours"], values["gunpowder"], strict=True)]
+        medians = (f"{statistics.median(values[side]):.{digits}f}" for side in sides)
+        table.add_row(row, *medians, f"{statistics.median(ratios):.3f} ×")
     parts = {side: [parts_of(answer) for answer in answers[side]] for side in sides}
     for part in parts["ours"][0]:
         cells = []
         for side in sides:
-            # within each run first: the parts of one run are shares of the same step
             spent = statistics.median(of_run[part][0] for of_run in parts[side])
             share = statistics.median(of_run[part][1] for of_run in parts[side])
             cells.append(f"{spent:.1f} ms, {100 * share:.1f} %")

@@ -30,7 +30,8 @@ from scalenet_gp.pipelines.conclude import conclude
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dry_run import dry_run, dry_run_table
 from scalenet_gp.pipelines.progress import console
-from scalenet_gp.pipelines.signals import Interrupted
+from scalenet_gp.pipelines.run_folder import RunFolder
+from scalenet_gp.pipelines.signals import Interrupted, ending_at_once
 
 __all__ = ["app", "main"]
 
@@ -113,7 +114,8 @@ def train(
     checkpoint = train_job.train(settings, volume, run, device, log.value)
     if int(os.environ.get("RANK", 0)):
         return
-    end = conclude(settings, volume, run, checkpoint, device)
+    with ending_at_once(checkpoint):
+        end = conclude(settings, volume, run, checkpoint, device)
     if log is LogForm.JSON:
         return
     _print(score_table(end.scores))
@@ -137,13 +139,12 @@ def predict(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Predict the evaluation region with the newest checkpoint of a run."""
-    checkpoint = latest_checkpoint(run / "checkpoints")
-    if checkpoint is None:
-        raise FileNotFoundError(f"there is no whole checkpoint in {run / 'checkpoints'}; train first")
-    prediction = predict_job.predict(
-        Config.read(config), volume, checkpoint, output or run / "prediction.zarr", device=device
-    )
+    """Predict the evaluation region with a run's best network, or with its newest checkpoint if none was judged."""
+    folder = RunFolder(run)
+    network = folder.best if folder.best.is_file() else latest_checkpoint(folder.checkpoints)
+    if network is None:
+        raise FileNotFoundError(f"there is no whole checkpoint in {folder.checkpoints}; train first")
+    prediction = predict_job.predict(Config.read(config), volume, network, output or folder.prediction, device=device)
     _results({"predicted OME-Zarr": prediction})
 
 
@@ -194,6 +195,8 @@ def main() -> None:
         raise
     except (ValueError, OSError, KeyError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
+        if isinstance(error, OSError) and error.strerror and error.filename is None:
+            message = error.strerror  # without the number, which says nothing to a user
         # of what a worker process died of, all but the first line is for developers
         text = str(message).partition("\n")[0] if isinstance(error, ChildProcessError) else str(message)
         line = escape(" ".join(text.split()))

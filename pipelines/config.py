@@ -53,17 +53,8 @@ __all__ = [
     "ValidationConfig",
 ]
 
-_LOSSES = (
-    "CrossEntropyDice",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "Dice",
-    "Tversky",
-    "Focal",
-    "Boundary",
-    "DistanceRegression",
-)
-"""Those of outputs that take plain arguments."""
+_LOSSES = ("CrossEntropyDice", "BinaryCrossEntropy", "Dice", "Tversky", "Focal")
+"""Those of probabilities of classes that do not exclude one another, at any voxel size."""
 
 _RADAM = {"weight_decay": 1e-4, "decoupled_weight_decay": True}
 
@@ -343,7 +334,7 @@ class OptimizerConfig(_Strict):
 
 
 class LossConfig(_Strict):
-    """Any loss of :mod:`scalenet_gp.losses` that takes plain arguments.
+    """A loss of :mod:`scalenet_gp.losses` for the probabilities of classes that networks of configs predict.
 
     Attributes:
         name: its class: ``CrossEntropyDice``, ``Tversky``, ``Focal``, ...

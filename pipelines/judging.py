@@ -11,7 +11,7 @@ from funlib.geometry import Coordinate
 from scalenet_gp.nodes import Train
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset
-from scalenet_gp.pipelines.judgement import BestSoFar, keep_best
+from scalenet_gp.pipelines.judgement import BestSoFar, Judgement, keep_best
 from scalenet_gp.pipelines.run_folder import RunFolder
 from scalenet_gp.pipelines.training_report import TrainingReport
 from scalenet_gp.pipelines.validation import LossOf, Validation
@@ -77,13 +77,16 @@ class Judging:
     def ends(self, trainer: Train, report: TrainingReport) -> bool:
         """Judge the network if it is time to. Whether the run has gone on for long enough without a better one."""
         if self.best.due(trainer.iteration):
-            score = 0.0 if self._validation is None else self._judge(self._validation, trainer, report)
+            judgement = None if self._validation is None else self._validation.judge(trainer.state.judged_net)
+            score = 0.0 if judgement is None else judgement.loss_like(self.best.metric)
+            # before anything is saved, so that no checkpoint knows of a judgement that the schedule does not
             trainer.state.judged(self._ranks.of_first(score))
+            if judgement is not None:
+                self._take(judgement, trainer, report)
         return self._ranks.anywhere(self.best.stop)
 
-    def _judge(self, validation: Validation, trainer: Train, report: TrainingReport) -> float:
-        """The lower the better."""
-        judgement = validation.judge(trainer.state.judged_net)
+    def _take(self, judgement: Judgement, trainer: Train, report: TrainingReport) -> None:
+        """Keep the network if it is the best so far, and tell how good it is."""
         better = self.best.add(trainer.iteration, judgement)
         trainer.notes["best"] = self.best.state_dict()
         checkpoint = trainer.save() if better else None
@@ -96,4 +99,3 @@ class Judging:
             }
             trainer.log.write_scores(trainer.iteration, scores)
         report.judged(trainer.iteration, judgement, self.best.metric, better)
-        return judgement.loss_like(self.best.metric)

@@ -32,7 +32,7 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-__all__ = ["EXIT_CODES", "Interrupted", "stop_requested"]
+__all__ = ["EXIT_CODES", "Interrupted", "ending_at_once", "stop_requested"]
 
 EXIT_CODES = {signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGUSR1: os.EX_TEMPFAIL, signal.SIGINT: 128 + signal.SIGINT}
 """The signals that ask a run to end, and the exit code of one that did."""
@@ -83,15 +83,37 @@ def stop_requested() -> Iterator[Callable[[], signal.Signals | None]]:
             raise KeyboardInterrupt
         came.append(signal.Signals(number))
 
+    with _handled(remember):
+        yield lambda: came[0] if came else None
+
+
+@contextmanager
+def ending_at_once(checkpoint: Path) -> Iterator[None]:
+    """Have the signals of :data:`EXIT_CODES` raise :class:`Interrupted`: for what is done anew when a run goes on.
+
+    Args:
+        checkpoint: from which it goes on.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number), checkpoint)
+
+    with _handled(end):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have ``handler`` called for the signals, but for those that are ignored, in the main thread."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in EXIT_CODES}
     # None is a handler that is not Python's, which Python could not put back
-    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    ours = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
     try:
         for number in ours:
-            signal.signal(number, remember)
-        yield lambda: came[0] if came else None
-    finally:
-        for number, handler in ours.items():
             signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in ours.items():
+            signal.signal(number, old)

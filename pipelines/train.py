@@ -15,6 +15,7 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.run_folder import RunFolder
 from scalenet_gp.pipelines.sampling import places
+from scalenet_gp.pipelines.signals import stop_requested
 from scalenet_gp.pipelines.trainer import build_trainer
 from scalenet_gp.pipelines.training_report import ReportForm
 from scalenet_gp.pipelines.training_run import TrainingRun
@@ -50,14 +51,14 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         Interrupted: a signal asked for the end; there is a checkpoint to go on from.
     """
     folder = RunFolder(run)
-    with joined(device) as ranks, folder.training() if ranks.writes else nullcontext():
+    with stop_requested() as received, joined(device) as ranks, folder.training() if ranks.writes else nullcontext():
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
         dataset = Dataset.open(volume, config.data, config.build_network())
         trainer = build_trainer(config, dataset, device, folder, ranks)
         size = config.training.batch_size
         samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)
-        with TrainingRun(config, dataset, samples, trainer, folder, ranks) as training_run:
+        with TrainingRun(config, dataset, samples, trainer, folder, ranks, received) as training_run:
             return training_run.go(report)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, final
@@ -16,7 +17,7 @@ from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.judging import Judging
 from scalenet_gp.pipelines.run_folder import RunFolder
 from scalenet_gp.pipelines.running import as_raised, running
-from scalenet_gp.pipelines.signals import Interrupted, stop_requested
+from scalenet_gp.pipelines.signals import Interrupted
 from scalenet_gp.pipelines.training_report import ReportForm, TrainingReport, training_report
 from scalenet_gp.training import Ranks
 
@@ -34,6 +35,7 @@ class TrainingRun:
         trainer: learns from them.
         folder: where everything goes.
         ranks: the processes that train together.
+        received: returns the signal that asks for the end, if there was one.
 
     Raises:
         ValueError: the config does not fit the volume.
@@ -47,8 +49,10 @@ class TrainingRun:
         trainer: Train,
         folder: RunFolder,
         ranks: Ranks,
+        received: Callable[[], signal.Signals | None],
     ) -> None:
         self.config, self.folder, self.ranks, self.trainer = config, folder, ranks, trainer
+        self._received = received
         net = dataset.net
         shape = dataset.shape(config.training.output_shape, "training.output_shape")
         predictions = array_keys("PREDICTION", net.output_keys)
@@ -65,7 +69,6 @@ class TrainingRun:
             if self._judging is not None:
                 stack.enter_context(self._judging)
             self._pipeline = stack.enter_context(running(self._chain))
-            self._received = stack.enter_context(stop_requested())
             self._entered = stack.pop_all()
         return self
 

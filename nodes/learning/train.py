@@ -227,7 +227,8 @@ class Train(gp.BatchFilter):
         inputs = self.arrays.tensors(batch, plan, state.device)
         outputs = state.forward(inputs, plan)
         for output in outputs.values():
-            output.retain_grad()
+            if output.requires_grad:  # all that makes it may be frozen
+                output.retain_grad()
         targets, masks = self._targets(batch, plan, outputs)
         # those of all ranks: a mean over what is annotated is not the mean of such means
         joint = self._ranks.all_gathered(outputs), self._ranks.all_gathered(targets), self._ranks.all_gathered(masks)

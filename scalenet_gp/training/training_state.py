@@ -166,6 +166,7 @@ class TrainingState:
         return {
             "iteration": self.iteration,
             "seed": self.seed,
+            "ranks": self._ranks.size,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "optimizer": self.optimizer.state_dict(),
@@ -183,8 +184,13 @@ class TrainingState:
         """Go on from what :meth:`state_dict` gave; the network has its weights already.
 
         Raises:
-            ValueError: it was trained with another kind of optimizer or schedule.
+            ValueError: it was trained with another kind of optimizer or schedule, or by another number of processes.
         """
+        if state["ranks"] != self._ranks.size:
+            raise ValueError(
+                f"{state['ranks']} processes trained together and {self._ranks.size} do now: a batch is that of all "
+                "of them, so that the run would be another one"
+            )
         kept = {"schedule": self._schedule, "plateau": self._plateau, "average": self.average}
         for name, part in kept.items():
             if (part is None) != (state[name] is None):

@@ -386,6 +386,15 @@ def test_gradients_come_down_as_autograd_gives_them(settings: dict[str, Any]) ->
         assert batch[key].spec.voxel_size == net.voxel_size[f"{name}_output"]
 
 
+def test_a_whole_scale_may_be_frozen() -> None:
+    net = small_net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    trained(training(net, optimization={"frozen": ("nodes.0_*",)}))
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not any(name.startswith("nodes.0_") for name in changed)
+
+
 def test_a_gradient_without_its_prediction_is_refused() -> None:
     gradient = gp.ArrayKey("GRADIENT")
     chain = RampSource(fields()) + training(small_net(), supervision(_1={"gradient": gradient}))

@@ -3,15 +3,18 @@
 import os
 import signal
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import scalenet_gp.pipelines.train as train_module
 import scalenet_gp.pipelines.training_run as training_run
 from scalenet_gp.checkpoint import latest_checkpoint, load_checkpoint
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.dataset import Dataset
 from scalenet_gp.pipelines.signals import Interrupted
 from scalenet_gp.pipelines.train import train
 from scalenet_gp.pipelines.training_report import NoReport
@@ -188,6 +191,40 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
         train(config, volume, tmp_path / "run", "cpu")
     # judged after 2, 4, 6 and 8: the first is the best, and more than two without a better one lower the rate
     assert rates == pytest.approx([1e-20] * 8 + [1e-21])
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_a_plateau_goes_on_after_a_break(volume, tmp_path, at):
+    config = tiny_config(**JUDGED, training__iterations=6, training__schedule="plateau", training__images_every=100)
+    config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 3})})
+    whole = train(config, volume, tmp_path / "whole", "cpu")
+
+    def end(record):
+        if record.iteration == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with reporting(end), pytest.raises(Interrupted):
+        train(config, volume, tmp_path / "parts", "cpu")
+    parts = train(config, volume, tmp_path / "parts", "cpu")
+    assert_equal(parts, whole)
+    one, other = load_checkpoint(parts), load_checkpoint(whole)
+    assert one.state["plateau"] == other.state["plateau"]
+    kept = [load_checkpoint(tmp_path / run / "best.safetensors") for run in ("parts", "whole")]
+    assert kept[0].iteration == kept[1].iteration
+    assert kept[0].state["plateau"] == kept[1].state["plateau"]
+
+
+def test_a_signal_before_the_first_batch_is_not_lost(volume, tmp_path, monkeypatch):
+    def opened(*arguments):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return Dataset.open(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "Dataset", SimpleNamespace(open=opened))
+        with pytest.raises(Interrupted) as caught:
+            train(tiny_config(), volume, tmp_path / "run", "cpu")
+    assert caught.value.code == 75
+    assert train(tiny_config(), volume, tmp_path / "run", "cpu").name == "checkpoint_4.safetensors"
 
 
 def test_weights_of_losses_follow_their_schedule(volume, tmp_path):

@@ -311,6 +311,12 @@ def test_a_state_with_other_parts_is_refused():
         TrainingState(small_net(), Optimization(SGD), CPU).load_state_dict(kept)
 
 
+def test_a_state_of_another_number_of_processes_is_refused():
+    state = TrainingState(small_net(), Optimization(SGD), CPU)
+    with pytest.raises(ValueError, match="2 processes trained together and 1 do now"):
+        state.load_state_dict({**state.state_dict(), "ranks": 2})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
