@@ -17,8 +17,8 @@ scales, 32 and 8 nm, 8 channels at the finest level, outputs of 8³ and 16³ vox
 
 Of a step, four parts are counted as the work itself: the network's forward pass (casts included), the loss (its checks
 included), autograd's backward pass, and the optimizer (stepping, and letting go of gradients). All else is outside:
-waiting for data (unpacking them included), gunpowder's handling of requests and batches, planning, tensors out of arrays and back, and, in ours,
-looking whether loss, prediction and gradient are finite, and the gradient's norm.
+waiting for data (unpacking them included), gunpowder's handling of requests and batches, planning, tensors out of
+arrays and back, and, in ours, looking whether loss, prediction and gradient are finite, and the gradient's norm.
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ SPACING, JITTER = 512, 48
 WARM_UP = 10
 WORK = ("forward", "loss", "backward", "optimizer")
 CUDA = torch.cuda.is_available()
-SCALARS_EVERY, IMAGES_EVERY = 10, 100  # the defaults of TrainingLog
 
 
 @dataclass(frozen=True)
@@ -357,7 +356,7 @@ def resident_of(process: int | None) -> int:
 
 
 def logging(run: Run) -> dict[str, float]:
-    """What the log takes over 200 iterations, in seconds, and how long those take in all.
+    """What the log takes from one set of images to the next but one, in seconds, and how long that is in all.
 
     The update ratio is measured for the log alone, within the step: its time is what the steps with it take beyond
     backward pass and optimizer, more than the others do.
@@ -367,8 +366,9 @@ def logging(run: Run) -> dict[str, float]:
         for _ in range(WARM_UP):
             step()
         watch.seconds.clear()
-        first, begun = trainer.iteration + 1, time.perf_counter()
-        for _ in range(2 * IMAGES_EVERY):
+        first, scalars_every, images_every = trainer.iteration + 1, trainer.log.scalars_every, trainer.log.images_every
+        begun = time.perf_counter()
+        for _ in range(2 * images_every):
             step()
         elapsed = time.perf_counter() - begun
     seconds = watch.seconds
@@ -376,9 +376,9 @@ def logging(run: Run) -> dict[str, float]:
     beyond = [a - b - o for a, b, o in zip(seconds["advance"], seconds["backward"], optimizer, strict=True)]
     scalars, images, ratios, others = [], [], [], []
     for iteration, (written, rest) in enumerate(zip(seconds["log"], beyond, strict=True), first):
-        (ratios if iteration % SCALARS_EVERY == 0 else others).append(rest)
-        if iteration % SCALARS_EVERY == 0:
-            (images if iteration % IMAGES_EVERY == 0 else scalars).append(written)
+        (ratios if iteration % scalars_every == 0 else others).append(rest)
+        if iteration % scalars_every == 0:
+            (images if iteration % images_every == 0 else scalars).append(written)
     ratio = max(0.0, statistics.median(ratios) - statistics.median(others))
     return {
         "scalars": statistics.median(scalars),
@@ -386,6 +386,7 @@ def logging(run: Run) -> dict[str, float]:
         "update ratio": ratio,
         "all": sum(seconds["log"]) + ratio * len(ratios),
         "elapsed": elapsed,
+        "iterations": 2 * images_every,
     }
 
 
@@ -484,11 +485,12 @@ def memory_table(held: list[tuple[int, int, int]]) -> Table:
 
 
 def log_table(taken: Mapping[str, float]) -> Table:
-    steps_done = 2 * IMAGES_EVERY
-    table = Table("TrainingLog, default intervals", "", caption=f"{steps_done} iterations of the small network")
+    table = Table(
+        "TrainingLog, default intervals", "", caption=f"{taken['iterations']} iterations of the small network"
+    )
     for part in ("scalars", "scalars and images", "update ratio"):
         table.add_row(f"{part}, ms each time", f"{1000 * taken[part]:.1f}")
-    table.add_row("a step, ms", f"{1000 * taken['elapsed'] / steps_done:.1f}")
+    table.add_row("a step, ms", f"{1000 * taken['elapsed'] / taken['iterations']:.1f}")
     table.add_row("share of the time", f"{100 * taken['all'] / taken['elapsed']:.2f} %")
     return table
 

@@ -435,7 +435,7 @@ class TrainingConfig(_Strict):
     keep_newest: int = Field(3, ge=1)
     keep_every: int | None = Field(None, ge=1)
     scalars_every: int = Field(10, ge=1)
-    images_every: int = Field(50, ge=1)
+    images_every: int = Field(250, ge=1)
 
 
 class ValidationConfig(_Strict):

@@ -59,7 +59,7 @@ class TrainingLog:
         self,
         folder: str | Path,
         scalars_every: int = 10,
-        images_every: int = 100,
+        images_every: int = 250,
         intensities: tuple[float, float] = (0.0, 1.0),
         classes: Sequence[str] = (),
     ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -31,7 +32,14 @@ from tests.pipelines.conftest import (
 SURFACE = {
     "demo": {"--folder": False, "--device": False},
     "preview": {"CONFIG": True, "--volume": True, "--output": False, "--samples": False, "--seed": False},
-    "train": {"CONFIG": True, "--volume": True, "--run": True, "--device": False},
+    "train": {
+        "CONFIG": True,
+        "--volume": True,
+        "--run": False,
+        "--device": False,
+        "--log": False,
+        "--dry-run": False,
+    },
     "predict": {"CONFIG": True, "--volume": True, "--run": True, "--output": False, "--device": False},
     "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
     "inspect": {"CONFIG": True, "--size": True},
@@ -93,6 +101,10 @@ def finished(volume, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     config, printed = write_config(folder / "run.yaml"), {}
     for command in ("train", "predict", "evaluate"):
+        if command == "predict":  # train has done the same at its end
+            shutil.rmtree(folder / "run" / "prediction.zarr")
+            (folder / "run" / "scores.json").unlink()
+            (folder / "run" / "prediction.png").unlink()
         result = CliRunner().invoke(app, [command, str(config), "--volume", str(volume), "--run", str(folder / "run")])
         assert result.exit_code == 0, result.output
         printed[command] = result.stdout
@@ -103,21 +115,52 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
     folder, printed = finished
     run_folder = folder / "run"
     lines = {command: [re.split(r"\s{2,}", line) for line in text.splitlines()] for command, text in printed.items()}
-    assert lines["train"] == [
+    assert lines["train"][-4:] == [
         ["TensorBoard log", str(run_folder / "log")],
         ["checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
+        ["predicted OME-Zarr", str(run_folder / "prediction.zarr")],
+        ["picture", str(run_folder / "prediction.png")],
     ]
+    # the table of scores
+    assert lines["train"][:-4] == lines["evaluate"][:-2]
     assert lines["predict"] == [["predicted OME-Zarr", str(run_folder / "prediction.zarr")]]
     assert lines["evaluate"][-2:] == [
         ["scores", str(run_folder / "scores.json")],
         ["picture", str(run_folder / "prediction.png")],
     ]
-    assert all(Path(line[-1]).exists() for line in lines["train"] + lines["predict"] + lines["evaluate"][-2:])
+    assert all(Path(line[-1]).exists() for line in lines["train"][-4:] + lines["predict"] + lines["evaluate"][-2:])
     scores = json.loads((run_folder / "scores.json").read_text())
     for name in OUTPUTS:
         for label in CLASSES:
             dice = scores[name][label]["dice"]
             assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_lines_of_json_are_all_that_train_prints_for_machines(monkeypatch, capsys, tmp_path, volume):
+    monkeypatch.setattr(sys, "argv", ["scalenet-gp", "train", str(write_config(tmp_path / "run.yaml"))])
+    sys.argv += ["--volume", str(volume), "--run", str(tmp_path / "run"), "--device", "cpu", "--log", "json"]
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["event"] == "begin"
+    assert [event["iteration"] for event in events if event["event"] == "step"] == [1, 2, 3, 4]
+    assert events[-1]["checkpoint"] == str(tmp_path / "run" / "checkpoints" / "checkpoint_4.safetensors")
+    assert (tmp_path / "run" / "scores.json").is_file()
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml")
+    done = CliRunner().invoke(app, ["train", str(config), "--volume", str(volume), "--dry-run", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    for row in ("parameters", "memory", "for 4 iterations"):
+        assert row in done.stdout
+    assert files_below(tmp_path) == ["run.yaml"]
+
+
+def test_train_needs_a_run_unless_it_only_tries(monkeypatch, capsys, tmp_path, volume):
+    assert run(monkeypatch, "train", write_config(tmp_path / "run.yaml"), "--volume", volume) == 1
+    assert said(capsys) == ("", ["error: say with --run which folder the run is to have"])
 
 
 def test_preview_says_where_the_picture_is(monkeypatch, capsys, tmp_path, volume):
@@ -267,7 +310,8 @@ def test_a_fault_in_training_is_one_line(monkeypatch, capsys, tmp_path, fault):
     assert re.search(message.replace("{volume}", re.escape(str(volume))), err[0]), err[0]
     left = [path for path in files_below(tmp_path) if path not in before]
     # a chunk shows when samples are drawn: a run was begun, which goes on once the chunk is mended
-    assert left == (["run", "run/config.yaml"] if fault == "truncated chunk" else [])
+    begun = [path for path in left if not path.startswith("run/log/")]
+    assert begun == (["run", "run/config.yaml", "run/log"] if fault == "truncated chunk" else [])
 
 
 def missing_volume(folder):
@@ -314,13 +358,13 @@ def truncated_checkpoint(folder):
 PREDICTION_FAULTS = {
     missing_volume: "{folder}/gone/em/raw: no such multiscale group",
     missing_config: "there is no config {folder}/run.yaml",
-    no_run: "there is no checkpoint in {folder}/other/checkpoints; train first",
+    no_run: "there is no whole checkpoint in {folder}/other/checkpoints; train first",
     other_network: "checkpoint_4.safetensors is a checkpoint of another network: .* there and .* here",
     off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
     no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
     existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
     truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .*blosc",
-    truncated_checkpoint: "checkpoint_4.safetensors cannot be read as a checkpoint",
+    truncated_checkpoint: "there is no whole checkpoint in {folder}/run/checkpoints; train first",
 }
 
 

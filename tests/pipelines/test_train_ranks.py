@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of"),
 ]
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CHANGES = {"training__checkpoint_every": 3, "training__learning_rate": 0.01, "training__images_every": 1000}
 
 
@@ -40,7 +40,10 @@ def started(config, volume, run):
 def test_two_processes_learn_what_one_with_both_samples_does(volume, tmp_path):
     config, run = write_config(tmp_path / "run.yaml", **CHANGES), tmp_path / "run"
     process = started(config, volume, run)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
     told = [json.loads(line) for line in out.splitlines()]
     # of one process alone: the other would tell of each event again
