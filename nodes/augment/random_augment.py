@@ -181,17 +181,21 @@ def check_intensities(key: ArrayKey, data: NDArray[Any], node: str, *, bounded: 
     """Refuse what is no intensity array.
 
     Raises:
-        ValueError: ``data`` is not of a float type of up to 64 bits; or, if ``bounded``, holds values outside [0, 1],
-            by more than the rounding of a mean, which may come out a few steps beyond what it is of.
+        ValueError: ``data`` is not of a float type of up to 64 bits; or, if ``bounded``, holds numbers outside [0, 1],
+            by more than the rounding of a mean, which may come out a few steps beyond what it is of. What is no number
+            stays so: :class:`.Train` skips that batch.
     """
     if data.dtype.kind != "f" or data.dtype.itemsize > 8:
         raise ValueError(
             f"{key} is of type {data.dtype}; put a Normalize node before {node}, or use DeformAugment(normalize=True)"
         )
     rounding = _STEPS * np.finfo(data.dtype).eps
-    if bounded and not (data.min(initial=0) >= -rounding and data.max(initial=1) <= 1 + rounding):
+    low, high = data.min(initial=0), data.max(initial=1)
+    if np.isnan(low):  # looking past what is no number takes several times as long
+        low, high = np.fmin.reduce(data, axis=None, initial=0), np.fmax.reduce(data, axis=None, initial=1)
+    if bounded and not (low >= -rounding and high <= 1 + rounding):
         raise ValueError(
-            f"{key} has intensities from {data.min()} to {data.max()}, outside [0, 1]; "
+            f"{key} has intensities from {np.nanmin(data)} to {np.nanmax(data)}, outside [0, 1]; "
             f"put a Normalize node before {node}, or set clip=False"
         )
 

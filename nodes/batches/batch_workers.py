@@ -99,14 +99,18 @@ class BatchWorkers:
         while True:
             self._check_alive()
             asked = time.monotonic()
-            self._waiting = True
             try:
+                self._waiting = True
                 made = next(self._iterator)
                 break
             except Exception:  # what nodes raise comes as a Failure; this is the clock's tick, or a worker died
+                self._waiting = False  # or the handler of SIGCHLD would raise here, instead of what is said below
                 tick = time.monotonic() - asked > 0.9 * _LOOK_EVERY
                 if not tick:
-                    wait([process.sentinel for process in self._processes], timeout=_LOOK_EVERY)
+                    ending = wait([process.sentinel for process in self._processes], timeout=_LOOK_EVERY)
+                    for process in self._processes:
+                        if process.sentinel in ending:
+                            process.join()  # its files are closed already, its exit code comes a moment later
                 self._check_alive()
                 if not tick:
                     raise

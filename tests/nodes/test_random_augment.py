@@ -256,7 +256,7 @@ def test_rounding_beyond_the_range_is_no_fault(first: Make, dtype: str, second: 
             assert data.max() <= 1
 
 
-@pytest.mark.parametrize("beyond", [-1e-5, 1 + 1e-5, np.nan])
+@pytest.mark.parametrize("beyond", [-1e-5, 1 + 1e-5, np.inf])
 @pytest.mark.parametrize("name", ["intensity", "noise"])
 def test_more_than_rounding_is_refused(name: str, beyond: float) -> None:
     field = Field((8, 8, 8), lambda centres: np.full((1, *centres.shape[1:]), beyond, np.float32), True)
@@ -265,6 +265,20 @@ def test_more_than_rounding_is_refused(name: str, beyond: float) -> None:
         pytest.raises(PipelineRequestError, match=r"FINE has intensities from .*, outside \[0, 1\]"),
     ):
         pipeline.request_batch(request_of(0, [FINE]))
+
+
+@pytest.mark.parametrize("name", ["intensity", "noise"])
+def test_what_is_no_number_stays_so_and_spoils_nothing_else(name: str) -> None:
+    def holed(centres: np.ndarray) -> np.ndarray:
+        return np.where(centres[:1] < centres[:1].mean(), np.nan, 0.5).astype(np.float32)
+
+    with build(RampSource({FINE: Field((4, 4, 4), holed, True)}) + NODES[name]([FINE])) as pipeline:
+        data = pipeline.request_batch(request_of(1, [FINE]))[FINE].data
+    with build(RampSource({FINE: Field((4, 4, 4), holed, True)})) as pipeline:
+        before = pipeline.request_batch(request_of(1, [FINE]))[FINE].data
+    np.testing.assert_array_equal(np.isnan(data), np.isnan(before))
+    assert 0 < np.isnan(data).mean() < 1
+    assert ((data >= 0) & (data <= 1))[~np.isnan(data)].all()
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

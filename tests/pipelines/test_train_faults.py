@@ -116,6 +116,7 @@ def children():
 
 
 @LINUX
+@pytest.mark.slow
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
     changes = {"training__iterations": 400, "training__checkpoint_every": 1000, "training__images_every": 1000}
     config = write_config(tmp_path / "run.yaml", **changes, training__schedule="constant", training__workers=2)
@@ -255,6 +256,7 @@ main()
 
 
 @LINUX
+@pytest.mark.slow
 def test_out_of_memory_names_the_largest_tensors_and_what_would_fit(tmp_path, volume):
     config = write_config(
         tmp_path / "run.yaml",
