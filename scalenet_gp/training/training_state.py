@@ -76,6 +76,7 @@ class TrainingState:
         self.seed = seed
         self._still = optimization.freeze(net)
         self._parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self._buffers = dict(self.net.named_buffers())  # looking through all modules takes a while, in every batch
         self.optimizer = optimization.optimizer(self._parameters.values())
         self._schedule, self._plateau = optimization.schedules(self.optimizer)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._forward.scaled)
@@ -114,7 +115,7 @@ class TrainingState:
             module.eval()
         if self.iteration % self.optimization.accumulate == 0:
             self._dropped = False
-            self._statistics = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+            self._statistics = {name: buffer.clone() for name, buffer in self._buffers.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
         """The outputs of ``plan``, (B, C, Z, Y, X) each, float32."""
@@ -218,7 +219,7 @@ class TrainingState:
     def _drop(self) -> None:
         """Forget the step that ends here."""
         self.optimizer.zero_grad(set_to_none=True)
-        for name, buffer in self.net.named_buffers():
+        for name, buffer in self._buffers.items():
             buffer.copy_(self._statistics[name])
         self.skipped += 1
         self.skipped_in_a_row += 1

@@ -222,7 +222,7 @@ def test_what_may_change_may_change(tmp_path):
     folder.check_config(tiny_config())  # there is no run yet
     tiny_config().write(folder.config)
     folder.check_config(tiny_config())
-    larger = {name.replace(".", "__"): attrgetter(name)(tiny_config()) + 1 for name in MAY_CHANGE}
+    larger = {name.replace(".", "__"): (attrgetter(name)(tiny_config()) or 0) + 1 for name in MAY_CHANGE}
     assert tiny_config(**larger) != tiny_config()
     folder.check_config(tiny_config(**larger))
 

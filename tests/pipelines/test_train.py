@@ -15,7 +15,7 @@ import scalenet_gp.pipelines.training_run as training_run
 from scalenet_gp.checkpoint import latest_checkpoint, load_checkpoint
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset
-from scalenet_gp.pipelines.signals import Interrupted
+from scalenet_gp.pipelines.signals import EXIT_CODES, Interrupted
 from scalenet_gp.pipelines.train import train
 from scalenet_gp.pipelines.training_report import NoReport
 from tests.pipelines.conftest import CLASSES, files_below, tiny_config, tissue, write_array
@@ -78,10 +78,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(volume, tr
     assert any(not torch.equal(weights, state(other)[name]) for name, weights in state(one).items())
 
 
+@pytest.fixture
+def obeyed():
+    """Have signals obeyed that a shell in the background has its jobs ignore."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in EXIT_CODES}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("received", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=str
 )
-def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not_been(volume, tmp_path, received, code):
+def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not_been(volume, tmp_path, obeyed, received, code):
     config = tiny_config(
         network__1__dropout_prob=0.2, training__images_every=100, training__accumulate=3, training__ema_decay=0.5
     )
@@ -194,7 +203,7 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
 
 
 @pytest.mark.parametrize("at", [2, 3])
-def test_a_plateau_goes_on_after_a_break(volume, tmp_path, at):
+def test_a_plateau_goes_on_after_a_break(volume, tmp_path, obeyed, at):
     config = tiny_config(**JUDGED, training__iterations=6, training__schedule="plateau", training__images_every=100)
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 3})})
     whole = train(config, volume, tmp_path / "whole", "cpu")
@@ -214,7 +223,7 @@ def test_a_plateau_goes_on_after_a_break(volume, tmp_path, at):
     assert kept[0].state["plateau"] == kept[1].state["plateau"]
 
 
-def test_a_signal_before_the_first_batch_is_not_lost(volume, tmp_path, monkeypatch):
+def test_a_signal_before_the_first_batch_is_not_lost(volume, tmp_path, monkeypatch, obeyed):
     def opened(*arguments):
         os.kill(os.getpid(), signal.SIGUSR1)
         return Dataset.open(*arguments)
