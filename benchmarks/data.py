@@ -40,18 +40,15 @@ import gunpowder as gp
 import numpy as np
 import torch
 from corrected_deform import CorrectedDeformAugment
-from data_volume import LEVELS, write_volume
+from data_volume import JITTER, LEVELS, SPACING, varied, write_volume
 from funlib.geometry import Coordinate, Roi
 from rich.console import Console
 from rich.table import Table
 
 from scalenet_gp.nodes import (
     ChunkCache,
-    DeformAugment,
-    IntensityAugment,
     Multiscale,
     MultiscaleSource,
-    NoiseAugment,
     Prefetch,
     SampleLocation,
     Uniform,
@@ -60,7 +57,6 @@ from scalenet_gp.nodes.batches.light_spec import LightSpec
 
 LENGTH = 14336
 REGION = Roi((6144,) * 3, (2048,) * 3)
-SPACING, JITTER = 512, 48
 RAW = {gp.ArrayKey(f"RAW_{size}"): (level, size) for level, size in LEVELS.items()}
 LABELS = {gp.ArrayKey(f"LABELS_{size}"): (level, size) for level, size in LEVELS.items()}
 VOXELS = dict(zip([*RAW, *LABELS], (104, 60, 52, 64, 24, 16), strict=True))
@@ -103,10 +99,7 @@ def ours(volume: Path, workers: int, cache: int = 0) -> gp.Pipeline:
             labels, {key: (size,) * 3 for key, (_, size) in LABELS.items()}, labels=True, padding="constant"
         ),
     ) + gp.MergeProvider()
-    axes = (0, 1, 2)
-    chain += DeformAugment((SPACING,) * 3, (JITTER,) * 3, rotation_axes=axes, mirror_axes=axes, normalize=True)
-    chain += IntensityAugment(RAW, scale=(0.9, 1.1), shift=(-0.05, 0.05))
-    chain += NoiseAugment(RAW, 0.0005**0.5)
+    chain += varied(RAW)
     chain += SampleLocation(next(iter(LABELS)), Uniform(REGION))
     return chain + Prefetch(workers, seed=0)
 

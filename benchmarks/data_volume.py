@@ -1,4 +1,4 @@
-"""A volume to measure reading with: as large as one likes, on little disk.
+"""A volume to measure with, as large as one likes, on little disk; and how samples of it are varied.
 
 Raw data and labels repeat every 256 voxels of 8 nm, so that the files of equal chunks are links to one another. Readers
 neither know nor gain: every chunk is a file of its own that is read and decoded.
@@ -9,22 +9,28 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+import gunpowder as gp
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from scalenet_gp.nodes import DeformAugment, IntensityAugment, NoiseAugment
 from scalenet_gp.nodes.volumes.metadata import Level
 from scalenet_gp.nodes.volumes.ome_zarr import multiscale_attributes
 from scalenet_gp.nodes.volumes.reduction import block_majority, block_mean
 from scalenet_gp.nodes.volumes.storage import create_array, create_group
 from scalenet_gp.world import exact_size
 
-__all__ = ["CHUNK", "LEVELS", "write_volume"]
+__all__ = ["CHUNK", "JITTER", "LEVELS", "SPACING", "varied", "write_volume"]
 
 CHUNK = 64
 LEVELS = {"s0": 8, "s1": 32, "s2": 128}
 """Name and voxel size (nm)."""
+
+SPACING, JITTER = 512, 48
+"""Of the control points of the deformation, and their displacement (nm)."""
 
 _PERIOD = 256
 
@@ -53,6 +59,16 @@ def write_volume(folder: Path, length: int) -> None:
         for level in levels:
             factor = (int(level.voxel_size[0]) // 8,) * 3
             _write_periodic(folder / name / level.path, level.shape[0], reduce(block, factor), int(level.voxel_size[0]))
+
+
+def varied(raw: Iterable[gp.ArrayKey]) -> gp.Pipeline:
+    """Our nodes that deform all arrays, and change the intensities of ``raw``."""
+    keys, axes = list(raw), (0, 1, 2)
+    return (
+        DeformAugment((SPACING,) * 3, (JITTER,) * 3, rotation_axes=axes, mirror_axes=axes, normalize=True)
+        + IntensityAugment(keys, scale=(0.9, 1.1), shift=(-0.05, 0.05))
+        + NoiseAugment(keys, 0.0005**0.5)
+    )
 
 
 def _write_periodic(path: Path, length: int, block: np.ndarray, voxel_size: int) -> None:

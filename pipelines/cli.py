@@ -94,9 +94,14 @@ class LogForm(StrEnum):
 def train(
     config: ConfigFile,
     volume: Volume,
-    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; needed unless --dry-run.")] = None,
+    # torchrun takes --run and --log for its own --run-path and --log-dir, cut short
+    run: Annotated[
+        Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; needed unless --dry-run.")
+    ] = None,
     device: Device = None,
-    log: Annotated[LogForm, typer.Option("--log", help="A progress bar, or lines of JSON for machines.")] = LogForm.BAR,
+    log: Annotated[
+        LogForm, typer.Option("--log", "--log-form", help="A progress bar, or lines of JSON for machines.")
+    ] = LogForm.BAR,
     only_try: Annotated[
         bool, typer.Option("--dry-run", help="Do a few steps, say what the run will take, and write nothing.")
     ] = False,

@@ -17,7 +17,8 @@ from scalenet_gp.nodes.cellmap.annotation import read_annotation
 from scalenet_gp.nodes.volumes.location import StrPath, join
 from scalenet_gp.nodes.volumes.ome_zarr import multiscale_groups
 from scalenet_gp.nodes.volumes.storage import find_node, group_attributes
-from scalenet_gp.pipelines.config import DataConfig, Region, Size
+from scalenet_gp.pipelines.config import DataConfig
+from scalenet_gp.pipelines.config_types import Region, Size
 from scalenet_gp.world import World, format_size
 
 __all__ = ["Dataset", "array_keys"]

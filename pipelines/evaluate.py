@@ -9,7 +9,8 @@ import gunpowder as gp
 
 from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.agreement import Scores, add_block, no_scores, plain_scores
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.predict import blocks
 from scalenet_gp.pipelines.progress import progress_bar

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from scalenet_gp.nodes.learning.panels import overlay
 from scalenet_gp.nodes.volumes.location import StrPath
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.drawing import (
     as_greys,

@@ -14,7 +14,8 @@ from scalenet_gp.checkpoint import load_checkpoint
 from scalenet_gp.nodes import OmeZarrWrite, Predict
 from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.nodes.volumes.storage import create_group
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.progress import progress_bar
 from scalenet_gp.pipelines.running import running

@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from scalenet_gp.checkpoint import Retention
 from scalenet_gp.nodes import Supervision, Train, TrainingLog
-from scalenet_gp.pipelines.config import Config, LossWeights
+from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.run_folder import RunFolder
+from scalenet_gp.pipelines.training_config import LossWeights
 from scalenet_gp.training import Computation, Optimization, Ranks
 from scalenet_gp.training.optimization import SchedulerFactory
 

@@ -18,7 +18,7 @@ from scalenet_gp.nodes import SampleLocation, Uniform
 from scalenet_gp.nodes.batches.numbered_batches import NumberedBatches
 from scalenet_gp.nodes.learning.network_arrays import NetworkArrays, as_tensor
 from scalenet_gp.pipelines.agreement import Scores, add_block, no_scores
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.judgement import Judgement
 from scalenet_gp.pipelines.running import running

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from tests.pipelines.conftest import TINY, changed, tiny_config, write_config
 
 INFINITE = float("inf")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalenet_gp.nodes.volumes.storage import open_array
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.evaluate import evaluate
 from tests.pipelines.conftest import (
     CLASSES,

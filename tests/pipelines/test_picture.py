@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from scalenet_gp.nodes.learning.panels import class_colours
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.picture import draw_prediction
 from scalenet_gp.pipelines.predict import predict
 from scalenet_gp.pipelines.train import train

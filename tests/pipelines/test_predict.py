@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import scalenet_gp.pipelines.predict as predict_module
 from scalenet_gp.checkpoint import load_network, save_checkpoint
 from scalenet_gp.nodes.volumes.storage import UnreadableDataError, group_attributes, open_array
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.predict import blocks, predict
 from tests.pipelines.conftest import (
     CLASSES,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scalenet_gp.nodes.volumes.storage import open_array
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset
 from scalenet_gp.pipelines.evaluate import evaluate
 from scalenet_gp.pipelines.predict import predict

@@ -26,10 +26,10 @@ CHANGES = {"training__checkpoint_every": 3, "training__learning_rate": 0.01, "tr
 
 def started(config, volume, run):
     """Both processes and torchrun itself, which speaks on standard error."""
-    # without "--", torchrun takes --run and --log for options of its own
-    command = [*TORCHRUN, "-m", "--", "scalenet_gp.pipelines.cli", "train", config, "--volume", volume, "--run", run]
+    # torchrun takes --run and --log for options of its own
+    command = [*TORCHRUN, "-m", "scalenet_gp.pipelines.cli", "train", config, "--volume", volume, "--run-folder", run]
     return subprocess.Popen(
-        [*map(str, command), "--device", "cpu", "--log", "json"],
+        [*map(str, command), "--device", "cpu", "--log-form", "json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
