@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from scalenet_gp.execution import Specialised
 from scalenet_gp.plan import Plan
 
 if TYPE_CHECKING:
+    from scalenet_gp.inference.sweep import Sweep
     from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["Cost", "predict_cost"]
+__all__ = ["Cost", "predict_cost", "predict_sweep_cost"]
 
 _aten = torch.ops.aten
 
@@ -59,7 +60,13 @@ class Cost:
 
 
 def predict_cost(
-    net: LeibNet, plan: Plan, *, batch: int = 1, training: bool = False, dtype: torch.dtype = torch.float32
+    net: LeibNet,
+    plan: Plan,
+    *,
+    batch: int = 1,
+    training: bool = False,
+    dtype: torch.dtype = torch.float32,
+    recompute: Collection[str] = (),
 ) -> Cost:
     """What a pass of ``plan`` takes, without allocating it, on the device where the weights of ``net`` are.
 
@@ -78,18 +85,17 @@ def predict_cost(
         batch: samples per pass.
         training: predict a step of training, with the modules in training mode; else inference, in evaluation mode.
         dtype: a floating point type.
+        recompute: identifiers of nodes whose insides are computed again in the backward pass instead of kept, as for
+            :meth:`.LeibNet.forward`; that work counts as the backward pass's.
 
     Raises:
         ValueError: the plan is another network's, ``batch`` is not positive, or ``dtype`` is no floating point type.
     """
-    if batch < 1:
-        raise ValueError(f"a batch has at least one sample, not {batch}")
-    if not dtype.is_floating_point:
-        raise ValueError(f"a network computes in a floating point type, not in {dtype}")
+    _check_arguments(batch, dtype)
     mixed = training and dtype.itemsize < torch.float32.itemsize
     stored = torch.float32 if mixed else dtype
     with FakeTensorMode(), ExitStack() as within:
-        module, device = _without_values(net.specialise(plan), stored)
+        module, device = _without_values(net.specialise(plan, recompute), stored)
         module.train(training)
         memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
         within.enter_context(flops)
@@ -118,6 +124,48 @@ def predict_cost(
             activations=memory.peak - weights - memory.gradients_at_peak,
             peak=memory.peak,
         )
+
+
+def predict_sweep_cost(net: LeibNet, sweep: Sweep, *, batch: int = 1, dtype: torch.dtype = torch.float32) -> Cost:
+    """What a sweep takes, without allocating it, on the device where the weights of ``net`` are: inference.
+
+    Of the inputs, which may be elsewhere, only the slabs that are taken in count. All else is as for
+    :func:`predict_cost`.
+
+    Args:
+        net: the network that the sweep is for.
+        sweep: what :meth:`.Sweep.of` gave.
+        batch: samples per pass.
+        dtype: a floating point type.
+
+    Raises:
+        ValueError: the sweep is another network's, ``batch`` is not positive, or ``dtype`` is no floating point type.
+    """
+    _check_arguments(batch, dtype)
+    with FakeTensorMode(), ExitStack() as within:
+        module, device = _without_values(net.specialise(sweep.plan), dtype)
+        module.eval()
+        memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
+        # they are the caller's: followed by none
+        inputs = {
+            name: torch.empty((batch, tensor.channels, *tensor.shape), dtype=dtype, device=device)
+            for name, tensor in sweep.plan.input_tensors.items()
+        }
+        within.enter_context(flops)
+        within.enter_context(memory)
+        memory.follow([*module.parameters(), *module.buffers()])
+        weights = memory.live
+        with torch.no_grad():
+            sweep.execute(module.nodes, inputs)  # type: ignore[arg-type]
+        macs = flops.get_total_flops() // 2
+        return Cost({"sweep": macs}, 0, weights, 0, memory.peak - weights, memory.peak)
+
+
+def _check_arguments(batch: int, dtype: torch.dtype) -> None:
+    if batch < 1:
+        raise ValueError(f"a batch has at least one sample, not {batch}")
+    if not dtype.is_floating_point:
+        raise ValueError(f"a network computes in a floating point type, not in {dtype}")
 
 
 def _without_values(module: Specialised, dtype: torch.dtype) -> tuple[nn.Module, torch.device]:

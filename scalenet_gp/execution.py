@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from scalenet_gp.plan import Plan, Read
+from scalenet_gp.plan import Plan, PlannedTensor, Read, Step
 from scalenet_gp.recompute import recomputed
 from scalenet_gp.tensors import Repeated, channels_last, cropped
 
-__all__ = ["Specialised", "checked", "execute"]
+__all__ = ["Specialised", "checked", "execute", "kept_of", "taken"]
 
 
 def execute(
@@ -28,32 +28,48 @@ def execute(
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
     for step in plan.steps:
-        node, reads = nodes[step.node], [_taken(tensors[read.tensor], read) for read in step.reads]
-        made = recomputed(node, *reads) if step.node in recompute else node(*reads)
+        reads = [taken(tensors[read.tensor], read) for read in step.reads]
+        tensors.update(kept_of(step, nodes[step.node], reads, planned, step.node in recompute))
         del reads
-        made = (made,) if isinstance(made, Tensor) else made
-        if len(made) != len(step.keeps):
-            raise ValueError(
-                f"node {step.node!r} made {len(made)} tensors where its output_keys are "
-                f"{', '.join(repr(name) for name, _ in step.keeps)}"
-            )
-        for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
-            if tuple(tensor.shape[2:]) != shape:
-                raise ValueError(
-                    f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi "
-                    f"says {shape}"
-                )
-            if crop is not None:
-                if tensor.shape[1] != planned[name].channels:
-                    raise ValueError(
-                        f"node {step.node!r} made {tensor.shape[1]} channels of {name!r} where its output_specs says "
-                        f"{planned[name].channels}"
-                    )
-                tensors[name] = cropped(tensor, crop)
-        del made, tensor
         for name in step.frees:
             del tensors[name]
     return {key: cropped(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+
+
+def kept_of(
+    step: Step,
+    node: nn.Module,
+    reads: list[Tensor | Repeated],
+    planned: Mapping[str, PlannedTensor],
+    recompute: bool = False,
+) -> dict[str, Tensor]:
+    """What is kept of what a node makes of ``reads``, which is emptied, by name.
+
+    Raises:
+        ValueError: the node makes other than its ROI rules and its specs say.
+    """
+    made = recomputed(node, *reads) if recompute else node(*reads)
+    reads.clear()
+    made = (made,) if isinstance(made, Tensor) else made
+    if len(made) != len(step.keeps):
+        raise ValueError(
+            f"node {step.node!r} made {len(made)} tensors where its output_keys are "
+            f"{', '.join(repr(name) for name, _ in step.keeps)}"
+        )
+    kept = {}
+    for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
+        if tuple(tensor.shape[2:]) != shape:
+            raise ValueError(
+                f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi says {shape}"
+            )
+        if crop is not None:
+            if tensor.shape[1] != planned[name].channels:
+                raise ValueError(
+                    f"node {step.node!r} made {tensor.shape[1]} channels of {name!r} where its output_specs says "
+                    f"{planned[name].channels}"
+                )
+            kept[name] = cropped(tensor, crop)
+    return kept
 
 
 class Specialised(nn.Module):
@@ -63,15 +79,21 @@ class Specialised(nn.Module):
     returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network: what changes
     the mode of the one, training or evaluation, changes that of the other.
 
+    Args:
+        plan: the plan that it runs.
+        nodes: the network's, by identifier.
+        recompute: identifiers of nodes whose insides are computed again in the backward pass.
+
     Attributes:
         plan: the plan that it runs.
         input_keys: names of the inputs, in the order in which they are taken.
         output_keys: names of the outputs, in the order in which they are returned.
     """
 
-    def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module]) -> None:
+    def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module], recompute: Collection[str] = ()) -> None:
         super().__init__()
         self.plan = plan
+        self._recompute = recompute
         self.input_keys = tuple(plan.inputs)
         self.output_keys = tuple(plan.outputs)
         self.nodes = nn.ModuleDict({step.node: nodes[step.node] for step in plan.steps})
@@ -86,7 +108,7 @@ class Specialised(nn.Module):
         if len(inputs) != len(self.input_keys):
             raise ValueError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
         tensors = checked(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
-        return tuple(execute(self.plan, self.nodes, tensors).values())  # type: ignore[arg-type]
+        return tuple(execute(self.plan, self.nodes, tensors, self._recompute).values())  # type: ignore[arg-type]
 
 
 def checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
@@ -113,6 +135,7 @@ def checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     return tensors
 
 
-def _taken(tensor: Tensor, read: Read) -> Tensor | Repeated:
+def taken(tensor: Tensor, read: Read) -> Tensor | Repeated:
+    """What a node gets of ``tensor``."""
     part = cropped(tensor, read.crop)
     return part if read.factor is None else Repeated(part, read.factor, read.crop_repeated)

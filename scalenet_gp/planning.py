@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from funlib.geometry import Coordinate, Roi
@@ -11,7 +12,7 @@ from scalenet_gp.fusion import sources
 from scalenet_gp.node import Node, TensorSpec
 from scalenet_gp.plan import Crop, Plan, PlannedTensor, Read, Step
 
-__all__ = ["check_request", "plan_request"]
+__all__ = ["check_request", "plan_request", "planned_pass", "planned_tensor", "required_rois", "union"]
 
 
 def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordinate]) -> None:
@@ -58,28 +59,13 @@ def plan_request(
         ValueError: a node's two ROI rules contradict each other.
     """
     taken = sources(nodes, specs)
-    needed: dict[str, Roi] = dict(outputs)
-    read: dict[str, Roi] = {}
-    for node in reversed(nodes):
-        wanted = [needed[key] for key in node.output_keys if key in needed]
-        if not wanted:
-            continue
-        read[node.identifier] = node.input_roi(_union(wanted))
-        for key, _ in taken[node.identifier]:
-            roi = read[node.identifier].snap_to_grid(voxel_sizes[key])
-            needed[key] = _union([needed[key], roi]) if key in needed else roi
-
+    needed, read = required_rois(nodes, outputs, taken, voxel_sizes)
     running = [node for node in nodes if node.identifier in read]
-    tensors = {key: _planned(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
+    tensors = {key: planned_tensor(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
     last_reader = {key: node.identifier for node in running for key, _ in taken[node.identifier]}
     steps = tuple(
         Step(
-            node=node.identifier,
-            reads=tuple(
-                _planned_read(tensors[key], read[node.identifier], voxel_sizes[part_of])
-                for key, part_of in taken[node.identifier]
-            ),
-            **_made(node, read[node.identifier], tensors, specs, voxel_sizes),
+            **planned_pass(node, read[node.identifier], tensors, tensors, taken, specs, voxel_sizes),
             frees=tuple(
                 key
                 for key in dict.fromkeys(key for key, _ in taken[node.identifier])
@@ -90,6 +76,67 @@ def plan_request(
     )
     requests = tuple((key, tuple(outputs[key].begin), tuple(outputs[key].shape)) for key in specs if key in outputs)
     return Plan(network, tuple(tensors.values()), steps, requests)
+
+
+def required_rois(
+    nodes: Sequence[Node],
+    outputs: Mapping[str, Roi],
+    taken: Mapping[str, Sequence[tuple[str, str]]],
+    voxel_sizes: Mapping[str, Coordinate],
+) -> tuple[dict[str, Roi], dict[str, Roi]]:
+    """What ``outputs`` depend on: of every tensor that is made, and of what every node that runs reads.
+
+    Args:
+        nodes: in the order in which they run.
+        outputs: what is asked for.
+        taken: the tensors that each node takes: see :func:`scalenet_gp.fusion.sources`.
+        voxel_sizes: of every tensor.
+    """
+    needed: dict[str, Roi] = dict(outputs)
+    read: dict[str, Roi] = {}
+    for node in reversed(nodes):
+        wanted = [needed[key] for key in node.output_keys if key in needed]
+        if not wanted:
+            continue
+        read[node.identifier] = node.input_roi(union(wanted))
+        for key, _ in taken[node.identifier]:
+            roi = read[node.identifier].snap_to_grid(voxel_sizes[key])
+            needed[key] = needed[key].union(roi) if key in needed else roi
+    return needed, read
+
+
+def planned_pass(
+    node: Node,
+    read: Roi,
+    whole: Mapping[str, PlannedTensor],
+    kept: Mapping[str, PlannedTensor],
+    taken: Mapping[str, Sequence[tuple[str, str]]],
+    specs: Mapping[str, TensorSpec],
+    voxel_sizes: Mapping[str, Coordinate],
+) -> dict[str, Any]:
+    """The fields of a :class:`Step`, but for what it frees, in which a node reads ``read``.
+
+    Args:
+        node: whose turn it is.
+        read: what it reads of its inputs.
+        whole: the tensors that crops of what it takes are counted in.
+        kept: what is kept of each tensor that it makes; others are not kept.
+        taken: see :func:`required_rois`.
+        specs: of every tensor.
+        voxel_sizes: of every tensor.
+    """
+    reads = tuple(_planned_read(whole[key], read, voxel_sizes[part_of]) for key, part_of in taken[node.identifier])
+    return {"node": node.identifier, "reads": reads, **_made(node, read, kept, specs, voxel_sizes)}
+
+
+def planned_tensor(key: str, roi: Roi, spec: TensorSpec, voxel_size: Coordinate) -> PlannedTensor:
+    """The tensor that covers ``roi``, which is on its lattice."""
+    return PlannedTensor(key, tuple(roi.begin), tuple(roi.shape / voxel_size), tuple(voxel_size), spec.channels)
+
+
+def union(rois: Sequence[Roi]) -> Roi:
+    """The bounding box of boxes."""
+    return reduce(Roi.union, rois)
 
 
 def _planned_read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> Read:
@@ -131,18 +178,7 @@ def _made(
                 f"node {node.identifier!r} asks for {covered} to make {tensors[key].roi} of {key!r}, "
                 f"and then makes {computed}: its input_roi and output_roi contradict each other"
             )
-        made = _planned(key, computed, specs[key], voxel_sizes[key])
+        made = planned_tensor(key, computed, specs[key], voxel_sizes[key])
         makes.append(made.shape)
         keeps.append((key, made.crop_to(tensors[key].roi) if key in tensors else None))
     return {"makes": tuple(makes), "keeps": tuple(keeps)}
-
-
-def _planned(key: str, roi: Roi, spec: TensorSpec, voxel_size: Coordinate) -> PlannedTensor:
-    return PlannedTensor(key, tuple(roi.begin), tuple(roi.shape / voxel_size), tuple(voxel_size), spec.channels)
-
-
-def _union(rois: Sequence[Roi]) -> Roi:
-    union = rois[0]
-    for roi in rois[1:]:
-        union = union.union(roi)
-    return union

@@ -1,0 +1,58 @@
+"""Weighted mean and variance in one pass, whatever the number of what is averaged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["RunningMoments"]
+
+
+class RunningMoments:
+    """The weighted mean and variance of tensors that are seen one after the other (West 1979, CACM 22:532).
+
+    Args:
+        first: the first tensor. It is never changed, and as long as it is the only one it is the mean.
+        with_variance: whether there is to be a variance.
+
+    Attributes:
+        mean: the weighted mean; float32, or float64 if the first tensor is, from the second tensor on.
+    """
+
+    def __init__(self, first: Tensor, *, with_variance: bool) -> None:
+        self.mean = first
+        self._variance: Tensor | None = None
+        self._owned = False
+        self._with_variance = with_variance
+
+    @property
+    def variance(self) -> Tensor:
+        """The weighted squared deviations from the mean, over the sum of the weights.
+
+        Raises:
+            ValueError: it was not kept, or there is but one tensor.
+        """
+        if self._variance is None:
+            raise ValueError("a variance takes two tensors or more, and that it is kept from the first")
+        return self._variance
+
+    def add(self, tensor: Tensor, share: Tensor) -> None:
+        """Take in another tensor.
+
+        Args:
+            tensor: of the shape of the first.
+            share: its weight over the sum of all weights so far, its own included: one number, or one per channel.
+        """
+        if not self._owned:
+            self.mean = self.mean.to(torch.promote_types(self.mean.dtype, torch.float32), copy=True)
+            self._owned = True
+            if self._with_variance:
+                self._variance = torch.zeros_like(self.mean)
+        tensor = tensor.to(self.mean.dtype)
+        share = share.to(self.mean).reshape(-1, *(1,) * (tensor.dim() - 2))
+        if self._variance is not None:
+            # of all so far: (1 - share) times that before, and share (1 - share) times the squared deviation from
+            # the mean before; as it stands no two large numbers are subtracted
+            deviation = tensor - self.mean
+            self._variance.add_(deviation.square_().mul_(share)).mul_(1 - share)
+        self.mean.lerp_(tensor, share)

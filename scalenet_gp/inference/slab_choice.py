@@ -1,0 +1,101 @@
+"""How thick the slabs of a sweep may be for a block to fit into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from funlib.geometry import Roi
+
+from scalenet_gp.cost import predict_sweep_cost
+from scalenet_gp.inference.slabs import AXIS
+from scalenet_gp.inference.sweep import Sweep
+
+if TYPE_CHECKING:
+    from scalenet_gp.leibnet import LeibNet
+
+__all__ = ["slab_thickness", "sweep_memory"]
+
+_SEEN = 4
+"""Slabs after which all is as it will be: the first brings the halo, the next may begin with fewer planes."""
+
+
+def slab_thickness(
+    net: LeibNet, outputs: Mapping[str, Roi], memory_limit: int, dtype: torch.dtype = torch.float32
+) -> int:
+    """The thickness (world units) of the thickest slabs with which a sweep over ``outputs`` fits into memory.
+
+    Thick slabs are cheap: what a sweep makes again, the margins within nodes that convolve several times, falls with
+    their number. The thickest is the whole box, which may take less memory than slabs nearly as thick, as nothing is
+    kept for the next one. Then come whole steps of the network's lattices, and fractions of one.
+
+    Args:
+        net: the network.
+        outputs: as for :meth:`.LeibNet.plan`.
+        memory_limit: bytes for weights and everything that a sweep makes, as :func:`sweep_memory` predicts it.
+        dtype: the type to compute in.
+
+    Raises:
+        ValueError: no plan can be made, or not even the thinnest slabs fit; the message says what they need.
+        KeyError: the network has no such output.
+    """
+    needed: dict[int, int] = {}
+    for thickness in _thicknesses(net, outputs):
+        needed[thickness] = sweep_memory(net, outputs, thickness, dtype)
+        if needed[thickness] <= memory_limit:
+            return thickness
+    least = min(needed, key=needed.__getitem__)
+    blocks = ", ".join(f"{tuple(roi.shape / net.voxel_size[key])} voxels of {key!r}" for key, roi in outputs.items())
+    raise ValueError(
+        f"a block of {blocks} takes {_size(needed[least])} of memory, in slabs of {least} world units, but there are "
+        f"{_size(memory_limit)} for it; make blocks smaller, above all across the first axis, or allow for more memory"
+    )
+
+
+def sweep_memory(net: LeibNet, outputs: Mapping[str, Roi], thickness: int, dtype: torch.dtype = torch.float32) -> int:
+    """Bytes that a sweep takes at most, weights and outputs included, inputs but for the slab in work not.
+
+    Args:
+        net: the network.
+        outputs: as for :meth:`.LeibNet.plan`.
+        thickness: as for :meth:`.Sweep.of`.
+        dtype: the type to compute in.
+
+    Raises:
+        ValueError, KeyError: as :meth:`.Sweep.of`.
+    """
+    begin = min(roi.begin[AXIS] for roi in outputs.values())
+    seen = {key: _until(roi, begin + _SEEN * thickness) for key, roi in outputs.items()}
+    seen = {key: roi for key, roi in seen.items() if not roi.empty}
+    unseen = sum(
+        _values(net, key, roi) - (_values(net, key, seen[key]) if key in seen else 0) for key, roi in outputs.items()
+    )
+    return predict_sweep_cost(net, Sweep.of(net, seen, thickness), dtype=dtype).peak + unseen * dtype.itemsize
+
+
+def _values(net: LeibNet, key: str, roi: Roi) -> int:
+    return net.specs[key].channels * math.prod(roi.shape / net.voxel_size[key])
+
+
+def _thicknesses(net: LeibNet, outputs: Mapping[str, Roi]) -> list[int]:
+    """From thick to thin."""
+    length = max(roi.end[AXIS] for roi in outputs.values()) - min(roi.begin[AXIS] for roi in outputs.values())
+    lattice = math.lcm(*(net.voxel_size[key][AXIS] for key in outputs))
+    whole = math.ceil(length / lattice) * lattice
+    if not net.tileable:
+        return [whole]
+    step = net.plan(outputs).step[AXIS]
+    steps = [step * 2**n for n in range(whole.bit_length()) if step * 2**n < whole]
+    fractions = [step // 2**n for n in range(1, step.bit_length()) if step % (lattice * 2**n) == 0]
+    return [whole, *reversed(steps), *(fraction for fraction in fractions if fraction < whole)]
+
+
+def _until(roi: Roi, end: int) -> Roi:
+    past = min(roi.end[AXIS], end)
+    return Roi(roi.begin, (max(0, past - roi.begin[AXIS]), *roi.shape[1:]))
+
+
+def _size(numbytes: int) -> str:
+    return f"{numbytes / 2**20:,.0f} MiB"
