@@ -11,6 +11,8 @@ TEST = [
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    "neuroglancer>=2.40",
+    "ome-zarr-models",
     "onnx>=1.17",
     "onnxruntime>=1.20",
     "onnxscript>=0.3",
@@ -52,6 +54,7 @@ setup(
     packages=find_packages(include=["scalenet_gp", "scalenet_gp.*"]),
     package_data={"scalenet_gp": ["py.typed"], "scalenet_gp.pipelines": ["configs/*.yaml"]},
     install_requires=[
+        "daisy>=2",
         "edt>=3",
         "funlib.geometry>=0.3",
         "gunpowder>=1.4.4",
@@ -64,6 +67,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4.3",
+        "scikit-image>=0.22",
         "scipy>=1.11",
         "tensorboard>=2.16",
         "tensorstore>=0.1.70",
@@ -74,6 +78,7 @@ setup(
     extras_require={
         "test": TEST,
         "docs": DOCS,
+        "view": ["neuroglancer>=2.40"],
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take
         # this line out of a release meant for PyPI.

@@ -35,7 +35,7 @@ SPACING, JITTER = 512, 48
 _PERIOD = 256
 
 
-def write_volume(folder: Path, length: int) -> None:
+def write_volume(folder: Path, length: int, labels: bool = True) -> None:
     """Write ``raw`` (uint8) and ``labels`` (uint8) into ``folder``, pyramids of 8, 32 and 128 nm.
 
     Both are OME-Zarr 0.4 (zarr v2, chunks of 64³, blosc-zstd), and carry gunpowder's attributes besides.
@@ -43,14 +43,16 @@ def write_volume(folder: Path, length: int) -> None:
     Args:
         folder: must not exist.
         length: nm per axis: a multiple of 64 voxels of 128 nm.
+        labels: whether they are wanted.
     """
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     texture = gaussian_filter(generator.standard_normal((_PERIOD,) * 3), 3, mode="wrap")
     fine = gaussian_filter(generator.standard_normal((_PERIOD,) * 3), 0.7, mode="wrap")
     raw = np.clip(120 + 40 * texture / texture.std() + 15 * fine / fine.std(), 0, 255).astype(np.uint8)
-    labels = np.digitize(gaussian_filter(texture, 6, mode="wrap"), [-0.005, 0.0, 0.005]).astype(np.uint8)
-    for name, block, reduce in (("raw", raw, block_mean), ("labels", labels, block_majority)):
+    classes = np.digitize(gaussian_filter(texture, 6, mode="wrap"), [-0.005, 0.0, 0.005]).astype(np.uint8)
+    volumes = [("raw", raw, block_mean)] + [("labels", classes, block_majority)] * labels
+    for name, block, reduce in volumes:
         levels = [
             Level(path, (length // size,) * 3, exact_size([size] * 3), exact_size([0] * 3))
             for path, size in LEVELS.items()

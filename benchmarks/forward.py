@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from arithmetic_limit import Convolutions, random_tensor
 from funlib.geometry import Roi
 from leibnetz_peer import build_leibnetz_scalenet
 from measuring import (
@@ -38,7 +39,6 @@ from measuring import (
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
@@ -230,28 +230,10 @@ def against_rate(repeats: int, device: torch.device) -> Table:
     return table
 
 
-class Convolutions(TorchDispatchMode):
-    """Writes down the shapes and options of the convolutions that are computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[list[torch.Size | None], tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.convolution.default:
-            self.seen.append(([None if tensor is None else tensor.shape for tensor in args[:3]], args[3:]))
-        return func(*args, **(kwargs or {}))
-
-
 def record(table: Table, *cells: str) -> None:
     """Add a row, and say at once that it is there: others take minutes."""
     table.add_row(*cells)
     Console(stderr=True).print("  ".join(cells), highlight=False)
-
-
-def random_tensor(shape: torch.Size, device: torch.device) -> Tensor:
-    tensor = torch.rand(shape, device=device)
-    return channels_last(tensor) if len(shape) > 1 else tensor
 
 
 def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:

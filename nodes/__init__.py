@@ -28,6 +28,8 @@ from scalenet_gp.nodes.targets.boundary_distance import BoundaryDistance
 from scalenet_gp.nodes.targets.class_targets import ClassTargets
 from scalenet_gp.nodes.targets.class_volume import ClassVolume
 from scalenet_gp.nodes.targets.class_weights import ClassWeights
+from scalenet_gp.nodes.tissue.options import TextureOptions
+from scalenet_gp.nodes.tissue.texture import em_texture_masking
 from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.nodes.volumes.storage import ChunkCache
@@ -61,8 +63,10 @@ __all__ = [
     "SampleLocation",
     "Stack",
     "Supervision",
+    "TextureOptions",
     "Train",
     "TrainingLog",
     "Uniform",
+    "em_texture_masking",
     "tally",
 ]

@@ -149,7 +149,7 @@ class OmeZarrWrite(BatchFilter):
         data = array.data.reshape(*leading[-1:], *array.data.shape[array.data.ndim - dims :])
         if key not in self._writers:
             self._writers[key] = self._start(key, data, dims)
-        if data.ndim > dims and not self._writers[key].channels:
+        if data.ndim > dims and not self._writers[key].layout.channels:
             data = data.reshape(data.shape[1:])
         begin = (array.spec.roi.begin - total.begin) // voxel_size
         self._coverages[key].add(str(key), begin, array.spec.roi.shape // voxel_size)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scalenet_gp.checkpoint import load_checkpoint
 from scalenet_gp.nodes import TrainingLog
 from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.agreement import Scores
+from scalenet_gp.pipelines.blockwise.job import partial_of
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluate import evaluate
 from scalenet_gp.pipelines.picture import draw_prediction
@@ -55,15 +57,15 @@ def conclude(config: Config, volume: StrPath, run: Path, checkpoint: Path, devic
     """
     folder = RunFolder(run)
     network = folder.best if folder.best.is_file() else checkpoint
-    if folder.prediction.exists():
-        shutil.rmtree(folder.prediction)
+    for left in (folder.prediction, partial_of(folder.prediction)):
+        shutil.rmtree(left, ignore_errors=True)
     for left in (folder.scores, folder.picture):
         left.unlink(missing_ok=True)
     prediction = predict(config, volume, network, folder.prediction, device=device)
     scores = evaluate(config, volume, prediction, output=folder.scores)
     picture = draw_prediction(config, volume, prediction, folder.picture)
     log = TrainingLog(folder.log)
-    log.write_hparams(_hparams(config), _metrics(scores))
+    log.write_hparams(_hparams(config), _metrics(scores), load_checkpoint(checkpoint).iteration)
     log.close()
     return Conclusion(network, prediction, picture, scores)
 

@@ -14,6 +14,7 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, Multiscale, MultiscaleSource
 from scalenet_gp.nodes.cellmap.annotation import read_annotation
+from scalenet_gp.nodes.volumes.block_volume import StoredValues
 from scalenet_gp.nodes.volumes.location import StrPath, join
 from scalenet_gp.nodes.volumes.ome_zarr import multiscale_groups
 from scalenet_gp.nodes.volumes.storage import find_node, group_attributes
@@ -124,6 +125,18 @@ class Dataset:
             raise ValueError(f"the region {region} holds no whole voxel of {self._nm(self.lattice)} nm")
         return roi
 
+    def region(self, roi: Roi) -> Region:
+        """A ROI as a user names it: in nm from the raw volume's corner."""
+        corner = self.world.position(self.raw.levels[0].begin)
+        begin, end = (self.world.size_in_nm(edge - corner) for edge in (roi.begin, roi.end))
+        return Region(begin=begin, end=end)
+
+    def extent(self) -> Region:
+        """All of the raw volume, in nm from its corner."""
+        level = self.raw.levels[0]
+        lengths = tuple(n * size for n, size in zip(level.shape, level.voxel_size, strict=True))
+        return Region(begin=(Fraction(0),) * self.raw.dims, end=lengths)
+
     def annotated(self, region: Region) -> Roi:
         """The part of a region that any class is annotated in.
 
@@ -135,8 +148,8 @@ class Dataset:
             raise ValueError(f"nothing is annotated in the region {region}")
         return roi
 
-    def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[MultiscaleSource]:
-        """What was predicted for every output of the network in ``keys``.
+    def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
+        """What was predicted for every output of the network in ``keys``, float32 whatever it is stored as.
 
         Args:
             prediction: what :func:`scalenet_gp.pipelines.predict.predict` wrote.
@@ -155,16 +168,19 @@ class Dataset:
                     f"{volume.path} has {volume.channels} channels, not one for each of the classes "
                     f"{', '.join(self.config.classes)}"
                 )
-            channels = group_attributes(volume.path).get("omero", {}).get("channels", [])
+            attributes = group_attributes(volume.path)
+            channels = attributes.get("omero", {}).get("channels", [])
             named = tuple(channel["label"] for channel in channels)
             if named and named != self.config.classes:
                 raise ValueError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
             there = volume.roi(size, self.world)
             if not there.contains(roi):
                 raise ValueError(
-                    f"{volume.path} covers {self._box(there)} from the raw volume's corner, not all of {self._box(roi)}"
+                    f"{volume.path} covers {self.region(there)} from the raw volume's corner, not all of "
+                    f"{self.region(roi)}"
                 )
-            sources.append(MultiscaleSource(volume, {key: size}, self.world))
+            scale = StoredValues.of(volume.path, attributes).scale
+            sources.append(MultiscaleSource(volume, {key: size}, self.world) + gp.Normalize(key, factor=scale))
         return sources
 
     def shape(self, size: Size, what: str) -> Coordinate:
@@ -215,12 +231,6 @@ class Dataset:
         given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
         places = zip(offsets, corner + given, defaults, strict=True)
         return Coordinate(default if offset is None else there for offset, there, default in places)
-
-    def _box(self, roi: Roi) -> str:
-        """A ROI in nm from the raw volume's corner, as a region in a config."""
-        corner = self.world.position(self.raw.levels[0].begin)
-        ends = (self.world.size_in_nm(end - corner) for end in (roi.begin, roi.end))
-        return " to ".join(f"[{', '.join(format(float(length), '.12g') for length in end)}]" for end in ends) + " nm"
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))

@@ -15,6 +15,7 @@ import gunpowder as gp
 import torch
 from funlib.geometry import Coordinate
 from rich.box import SIMPLE_HEAD
+from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -121,6 +122,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         )
         plan = trainer.arrays.plan(gp.BatchRequest(wanted))
         dtype = getattr(torch, settings.precision)
+        recompute = trainer.state.computation.recomputed(net)
         # before the prediction, which takes memory too
         memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()
         return DryRun(
@@ -139,7 +141,9 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
             data=median(data),
             step=median(step),
             memory=memory,
-            predicted_memory=predict_cost(net, plan, batch=settings.batch_size, training=True, dtype=dtype).peak,
+            predicted_memory=predict_cost(
+                net, plan, batch=settings.batch_size, training=True, dtype=dtype, recompute=recompute
+            ).peak,
             checkpoint=_numbytes(net.state_dict()) + _numbytes(trainer.state.state_dict()),
         )
 
@@ -156,9 +160,9 @@ def dry_run_table(result: DryRun) -> Table:
             table.add_row(f"{kind} {name}", " × ".join(map(str, shape)), f"voxels of {format_size(voxel_size)} nm")
     table.add_row("batch", str(result.batch_size), "samples", end_section=True)
     memory = "of tensors, at most" if result.device.startswith("cuda") else "of the process, at most"
-    table.add_row("memory", _mebibytes(result.memory), memory)
-    table.add_row("", _mebibytes(result.predicted_memory), "predicted for the network, without loss and optimizer")
-    table.add_row("checkpoint", _mebibytes(result.checkpoint), end_section=True)
+    table.add_row("memory", _size(result.memory), memory)
+    table.add_row("", _size(result.predicted_memory), "predicted for the network, without loss and optimizer")
+    table.add_row("checkpoint", _size(result.checkpoint), end_section=True)
     table.add_row("to build", _seconds(result.build))
     table.add_row("first step", _seconds(result.first), "data included")
     table.add_row("data of a batch", _seconds(result.data), "in one process")
@@ -192,8 +196,10 @@ def _numbytes(tree: Any) -> int:
     return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
+def _size(count: int) -> str:
+    """Bytes in the largest unit of which there is a whole one."""
+    unit, name = pick_unit_and_suffix(count, ["bytes", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{count / unit:,.{0 if unit == 1 else 1}f} {name}"
 
 
 def _seconds(duration: float) -> str:

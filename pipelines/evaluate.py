@@ -9,10 +9,10 @@ import gunpowder as gp
 
 from scalenet_gp.nodes.volumes.location import StrPath
 from scalenet_gp.pipelines.agreement import Scores, add_block, no_scores, plain_scores
+from scalenet_gp.pipelines.blocks import blocks
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.dataset import Dataset, array_keys
-from scalenet_gp.pipelines.predict import blocks
 from scalenet_gp.pipelines.progress import progress_bar
 from scalenet_gp.pipelines.running import running
 

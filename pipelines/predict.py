@@ -2,101 +2,102 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-import gunpowder as gp
-from funlib.geometry import Coordinate, Roi
-
-from scalenet_gp.checkpoint import load_checkpoint
-from scalenet_gp.nodes import OmeZarrWrite, Predict
-from scalenet_gp.nodes.volumes.location import StrPath
-from scalenet_gp.nodes.volumes.storage import create_group
+from scalenet_gp.nodes.volumes.location import StrPath, local_path
+from scalenet_gp.pipelines.blockwise.engine import Workers, run
+from scalenet_gp.pipelines.blockwise.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.config_types import Region
-from scalenet_gp.pipelines.dataset import Dataset, array_keys
-from scalenet_gp.pipelines.progress import progress_bar
-from scalenet_gp.pipelines.running import running
+from scalenet_gp.pipelines.dataset import Dataset
 
-__all__ = ["blocks", "predict"]
+__all__ = ["predict"]
 
 
 def predict(
     config: Config,
     volume: StrPath,
-    checkpoint: Path,
+    checkpoint: Path | Mapping[Path, float] | Sequence[Path],
     output: Path,
-    region: Region | None = None,
+    region: Region | Literal["all"] | None = None,
     device: str | None = None,
+    *,
+    workers: Workers | None = None,
+    outputs: Sequence[str] | None = None,
+    mask: StrPath | None = None,
+    **options: Any,
 ) -> Path:
-    """Predict every output of a network over a region, each into an OME-Zarr volume with one channel for each class.
+    """Predict outputs of a network over a region, each into an OME-Zarr volume with one channel for each class.
+
+    Until it is finished, the prediction is the folder ``<output>.partial``. The same call goes on where an earlier one
+    ended, however that happened; blocks that are done are not computed again.
 
     Args:
         config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
         volume: folder, or its URL, that holds the raw data.
-        checkpoint: the weights.
-        output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``,
-            float32.
-        region: what to predict.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        checkpoint: the weights; several, or several with what each weighs, are averaged.
+        output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
+        region: what to predict; ``"all"`` is the whole volume.
+        device: name of a torch device, where ``workers`` says nothing about devices; the first GPU unless given, the
+            processor where there is none.
+        workers: who predicts; this process unless given.
+        outputs: names of the outputs to predict; all unless given.
+        mask: a multiscale volume; where it is zero, nothing is predicted. Left out are whole blocks in which it is, and
+            by one of its voxels around them: the outputs are zero there.
+        options: further fields of :class:`.PredictionJob`: ``stored``, ``precision``, ``symmetries``, ``products``.
 
     Returns:
         ``output``.
 
     Raises:
         FileExistsError: there is something at ``output``.
-        FileNotFoundError: there is no such volume or checkpoint.
-        ValueError: the checkpoint is another network's or was trained with other classes, padding or intensities, the
-            config does not fit the volume, or the network does not allow for blocks.
+        FileNotFoundError: there is no such volume, checkpoint or mask.
+        ValueError: a checkpoint is another network's or was trained with other classes, padding or intensities; the
+            config does not fit the volume; the region reaches beyond it; the network does not allow for blocks; or the
+            unfinished prediction is another one.
+        BlockingIOError: another process is making this output.
+        UnfinishedPredictionError: some blocks could not be predicted; the others are done.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    trained = load_checkpoint(checkpoint)
-    trained.restore(net, checkpoint)
-    learned = trained.metadata.get("learned", config.data.learned)
-    if learned != config.data.learned:
-        raise ValueError(f"{checkpoint} was trained with {learned}, the config has {config.data.learned}")
+    weighed = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
+    weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
     dataset = Dataset.open(volume, config.data, net)
-    roi = dataset.roi(region or config.evaluation)
-    block = dataset.shape(config.block_shape, "block_shape")
-
-    raw, predictions = array_keys("RAW", net.input_keys), array_keys("PREDICTION", net.output_keys)
-    chain = dataset.source(raw)
-    for key in raw.values():
-        chain += gp.Normalize(key)
-    chain = dataset.scaled(chain, raw)
-    chain += Predict(net, raw, predictions, device)
-    tiles = list(blocks(roi, block))
-    whole = [name for name, node in net.nodes.items() if not node.tileable]
-    if whole and len(tiles) > 1:
-        raise ValueError(
-            f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {len(tiles)} "
-            "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as workshop:
-        group = Path(workshop, output.name)
-        create_group(group, {"classes": list(config.data.classes), "checkpoint": checkpoint.name})
-        chain += OmeZarrWrite(
-            {key: group / name for name, key in predictions.items()},
-            dict.fromkeys(predictions.values(), roi),
-            dataset.world,
-            channels=dict.fromkeys(predictions.values(), config.data.classes),
-            attributes={"network": net.fingerprint, "checkpoint": checkpoint.name},
-        )
-        with running(chain) as pipeline, progress_bar("predicting", len(tiles)) as advance:
-            for tile in tiles:
-                pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=tile) for key in predictions.values()}))
-                advance("")
-        group.rename(output)
+    job = PredictionJob(
+        config=config,
+        volume=_absolute(volume),
+        networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
+        output=output.absolute(),
+        region=_region(dataset, config.evaluation if region is None else region),
+        outputs=net.output_keys if outputs is None else tuple(outputs),
+        mask=None if mask is None else _absolute(mask),
+        **options,
+    )
+    run(job, workers or Workers(devices=() if device is None else (device,)))
     return output
 
 
-def blocks(roi: Roi, shape: Coordinate) -> Iterator[Roi]:
-    """Boxes of ``shape`` that tile ``roi``; the last along an axis is as small as what is left."""
-    starts = (range(b, e, s) for b, e, s in zip(roi.begin, roi.end, shape, strict=True))
-    for begin in itertools.product(*starts):
-        yield Roi(begin, shape).intersect(roi)
+def _region(dataset: Dataset, region: Region | Literal["all"]) -> Region:
+    """What is predicted: whole voxels of every output, and no bound of it open.
+
+    Raises:
+        ValueError: it reaches beyond the volume, or as :meth:`.Dataset.roi`.
+    """
+    whole = dataset.extent()
+    roi, level = dataset.roi(whole if region == "all" else region), dataset.raw.levels[0]
+    begin, end = (dataset.world.position_in_nm(edge) for edge in (roi.begin, roi.end))
+    far = (b + n * size for b, n, size in zip(level.begin, level.shape, level.voxel_size, strict=True))
+    predicted = dataset.region(roi)
+    if any(b < first or e > past for b, first, e, past in zip(begin, level.begin, end, far, strict=True)):
+        raise ValueError(
+            f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
+        )
+    return predicted
+
+
+def _absolute(path: StrPath) -> str:
+    local = local_path(path)
+    return str(path) if local is None else str(local.absolute())

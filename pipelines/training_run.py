@@ -101,6 +101,7 @@ class TrainingRun:
             self._judging.best.load_state_dict(trainer.notes["best"])
         self._prefetch.next_batch = trainer.iteration
         with self._report(form) as report:
+            trainer.listener = report.step
             stopped = self._learn(report)
             trainer.save()
             self.ranks.anywhere(False)  # rank 0 has written
@@ -144,8 +145,6 @@ class TrainingRun:
                 return received or signal.SIGTERM
             with as_raised():  # for the report
                 self._pipeline.request_batch(gp.BatchRequest(self._request))
-            if trainer.record is not None:
-                report.step(trainer.record)
             if trainer.saved is not None and trainer.saved != saved:
                 saved = trainer.saved
                 report.checkpoint(saved)

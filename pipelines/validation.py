@@ -16,6 +16,7 @@ from torch import Tensor
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import SampleLocation, Uniform
 from scalenet_gp.nodes.batches.numbered_batches import NumberedBatches
+from scalenet_gp.nodes.learning.as_fractions import AsFractions
 from scalenet_gp.nodes.learning.network_arrays import NetworkArrays, as_tensor
 from scalenet_gp.pipelines.agreement import Scores, add_block, no_scores
 from scalenet_gp.pipelines.config_types import Region
@@ -34,8 +35,9 @@ class Validation:
     """Samples of a region, always the same ones, that networks are judged by: a context manager.
 
     The samples come from a node chain of their own, without augmentation. Places are drawn from all of the region that
-    is annotated, on the lattice that all tensors share; they depend on ``seed`` alone. Nothing is
-    read before the first judgement, so that worker processes can be forked before.
+    is annotated, on the lattice that all tensors share; they depend on ``seed`` alone. One whose raw data are not all
+    finite is left out, as training skips it. Nothing is read before the first judgement, so that worker processes can
+    be forked before.
 
     Args:
         dataset: the volume, and a network like those to be judged.
@@ -110,7 +112,8 @@ class Validation:
         that have anything annotated.
 
         Raises:
-            ValueError: it is another network than that of the dataset, or nothing is annotated in any of the samples.
+            ValueError: it is another network than that of the dataset, or nothing is annotated in any of the samples
+                that count.
             RuntimeError: outside of the ``with`` block.
         """
         if self._batches is None:
@@ -124,8 +127,8 @@ class Validation:
                 self._judge_sample(net, self._batches[number], device, scores, losses)
         if not losses:
             raise ValueError(
-                f"none of {self.samples} samples of {self.region} has a whole voxel annotated: take more samples, or a "
-                "region that is annotated more densely"
+                f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
+                "finite: take more samples, or a region that is annotated more densely"
             )
         return Judgement(scores, sum(losses) / len(losses))
 
@@ -133,7 +136,10 @@ class Validation:
         self, net: LeibNet, batch: gp.Batch, device: torch.device, scores: Scores, losses: list[float]
     ) -> None:
         """Add the scores and losses of one sample."""
-        outputs = net(self._arrays.tensors(batch, self._plan, device), self._plan)
+        inputs = self._arrays.tensors(batch, self._plan, device)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs.values()):
+            return
+        outputs = net(inputs, self._plan)
         for name, prediction in outputs.items():
             roi = self._plan.outputs[name]
             true, annotated = batch[self._targets[name]].data, batch[self._masks[name]].data
@@ -149,9 +155,7 @@ class Validation:
 
     def _chain_of(self, dataset: Dataset, raw: Mapping[str, gp.ArrayKey], annotated: Roi) -> gp.Pipeline:
         targets = dataset.targets(self._targets, self._masks, annotated)
-        chain = (dataset.source(raw), targets) + gp.MergeProvider()
-        for key in raw.values():
-            chain += gp.Normalize(key)
+        chain = (dataset.source(raw), targets) + gp.MergeProvider() + AsFractions(*raw.values())
         chain = dataset.scaled(chain, raw)
         finest = self._targets[dataset.net.output_keys[-1]]
         return chain + SampleLocation(finest, Uniform(annotated))

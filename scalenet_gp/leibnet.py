@@ -124,11 +124,12 @@ class LeibNet(nn.Module):
         self._check_plan(plan)
         return execute(plan, self.nodes, checked(inputs, plan), recompute)  # type: ignore[arg-type]
 
-    def specialise(self, plan: Plan) -> Specialised:
+    def specialise(self, plan: Plan, recompute: Collection[str] = ()) -> Specialised:
         """This network for one plan: a plain module of positional tensors, for torch.compile, torch.export and ONNX.
 
         Args:
             plan: what :meth:`plan` gave.
+            recompute: as for :meth:`forward`.
 
         Returns:
             A module that shares the weights of this network and gives the very same outputs.
@@ -137,7 +138,7 @@ class LeibNet(nn.Module):
             ValueError: the plan is another network's.
         """
         self._check_plan(plan)
-        return Specialised(plan, self.nodes)  # type: ignore[arg-type]
+        return Specialised(plan, self.nodes, recompute)  # type: ignore[arg-type]
 
     @cached_property
     def smallest_plan(self) -> Plan:
@@ -165,6 +166,7 @@ class LeibNet(nn.Module):
         dtype: torch.dtype = torch.float32,
         outputs: Iterable[str] | None = None,
         batch: int = 1,
+        recompute: Collection[str] = (),
     ) -> Plan:
         """The plan with the most output voxels per unit of work of those that fit into memory.
 
@@ -175,12 +177,15 @@ class LeibNet(nn.Module):
             dtype: the type to compute in.
             outputs: the outputs that are wanted; all unless given.
             batch: samples per pass.
+            recompute: as for :meth:`forward`.
 
         Raises:
             KeyError: the network has no such output.
             ValueError: not even the smallest plan fits; the message says what that needs.
         """
-        return largest_plan(self, memory_limit, training=training, dtype=dtype, outputs=outputs, batch=batch)
+        return largest_plan(
+            self, memory_limit, training=training, dtype=dtype, outputs=outputs, batch=batch, recompute=recompute
+        )
 
     def receptive_field(self, output: str) -> dict[str, Coordinate]:
         """The size (world units) of what one voxel of ``output`` can depend on, for every input that it reaches.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING
@@ -85,6 +85,7 @@ def largest_plan(
     dtype: torch.dtype = torch.float32,
     outputs: Iterable[str] | None = None,
     batch: int = 1,
+    recompute: Collection[str] = (),
 ) -> Plan:
     """The plan that makes the most output per unit of work of those that fit into memory.
 
@@ -102,6 +103,7 @@ def largest_plan(
         dtype: as for :func:`scalenet_gp.cost.predict_cost`.
         outputs: the outputs that are wanted; all unless given.
         batch: samples per pass.
+        recompute: as for :func:`scalenet_gp.cost.predict_cost`.
 
     Raises:
         KeyError: the network has no such output.
@@ -116,7 +118,8 @@ def largest_plan(
 
     @cache
     def memory(steps: Steps) -> int:
-        return predict_cost(net, grown(steps), batch=batch, training=training, dtype=dtype).peak
+        plan = grown(steps)
+        return predict_cost(net, plan, batch=batch, training=training, dtype=dtype, recompute=recompute).peak
 
     start = (1,) * net.dims
     if memory(start) > memory_limit:

@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,14 @@ def free_bytes(device: torch.device) -> int:
     return int(max(0, min(left))) + _kept_by_c_library()
 
 
-def explain_out_of_memory(net: LeibNet, plan: Plan, batch: int, dtype: torch.dtype, device: torch.device) -> str:
+def explain_out_of_memory(
+    net: LeibNet,
+    plan: Plan,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    recompute: Collection[str] = (),
+) -> str:
     """Why a step of training does not fit into memory, and what would: one paragraph.
 
     It names what the step needs (see :func:`.predict_cost`), what there is for it, the plan's three largest tensors,
@@ -75,11 +82,12 @@ def explain_out_of_memory(net: LeibNet, plan: Plan, batch: int, dtype: torch.dty
         batch: samples in the batch.
         dtype: what convolutions compute in.
         device: where.
+        recompute: identifiers of nodes whose insides are computed again in the backward pass.
 
     Raises:
         ValueError: the plan is another network's, or ``batch`` is not positive.
     """
-    need = predict_cost(net, plan, batch=batch, training=True, dtype=dtype).peak
+    need = predict_cost(net, plan, batch=batch, training=True, dtype=dtype, recompute=recompute).peak
     tensors = [t for p in net.parameters() for t in (p, p.grad) if t is not None and t.device.type == device.type]
     there = free_bytes(device) + sum(t.numel() * t.element_size() for t in tensors)
     largest = sorted(plan.tensors, key=lambda tensor: tensor.numbytes(), reverse=True)[:3]
@@ -90,17 +98,24 @@ def explain_out_of_memory(net: LeibNet, plan: Plan, batch: int, dtype: torch.dty
     )
     ways = ["a smaller batch"] if batch > 1 else []
     ways += ["precision='bfloat16'"] if dtype.itemsize > torch.bfloat16.itemsize else []
-    ways += ["recompute=('*',), unless it is set already"]
+    ways += ["recompute=('*',)"] if set(net.nodes) - set(recompute) else []
     return (
         f"out of memory on {device}: a step of training on {_outputs(net, plan)}, in batches of {batch}, needs about "
         f"{_mebibytes(need)} and more for loss and optimizer; there are {_mebibytes(there)}. Its largest tensors: "
-        f"{listed}. {_what_fits(net, plan, int(_SHARE * min(there, need)), batch, dtype)}. Less is needed with "
-        f"{' or '.join(ways)}"
+        f"{listed}. {_what_fits(net, plan, int(_SHARE * min(there, need)), batch, dtype, recompute)}"
+        + (f". Less is needed with {' or '.join(ways)}" if ways else "")
     )
 
 
 @contextmanager
-def memory_explained(net: LeibNet, plan: Plan, batch: int, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+def memory_explained(
+    net: LeibNet,
+    plan: Plan,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    recompute: Collection[str] = (),
+) -> Iterator[None]:
     """Within it, running out of memory says what would fit: see :func:`explain_out_of_memory`, also for the arguments.
 
     The functions that were called within let go of their variables before memory is counted: so have one call in it
@@ -118,18 +133,20 @@ def memory_explained(net: LeibNet, plan: Plan, batch: int, dtype: torch.dtype, d
         traceback.clear_frames(error.__traceback__)
         _logger.warning("out of memory on %s; working out what would fit, which can take a minute", device)
         try:
-            message = explain_out_of_memory(net, plan, batch, dtype, device)
+            message = explain_out_of_memory(net, plan, batch, dtype, device, recompute)
         except (MemoryError, RuntimeError):  # there is not even enough to think about it
             message = f"out of memory on {device}: {_outputs(net, plan)}, in batches of {batch}, are too much"
         raise MemoryError(f"{message} ({reason})") from error
 
 
-def _what_fits(net: LeibNet, plan: Plan, limit: int, batch: int, dtype: torch.dtype) -> str:
+def _what_fits(net: LeibNet, plan: Plan, limit: int, batch: int, dtype: torch.dtype, recompute: Collection[str]) -> str:
     try:
-        fitting = net.largest_plan(limit, training=True, dtype=dtype, outputs=plan.outputs, batch=batch)
+        fitting = net.largest_plan(
+            limit, training=True, dtype=dtype, outputs=plan.outputs, batch=batch, recompute=recompute
+        )
     except ValueError as error:
         return f"No plan would fit: {error}"
-    need = predict_cost(net, fitting, batch=batch, training=True, dtype=dtype).peak
+    need = predict_cost(net, fitting, batch=batch, training=True, dtype=dtype, recompute=recompute).peak
     return f"What would fit: {_outputs(net, fitting)}, which needs about {_mebibytes(need)}"
 
 

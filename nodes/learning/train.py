@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -63,6 +63,8 @@ class Train(gp.BatchFilter):
         state: the network in training, once the pipeline is built.
         record: the batch that was learned from last.
         log: where scalars and images go, or None.
+        listener: is called with the record of every batch that was learned from, before a checkpoint of it is written;
+            None unless set.
         saved: the newest checkpoint, or None.
         notes: what JSON can hold, kept in every checkpoint, and there again when training goes on: say, how good the
             network was when it was judged.
@@ -113,6 +115,7 @@ class Train(gp.BatchFilter):
         self._checkpoint_every = checkpoint_every
         self._retention = retention or Retention()
         self.log = log
+        self.listener: Callable[[TrainingRecord], None] | None = None
         self._saved: int | None = None
         self.saved: Path | None = None
         self._whole = False
@@ -169,7 +172,8 @@ class Train(gp.BatchFilter):
         batched, data = self.arrays.batched(batch, plan), batch[self.arrays.inputs[next(iter(plan.inputs))]].data
         samples = len(data) if batched else 1
         dtype = getattr(torch, self._computation.precision)
-        with memory_explained(self.net, plan, samples, dtype, self.state.device):
+        recompute = self._computation.recomputed(self.net)
+        with memory_explained(self.net, plan, samples, dtype, self.state.device, recompute):
             self.record = self._learn(batch, plan)
         self._whole = True
         now = time.perf_counter()
@@ -179,6 +183,8 @@ class Train(gp.BatchFilter):
             self._refuse_too_many(batch)
         if self.log is not None:
             self.log.write(self.record)
+        if self.listener is not None:
+            self.listener(self.record)
         if self.iteration % self._checkpoint_every == 0:
             self.save()
 

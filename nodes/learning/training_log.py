@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from matplotlib.image import imsave
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
@@ -77,7 +76,6 @@ class TrainingLog:
         self._open_writer: SummaryWriter | None = None
         self._first: int | None = None  # of the iterations that were learned from since this log was made
         self._taken_back = False
-        self._iteration = 0
         self._samples = 0
         self._seconds = self._waited = 0.0
 
@@ -87,7 +85,6 @@ class TrainingLog:
 
     def write(self, record: TrainingRecord) -> None:
         """Write what is due; to be called after every batch."""
-        self._iteration = record.iteration
         if self._first is None:
             self._first = record.iteration
         self._samples += record.samples
@@ -126,18 +123,21 @@ class TrainingLog:
         """Write the nodes of ``net`` that run for ``plan``, with the shapes (B, C, Z, Y, X) of what they make."""
         self._add_event(Event(graph_def=graph_def(net, plan).SerializeToString()))
 
-    def write_hparams(self, hparams: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
+    def write_hparams(
+        self, hparams: Mapping[str, bool | int | float | str], metrics: Mapping[str, float], iteration: int
+    ) -> None:
         """Write a run's hyper-parameters with what came of them, for comparing runs; at the end of a run.
 
         Args:
             hparams: plain values by name.
             metrics: by name, written as ``final/<name>`` too; those that are not finite are left out.
+            iteration: that the run ended with.
         """
         final = {f"final/{name}": value for name, value in metrics.items() if math.isfinite(value)}
         for summary in hparams_summaries(dict(hparams), final):
             self._add_event(Event(summary=summary))
         for tag, value in final.items():
-            self._write_scalar(tag, value, self._iteration)
+            self._write_scalar(tag, value, iteration)
 
     def flush(self) -> None:
         """Have on disk what was written so far, as a checkpoint has."""
@@ -184,6 +184,8 @@ class TrainingLog:
             self._write_scalar(f"loss/{name}/{of_class}", loss.item(), record.iteration)
 
     def _write_picture(self, name: str, record: TrainingRecord) -> None:
+        from matplotlib.image import imsave  # slow to import
+
         names = self._names(record.outputs[name].shape[1])
         picture = training_picture(name, record, names, self.intensities)
         file = BytesIO()

@@ -35,7 +35,7 @@ from scalenet_gp.nodes.volumes.metadata import (
 from scalenet_gp.nodes.volumes.storage import Node, find_node, open_array
 from scalenet_gp.world import format_size
 
-__all__ = ["is_ome_zarr", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
+__all__ = ["channel_names", "is_ome_zarr", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
 
 
 def is_ome_zarr(node: Node) -> bool:
@@ -131,12 +131,27 @@ def multiscale_attributes(
         ]
     }
     if channels:
+        # as pictures of predictions draw them; imported here, for it brings matplotlib
+        from scalenet_gp.nodes.learning.panels import as_bytes, class_colours
+
         high = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
         window = {"min": 0.0, "start": 0.0, "end": high, "max": high}
         attributes["omero"] = {
-            "channels": [{"label": label, "color": "FFFFFF", "active": True, "window": window} for label in channels]
+            "channels": [
+                {"label": label, "color": bytes(colour).hex().upper(), "active": True, "window": window}
+                for label, colour in zip(channels, as_bytes(class_colours(len(channels))), strict=True)
+            ]
         }
     return attributes
+
+
+def channel_names(node: Node) -> tuple[str, ...]:
+    """The labels of the channels; none where the metadata does not name them."""
+    try:
+        omero = _Attributes.model_validate(_ome(node)).omero
+    except ValidationError as error:
+        raise malformed(node.path, "OME-Zarr metadata", error) from error
+    return tuple(channel.label or "" for channel in omero.channels) if omero else ()
 
 
 def multiscale_groups(path: StrPath) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Arrays and groups as they are stored: zarr of format 2 and 3, and N5, local or behind a URL.
 
-Everything is read through tensorstore; the metadata, small JSON files, directly. zarr-python only writes, and this is
-the one place that hides its version 2 from its version 3. Everything written is of zarr format 2, as OME-Zarr 0.4
-demands.
+Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
+creates groups and arrays, and this is the one place that hides its version 2 from its version 3. Everything created is
+of zarr format 2, as OME-Zarr 0.4 demands.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ __all__ = [
     "StoredArray",
     "StrPath",
     "UnreadableDataError",
+    "UnwritableDataError",
     "bulk_reads_begun",
     "create_array",
     "create_group",
@@ -53,6 +54,10 @@ _ARRAY_METADATA = {
 
 class UnreadableDataError(OSError):
     """A stored chunk cannot be read or decoded."""
+
+
+class UnwritableDataError(OSError):
+    """A chunk cannot be stored: the disk is full, say."""
 
 
 @final
@@ -109,7 +114,7 @@ class Node:
 @final
 @dataclass(frozen=True, eq=False)
 class StoredArray:
-    """An array opened for reading: see :func:`open_array`.
+    """An array that was opened: see :func:`open_array`.
 
     Nothing is read before the first voxel is asked for, in each process by itself: an array can be sent to another
     process at any time, and goes into a forked one as long as nothing was read before.
@@ -155,14 +160,10 @@ class StoredArray:
             RuntimeError: see :func:`bulk_reads_begun`.
         """
         begin_bulk_reads(self.path)
-        parts = [slice(*part.indices(length)[:2]) for part, length in zip(box, self.shape, strict=True)]
-        index = dict(zip(self._axes, parts, strict=True)) | dict(self._fixed)
-        stored = sorted(self._axes)
-        order = [stored.index(axis) for axis in self._axes]
+        place = self._place(box)
 
         def unreadable(error: Exception) -> UnreadableDataError:
-            voxels = ", ".join(f"{part.start}:{part.stop}" for part in parts)
-            return UnreadableDataError(f"{self.path}: voxels [{voxels}] cannot be read: {error}")
+            return UnreadableDataError(f"{self.path}: voxels {place} cannot be read: {error}")
 
         def finish() -> np.ndarray:
             try:
@@ -171,10 +172,32 @@ class StoredArray:
                 raise unreadable(error) from error
 
         try:
-            future = self._store[tuple(index[axis] for axis in sorted(index))].transpose(order).read(order="C")
+            future = place.of(self._store).read(order="C")
         except Exception as error:
             raise unreadable(error) from error
         return finish
+
+    def write(self, box: Sequence[slice], data: np.ndarray) -> None:
+        """Store a box of voxels, one slice per axis; they are on the disk when this returns.
+
+        A chunk is replaced as a whole: whoever reads it meanwhile, or after this process was killed, finds the old
+        one or the new one. Several processes can write at once: one that fills a chunk in part merges it with what is
+        stored. A chunk of zeros takes no file.
+
+        Args:
+            box: one slice per axis.
+            data: of the shape of the box and the dtype of the array.
+
+        Raises:
+            UnwritableDataError: a chunk cannot be stored, or one that is filled in part cannot be decoded.
+            RuntimeError: see :func:`bulk_reads_begun`.
+        """
+        begin_bulk_reads(self.path)
+        place = self._place(box)
+        try:
+            place.of(self._writable_store).write(np.ascontiguousarray(data)).result()
+        except Exception as error:
+            raise UnwritableDataError(f"{self.path}: voxels {place} cannot be written: {error}") from error
 
     def __getitem__(self, box: slice | tuple[slice, ...]) -> np.ndarray:
         """The voxels of a box. Raises as :meth:`start`."""
@@ -182,11 +205,40 @@ class StoredArray:
         return self.start(parts + (slice(None),) * (self.ndim - len(parts)))()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_store"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_store", "_writable_store")}
 
     @cached_property
     def _store(self) -> ts.TensorStore:
         return ts.open(ts.Spec(self._specification), read=True, context=self.cache.context).result()
+
+    @cached_property
+    def _writable_store(self) -> ts.TensorStore:
+        # without a cache: what is merged with a chunk is what is stored now
+        return ts.open(ts.Spec(self._specification), read=True, write=True, context=_NO_CACHE.context).result()
+
+    def _place(self, box: Sequence[slice]) -> _Place:
+        parts = tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, self.shape, strict=True))
+        index = dict(zip(self._axes, parts, strict=True)) | dict(self._fixed)
+        stored = sorted(self._axes)
+        return _Place(
+            parts, tuple(index[axis] for axis in sorted(index)), tuple(stored.index(axis) for axis in self._axes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A box of an array, and where it is stored."""
+
+    box: tuple[slice, ...]
+    index: tuple[slice | int, ...]
+    order: tuple[int, ...]
+
+    def of(self, store: ts.TensorStore) -> ts.TensorStore:
+        """This part of it, axes in the order that they are served in."""
+        return store[self.index].transpose(self.order)
+
+    def __str__(self) -> str:
+        return f"[{', '.join(f'{part.start}:{part.stop}' for part in self.box)}]"
 
 
 def find_node(path: StrPath) -> Node | None:
@@ -235,7 +287,7 @@ def group_attributes(path: StrPath) -> dict[str, Any]:
 
 
 def open_array(path: StrPath, cache: ChunkCache | None = None) -> StoredArray:
-    """Open the array at ``path`` for reading.
+    """Open the array at ``path``.
 
     Args:
         path: or URL.
@@ -282,9 +334,12 @@ def create_group(path: StrPath, attributes: Mapping[str, Any]) -> None:
 
 
 def create_array(path: StrPath, shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any]) -> Any:
-    """Create an array of zeros to be written to at ``path``: zarr format 2, nested chunks, blosc-zstd."""
+    """Create an array of zeros to be written to at ``path``: zarr format 2, nested chunks, blosc-zstd.
+
+    Probabilities take 1 to 6 % more than at level 5 of zstd, and less than half the time.
+    """
     layout = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
-    compressor = Blosc(cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE)
+    compressor = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE)
     if _ZARR_2:
         return zarr.open_array(str(path), mode="w-", compressor=compressor, dimension_separator="/", **layout)
     encoding = {"name": "v2", "separator": "/"}

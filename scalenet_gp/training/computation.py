@@ -58,12 +58,19 @@ class Computation:
         Raises:
             ValueError: the device is not there, or a pattern of ``recompute`` matches no node.
         """
+        return Forward(net, ranks, ranks.device or choose_device(self.device), self, self.recomputed(net))
+
+    def recomputed(self, net: LeibNet) -> frozenset[str]:
+        """The nodes of ``net`` whose insides are computed again.
+
+        Raises:
+            ValueError: a pattern of ``recompute`` matches no node.
+        """
         names = list(net.nodes)
         for pattern in self.recompute:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(f"recompute={pattern!r} matches no node; there are {', '.join(names)}")
-        recomputed = frozenset(name for name in names if any(fnmatchcase(name, p) for p in self.recompute))
-        return Forward(net, ranks, ranks.device or choose_device(self.device), self, recomputed)
+        return frozenset(name for name in names if any(fnmatchcase(name, p) for p in self.recompute))
 
 
 class Forward:

@@ -10,7 +10,7 @@ from math import inf
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 __all__ = ["Optimization", "OptimizerFactory", "SchedulerFactory"]
 
@@ -36,6 +36,8 @@ class Optimization:
             1e-4 unless given.
         scheduler: makes the schedule of its learning rate, which moves on with every step; it stays as it is unless
             given. A :class:`torch.optim.lr_scheduler.ReduceLROnPlateau` moves on with :meth:`TrainingState.judged`.
+            The rate of a :class:`torch.optim.lr_scheduler.LambdaLR` is that of its step alone: a run that goes on with
+            another one, of more steps say, has that one's rates from then on. Others go on from the rate that was.
         warm_up: steps over which the learning rate rises evenly, from a thousandth of itself, before the schedule
             begins.
         accumulate: batches whose gradients, averaged, make one step.
@@ -99,4 +101,13 @@ class Optimization:
             return warm_up, schedule
         if warm_up is None or schedule is None:
             return warm_up or schedule, None
+        if isinstance(schedule, LambdaLR):
+            factors: list[Callable[[int], float]] = []
+            factors += (partial(_warmed_up, warm_up=self.warm_up, after=factor) for factor in schedule.lr_lambdas)
+            return LambdaLR(optimizer, factors), None
         return SequentialLR(optimizer, [warm_up, schedule], milestones=[self.warm_up]), None
+
+
+def _warmed_up(step: int, warm_up: int, after: Callable[[int], float]) -> float:
+    """What a rate is multiplied by that rises evenly over some steps and goes on as ``after`` says."""
+    return after(step - warm_up) if step >= warm_up else _FIRST_RATE + (1 - _FIRST_RATE) * step / warm_up

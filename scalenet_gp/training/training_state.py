@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from scalenet_gp.leibnet import LeibNet
@@ -73,6 +74,7 @@ class TrainingState:
         self.device = self._forward.device
         self.net = self._ranks.synchronised(net.to(self.device).train())
         self.optimization = optimization
+        self.computation = computation
         self.seed = seed
         self._still = optimization.freeze(net)
         self._parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
@@ -201,6 +203,10 @@ class TrainingState:
         for name, part in kept.items():
             if part is not None:
                 part.load_state_dict(dict(state[name]))
+        if isinstance(self._schedule, LambdaLR):
+            rates = zip(self._schedule.base_lrs, self._schedule.lr_lambdas, strict=True)
+            for group, (rate, factor) in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor(self._schedule.last_epoch)  # not what the schedule said that was in use
         self._scaler.load_state_dict(dict(state["scaler"]))
         self.iteration, self.skipped = state["iteration"], state["skipped"]
         self.skipped_in_a_row, self._dropped = state["skipped_in_a_row"], state["dropped"]

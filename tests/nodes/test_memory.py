@@ -12,7 +12,7 @@ import pytest
 import torch
 from funlib.geometry import Roi
 
-from scalenet_gp import LeibNet, TensorSpec
+from scalenet_gp import LeibNet, TensorSpec, build_unet
 from scalenet_gp.cost import predict_cost
 from scalenet_gp.kinds import ConvPass
 from scalenet_gp.nodes.learning import memory
@@ -35,7 +35,7 @@ from funlib.geometry import Roi
 from scalenet_gp import build_unet
 from scalenet_gp.nodes.learning.memory import memory_explained
 
-net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], output_nc=2)
+net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], convs_per_level=1, output_nc=2)
 optimizer = torch.optim.Adam(net.parameters())
 
 def step(shape):
@@ -89,8 +89,8 @@ def test_a_plan_that_is_too_large_is_refused_and_the_one_proposed_trains():
     assert last == "trained what would fit"
     assert "working out what would fit" in done.stderr
     assert "'output' of 1300 × 1300 voxels (10400 × 10400 nm), in batches of 2" in message
-    # after the first convolutions there are 6 voxels more on either side than of the output: 8 channels of float32
-    assert f"'in_conv_0' 2 × 8 × 1312 × 1312 ({2 * 8 * 1312**2 * 4 / MIB:.0f} MiB)" in message
+    # after the first convolution there are 4 voxels more on either side than of the output: 8 channels of float32
+    assert f"'in_conv_0' 2 × 8 × 1308 × 1308 ({2 * 8 * 1308**2 * 4 / MIB:.0f} MiB)" in message
     there = int(re.search(r"there are (\d+) MiB", message)[1])
     assert 350 <= there < 500, "the limit, and what the C library keeps of the step before"
     assert "can't allocate memory: you tried to allocate" in message
@@ -106,7 +106,7 @@ def test_the_message_says_what_is_needed_and_names_the_largest_tensors(monkeypat
     )
     assert "there are 100 MiB" in message
     assert "Its largest tensors: 'b' 2 × 4 × 30 × 30 × 30 (1 MiB), 'a' 2 × 1 × 32 × 32 × 32 (0 MiB)." in message
-    assert message.endswith("a smaller batch or precision='bfloat16' or recompute=('*',), unless it is set already")
+    assert message.endswith("Less is needed with a smaller batch or precision='bfloat16' or recompute=('*',)")
 
 
 def test_what_fits_takes_less_than_half_of_what_there_is_and_of_what_was_too_much(monkeypatch):
@@ -131,7 +131,20 @@ def test_where_nothing_fits_it_says_so(monkeypatch):
 def test_only_what_is_not_done_yet_is_proposed(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
     message = explained(batch=1, dtype=torch.bfloat16)
-    assert message.endswith("Less is needed with recompute=('*',), unless it is set already")
+    assert message.endswith(". Less is needed with recompute=('*',)")
+    assert "Less is needed" not in explained(batch=1, dtype=torch.bfloat16, recompute={"b"})
+
+
+def test_what_is_computed_again_is_not_needed(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
+    monkeypatch.setattr(memory, "_what_fits", lambda *_: "")
+    net = build_unet((8, 8), base_nc=4, downsample_factors=[(2, 2)])
+    plan, needs = over(net, 400), []
+    for recompute in ((), net.nodes):
+        message = explain_out_of_memory(net, plan, 1, torch.float32, CPU, recompute)
+        needs.append(predict_cost(net, plan, training=True, recompute=recompute).peak)
+        assert f"needs about {needs[-1] / MIB:.0f} MiB" in message
+    assert needs[1] < needs[0]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def blocks(shape, block):
 
 def write(path, data, block=(5, 16, 20), **options):
     with MultiscaleWriter(path, dtype=data.dtype, chunks=(4, 8, 16), **{**SPACE, **options}) as writer:
-        for begin, box in blocks(writer.shape, block):
+        for begin, box in blocks(writer.layout.shape, block):
             writer.write(begin, data[(..., *box)])
 
 

@@ -17,6 +17,7 @@ from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.nodes.volumes.storage import (
     ChunkCache,
     UnreadableDataError,
+    UnwritableDataError,
     bulk_reads_begun,
     create_array,
     create_group,
@@ -91,6 +92,35 @@ def test_a_missing_chunk_is_the_fill_value(tmp_path):
     write_n5(tmp_path / "n5", np.ones((8, 64), np.int16))
     (tmp_path / "n5" / "0" / "0").unlink()
     assert not open_array(tmp_path / "n5")[0:4, 0:5].any()
+
+
+@pytest.mark.parametrize("write", [write_zarr2, write_zarr3, write_n5])
+def test_boxes_are_written_where_numpy_has_them(tmp_path, write):
+    data = np.random.default_rng(0).integers(0, 100, (3, 7, 8, 9)).astype(np.int16)
+    array = open_array(write(tmp_path / "a", data))
+    box = (slice(1, 3), slice(2, 7), slice(0, 8), slice(5, 6))
+    array.write(box, -data[box])
+    data[box] *= -1
+    np.testing.assert_array_equal(array[:], data)
+    array.at({0: 2, 2: 5}).write((slice(1, 4), slice(2, 8)), np.full((3, 6), 1000, np.int16))
+    data[2, 1:4, 5, 2:8] = 1000
+    np.testing.assert_array_equal(open_array(tmp_path / "a")[:], data)
+    with pytest.raises(UnwritableDataError, match=r"a: voxels \[0:3, 0:7, 0:8, 0:9\] cannot be written: "):
+        array.write((slice(None),) * 4, data[:2])
+
+
+def test_a_truncated_chunk_is_not_merged_with(tmp_path):
+    create_array(tmp_path / "a", (8, 64), (8, 64), np.dtype(np.uint8))
+    array = open_array(tmp_path / "a")
+    array.write(BOX, np.random.default_rng(0).integers(0, 9, (8, 64)).astype(np.uint8))
+    chunk = tmp_path / "a" / "0" / "0"
+    cut = chunk.read_bytes()[:-5]
+    chunk.write_bytes(cut)
+    with pytest.raises(UnwritableDataError, match=r"a: voxels \[0:4, 0:64\] cannot be written: "):
+        array.write((slice(0, 4), slice(0, 64)), np.ones((4, 64), np.uint8))
+    assert chunk.read_bytes() == cut
+    array.write(BOX, np.ones((8, 64), np.uint8))  # nothing of it is needed
+    assert array[:].all()
 
 
 def test_groups_and_arrays_are_of_zarr_format_2(tmp_path):

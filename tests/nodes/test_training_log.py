@@ -214,7 +214,7 @@ def test_what_is_written_after_closing_takes_nothing_back(tmp_path: Path, first:
     for iteration in (1, 2):
         log.write(replace(first, iteration=iteration))
     log.close()
-    log.write_hparams({"rate": 1e-3}, {"dice": 0.5})
+    log.write_hparams({"rate": 1e-3}, {"dice": 0.5}, 2)
     log.close()
     values = scalars(tmp_path)
     assert list(values["loss/total"]) == [1, 2]
@@ -237,11 +237,10 @@ def test_the_config_is_a_block_of_code(tmp_path: Path) -> None:
     assert event.tensor_proto.string_val[0].decode() == "```yaml\nseed: 1\nclasses: [mito, er]\n```"
 
 
-def test_hyper_parameters_and_what_came_of_them_are_of_this_run(tmp_path: Path, first: TrainingRecord) -> None:
-    log = TrainingLog(tmp_path, scalars_every=5)
-    log.write(replace(first, iteration=7))
+def test_hyper_parameters_and_what_came_of_them_are_of_this_run(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path)
     given = {"rate": 1e-3, "layers": 2, "ema": True, "net": "scalenet"}
-    log.write_hparams(given, {"dice": 0.5, "iou": math.nan})
+    log.write_hparams(given, {"dice": 0.5, "iou": math.nan}, 7)
     log.close()
     assert all(path.is_file() for path in tmp_path.iterdir())  # no run within the run
     assert scalars(tmp_path) == {"final/dice": {7: 0.5}}

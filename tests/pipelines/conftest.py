@@ -51,6 +51,13 @@ TINY = {
     "block_shape": [36, 54, 36],
 }
 
+JUDGED_RUN = {
+    "validation": {"region": {"begin": [None, None, 63], "end": [None, None, 99]}, "every": 2, "samples": 2},
+    "training__region": {"begin": [None] * 3, "end": [None, None, 63]},
+    "training__overhang": None,
+}
+"""Changes to the config that have the network judged on the way."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():

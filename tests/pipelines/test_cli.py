@@ -21,6 +21,7 @@ from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.demo import DemoResult
 from tests.pipelines.conftest import (
     CLASSES,
+    JUDGED_RUN,
     OUTPUTS,
     files_below,
     write_array,
@@ -40,8 +41,43 @@ SURFACE = {
         "--log": False,
         "--dry-run": False,
     },
-    "predict": {"CONFIG": True, "--volume": True, "--run": True, "--output": False, "--device": False},
+    "predict": {
+        "CONFIG": True,
+        "--volume": True,
+        "--run": True,
+        **dict.fromkeys(
+            (
+                "--output",
+                "--region",
+                "--checkpoint",
+                "--outputs",
+                "--stored",
+                "--precision",
+                "--augment",
+                "--uncertainty",
+                "--mask",
+                "--workers",
+                "--devices",
+                "--launcher",
+                "--host",
+                "--memory",
+            ),
+            False,
+        ),
+    },
     "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
+    "mask": {
+        "VOLUME": True,
+        "--output": True,
+        "--voxel-size": False,
+        "--block-size": False,
+        "--texture-sigma": False,
+        "--edge-sigma": False,
+        "--min-region-size": False,
+        "--predicted": False,
+        "--threshold": False,
+    },
+    "view": {"OUT": True, "--raw": False, "--output": False, "--serve": False, "--port": False},
     "inspect": {"CONFIG": True, "--size": True},
 }
 """The commands, and of each its arguments and options and whether they have to be given."""
@@ -105,7 +141,8 @@ def finished(volume, tmp_path_factory):
             shutil.rmtree(folder / "run" / "prediction.zarr")
             (folder / "run" / "scores.json").unlink()
             (folder / "run" / "prediction.png").unlink()
-        result = CliRunner().invoke(app, [command, str(config), "--volume", str(volume), "--run", str(folder / "run")])
+        arguments = [command, str(config), "--volume", str(volume), "--run", str(folder / "run")]
+        result = CliRunner().invoke(app, [*arguments, *(["--workers", "0"] if command == "predict" else [])])
         assert result.exit_code == 0, result.output
         printed[command] = result.stdout
     return folder, printed
@@ -115,25 +152,36 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
     folder, printed = finished
     run_folder = folder / "run"
     lines = {command: [re.split(r"\s{2,}", line) for line in text.splitlines()] for command, text in printed.items()}
-    assert lines["train"][-4:] == [
+    assert lines["train"][-5:] == [
         ["TensorBoard log", str(run_folder / "log")],
-        ["checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
+        ["newest checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
+        ["predicted with", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
         ["predicted OME-Zarr", str(run_folder / "prediction.zarr")],
         ["picture", str(run_folder / "prediction.png")],
     ]
     # the table of scores
-    assert lines["train"][:-4] == lines["evaluate"][:-2]
+    assert lines["train"][:-5] == lines["evaluate"][:-2]
     assert lines["predict"] == [["predicted OME-Zarr", str(run_folder / "prediction.zarr")]]
     assert lines["evaluate"][-2:] == [
         ["scores", str(run_folder / "scores.json")],
         ["picture", str(run_folder / "prediction.png")],
     ]
-    assert all(Path(line[-1]).exists() for line in lines["train"][-4:] + lines["predict"] + lines["evaluate"][-2:])
+    assert all(Path(line[-1]).exists() for line in lines["train"][-5:] + lines["predict"] + lines["evaluate"][-2:])
     scores = json.loads((run_folder / "scores.json").read_text())
     for name in OUTPUTS:
         for label in CLASSES:
             dice = scores[name][label]["dice"]
             assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_train_says_that_it_predicted_with_the_best_network(tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml", **JUDGED_RUN)
+    arguments = ["train", str(config), "--volume", str(volume), "--run", str(tmp_path / "run"), "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    printed = dict(re.split(r"\s{2,}", line) for line in result.stdout.splitlines()[-5:])
+    assert printed["predicted with"] == str(tmp_path / "run" / "best.safetensors")
+    assert printed["newest checkpoint"] == str(tmp_path / "run" / "checkpoints" / "checkpoint_4.safetensors")
 
 
 def test_lines_of_json_are_all_that_train_prints_for_machines(monkeypatch, capsys, tmp_path, volume):
@@ -381,14 +429,17 @@ def test_a_fault_in_prediction_is_one_line_and_leaves_nothing(monkeypatch, capsy
     before = files_below(tmp_path)
     paths = {"volume": volume, "run": tmp_path / "run", **paths}
     options = [f"--{name}={path}" for name, path in paths.items()]
-    assert run(monkeypatch, "predict", config, *options, "--output", tmp_path / "out.zarr", "--device", "cpu") == 1
+    options += ["--output", tmp_path / "out.zarr", "--devices", "cpu", "--workers", "0"]
+    assert run(monkeypatch, "predict", config, *options) == 1
     out, err = said(capsys)
     assert out == ""
     assert len(err) == 1, err
     assert re.match("error: .*" + PREDICTION_FAULTS[fault].replace("{folder}", re.escape(str(tmp_path))), err[0]), err[
         0
     ]
-    assert files_below(tmp_path) == before
+    # blocks that can be read are done, and kept
+    kept = [path for path in files_below(tmp_path) if path not in before]
+    assert {path.split("/")[0] for path in kept} == ({"out.zarr.partial"} if fault is truncated_volume else set())
 
 
 @pytest.mark.parametrize(

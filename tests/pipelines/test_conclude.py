@@ -34,6 +34,8 @@ def test_what_a_run_comes_to_is_written_and_logged(volume, run):
     written = json.loads((folder / "scores.json").read_text())
     logs = [EventAccumulator(str(path)).Reload() for path in (folder / "log").rglob("events*")]
     scalars = {tag: log.Scalars(tag)[-1].value for log in logs for tag in log.Tags()["scalars"]}
+    final = [event for log in logs for tag in log.Tags()["scalars"] if "final" in tag for event in log.Scalars(tag)]
+    assert {event.step for event in final} == {4}
     for output in OUTPUTS:
         for label in CLASSES:
             assert written[output][label]["false_negative"] == end.scores[output][label].false_negative

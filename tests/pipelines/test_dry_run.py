@@ -35,6 +35,11 @@ def test_it_tells_what_is_computed(result):
     assert result.predicted_memory == predict_cost(net, plan, batch=2, training=True).peak
 
 
+def test_what_is_computed_again_takes_no_memory(result, volume):
+    again = dry_run(tiny_config(training__batch_size=2, training__recompute=["*"]), volume, "cpu")
+    assert again.predicted_memory < result.predicted_memory
+
+
 def test_a_checkpoint_has_weights_and_two_moments_of_each(result):
     parameters = list(tiny_config().build_network().parameters())
     moments_and_counts = 2 * result.parameters * 4 + len(parameters) * 4
@@ -85,7 +90,7 @@ def test_the_table_fits_a_terminal(result):
     known = replace(
         result,
         **{"build": 10.0, "first": 3.5, "data": 6.0, "step": 2.0, "iterations": 1000, "workers": 2},
-        **{"memory": 3 * 2**30, "predicted_memory": 2**30, "checkpoint": 2**20, "parameters": 1_234_567},
+        **{"memory": 3 * 2**30, "predicted_memory": 1023 * 2**20, "checkpoint": 1536, "parameters": 1_234_567},
     )
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(dry_run_table(known))
@@ -93,9 +98,9 @@ def test_the_table_fits_a_terminal(result):
     for expected in (
         "parameters 1,234,567",
         "output 1_output 8 × 8 × 8 voxels of 4.5 × 4.5 × 4.5 nm",
-        "memory 3,072.0 MiB of the process, at most",
-        "1,024.0 MiB predicted for the network, without loss and optimizer",
-        "checkpoint 1.0 MiB",
+        "memory 3.0 GiB of the process, at most",
+        "1,023.0 MiB predicted for the network, without loss and optimizer",
+        "checkpoint 1.5 KiB",
         "both 3 s with 2 workers",
         "the run 0:50:10 for 1,000 iterations, without judging, pictures and checkpoints",
     ):

@@ -1,7 +1,6 @@
 """The prediction job: whatever the blocks, one result, in its exact place; or none at all."""
 
 import json
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,11 +9,12 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
-import scalenet_gp.pipelines.predict as predict_module
 from scalenet_gp.checkpoint import load_network, save_checkpoint
-from scalenet_gp.nodes.volumes.storage import UnreadableDataError, group_attributes, open_array
+from scalenet_gp.nodes.volumes.storage import group_attributes, open_array
+from scalenet_gp.pipelines.blocks import blocks
+from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.config_types import Region
-from scalenet_gp.pipelines.predict import blocks, predict
+from scalenet_gp.pipelines.predict import predict
 from tests.pipelines.conftest import (
     CLASSES,
     CORNER,
@@ -25,7 +25,6 @@ from tests.pipelines.conftest import (
     tiny_config,
     tissue,
     write_array,
-    write_volume,
 )
 
 PART = Region(begin=(27, 54, 54), end=(81, 126, 126))
@@ -71,11 +70,16 @@ def test_the_result_lies_where_the_region_is(predicted):
 
 
 def test_the_group_says_where_it_comes_from(predicted, checkpoint):
-    assert group_attributes(predicted) == {"classes": list(CLASSES), "checkpoint": "checkpoint_4.safetensors"}
+    attributes, network = group_attributes(predicted), load_network(checkpoint).fingerprint
+    assert attributes["classes"] == list(CLASSES)
+    assert attributes["checkpoint"] == "checkpoint_4.safetensors"
+    assert attributes["network"] == network
+    assert attributes["versions"]["torch"] == torch.__version__
+    job = PredictionJob.model_validate(attributes["job"])
+    assert job.config.model_dump() == tiny_config().model_dump()
+    assert job.region == Region(begin=[VOXEL * b for b, _ in JUDGED], end=[VOXEL * e for _, e in JUDGED])
     for name in OUTPUTS:
-        attributes = group_attributes(predicted / name)
-        assert attributes["network"] == load_network(checkpoint).fingerprint
-        assert attributes["checkpoint"] == "checkpoint_4.safetensors"
+        assert group_attributes(predicted / name)["network"] == network
 
 
 @pytest.mark.parametrize("block", [(18, 27, 36), (108, 180, 180)])
@@ -118,11 +122,15 @@ def test_a_volume_without_labels_can_be_predicted(checkpoint, predicted, tmp_pat
         np.testing.assert_array_equal(voxels(again, name), voxels(predicted, name))
 
 
-def test_a_region_may_reach_beyond_the_volume(volume, checkpoint, tmp_path):
-    region = Region(begin=(-18, 0, 162), end=(18, 18, 198))
-    prediction = predict(tiny_config(), volume, checkpoint, tmp_path / "out.zarr", region=region)
-    assert voxels(prediction, "1_output").shape == (2, 8, 4, 8)
-    assert np.isfinite(voxels(prediction, "1_output")).all()
+@pytest.mark.parametrize(
+    "region", [Region(begin=(-18, 0, 0), end=(18, 18, 18)), Region(begin=(0,) * 3, end=(18, 18, 198))]
+)
+def test_a_region_beyond_the_volume_is_refused(volume, checkpoint, tmp_path, region):
+    with pytest.raises(
+        ValueError, match=r"region .* reaches beyond the volume .*raw, which is \[0, 0, 0\] to \[108, 180, 180\] nm"
+    ):
+        predict(tiny_config(), volume, checkpoint, tmp_path / "out" / "out.zarr", region=region)
+    assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("there", ["file", "folder"])
@@ -132,30 +140,6 @@ def test_an_output_that_exists_is_refused(volume, checkpoint, tmp_path, there):
     with pytest.raises(FileExistsError, match=r"out\.zarr exists; choose another output"):
         predict(tiny_config(), volume, checkpoint, output)
     assert files_below(tmp_path) == ["out.zarr"]
-
-
-def test_a_chunk_truncated_midway_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    """In the last of the blocks, when the others are written."""
-    volume = write_volume(tmp_path / "volume")
-    chunk = volume / "em" / "raw" / "s0" / "2" / "3" / "4"
-    chunk.write_bytes(chunk.read_bytes()[:40])
-    before = files_below(tmp_path)
-    config = tiny_config(block_shape=(9, 9, 18))
-    region = Region(begin=(45, 90, 99), end=(90, 144, 153))
-    written = []
-
-    @contextmanager
-    def watched_bar(title, total):
-        yield lambda note: written.append(files_below(tmp_path))
-
-    monkeypatch.setattr(predict_module, "progress_bar", watched_bar)
-    with pytest.raises(UnreadableDataError, match="truncated") as error:
-        predict(config, volume, checkpoint, tmp_path / "out.zarr", region=region)
-    assert str(volume / "em" / "raw" / "s0") in str(error.value)
-    assert "\n" not in str(error.value)
-    assert len(written[0]) > len(before)  # blocks were written, under another name
-    assert not any(path.startswith("out.zarr/") for files in written for path in files)
-    assert files_below(tmp_path) == before
 
 
 def test_a_checkpoint_of_another_network_is_refused(volume, checkpoint, tmp_path):

@@ -18,7 +18,7 @@ from scalenet_gp.pipelines.dataset import Dataset
 from scalenet_gp.pipelines.signals import EXIT_CODES, Interrupted
 from scalenet_gp.pipelines.train import train
 from scalenet_gp.pipelines.training_report import NoReport
-from tests.pipelines.conftest import CLASSES, files_below, tiny_config, tissue, write_array
+from tests.pipelines.conftest import CLASSES, JUDGED_RUN, files_below, tiny_config, tissue, write_array
 
 
 def state(path):
@@ -119,6 +119,9 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
     assert long.name == "checkpoint_4.safetensors"
     log = EventAccumulator(str(run / "log"), size_guidance={"scalars": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
+    # of a cosine over two iterations, then of one over four
+    rates = [1e-3 * 0.5 * (1 + np.cos(np.pi * share)) for share in (0 / 2, 1 / 2, 2 / 4, 3 / 4)]
+    assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx(rates)
     assert Config.read(run / "config.yaml") == tiny_config()
     before = long.read_bytes()
     assert train(tiny_config(), volume, run, "cpu") == long
@@ -154,17 +157,10 @@ def test_two_trainings_of_one_run_are_refused(volume, tmp_path):
         assert train(tiny_config(), volume, tmp_path / "run", "cpu").name == "checkpoint_4.safetensors"
 
 
-JUDGED = {
-    "validation": {"region": {"begin": [None, None, 63], "end": [None, None, 99]}, "every": 2, "samples": 2},
-    "training__region": {"begin": [None] * 3, "end": [None, None, 63]},
-    "training__overhang": None,
-}
-
-
 def test_judging_changes_nothing_and_keeps_the_best(volume, tmp_path):
-    without = {name: value for name, value in JUDGED.items() if name != "validation"}
+    without = {name: value for name, value in JUDGED_RUN.items() if name != "validation"}
     plain = train(tiny_config(**without), volume, tmp_path / "plain", "cpu")
-    judged = train(tiny_config(**JUDGED), volume, tmp_path / "judged", "cpu")
+    judged = train(tiny_config(**JUDGED_RUN), volume, tmp_path / "judged", "cpu")
     assert_equal(plain, judged)
     log = EventAccumulator(str(tmp_path / "judged" / "log"), size_guidance={"scalars": 0}).Reload()
     scores = [tag for tag in log.Tags()["scalars"] if tag.startswith("validation/")]
@@ -178,7 +174,7 @@ def test_judging_changes_nothing_and_keeps_the_best(volume, tmp_path):
 def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
     # nothing is learned, so that nothing becomes better
     config = tiny_config(
-        **JUDGED, training__iterations=50, training__learning_rate=1e-30, training__optimizer={"name": "SGD"}
+        **JUDGED_RUN, training__iterations=50, training__learning_rate=1e-30, training__optimizer={"name": "SGD"}
     )
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 2})})
     assert train(config, volume, tmp_path / "run", "cpu").name == "checkpoint_6.safetensors"
@@ -186,7 +182,7 @@ def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
 
 def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
     config = tiny_config(
-        **JUDGED,
+        **JUDGED_RUN,
         training__iterations=9,
         training__learning_rate=1e-20,
         training__optimizer={"name": "SGD"},
@@ -204,7 +200,7 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
 
 @pytest.mark.parametrize("at", [2, 3])
 def test_a_plateau_goes_on_after_a_break(volume, tmp_path, obeyed, at):
-    config = tiny_config(**JUDGED, training__iterations=6, training__schedule="plateau", training__images_every=100)
+    config = tiny_config(**JUDGED_RUN, training__iterations=6, training__schedule="plateau", training__images_every=100)
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 3})})
     whole = train(config, volume, tmp_path / "whole", "cpu")
 

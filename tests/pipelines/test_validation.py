@@ -209,6 +209,27 @@ def test_a_network_that_has_diverged_has_no_loss_and_is_never_the_best(volume, m
     assert sound.better_than(diverged, "loss")
 
 
+def test_samples_with_raw_data_that_are_no_numbers_do_not_count(volume, tmp_path, monkeypatch):
+    raw, _ = tissue()
+    spoiled = (raw / 255).astype(np.float32)
+    spoiled[:, :, 30:] = np.nan
+    for name, data in (("whole", (raw / 255).astype(np.float32)), ("spoiled", spoiled), ("nothing", spoiled * np.nan)):
+        write_array(tmp_path / name / "em" / "raw", data, levels=3)
+        (tmp_path / name / "labels").symlink_to(volume / "labels")
+    seen = {}
+    for name in ("whole", "spoiled"):
+        net, validation = validation_of(tmp_path / name, Region(begin=[None] * 3, end=[None] * 3), samples=8)
+        seen[name] = read_off(net, monkeypatch)
+        with validation:
+            assert math.isfinite(validation.judge(net).loss)
+    assert len(seen["whole"]) == 8
+    assert 0 < len(seen["spoiled"]) < 8
+    assert all(any(np.array_equal(s["1_output"], w["1_output"]) for w in seen["whole"]) for s in seen["spoiled"])
+    net, validation = validation_of(tmp_path / "nothing", samples=2)
+    with validation, pytest.raises(ValueError, match=r"none of 2 samples of .* and raw data that are finite"):
+        validation.judge(net)
+
+
 def test_a_sample_that_is_larger_than_the_region_counts_only_what_lies_in_it(volume, monkeypatch):
     region = Region(begin=[18, 36, 99], end=[36, 54, 117])  # four voxels along each axis
     net, validation = validation_of(volume, region, samples=3, threshold=0.001)
@@ -247,7 +268,10 @@ def test_samples_without_annotation_are_refused(volume, tmp_path):
         write_array(tmp_path / "labels" / "crop" / name, np.ones((4, 4, 4), np.uint8), first, labels=True)
     everywhere = Region(begin=[None] * 3, end=[None] * 3)
     net, validation = validation_of(tmp_path, everywhere, samples=2, size=18)
-    with validation, pytest.raises(ValueError, match=r"none of 2 samples of .* has a whole voxel annotated"):
+    with (
+        validation,
+        pytest.raises(ValueError, match=r"none of 2 samples of .* has a whole voxel annotated and raw data"),
+    ):
         validation.judge(net)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from scalenet_gp import LeibNet, build_unet
 from scalenet_gp.training import Computation, Optimization, Step, TrainingState
@@ -112,6 +112,30 @@ def test_warming_up_ends_in_the_schedule():
         learn(state, 2)
     expected = [0.1 * (0.001 + 0.999 * step / 4) for step in range(4)] + [0.1, 0.05, 0.025]
     assert rates == pytest.approx(expected)
+
+
+def falling(step: int, steps: int) -> float:
+    return max(0, 1 - step / steps)
+
+
+@pytest.mark.parametrize("warm_up", [0, 3])
+@pytest.mark.parametrize("done", [2, 5, 8])
+def test_a_schedule_of_other_length_has_its_own_rates_from_the_first_step_on(warm_up, done):
+    """Within warming up, past it, and where the shorter schedule has come to zero."""
+    short, long = (
+        TrainingState(
+            small_net(),
+            Optimization(SGD, scheduler=partial(LambdaLR, lr_lambda=partial(falling, steps=n)), warm_up=warm_up),
+            CPU,
+        )
+        for n in (5, 10)
+    )
+    learn(short, done)
+    long.load_state_dict(copy.deepcopy(short.state_dict()))
+    for step in range(done, 13):
+        warming = 0.1 * (0.001 + 0.999 * step / 3)
+        assert long.learning_rate == pytest.approx(warming if step < warm_up else 0.1 * falling(step - warm_up, 10))
+        learn(long, 1)
 
 
 def test_a_plateau_is_judged_from_outside():
@@ -269,12 +293,13 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
     assert equal(before, weights_of(state.net))
 
 
+@pytest.mark.parametrize(
+    "scheduler", [partial(ExponentialLR, gamma=0.9), partial(LambdaLR, lr_lambda=partial(falling, steps=3))]
+)
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_run_in_two_pieces_is_the_run_in_one(cut, precision):
-    optimization = Optimization(
-        scheduler=partial(ExponentialLR, gamma=0.9), warm_up=2, accumulate=2, ema_decay=0.9, clip_norm=1.0
-    )
+def test_a_run_in_two_pieces_is_the_run_in_one(cut, precision, scheduler):
+    optimization = Optimization(scheduler=scheduler, warm_up=2, accumulate=2, ema_decay=0.9, clip_norm=1.0)
 
     def begun() -> TrainingState:
         net = small_net(norm_layer="batch", dropout_prob=0.2)

@@ -1,0 +1,274 @@
+"""What `predict.py` compares: a region predicted by our engine, by gunpowder, by LeibNetz, and as one box in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
+
+import gunpowder as gp
+import numpy as np
+import torch
+from data_volume import LEVELS
+from funlib.geometry import Coordinate, Roi
+from leibnetz_peer import build_leibnetz_scalenet
+from measuring import random_inputs
+
+from scalenet_gp import LeibNet
+from scalenet_gp.checkpoint import load_checkpoint, save_checkpoint
+from scalenet_gp.device import keep_freed_memory
+from scalenet_gp.inference import BlockPredictor, Ensemble
+from scalenet_gp.interop import load_leibnetz_weights
+from scalenet_gp.nodes import GunpowderModel
+from scalenet_gp.nodes.volumes.storage import open_array
+from scalenet_gp.pipelines.blockwise.engine import Workers
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
+from scalenet_gp.pipelines.predict import predict
+
+__all__ = ["SIDES", "Run", "agreement", "make_run", "our_network"]
+
+SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
+LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
+LEIBNETZ_TILE = 128
+BEGIN = 6144
+"""nm per axis, of the region: its context is within the volume, and nobody has to pad."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement.
+
+    Attributes:
+        folder: that holds ``volume``, ``scalenet`` and ``unet`` (checkpoints).
+        voxels: of the region, per axis.
+        device: name of a torch device.
+        keeps: whether the C library keeps freed memory.
+        side: which of :data:`SIDES`.
+        network: ``"scalenet"`` or ``"unet"``.
+        precision: in which is computed.
+        workers: processes of our engine.
+        tile: voxels per axis that are computed at a time; the whole region if 0.
+        thickness: of the slabs, nm; none if 0.
+    """
+
+    folder: str
+    voxels: int
+    device: str
+    keeps: bool
+    side: str = "ours"
+    network: str = "scalenet"
+    precision: str = "float32"
+    workers: int = 0
+    tile: int = 0
+    thickness: int = 0
+
+    @property
+    def label(self) -> str:
+        """For the reader: what is not as usual."""
+        told = {"tiles": self.tile, "slabs": self.thickness, "workers": self.workers}
+        return " ".join([self.side, self.network, *(f"{name} {value}" for name, value in told.items() if value)])
+
+    @property
+    def roi(self) -> Roi:
+        """The region, nm."""
+        return Roi((BEGIN,) * 3, (8 * self.voxels,) * 3)
+
+
+def config(network: str, voxels: int) -> Config:
+    """Of a run that would train the network on the volume."""
+    region = {"begin": [0] * 3, "end": [LEIBNETZ_TILE * 8] * 3}
+    return Config.model_validate(
+        {
+            "data": {"raw": "raw", "labels": "labels", "classes": ["tissue"], "padding": "constant", "cache": 0},
+            "network": SUBNETS if network == "scalenet" else SUBNETS[-1:],
+            "training": {"iterations": 1, "output_shape": [LEIBNETZ_TILE * 8] * 3, "region": region},
+            "evaluation": region,
+            "block_shape": [8 * voxels] * 3,
+        }
+    )
+
+
+def our_network(network: str = "scalenet") -> LeibNet:
+    """With LeibNetz's weights, if it is the ScaleNet."""
+    net = config(network, 64).build_network()
+    if network == "scalenet":
+        load_leibnetz_weights(net, build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).state_dict())
+    return net.eval()
+
+
+def make_run(folder: Path, voxels: int, device: str, keeps: bool) -> Run:
+    """What all runs share, with checkpoints of both networks in ``folder``."""
+    torch.manual_seed(0)
+    for network in ("scalenet", "unet"):
+        save_checkpoint(folder / network, our_network(network), {"iteration": 1})
+    return Run(str(folder), voxels, device, keeps)
+
+
+# ----------------------------------------------------------------------------------------------------------- the sides
+
+
+def ours(run: Run) -> dict[str, Any]:
+    """The engine, in this process or with workers; what starting them takes is counted."""
+    return _timed(run, lambda output: _predict(run, output), f"{_finest(run)}/s0")
+
+
+def _predict(run: Run, output: Path) -> None:
+    begin, end = run.roi.begin, run.roi.end
+    predict(
+        config(run.network, min(run.voxels, run.tile or run.voxels)),
+        Path(run.folder) / "volume",
+        _checkpoint(run),
+        output,
+        Region(begin=tuple(begin), end=tuple(end)),
+        workers=Workers(run.workers, (run.device,)),
+        outputs=[_finest(run)],
+        stored="float32",
+        precision=run.precision,
+    )
+
+
+def gunpowder(run: Run) -> dict[str, Any]:
+    """Scan over torch.Predict, in tiles of ``run.tile`` voxels."""
+    net = _network(run)
+    plan = net.plan({_finest(run): Roi(run.roi.begin, (8 * run.tile,) * 3)})
+    model = GunpowderModel(net.to(getattr(torch, run.precision)), plan)
+    raw = {name: gp.ArrayKey(f"RAW_{name}".upper()) for name in net.input_keys}
+    predictions = {_finest(run): gp.ArrayKey("PREDICTION")}
+    volume = Path(run.folder) / "volume"
+    levels = {size: level for level, size in LEVELS.items()}
+    sources = tuple(
+        gp.ZarrSource(
+            str(volume / "raw"),
+            {key: levels[net.voxel_size[name][0]]},
+            {key: gp.ArraySpec(interpolatable=True, voxel_size=net.voxel_size[name])},
+        )
+        for name, key in raw.items()
+    )
+    keys, specs = list(raw.values()), model.array_specs(predictions)
+    specs[predictions[_finest(run)]].roi = run.roi  # for ZarrWrite to know the size of what it makes
+
+    def scan(output: Path) -> None:
+        chain = sources + gp.MergeProvider() if len(sources) > 1 else sources[0]
+        for key in keys:
+            chain += gp.Normalize(key) + gp.IntensityScaleShift(key, 2, -1)
+        chain += gp.Unsqueeze(keys)
+        chain += gp.torch.Predict(model, raw, predictions, specs, device=run.device)
+        chain += gp.ZarrWrite({predictions[_finest(run)]: "prediction"}, str(output.parent), output.name)
+        reference = model.request({**raw, **predictions})
+        chain += gp.Scan(reference, num_workers=0)
+        request = gp.BatchRequest({predictions[_finest(run)]: gp.ArraySpec(roi=run.roi)})
+        with gp.build(chain):
+            chain.request_batch(request)
+
+    return _timed(run, scan, "prediction")
+
+
+def leibnetz(run: Run) -> dict[str, Any]:
+    """Its forward pass on one tile, as often as the region has tiles; what it makes is that of the region's first."""
+    if run.keeps:
+        keep_freed_memory()
+    net, dtype = build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).to(run.device).eval(), getattr(torch, run.precision)
+    tile = Roi(run.roi.begin, (8 * LEIBNETZ_TILE,) * 3)
+    inputs = {}
+    for index, (name, voxels) in enumerate(LEIBNETZ_INPUTS.items()):
+        level, size = list(LEVELS)[::-1][index], list(LEVELS.values())[::-1][index]
+        first = (tile.begin + tile.shape / 2) / size - voxels // 2
+        array = open_array(Path(run.folder) / "volume" / "raw" / level)
+        data = array[tuple(slice(f, f + voxels) for f in first)].astype(np.float32) / 255 * 2 - 1
+        inputs[name] = torch.from_numpy(data)[None, None].to(run.device)
+    with torch.inference_mode(), torch.autocast(torch.device(run.device).type, dtype, enabled=dtype != torch.float32):
+        begun = time.perf_counter()
+        made = net(dict(inputs))["2_output"].float().cpu().numpy()
+        seconds = time.perf_counter() - begun
+    return {"seconds": seconds * (run.voxels / LEIBNETZ_TILE) ** 3, "sample": _sample(made[0]), "peak": _peak()}
+
+
+def box(run: Run) -> dict[str, Any]:
+    """The region from arrays to an array: in one pass, in slabs, or in tiles."""
+    if run.keeps:
+        keep_freed_memory()
+    predictor = BlockPredictor(Ensemble([_network(run)]), run.thickness or None, run.device)
+    side = 8 * (run.tile or run.voxels)
+    boxes = [
+        Roi(run.roi.begin + Coordinate(z, y, x), (side,) * 3)
+        for z in range(0, 8 * run.voxels, side)
+        for y in range(0, 8 * run.voxels, side)
+        for x in range(0, 8 * run.voxels, side)
+    ]
+    seconds = 0.0
+    for index, roi in enumerate([boxes[0], *boxes]):  # the first one, once more, to warm up
+        outputs = {_finest(run): roi}
+        plan = predictor.ensemble.networks[0].plan(outputs)
+        inputs = {name: tensor[0].numpy() for name, tensor in random_inputs(plan, torch.device("cpu")).items()}
+        begun = time.perf_counter()
+        predictor.predict(inputs, outputs)
+        seconds += (time.perf_counter() - begun) * bool(index)
+    return {"seconds": seconds, "peak": _peak()}
+
+
+SIDES: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "ours": ours,
+    "gunpowder": gunpowder,
+    "leibnetz": leibnetz,
+    "box": box,
+}
+
+
+def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """How far the predictions are apart where both have been looked at.
+
+    Raises:
+        SystemExit: farther than rounding can part them.
+    """
+    apart = float(np.abs(np.subtract(ours["sample"], theirs["sample"])).max())
+    if not apart < 1e-2:
+        raise SystemExit(f"the predictions differ by {apart}; there is nothing to compare")
+    return f"largest difference between the predictions: {apart:.1e}"
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _timed(run: Run, make: Callable[[Path], None], array: str) -> dict[str, Any]:
+    if run.keeps:
+        keep_freed_memory()
+    output = Path(run.folder) / "predictions" / f"{run.side}.zarr"
+    output.parent.mkdir(exist_ok=True)
+    while output.exists():
+        output = output.with_name(f"{output.stem}_.zarr")
+    begun = time.perf_counter()
+    make(output)
+    seconds = time.perf_counter() - begun
+    first = (slice(0, LEIBNETZ_TILE),) * 3
+    made = open_array(output / array)[(slice(None), *first)]
+    net = config(run.network, 64).build_network()
+    field = max(int(size[0]) for size in net.receptive_field(_finest(run)).values())
+    return {"seconds": seconds, "sample": _sample(made), "peak": _peak(), "field of view": field}
+
+
+def _sample(tile: np.ndarray) -> list[float]:
+    """Some voxels of the first tile of 128³, (C, Z, Y, X)."""
+    return tile[0, ::16, ::16, ::16].ravel().astype(float).tolist()
+
+
+def _peak() -> int:
+    """The most bytes that this process, or the largest of its children, held."""
+    return 1024 * max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+
+
+def _network(run: Run) -> LeibNet:
+    net = config(run.network, 64).build_network()
+    load_checkpoint(_checkpoint(run)).restore(net, _checkpoint(run))
+    return net.eval()
+
+
+def _checkpoint(run: Run) -> Path:
+    return next((Path(run.folder) / run.network).glob("*.safetensors"))
+
+
+def _finest(run: Run) -> str:
+    return "2_output" if run.network == "scalenet" else "0_output"

@@ -1,0 +1,1 @@
+"""Where in a volume there is tissue, told by its texture."""

@@ -1,0 +1,1 @@
+"""Prediction block by block, by one process or by many on many machines."""

@@ -1,0 +1,38 @@
+"""How worker processes are started: here, or by a command of a cluster."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+__all__ = ["starter"]
+
+_WORKER = "scalenet_gp.pipelines.blockwise.worker"
+
+
+def starter(job: Path, launcher: str = "", devices: Sequence[str] = ()) -> Callable[[], None]:
+    """What daisy calls, each time in a process of its own, for a worker to run in that process.
+
+    The process becomes the launcher's, or the worker's where there is none, so that signals, the exit code and what is
+    written to standard error go from one to the other unchanged. A launcher gets the worker's command as its last
+    arguments and has to end when the worker does (``srun``, ``bsub -I``), and to pass the environment on, as daisy's
+    variable DAISY_CONTEXT says where the scheduler is.
+
+    Args:
+        job: the job's file.
+        launcher: a command, quoted as in a shell.
+        devices: names of torch devices, which the workers take in turn.
+    """
+    command = [*shlex.split(launcher), sys.executable, "-m", _WORKER, str(job)]
+    if devices:
+        command += ["--devices", ",".join(devices)]
+
+    # a closure is sent to the process whole; a function of this module would have it import all of scalenet_gp first
+    def start() -> None:
+        import os
+
+        os.execvp(command[0], command)
+
+    return start

@@ -1,0 +1,177 @@
+"""A job, opened: the volume to read, the networks, the blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.checkpoint import load_checkpoint
+from scalenet_gp.inference import Ensemble, block_thickness, lattice_symmetries
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.nodes.volumes.volume_layout import VolumeLayout, default_levels
+from scalenet_gp.pipelines.blockwise.grid import Grid
+from scalenet_gp.pipelines.blockwise.job import PredictionJob
+from scalenet_gp.pipelines.dataset import Dataset
+
+__all__ = ["Prediction"]
+
+_PACKAGES = ("scalenet_gp", "torch", "gunpowder", "daisy", "tensorstore")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a job comes to once its files are open.
+
+    Attributes:
+        job: the job.
+        dataset: what is read.
+        ensemble: the networks.
+        grid: the blocks.
+    """
+
+    job: PredictionJob
+    dataset: Dataset
+    ensemble: Ensemble
+    grid: Grid
+
+    @classmethod
+    def open(cls, job: PredictionJob) -> Prediction:
+        """Open the volume and the networks.
+
+        Raises:
+            FileNotFoundError: there is no such volume or checkpoint.
+            ValueError: a checkpoint is another network's, another file than the job names, or was trained with other
+                classes, padding or intensities; the config does not fit the volume; there is no such output; the region
+                reaches beyond the volume; or the network does not allow for blocks.
+        """
+        nets = [_network(job, index) for index in range(len(job.networks))]
+        net = nets[0]
+        unknown = [name for name in job.outputs if name not in net.output_keys]
+        if unknown:
+            raise ValueError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
+        transposed = () if job.symmetries == "mirrors" else None
+        symmetries = None if job.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
+        weights = [network.weight for network in job.networks]
+        ensemble = Ensemble(nets, weights, symmetries, job.products)
+        dataset = Dataset.open(job.volume, job.config.data, net)
+        for name in net.input_keys:
+            dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
+        roi = dataset.roi(job.region)
+        block = dataset.shape(job.config.block_shape, "block_shape")
+        sizes = {name: net.voxel_size[name] for name in job.outputs}
+        grid = Grid.fitting(roi, block, sizes)
+        _check_tileable(net, math.prod(grid.shape))
+        return cls(job, dataset, ensemble, grid)
+
+    @property
+    def net(self) -> LeibNet:
+        """The first of the networks, which are alike."""
+        return self.ensemble.networks[0]
+
+    @cached_property
+    def voxel_sizes(self) -> dict[str, Coordinate]:
+        """Of everything that is made, world units."""
+        return {product: self.net.voxel_size[_output(product)] for product in self.ensemble.produced(self.job.outputs)}
+
+    def layouts(self) -> dict[str, VolumeLayout]:
+        """The volume of everything that is made."""
+        world, classes = self.dataset.world, self.job.config.data.classes
+        layouts = {}
+        for product, channels in self.ensemble.produced(self.job.outputs).items():
+            size = self.voxel_sizes[product]
+            length, shape = world.size_in_nm(size), tuple(map(int, self.grid.roi.shape / size))
+            layouts[product] = VolumeLayout(
+                voxel_size=length,
+                corner=world.position_in_nm(self.grid.roi.begin),
+                shape=shape,
+                channels=classes if channels == len(classes) else tuple(map(str, range(channels))),
+                stored=self.job.stored,
+                levels=default_levels(length, shape),
+                chunks=tuple(map(int, self.grid.chunks[_output(product)])),
+            )
+        return layouts
+
+    def block_voxels(self, product: str) -> tuple[int, ...]:
+        """Voxels of a product in a block, 0 along an axis with one block only."""
+        lengths = self.grid.block / self.voxel_sizes[product]
+        return tuple(int(length) if count > 1 else 0 for length, count in zip(lengths, self.grid.shape, strict=True))
+
+    def thickness(self, memory: int) -> int:
+        """How thick the slabs may be in which a block is computed, world units.
+
+        Args:
+            memory: bytes for all that a worker has of blocks: the one that it computes, the next one's inputs, and what
+                was made of the one before, as floats and as they are stored.
+
+        Raises:
+            ValueError: it is too little; the message says what it takes.
+        """
+        largest = Roi(self.grid.roi.begin, self.grid.block)
+        outputs = dict.fromkeys(self.job.outputs, largest)
+        specs = self.net.specs
+        waiting = sum(
+            specs[name].channels * math.prod(roi.shape / self.net.voxel_size[name])
+            for name, roi in self.ensemble.inputs(outputs).items()
+        )
+        waiting += sum(
+            2 * channels * math.prod(largest.shape / self.voxel_sizes[product])
+            for product, channels in self.ensemble.produced(self.job.outputs).items()
+        )
+        dtype = getattr(torch, self.job.precision)
+        return block_thickness(self.ensemble, outputs, memory - int(waiting) * torch.float32.itemsize, dtype)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the prediction comes from: plain values."""
+        return {
+            "classes": list(self.job.config.data.classes),
+            "network": self.net.fingerprint,
+            "checkpoint": self.job.networks[0].path.name,
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "job": self.job.model_dump(mode="json"),
+        }
+
+    def folders(self) -> Iterator[tuple[str, Path]]:
+        """Everything that is made, and where: ``"1_output/entropy"`` in the folder ``1_output_entropy``."""
+        for product in self.voxel_sizes:
+            yield product, self.job.group / product.replace("/", "_")
+
+
+def _network(job: PredictionJob, index: int) -> LeibNet:
+    file = job.networks[index]
+    file.check()
+    net = job.config.build_network()
+    trained = load_checkpoint(file.path)
+    trained.restore(net, file.path)
+    learned = trained.metadata.get("learned", job.config.data.learned)
+    if learned != job.config.data.learned:
+        raise ValueError(f"{file.path} was trained with {learned}, the config has {job.config.data.learned}")
+    return net.eval()
+
+
+def _check_tileable(net: LeibNet, blocks: int) -> None:
+    whole = [name for name, node in net.nodes.items() if not node.tileable]
+    if whole and blocks > 1:
+        raise ValueError(
+            f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {blocks} "
+            "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
+        )
+
+
+def _output(product: str) -> str:
+    """The output that a product is made of: ``"1_output"`` of ``"1_output/entropy"``."""
+    return product.partition("/")[0]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "not installed"

@@ -1,0 +1,85 @@
+"""The folder of a prediction that is not finished yet: begun once, and gone on with until it can have its name."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalenet_gp.nodes import Multiscale
+from scalenet_gp.nodes.volumes.block_volume import create_block_volume
+from scalenet_gp.nodes.volumes.storage import create_array, create_group, open_array
+from scalenet_gp.pipelines.blockwise.job import PredictionJob
+from scalenet_gp.pipelines.blockwise.prediction import Prediction
+from scalenet_gp.pipelines.blockwise.skipping import empty_blocks
+
+__all__ = ["begin_or_go_on", "blocks_done", "finish", "skipped_blocks"]
+
+_SKIPPED = "skipped"
+_SHOWN = 4
+
+
+def begin_or_go_on(prediction: Prediction) -> PredictionJob:
+    """Create the volumes of a prediction, or see that those which are there are its own.
+
+    Only then is there a ``job.json``: what a process left that was killed before is removed.
+
+    Returns:
+        The job as it goes on: with slabs of the thickness that it was begun with.
+
+    Raises:
+        ValueError: what is there is another job's, or takes more memory.
+        OSError: the folder cannot be written, or the mask not be read.
+    """
+    job = prediction.job
+    if job.file.exists():
+        begun = PredictionJob.read(job.file)
+        differences = begun.differences(job)
+        if differences:
+            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            raise ValueError(
+                f"{job.partial} is an unfinished prediction of another kind, there and here: "
+                f"{'; '.join(differences[:_SHOWN])}{more}. Go on with what it is, remove the folder, or choose another "
+                "output"
+            )
+        if begun.thickness is not None and job.thickness is not None and begun.thickness > job.thickness:
+            raise ValueError(
+                f"{job.partial} was begun with more memory for each worker than there is now; give as much, or remove "
+                "the folder"
+            )
+        job = job.model_copy(update={"thickness": begun.thickness})
+        job.write()  # files may have moved since
+        return job
+    for left in (job.group, job.tracking):
+        shutil.rmtree(left, ignore_errors=True)
+    empty = None
+    if job.mask is not None:
+        empty = empty_blocks(Multiscale.open(job.mask), prediction.grid, prediction.dataset.world)
+    create_group(job.group, prediction.provenance() | ({} if empty is None else {"skipped_blocks": int(empty.sum())}))
+    if empty is not None:
+        create_array(job.group / _SKIPPED, empty.shape, empty.shape, np.dtype(np.uint8))[...] = empty
+    for (_, folder), layout in zip(prediction.folders(), prediction.layouts().values(), strict=True):
+        create_block_volume(folder, layout, {"network": prediction.net.fingerprint})
+    job.write()
+    return job
+
+
+def skipped_blocks(job: PredictionJob) -> NDArray[np.uint8] | None:
+    """Which blocks are left out, of the shape of the grid; None if the job has no mask."""
+    return None if job.mask is None else open_array(job.group / _SKIPPED)[:]
+
+
+def blocks_done(job: PredictionJob) -> int:
+    """How many blocks need no more work: they are done, or left out."""
+    skipped = skipped_blocks(job)
+    settled = [] if skipped is None else [skipped]
+    if job.tracking.exists():
+        settled.append(open_array(job.tracking / "done")[:])
+    return int(np.any(settled, axis=0).sum())
+
+
+def finish(job: PredictionJob) -> None:
+    """Give the output its name, and remove everything else."""
+    job.group.rename(job.output)
+    shutil.rmtree(job.partial)
