@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gunpowder as gp
@@ -34,6 +35,8 @@ __all__ = ["SIDES", "Run", "agreement", "make_run", "our_network"]
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_TILE = 128
+MEMORY = 12 * 2**30
+"""Bytes that a worker of ours may take for blocks."""
 BEGIN = 6144
 """nm per axis, of the region: its context is within the volume, and nobody has to pad."""
 
@@ -46,30 +49,30 @@ class Run:
         folder: that holds ``volume``, ``scalenet`` and ``unet`` (checkpoints).
         voxels: of the region, per axis.
         device: name of a torch device.
-        keeps: whether the C library keeps freed memory.
         side: which of :data:`SIDES`.
         network: ``"scalenet"`` or ``"unet"``.
         precision: in which is computed.
         workers: processes of our engine.
         tile: voxels per axis that are computed at a time; the whole region if 0.
         thickness: of the slabs, nm; none if 0.
+        keeps: whether the C library keeps freed memory.
     """
 
     folder: str
     voxels: int
     device: str
-    keeps: bool
     side: str = "ours"
     network: str = "scalenet"
     precision: str = "float32"
     workers: int = 0
     tile: int = 0
     thickness: int = 0
+    keeps: bool = True
 
     @property
     def label(self) -> str:
         """For the reader: what is not as usual."""
-        told = {"tiles": self.tile, "slabs": self.thickness, "workers": self.workers}
+        told = {"tiles": self.tile, "slabs": self.thickness, "workers": self.workers, "memory kept": self.keeps}
         return " ".join([self.side, self.network, *(f"{name} {value}" for name, value in told.items() if value)])
 
     @property
@@ -100,12 +103,12 @@ def our_network(network: str = "scalenet") -> LeibNet:
     return net.eval()
 
 
-def make_run(folder: Path, voxels: int, device: str, keeps: bool) -> Run:
+def make_run(folder: Path, voxels: int, device: str) -> Run:
     """What all runs share, with checkpoints of both networks in ``folder``."""
     torch.manual_seed(0)
     for network in ("scalenet", "unet"):
         save_checkpoint(folder / network, our_network(network), {"iteration": 1})
-    return Run(str(folder), voxels, device, keeps)
+    return Run(str(folder), voxels, device)
 
 
 # ----------------------------------------------------------------------------------------------------------- the sides
@@ -113,10 +116,10 @@ def make_run(folder: Path, voxels: int, device: str, keeps: bool) -> Run:
 
 def ours(run: Run) -> dict[str, Any]:
     """The engine, in this process or with workers; what starting them takes is counted."""
-    return _timed(run, lambda output: _predict(run, output), f"{_finest(run)}/s0")
+    return _timed(run, _by_engine, f"{_finest(run)}/s0")
 
 
-def _predict(run: Run, output: Path) -> None:
+def _by_engine(run: Run, output: Path) -> None:
     begin, end = run.roi.begin, run.roi.end
     predict(
         config(run.network, min(run.voxels, run.tile or run.voxels)),
@@ -124,7 +127,7 @@ def _predict(run: Run, output: Path) -> None:
         _checkpoint(run),
         output,
         Region(begin=tuple(begin), end=tuple(end)),
-        workers=Workers(run.workers, (run.device,)),
+        workers=Workers(run.workers, (run.device,), memory=MEMORY),
         outputs=[_finest(run)],
         stored="float32",
         precision=run.precision,
@@ -133,38 +136,35 @@ def _predict(run: Run, output: Path) -> None:
 
 def gunpowder(run: Run) -> dict[str, Any]:
     """Scan over torch.Predict, in tiles of ``run.tile`` voxels."""
+    return _timed(run, _by_scan, "prediction")
+
+
+def _by_scan(run: Run, output: Path) -> None:
     net = _network(run)
     plan = net.plan({_finest(run): Roi(run.roi.begin, (8 * run.tile,) * 3)})
     model = GunpowderModel(net.to(getattr(torch, run.precision)), plan)
     raw = {name: gp.ArrayKey(f"RAW_{name}".upper()) for name in net.input_keys}
-    predictions = {_finest(run): gp.ArrayKey("PREDICTION")}
-    volume = Path(run.folder) / "volume"
+    prediction = gp.ArrayKey("PREDICTION")
+    outputs, keys = {_finest(run): prediction}, list(raw.values())
     levels = {size: level for level, size in LEVELS.items()}
-    sources = tuple(
+    chain = tuple(
         gp.ZarrSource(
-            str(volume / "raw"),
+            str(Path(run.folder) / "volume" / "raw"),
             {key: levels[net.voxel_size[name][0]]},
             {key: gp.ArraySpec(interpolatable=True, voxel_size=net.voxel_size[name])},
         )
         for name, key in raw.items()
     )
-    keys, specs = list(raw.values()), model.array_specs(predictions)
-    specs[predictions[_finest(run)]].roi = run.roi  # for ZarrWrite to know the size of what it makes
-
-    def scan(output: Path) -> None:
-        chain = sources + gp.MergeProvider() if len(sources) > 1 else sources[0]
-        for key in keys:
-            chain += gp.Normalize(key) + gp.IntensityScaleShift(key, 2, -1)
-        chain += gp.Unsqueeze(keys)
-        chain += gp.torch.Predict(model, raw, predictions, specs, device=run.device)
-        chain += gp.ZarrWrite({predictions[_finest(run)]: "prediction"}, str(output.parent), output.name)
-        reference = model.request({**raw, **predictions})
-        chain += gp.Scan(reference, num_workers=0)
-        request = gp.BatchRequest({predictions[_finest(run)]: gp.ArraySpec(roi=run.roi)})
-        with gp.build(chain):
-            chain.request_batch(request)
-
-    return _timed(run, scan, "prediction")
+    chain = chain + gp.MergeProvider() if len(chain) > 1 else chain[0]
+    for key in keys:
+        chain += gp.Normalize(key) + gp.IntensityScaleShift(key, 2, -1)
+    specs = model.array_specs(outputs)
+    specs[prediction].roi = run.roi  # for ZarrWrite to know the size of what it makes
+    chain += gp.Unsqueeze(keys) + gp.torch.Predict(model.eval(), raw, outputs, specs, device=run.device)
+    chain += gp.ZarrWrite({prediction: "prediction"}, str(output.parent), output.name)
+    chain += gp.Scan(model.request({**raw, **outputs}), num_workers=0)
+    with gp.build(chain):
+        chain.request_batch(gp.BatchRequest({prediction: gp.ArraySpec(roi=run.roi)}))
 
 
 def leibnetz(run: Run) -> dict[str, Any]:
@@ -233,18 +233,16 @@ def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _timed(run: Run, make: Callable[[Path], None], array: str) -> dict[str, Any]:
+def _timed(run: Run, make: Callable[[Run, Path], None], array: str) -> dict[str, Any]:
     if run.keeps:
         keep_freed_memory()
-    output = Path(run.folder) / "predictions" / f"{run.side}.zarr"
-    output.parent.mkdir(exist_ok=True)
-    while output.exists():
-        output = output.with_name(f"{output.stem}_.zarr")
-    begun = time.perf_counter()
-    make(output)
-    seconds = time.perf_counter() - begun
-    first = (slice(0, LEIBNETZ_TILE),) * 3
-    made = open_array(output / array)[(slice(None), *first)]
+    with TemporaryDirectory(dir=run.folder) as folder:
+        make(replace(run, voxels=64, tile=min(run.tile, 64)), Path(folder) / "first.zarr")
+        output = Path(folder) / "prediction.zarr"
+        begun = time.perf_counter()
+        make(run, output)
+        seconds = time.perf_counter() - begun
+        made = open_array(output / array)[(slice(None), *(slice(LEIBNETZ_TILE),) * 3)]
     net = config(run.network, 64).build_network()
     field = max(int(size[0]) for size in net.receptive_field(_finest(run)).values())
     return {"seconds": seconds, "sample": _sample(made), "peak": _peak(), "field of view": field}

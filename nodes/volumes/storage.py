@@ -40,6 +40,7 @@ __all__ = [
     "find_node",
     "group_attributes",
     "open_array",
+    "update_attributes",
 ]
 
 _ZARR_2 = int(zarr.__version__.split(".")[0]) < 3
@@ -331,6 +332,11 @@ def create_group(path: StrPath, attributes: Mapping[str, Any]) -> None:
     """Create a group of zarr format 2 at ``path``, which must not exist."""
     version = {} if _ZARR_2 else {"zarr_format": 2}
     zarr.open_group(str(path), mode="w-", **version).attrs.update(attributes)
+
+
+def update_attributes(path: StrPath, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to the group at ``path``, or replace them."""
+    zarr.open_group(str(path), mode="r+").attrs.update(attributes)
 
 
 def create_array(path: StrPath, shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any]) -> Any:

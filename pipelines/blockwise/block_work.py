@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -13,7 +15,9 @@ import torch
 from funlib.geometry import Roi
 
 from scalenet_gp.inference import BlockPredictor
+from scalenet_gp.nodes.learning.as_fractions import AsFractions
 from scalenet_gp.nodes.volumes.block_volume import BlockVolume
+from scalenet_gp.pipelines.blockwise.block_times import BlockTime, note_time
 from scalenet_gp.pipelines.blockwise.coarser_levels import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.blockwise.prediction import Prediction
 from scalenet_gp.pipelines.dataset import array_keys
@@ -56,8 +60,7 @@ class BlockWork:
         job = prediction.job
         predictor = BlockPredictor(prediction.ensemble, job.thickness, device, getattr(torch, job.precision))
         chain = dataset.source(keys)
-        for key in keys.values():
-            chain += gp.Normalize(key)
+        chain += AsFractions(*keys.values())
         with running(dataset.scaled(chain, keys)) as pipeline:
             yield cls(prediction, predictor, pipeline)
 
@@ -71,13 +74,15 @@ class BlockWork:
             OSError: the volume cannot be read there (:class:`.UnreadableDataError`), or the disk is full.
         """
         outputs = dict.fromkeys(self._prediction.job.outputs, roi)
-        with self._reading:
+        with self._reading, _timed() as reading:
             inputs = self._read(self._predictor.inputs(outputs))
-        with self._computing:
+        with self._computing, _timed() as computing:
             made = self._predictor.predict(inputs, outputs)
         del inputs
-        for product, data in made.items():
-            self._write(product, roi, data)
+        with _timed() as writing:
+            for product, data in made.items():
+                self._write(product, roi, data)
+        note_time(self._prediction.job.times, BlockTime(os.getpid(), *reading, *computing, *writing))
 
     def _read(self, rois: Mapping[str, Roi]) -> dict[str, np.ndarray]:
         request = gp.BatchRequest({self._keys[name]: gp.ArraySpec(roi=roi) for name, roi in rois.items()})
@@ -91,3 +96,11 @@ class BlockWork:
         volume.write(begin, data)
         for level in range(1, levels_within_blocks(volume.layout, self._prediction.block_voxels(product))):
             coarsen(volume, level, begin, end)
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """A list that holds, afterwards, when the context ended and how long it lasted; seconds."""
+    begun, taken = time.perf_counter(), list[float]()
+    yield taken
+    taken += [time.time(), time.perf_counter() - begun]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import signal
 from dataclasses import dataclass, replace
@@ -97,7 +98,7 @@ def _predict(prediction: Prediction, workers: Workers) -> None:
     with stop_requested() as received, BlockProgress.shown(blocks, blocks_done(job), voxels / blocks) as progress:
         try:
             if workers.count:
-                task.process_function = starter(job.file, workers.launcher, workers.devices)
+                task.process_function = starter(job.file, workers.launcher, workers.devices, _threads(workers))
                 run_by_workers(task, workers.host, progress, received)
             else:
                 device = workers.devices[0] if workers.devices else None
@@ -114,6 +115,11 @@ def _predict(prediction: Prediction, workers: Workers) -> None:
         for block in task.failed_blocks()
     ]
     raise UnfinishedPredictionError(job.partial, failures, reason)
+
+
+def _threads(workers: Workers) -> int | None:
+    """Those of this machine's cores that a worker has for itself; a launcher gives its workers cores of their own."""
+    return None if workers.launcher else max(1, len(os.sched_getaffinity(0)) // workers.count)
 
 
 def _task(prediction: Prediction, workers: int) -> daisy.Task:

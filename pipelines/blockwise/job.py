@@ -113,6 +113,11 @@ class PredictionJob(Strict):
         return self.partial / "failed"
 
     @property
+    def times(self) -> Path:
+        """The folder of when each block was done."""
+        return self.partial / "times"
+
+    @property
     def tracking(self) -> Path:
         """The folder in which daisy keeps which blocks are done."""
         return self.partial / "tracking"

@@ -12,7 +12,9 @@ __all__ = ["starter"]
 _WORKER = "scalenet_gp.pipelines.blockwise.worker"
 
 
-def starter(job: Path, launcher: str = "", devices: Sequence[str] = ()) -> Callable[[], None]:
+def starter(
+    job: Path, launcher: str = "", devices: Sequence[str] = (), threads: int | None = None
+) -> Callable[[], None]:
     """What daisy calls, each time in a process of its own, for a worker to run in that process.
 
     The process becomes the launcher's, or the worker's where there is none, so that signals, the exit code and what is
@@ -24,6 +26,8 @@ def starter(job: Path, launcher: str = "", devices: Sequence[str] = ()) -> Calla
         job: the job's file.
         launcher: a command, quoted as in a shell.
         devices: names of torch devices, which the workers take in turn.
+        threads: that a worker computes with on the processor, unless OMP_NUM_THREADS says so; as torch chooses, if
+            neither does.
     """
     command = [*shlex.split(launcher), sys.executable, "-m", _WORKER, str(job)]
     if devices:
@@ -33,6 +37,8 @@ def starter(job: Path, launcher: str = "", devices: Sequence[str] = ()) -> Calla
     def start() -> None:
         import os
 
+        if threads is not None:
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         os.execvp(command[0], command)
 
     return start

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from scalenet_gp.nodes import Multiscale
 from scalenet_gp.nodes.volumes.block_volume import create_block_volume
-from scalenet_gp.nodes.volumes.storage import create_array, create_group, open_array
+from scalenet_gp.nodes.volumes.storage import create_array, create_group, open_array, update_attributes
+from scalenet_gp.pipelines.blockwise.block_times import read_times, seconds_in_all
 from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.blockwise.prediction import Prediction
 from scalenet_gp.pipelines.blockwise.skipping import empty_blocks
@@ -51,7 +52,7 @@ def begin_or_go_on(prediction: Prediction) -> PredictionJob:
         job = job.model_copy(update={"thickness": begun.thickness})
         job.write()  # files may have moved since
         return job
-    for left in (job.group, job.tracking):
+    for left in (job.group, job.tracking, job.times):
         shutil.rmtree(left, ignore_errors=True)
     empty = None
     if job.mask is not None:
@@ -80,6 +81,7 @@ def blocks_done(job: PredictionJob) -> int:
 
 
 def finish(job: PredictionJob) -> None:
-    """Give the output its name, and remove everything else."""
+    """Give the output its name, and remove everything else but a note of where the time went."""
+    update_attributes(job.group, {"seconds": seconds_in_all(read_times(job.times))})
     job.group.rename(job.output)
     shutil.rmtree(job.partial)
