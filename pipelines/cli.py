@@ -209,6 +209,7 @@ def predict(
     mask: Annotated[
         str | None, typer.Option("--mask", help="Multiscale volume; blocks in which it is zero are left out.")
     ] = None,
+    chunk: Annotated[int, typer.Option("--chunk", min=16, help="Voxels per axis that are stored in one file.")] = 64,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does all, for debugging.")
     ] = 1,
@@ -253,6 +254,7 @@ def predict(
         stored=stored.value,
         precision=precision.value,
         symmetries=augment.value,
+        chunk=chunk,
         products=("mean", *(product.value for product in uncertainty or ())),
     )
     _results({"predicted OME-Zarr": prediction})

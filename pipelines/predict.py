@@ -46,7 +46,8 @@ def predict(
         outputs: names of the outputs to predict; all unless given.
         mask: a multiscale volume; where it is zero, nothing is predicted. Left out are whole blocks in which it is, and
             by one of its voxels around them: the outputs are zero there.
-        options: further fields of :class:`.PredictionJob`: ``stored``, ``precision``, ``symmetries``, ``products``.
+        options: further fields of :class:`.PredictionJob`: ``stored``, ``precision``, ``symmetries``, ``products``,
+            ``chunk``.
 
     Returns:
         ``output``.

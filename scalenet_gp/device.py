@@ -9,7 +9,7 @@ import torch
 
 __all__ = ["choose_device", "keep_freed_memory"]
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # mallopt(3)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -38,10 +38,11 @@ def keep_freed_memory() -> bool:
     """Have the C library keep the memory that tensors on the processor let go of, for the tensors to come.
 
     It hands large blocks back to the system otherwise, and the system clears each page again when it is touched next:
-    with activations of hundreds of megabytes that is a large part of a pass. The price is that the process stays as
-    large as it once was, and that it grows larger: by about half of what the tensors take, as they leave gaps. This
-    holds for the whole process and cannot be taken back, so it is for programs to call, at their start, and never for
-    libraries.
+    with activations of hundreds of megabytes that is a large part of a pass. And all threads that begin later take from
+    one heap, as each would keep its own otherwise, and those of threads hold no large blocks. The price is that the
+    process stays as large as it once was, and that it grows larger: by about half of what the tensors take, as they
+    leave gaps. This holds for the whole process and cannot be taken back, so it is for programs to call, at their
+    start, before there are other threads, and never for libraries.
 
     Returns:
         Whether the C library can do so; glibc can.
@@ -49,6 +50,6 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28}
+    settings = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28, _ARENA_MAX: 1}
     taken = [mallopt(setting, value) == 1 for setting, value in settings.items()]  # each is tried
     return all(taken)

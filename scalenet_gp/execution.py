@@ -60,7 +60,8 @@ def kept_of(
     for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
         if tuple(tensor.shape[2:]) != shape:
             raise ValueError(
-                f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi says {shape}"
+                f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi says "
+                f"{shape}"
             )
         if crop is not None:
             if tensor.shape[1] != planned[name].channels:

@@ -10,9 +10,6 @@ from funlib.geometry import Coordinate, Roi
 
 __all__ = ["Grid"]
 
-_LARGEST_CHUNK, _SMALLEST_CHUNK = 64, 32
-"""Voxels along an axis. What is smaller than the latter is one chunk."""
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -29,19 +26,20 @@ class Grid:
     chunks: Mapping[str, Coordinate]
 
     @classmethod
-    def fitting(cls, roi: Roi, wanted: Coordinate, voxel_sizes: Mapping[str, Coordinate]) -> Grid:
+    def fitting(cls, roi: Roi, wanted: Coordinate, voxel_sizes: Mapping[str, Coordinate], chunk: int = 64) -> Grid:
         """Blocks of about the shape that is wanted, and the chunks that divide them.
 
         Along each axis a block is as long as wanted, or longer by the few voxels that it takes to divide it into
-        chunks of 32 to 64 voxels; or as long as the region, if that is shorter.
+        chunks of ``chunk`` voxels, or of half of that at least; or as long as the region, if that is shorter.
 
         Args:
             roi: the region; whole voxels of every output.
             wanted: world units; whole voxels of every output.
             voxel_sizes: of the outputs, world units.
+            chunk: voxels of the largest chunk along an axis; what is smaller than half of it is one chunk.
         """
         along = [
-            _divided(int(extent), int(length), {name: int(size[axis]) for name, size in voxel_sizes.items()})
+            _divided(int(extent), int(length), {name: int(size[axis]) for name, size in voxel_sizes.items()}, chunk)
             for axis, (extent, length) in enumerate(zip(roi.shape, wanted, strict=True))
         ]
         block = Coordinate(length for length, _ in along)
@@ -53,21 +51,21 @@ class Grid:
         return tuple(-(-int(extent) // int(length)) for extent, length in zip(self.roi.shape, self.block, strict=True))
 
 
-def _divided(extent: int, wanted: int, sizes: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+def _divided(extent: int, wanted: int, sizes: Mapping[str, int], largest: int) -> tuple[int, dict[str, int]]:
     """Length of the blocks along an axis, and voxels of a chunk of each output."""
     step = math.lcm(*sizes.values())
     if extent <= wanted:
-        return extent, {name: min(extent // size, _LARGEST_CHUNK) for name, size in sizes.items()}
+        return extent, {name: min(extent // size, largest) for name, size in sizes.items()}
     for length in range(wanted, extent, step):
-        chunks = {name: _chunk(length // size) for name, size in sizes.items()}
+        chunks = {name: _chunk(length // size, largest) for name, size in sizes.items()}
         if all(
-            chunk >= min(length // size, _SMALLEST_CHUNK)
+            chunk >= min(length // size, largest // 2)
             for chunk, size in zip(chunks.values(), sizes.values(), strict=True)
         ):
             return length, chunks
-    return _divided(extent, extent, sizes)
+    return _divided(extent, extent, sizes, largest)
 
 
-def _chunk(voxels: int) -> int:
+def _chunk(voxels: int, largest: int) -> int:
     """The largest number of voxels up to that of a chunk that divides ``voxels``."""
-    return next(chunk for chunk in range(min(voxels, _LARGEST_CHUNK), 0, -1) if voxels % chunk == 0)
+    return next(chunk for chunk in range(min(voxels, largest), 0, -1) if voxels % chunk == 0)

@@ -79,6 +79,7 @@ class PredictionJob(Strict):
         symmetries: those of the lattice that are averaged over: none, the mirrors, or the transpositions too.
         precision: in which the network computes.
         stored: how probabilities are stored.
+        chunk: voxels per axis that are stored together, in a file of their own; half as many may fit the blocks better.
         mask: a multiscale volume that is zero where nothing is to be predicted.
         thickness: of the slabs in which a block is computed, world units; that of the block if None. The first run that
             begins the prediction chooses it.
@@ -94,6 +95,7 @@ class PredictionJob(Strict):
     symmetries: Literal["none", "mirrors", "all"] = "none"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     stored: Literal["uint8", "float16", "float32"] = "float32"
+    chunk: int = Field(64, ge=16)
     mask: str | None = None
     thickness: int | None = None
 

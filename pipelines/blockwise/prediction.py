@@ -23,6 +23,9 @@ from scalenet_gp.pipelines.dataset import Dataset
 
 __all__ = ["Prediction"]
 
+_GAPS = 1.5
+"""How much more than tensors take their allocators hold, as these leave gaps; see :func:`.keep_freed_memory`."""
+
 _PACKAGES = ("scalenet_gp", "torch", "gunpowder", "daisy", "tensorstore")
 
 
@@ -67,7 +70,7 @@ class Prediction:
         roi = dataset.roi(job.region)
         block = dataset.shape(job.config.block_shape, "block_shape")
         sizes = {name: net.voxel_size[name] for name in job.outputs}
-        grid = Grid.fitting(roi, block, sizes)
+        grid = Grid.fitting(roi, block, sizes, job.chunk)
         _check_tileable(net, math.prod(grid.shape))
         return cls(job, dataset, ensemble, grid)
 
@@ -125,8 +128,15 @@ class Prediction:
             2 * channels * math.prod(largest.shape / self.voxel_sizes[product])
             for product, channels in self.ensemble.produced(self.job.outputs).items()
         )
-        dtype = getattr(torch, self.job.precision)
-        return block_thickness(self.ensemble, outputs, memory - int(waiting) * torch.float32.itemsize, dtype)
+        beside = int(waiting) * torch.float32.itemsize
+        try:
+            limit = max(0, int(memory / _GAPS) - beside)
+            return block_thickness(self.ensemble, outputs, limit, getattr(torch, self.job.precision))
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "
+                f"between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written meanwhile)"
+            ) from None
 
     def provenance(self) -> dict[str, Any]:
         """Where the prediction comes from: plain values."""

@@ -124,7 +124,7 @@ def block_thickness(
             tuple((key, tuple(roi.shape)) for key, roi in boxes.items()): boxes
             for boxes in ({key: s.roi(roi) for key, roi in outputs.items()} for s in ensemble.symmetries)
         }
-        limit = memory_limit - held - (sum(weights) - own)
+        limit = max(0, memory_limit - held - (sum(weights) - own))
         chosen += [slab_thickness(net, boxes, limit, dtype) for boxes in turned.values()]
     return min(chosen)
 

@@ -56,6 +56,7 @@ SURFACE = {
                 "--augment",
                 "--uncertainty",
                 "--mask",
+                "--chunk",
                 "--workers",
                 "--devices",
                 "--launcher",

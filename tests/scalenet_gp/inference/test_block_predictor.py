@@ -100,9 +100,7 @@ def test_slabs_are_as_thick_as_memory_allows(small):
     assert list(memory.values()) == sorted(memory.values(), reverse=True)
     for thickness, needed in memory.items():
         assert slab_thickness(small, outputs, needed) == thickness
-    with pytest.raises(
-        ValueError, match=r"\(64, 256, 128\) voxels of 'output' takes .* MiB of memory, in slabs of "
-    ):
+    with pytest.raises(ValueError, match=r"\(64, 256, 128\) voxels of 'output' takes .* MiB of memory, in slabs of "):
         slab_thickness(small, outputs, 2**20)
 
 

@@ -100,7 +100,7 @@ def test_what_cannot_be_swept_is_refused():
         Sweep.of(net, {"output": roi}, 0)
     whole = build_unet(top_resolution=(8, 8, 8), base_nc=2, norm_layer="instance")
     assert len(Sweep.of(whole, {"output": roi}, 64).slabs) == 1
-    with pytest.raises(ValueError, match="depends on the whole of what they see.*64 world units make it one"):
+    with pytest.raises(ValueError, match=r"depends on the whole of what they see.*64 world units make it one"):
         Sweep.of(whole, {"output": roi}, 32)
     with pytest.raises(ValueError, match="the sweep is for network"):
         Sweep.of(net, {"output": roi}, 32).run(whole, {})
