@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO, final
@@ -22,6 +20,7 @@ from scalenet_gp.nodes.learning.training_record import TrainingRecord
 from scalenet_gp.pipelines.judgement import Judgement, Metric
 from scalenet_gp.pipelines.progress import Advance, console, progress_bar
 from scalenet_gp.pipelines.signals import Interrupted
+from scalenet_gp.versions import versions_of
 
 __all__ = ["BarReport", "JsonReport", "NoReport", "ReportForm", "TrainingReport", "training_report"]
 
@@ -203,7 +202,7 @@ class JsonReport(TrainingReport):
         self._stream = sys.stdout if stream is None else stream
 
     def __enter__(self) -> Self:
-        versions = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+        versions = versions_of(_PACKAGES)
         self._write("begin", iterations=self.iterations, first=self.first, device=str(self.device), versions=versions)
         return self
 
@@ -284,13 +283,6 @@ def _note(numbers: Mapping[str, Any]) -> str:
     ]
     losses = [f"{name} {loss:.3f}" for name, loss in numbers["losses"].items()]
     return f"loss {numbers['loss']:.3f}\n{'  '.join(losses)}\n{'  '.join(facts)}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a folder, not installed
-        return None
 
 
 def _finite(value: Any) -> Any:

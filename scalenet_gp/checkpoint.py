@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +18,7 @@ from torch import Tensor
 from scalenet_gp.files import SPEC, read_network, rebuilt, spec_in, whole_file
 from scalenet_gp.plain_trees import packed, unpacked
 from scalenet_gp.tensor_files import opened, serialized
+from scalenet_gp.versions import versions_of
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
@@ -149,7 +147,12 @@ def save_checkpoint(
         raise ValueError(f"no checkpoint of iteration {iteration} is written: {error}") from error
     tensors |= {_WEIGHTS + name: tensor for name, tensor in weights.items()}
     tensors |= {_AVERAGE + name: tensor for name, tensor in _below(_AVERAGED, average or {}).items()}
-    content = {"format": _FORMAT, "iteration": iteration, "versions": _versions() | dict(versions or {}), **plain}
+    content = {
+        "format": _FORMAT,
+        "iteration": iteration,
+        "versions": versions_of(_PACKAGES) | dict(versions or {}),
+        **plain,
+    }
     entries = {SPEC: json.dumps(net.to_spec()), _CONTENT: json.dumps(content, allow_nan=False)}
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -303,17 +306,6 @@ def _content(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

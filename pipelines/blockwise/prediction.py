@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from scalenet_gp.nodes.volumes.volume_layout import VolumeLayout, default_levels
 from scalenet_gp.pipelines.blockwise.grid import Grid
 from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.dataset import Dataset
+from scalenet_gp.versions import versions_of
 
 __all__ = ["Prediction"]
 
@@ -144,7 +144,7 @@ class Prediction:
             "classes": list(self.job.config.data.classes),
             "network": self.net.fingerprint,
             "checkpoint": self.job.networks[0].path.name,
-            "versions": {name: _version(name) for name in _PACKAGES},
+            "versions": versions_of(_PACKAGES),
             "job": self.job.model_dump(mode="json"),
         }
 
@@ -178,10 +178,3 @@ def _check_tileable(net: LeibNet, blocks: int) -> None:
 def _output(product: str) -> str:
     """The output that a product is made of: ``"1_output"`` of ``"1_output/entropy"``."""
     return product.partition("/")[0]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "not installed"
