@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from scalenet_gp.inference.member_weights import Weight
 from scalenet_gp.nodes.volumes.location import StrPath, local_path
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
 from scalenet_gp.pipelines.blockwise.job import NetworkFile, PredictionJob
@@ -19,7 +20,7 @@ __all__ = ["predict"]
 def predict(
     config: Config,
     volume: StrPath,
-    checkpoint: Path | Mapping[Path, float] | Sequence[Path],
+    checkpoint: Path | Mapping[Path, Weight] | Sequence[Path],
     output: Path,
     region: Region | Literal["all"] | None = None,
     device: str | None = None,
@@ -37,7 +38,8 @@ def predict(
     Args:
         config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
         volume: folder, or its URL, that holds the raw data.
-        checkpoint: the weights; several, or several with what each weighs, are averaged.
+        checkpoint: the weights; several are averaged, or several with what each weighs: a number above 0, or by output
+            one number for each class.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
         region: what to predict; ``"all"`` is the whole volume.
         device: name of a torch device, where ``workers`` says nothing about devices; the first GPU unless given, the
@@ -64,7 +66,7 @@ def predict(
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    weighed = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
+    weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
     dataset = Dataset.open(volume, config.data, net)
     job = PredictionJob(

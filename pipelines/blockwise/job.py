@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from scalenet_gp.files import whole_file
+from scalenet_gp.inference.member_weights import Weight
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.config_types import Region, Strict
 
@@ -34,15 +35,15 @@ class NetworkFile(Strict):
     Attributes:
         path: the file.
         sha256: of its content: a file such as ``best.safetensors`` may be another one tomorrow.
-        weight: what it counts among several.
+        weight: what it counts among several: one number, or by output one for each class.
     """
 
     path: Path
     sha256: str
-    weight: PositiveFloat = 1.0
+    weight: PositiveFloat | dict[str, tuple[NonNegativeFloat, ...]] = 1.0
 
     @classmethod
-    def of(cls, path: Path, weight: float = 1.0) -> NetworkFile:
+    def of(cls, path: Path, weight: Weight = 1.0) -> NetworkFile:
         """The checkpoint that is there now.
 
         Raises:
@@ -50,7 +51,7 @@ class NetworkFile(Strict):
         """
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint {path}")
-        return cls(path=path.resolve(), sha256=_digest(path), weight=weight)
+        return cls.model_validate({"path": path.resolve(), "sha256": _digest(path), "weight": weight})
 
     def check(self) -> None:
         """Whether the file is still the one that it was.
