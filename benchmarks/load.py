@@ -196,7 +196,7 @@ def plot(watch: Watch, by_worker: dict[int, list[BlockTime]], begun: float, argu
         [row + 0.4 for row in range(len(by_worker))], [f"worker {row + 1}" for row in range(len(by_worker))]
     )
     lanes.set_xlabel("s")
-    lanes.legend(frameon=False, ncols=3, loc="upper right")
+    lanes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     for axes in (progress, memory, lanes):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(arguments.plot, dpi=150)

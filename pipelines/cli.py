@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from scalenet_gp.device import keep_freed_memory
+from scalenet_gp.device import keep_freed_memory, sum_alike_with_any_threads
 from scalenet_gp.mermaid import to_mermaid
 from scalenet_gp.pipelines import demo as demo_job
 from scalenet_gp.pipelines import evaluate as evaluate_job
@@ -166,6 +166,7 @@ def main() -> None:
     """Run a command; what a user can mend is said in one line."""
     logging.getLogger("gunpowder").setLevel(logging.CRITICAL)  # it logs every error that is raised too
     keep_freed_memory()
+    sum_alike_with_any_threads()
     try:
         app()
     except Interrupted as interruption:

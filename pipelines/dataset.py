@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,10 +75,9 @@ class Dataset:
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         return cls(config, path, raw, net, world, cache)
 
-    @property
-    def lattice(self) -> Coordinate:
-        """The smallest box (world units) that is whole voxels of every output."""
-        sizes = (self.net.voxel_size[name] for name in self.net.output_keys)
+    def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
+        """The smallest box (world units) that is whole voxels of every output, or of those named."""
+        sizes = (self.net.voxel_size[name] for name in outputs or self.net.output_keys)
         return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
 
     def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
@@ -109,20 +108,21 @@ class Dataset:
             within=within,
         )
 
-    def roi(self, region: Region) -> Roi:
-        """A region in world coordinates, shrunk to whole voxels of every output.
+    def roi(self, region: Region, outputs: Collection[str] | None = None) -> Roi:
+        """A region in world coordinates, shrunk to whole voxels of every output, or of those named.
 
         Raises:
             ValueError: it has other axes than the volume, or no whole voxel.
         """
         if len(region.begin) != self.net.dims:
             raise ValueError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
+        lattice = self.lattice(outputs)
         # a volume without labels can be predicted in a region that needs none
-        labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, self.lattice)
+        labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, lattice)
         begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
-        roi = Roi(begin, end - begin).snap_to_grid(self.lattice, mode="shrink")
+        roi = Roi(begin, end - begin).snap_to_grid(lattice, mode="shrink")
         if roi.empty:
-            raise ValueError(f"the region {region} holds no whole voxel of {self._nm(self.lattice)} nm")
+            raise ValueError(f"the region {region} holds no whole voxel of {self._nm(lattice)} nm")
         return roi
 
     def region(self, roi: Roi) -> Region:
@@ -183,17 +183,18 @@ class Dataset:
             sources.append(MultiscaleSource(volume, {key: size}, self.world) + gp.Normalize(key, factor=scale))
         return sources
 
-    def shape(self, size: Size, what: str) -> Coordinate:
-        """A size in world units that is a whole number of voxels of every output.
+    def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
+        """A size in world units that is a whole number of voxels of every output, or of those named.
 
         Raises:
             ValueError: it is not.
         """
         shape = self.world.size(size, what)
+        lattice = self.lattice(outputs)
         fits = len(shape) == self.net.dims and min(shape) > 0
-        if not fits or any(s % step for s, step in zip(shape, self.lattice, strict=True)):
+        if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
             raise ValueError(
-                f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(self.lattice)} nm, so that "
+                f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(lattice)} nm, so that "
                 "it is whole voxels of every output"
             )
         return shape

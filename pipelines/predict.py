@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scalenet_gp.inference.member_weights import Weight
+from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes.volumes.location import StrPath, local_path
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
 from scalenet_gp.pipelines.blockwise.job import NetworkFile, PredictionJob
@@ -41,7 +42,7 @@ def predict(
         checkpoint: the weights; several are averaged, or several with what each weighs: a number above 0, or by output
             one number for each class.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
-        region: what to predict; ``"all"`` is the whole volume.
+        region: what to predict; ``"all"`` is the whole volume. Of either what is whole voxels of all ``outputs``.
         device: name of a torch device, where ``workers`` says nothing about devices; the first GPU unless given, the
             processor where there is none.
         workers: who predicts; this process unless given.
@@ -69,28 +70,30 @@ def predict(
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
     dataset = Dataset.open(volume, config.data, net)
+    names = net.output_keys if outputs is None else tuple(outputs)
+    _check_outputs(net, names)
     job = PredictionJob(
         config=config,
         volume=_absolute(volume),
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
-        region=_region(dataset, config.evaluation if region is None else region),
-        outputs=net.output_keys if outputs is None else tuple(outputs),
+        region=_region(dataset, config.evaluation if region is None else region, names),
+        outputs=names,
         mask=None if mask is None else _absolute(mask),
         **options,
     )
-    run(job, workers or Workers(devices=() if device is None else (device,)))
+    run(job.going_on(), workers or Workers(devices=() if device is None else (device,)))
     return output
 
 
-def _region(dataset: Dataset, region: Region | Literal["all"]) -> Region:
+def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence[str]) -> Region:
     """What is predicted: whole voxels of every output, and no bound of it open.
 
     Raises:
         ValueError: it reaches beyond the volume, or as :meth:`.Dataset.roi`.
     """
     whole = dataset.extent()
-    roi, level = dataset.roi(whole if region == "all" else region), dataset.raw.levels[0]
+    roi, level = dataset.roi(whole if region == "all" else region, outputs), dataset.raw.levels[0]
     begin, end = (dataset.world.position_in_nm(edge) for edge in (roi.begin, roi.end))
     far = (b + n * size for b, n, size in zip(level.begin, level.shape, level.voxel_size, strict=True))
     predicted = dataset.region(roi)
@@ -99,6 +102,12 @@ def _region(dataset: Dataset, region: Region | Literal["all"]) -> Region:
             f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
         )
     return predicted
+
+
+def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in net.output_keys]
+    if unknown:
+        raise ValueError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
 
 
 def _absolute(path: StrPath) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from scalenet_gp.nodes.volumes.storage import group_attributes
 from scalenet_gp.pipelines import predict as predict_job
 from scalenet_gp.pipelines import view as view_job
 from scalenet_gp.pipelines.blockwise.engine import Workers
-from scalenet_gp.pipelines.command_options import ConfigFile, Run, Volume, print_results
+from scalenet_gp.pipelines.command_options import ConfigFile, Volume, print_results
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.run_folder import RunFolder
@@ -57,10 +57,19 @@ class Uncertainty(StrEnum):
     VARIANCE = "variance"
 
 
+class Translation(StrEnum):
+    """What positions in a volume's file name."""
+
+    CENTRE = "centre"
+    CORNER = "corner"
+
+
 def predict(
     config: ConfigFile,
     volume: Volume,
-    run: Run,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run; needed unless --checkpoint and --output are given.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Zarr group to make; prediction.zarr in the run unless given.")
     ] = None,
@@ -90,7 +99,9 @@ def predict(
     mask: Annotated[
         str | None, typer.Option("--mask", help="Multiscale volume; blocks in which it is zero are left out.")
     ] = None,
-    chunk: Annotated[int, typer.Option("--chunk", min=16, help="Voxels per axis that are stored in one file.")] = 64,
+    chunk: Annotated[
+        int | None, typer.Option("--chunk", min=16, help="Voxels per axis stored in one file; 64, or 512 in 2D.")
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does all, for debugging.")
     ] = 1,
@@ -112,16 +123,19 @@ def predict(
 
     The same command goes on with what is unfinished. SIGTERM and SIGUSR1 end it with the exit code 75.
     """
-    folder = RunFolder(run)
-    network = folder.best if folder.best.is_file() else latest_checkpoint(folder.checkpoints)
-    networks = checkpoint or ([] if network is None else [network])
-    if not networks:
-        raise FileNotFoundError(f"there is no whole checkpoint in {folder.checkpoints}; train first")
+    if run is None:
+        if not checkpoint or output is None:
+            raise ValueError(
+                "say with --run whose network to take, or with --checkpoint and --output which, and where to"
+            )
+        networks, made = checkpoint, output
+    else:
+        networks, made = checkpoint or [_network_of(run)], output or RunFolder(run).prediction
     prediction = predict_job.predict(
         Config.read(config),
         volume,
         networks,
-        output or folder.prediction,
+        made,
         _region(region),
         workers=Workers(
             workers,
@@ -130,7 +144,7 @@ def predict(
             host,
             int(memory * 2**30),
         ),
-        outputs=outputs.split(",") if outputs else None,
+        outputs=[name.strip() for name in outputs.split(",")] if outputs else None,
         mask=mask,
         stored=stored.value,
         precision=precision.value,
@@ -150,25 +164,64 @@ def mask(
     voxel_size: Annotated[
         str | None, typer.Option("--voxel-size", help="nm: 128, or one per axis as 100,128,128; about 90 by default.")
     ] = None,
-    block_size: Annotated[int, typer.Option("--block-size", help="Voxels: the window of local statistics.")] = 64,
-    texture_sigma: Annotated[float, typer.Option("--texture-sigma", help="Voxels: the scale of texture.")] = 1.0,
-    edge_sigma: Annotated[float, typer.Option("--edge-sigma", help="Voxels: the scale of edges.")] = 0.5,
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", help="Voxels: the window of local statistics; 64 by default.")
+    ] = None,
+    texture_sigma: Annotated[
+        float | None, typer.Option("--texture-sigma", help="Voxels: the scale of texture; 1 by default.")
+    ] = None,
+    edge_sigma: Annotated[
+        float | None, typer.Option("--edge-sigma", help="Voxels: the scale of edges; 0.5 by default.")
+    ] = None,
     min_region_size: Annotated[
-        int, typer.Option("--min-region-size", help="Voxels of the smallest region, and of the smallest hole.")
-    ] = 250,
+        int | None,
+        typer.Option("--min-region-size", help="Voxels of the smallest region and smallest hole; 250 by default."),
+    ] = None,
     predicted: Annotated[
         str | None, typer.Option("--predicted", help="VOLUME is a prediction; this class of it is tissue.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="With --predicted: the probability from which on it is.")
-    ] = 0.5,
+        float | None,
+        typer.Option("--threshold", help="With --predicted: the probability from which on; else 0.5."),
+    ] = None,
+    translation: Annotated[
+        Translation | None,
+        typer.Option("--translation", help="What positions in VOLUME's file name; what its format says by default."),
+    ] = None,
 ) -> None:
     """Find where there is tissue, by its texture or from what a network predicts, so that the rest is not computed."""
+    options: dict[str, Any] = {
+        "block_size": block_size,
+        "texture_sigma": texture_sigma,
+        "edge_sigma": edge_sigma,
+        "min_region_size": min_region_size,
+    }
+    chosen = {name: value for name, value in options.items() if value is not None}
     if predicted is None:
-        options = TextureOptions(block_size, texture_sigma, edge_sigma, min_region_size)
-        made = mask_tissue(volume, output, options, voxel_size and voxel_size.split(","))
+        if threshold is not None:
+            raise ValueError("--threshold is one of probabilities: name the class of a prediction with --predicted too")
+        size = voxel_size and voxel_size.split(",")
+        made = mask_tissue(
+            volume,
+            output,
+            TextureOptions(**chosen),
+            size,
+            translation=None if translation is None else translation.value,
+        )
     else:
-        made = mask_of_prediction(volume, output, predicted, threshold)
+        for_texture = [*([] if voxel_size is None else ["voxel_size"]), *chosen]
+        if for_texture:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in for_texture)
+            raise ValueError(
+                f"{names}: this is for texture; leave it out with --predicted, which takes voxels as they are"
+            )
+        made = mask_of_prediction(
+            volume,
+            output,
+            predicted,
+            0.5 if threshold is None else threshold,
+            None if translation is None else translation.value,
+        )
     print_results({"mask": made / "mask", "confidence": made / "confidence", "picture": made / "mask.png"})
 
 
@@ -184,14 +237,33 @@ def view(
         bool, typer.Option("--serve/--no-serve", help="Serve the files on this machine until interrupted.")
     ] = True,
     port: Annotated[int, typer.Option("--port", help="Port to serve on; 0 for one that is free.")] = view_job.PORT,
+    translation: Annotated[
+        Translation | None,
+        typer.Option("--translation", help="What positions in the raw data's file name; else as its format says."),
+    ] = None,
 ) -> None:
     """Write neuroglancer's state for a prediction, a layer for each class, and print the link that shows it."""
-    with view_job.view(prediction, raw, output, serve=serve, port=port) as shown:
+    with view_job.view(
+        prediction, raw, output, serve=serve, port=port, translation=None if translation is None else translation.value
+    ) as shown:
         print_results({"neuroglancer state": shown.state})
         typer.echo(shown.link)
         if serve:
             with suppress(KeyboardInterrupt):
                 Event().wait()
+
+
+def _network_of(run: Path) -> Path:
+    """The best network of a run, or the newest if none was judged.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder = RunFolder(run)
+    network = folder.best if folder.best.is_file() else latest_checkpoint(folder.checkpoints)
+    if network is None:
+        raise FileNotFoundError(f"there is no whole checkpoint in {folder.checkpoints}; train first")
+    return network
 
 
 def _region(text: str | None) -> Region | Literal["all"] | None:

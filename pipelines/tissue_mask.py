@@ -20,6 +20,7 @@ from scalenet_gp.nodes.tissue.cell_texture import TEXTURE_CHANNELS, cell_texture
 from scalenet_gp.nodes.tissue.options import TextureOptions
 from scalenet_gp.nodes.tissue.regions import is_tissue, tissue_confidence, tissue_evidence
 from scalenet_gp.nodes.volumes.location import StrPath
+from scalenet_gp.nodes.volumes.metadata import Translation
 from scalenet_gp.nodes.volumes.storage import create_group
 from scalenet_gp.pipelines.mask_picture import draw_mask
 from scalenet_gp.pipelines.progress import progress_bar
@@ -38,6 +39,7 @@ def mask_tissue(
     options: TextureOptions | None = None,
     voxel_size: Iterable[Length] | None = None,
     block: int | None = None,
+    translation: Translation | None = None,
 ) -> Path:
     """Find tissue by its texture: see :func:`scalenet_gp.nodes.em_texture_masking`, whose result this is.
 
@@ -52,6 +54,7 @@ def mask_tissue(
         voxel_size: nm, one for each axis or one for all; :func:`texture_voxel_size` unless given.
         block: voxels along the edge of what is looked at at a time; 256, or 4096 in two dimensions, unless given. Makes
             no difference to the result.
+        translation: what the positions in the volume's file name: see :meth:`.Multiscale.open`.
 
     Returns:
         ``output``.
@@ -62,7 +65,7 @@ def mask_tissue(
         ValueError: the volume has several channels, no voxels of that size, or values that are not finite.
     """
     options = options or TextureOptions()
-    raw = _Grid.of(Multiscale.open(volume), voxel_size)
+    raw = _Grid.of(Multiscale.open(volume, translation), voxel_size)
     edge = max(1, (block or _BLOCK[raw.dims]) // options.cell) * options.cell
     boxes = list(_boxes(raw.shape, edge))
     cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)
@@ -89,7 +92,13 @@ def mask_tissue(
     return output
 
 
-def mask_of_prediction(prediction: StrPath, output: Path, label: str | None = None, threshold: float = 0.5) -> Path:
+def mask_of_prediction(
+    prediction: StrPath,
+    output: Path,
+    label: str | None = None,
+    threshold: float = 0.5,
+    translation: Translation | None = None,
+) -> Path:
     """Make a mask of what a network predicts: the learned way to find tissue.
 
     Args:
@@ -98,6 +107,7 @@ def mask_of_prediction(prediction: StrPath, output: Path, label: str | None = No
         output: zarr group to make: as of :func:`mask_tissue`, with the probability for confidence.
         label: the class that is tissue; not needed if there is only one.
         threshold: a voxel from this probability on is tissue.
+        translation: what the positions in the prediction's file name: see :meth:`.Multiscale.open`.
 
     Returns:
         ``output``.
@@ -110,7 +120,7 @@ def mask_of_prediction(prediction: StrPath, output: Path, label: str | None = No
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold!r} has to be a probability above 0, at most 1")
-    opened = Multiscale.open(prediction, select=None if label is None else {"c": label})
+    opened = Multiscale.open(prediction, translation, select=None if label is None else {"c": label})
     found = _Grid.of(opened, opened.levels[0].voxel_size)
     largest = np.iinfo(opened.dtype).max if opened.dtype.kind in "iu" else 1
     boxes = list(_boxes(found.shape, _BLOCK[found.dims]))

@@ -37,7 +37,7 @@ def deformation(settings: AugmentationConfig | None, dataset: Dataset, records: 
     """
     if settings is None:
         return DeformAugment(
-            dataset.lattice, (0,) * dataset.net.dims, normalize=True, replay=records.get("deformation")
+            dataset.lattice(), (0,) * dataset.net.dims, normalize=True, replay=records.get("deformation")
         )
     return DeformAugment(
         dataset.world.size(settings.control_point_spacing, "augmentation.control_point_spacing"),

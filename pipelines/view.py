@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from scalenet_gp.nodes.volumes.block_volume import StoredValues
 from scalenet_gp.nodes.volumes.location import StrPath, local_path
-from scalenet_gp.nodes.volumes.metadata import Level
+from scalenet_gp.nodes.volumes.metadata import Level, Translation
 from scalenet_gp.nodes.volumes.multiscale import Multiscale
 from scalenet_gp.nodes.volumes.ome_zarr import is_ome_zarr
 from scalenet_gp.nodes.volumes.storage import find_node, group_attributes
@@ -54,7 +54,13 @@ class View:
 
 @contextmanager
 def view(
-    prediction: Path, raw: StrPath | None = None, output: Path | None = None, *, serve: bool = True, port: int = PORT
+    prediction: Path,
+    raw: StrPath | None = None,
+    output: Path | None = None,
+    *,
+    serve: bool = True,
+    port: int = PORT,
+    translation: Translation | None = None,
 ) -> Iterator[View]:
     """Write neuroglancer's state for a prediction, and serve the files that it reads until the context ends.
 
@@ -67,6 +73,7 @@ def view(
         output: JSON file for the state, written anew; ``<prediction>.neuroglancer.json`` by default.
         serve: else the state is written and the link made, and nothing is served.
         port: to serve on; 0 for one that is free.
+        translation: what the positions in the raw volume's file name: see :func:`viewer_state`.
 
     Raises:
         FileNotFoundError: there is no such prediction or raw volume.
@@ -78,16 +85,18 @@ def view(
     if raw is not None and (local := local_path(raw)) is not None:
         folders["raw"] = local
     if not serve:
-        state = viewer_state(prediction, f"http://{HOST}:{port}", raw)
+        state = viewer_state(prediction, f"http://{HOST}:{port}", raw, translation)
         yield View(_written(output, state), viewer_link(state))
         return
     with served(folders, port) as address:
-        state = viewer_state(prediction, address, raw)
+        state = viewer_state(prediction, address, raw, translation)
         viewer = _local_viewer(state)  # ends with its last reference
         yield View(_written(output, state), viewer_link(state) if viewer is None else str(viewer))
 
 
-def viewer_state(prediction: Path, address: str, raw: StrPath | None = None) -> dict[str, Any]:
+def viewer_state(
+    prediction: Path, address: str, raw: StrPath | None = None, translation: Translation | None = None
+) -> dict[str, Any]:
     """Neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
 
     The classes of the finest output are shown, those of the others there to be switched on.
@@ -96,6 +105,8 @@ def viewer_state(prediction: Path, address: str, raw: StrPath | None = None) -> 
         prediction: OME-Zarr volume, or a group with some in it.
         address: where the prediction is served below "prediction", and a raw volume that is local below "raw".
         raw: the raw volume or its URL.
+        translation: what the positions in its file name: see :meth:`.Multiscale.open`. Neuroglancer takes them for
+            voxel centres whatever is given: with "corner" it shows each level half of its voxels too low on every axis.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`view`.
@@ -107,7 +118,7 @@ def viewer_state(prediction: Path, address: str, raw: StrPath | None = None) -> 
     opened = {path: Multiscale.open(path) for path in paths}
     size, finest = min((volume.levels[0].voxel_size, str(path)) for path, volume in opened.items())
     level = opened[Path(finest)].levels[0]
-    layers = [] if raw is None else [_raw_layer(raw, address)]
+    layers = [] if raw is None else [_raw_layer(raw, address, translation)]
     for path, volume in opened.items():
         relative = "/".join(("prediction", *path.relative_to(prediction).parts))
         shown = volume.levels[0].voxel_size == size
@@ -148,13 +159,13 @@ def _place(level: Level) -> dict[str, Any]:
     }
 
 
-def _raw_layer(raw: StrPath, address: str) -> dict[str, Any]:
+def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> dict[str, Any]:
     node = find_node(raw)
     if node is None:
         raise FileNotFoundError(f"{raw}: no such volume")
     if not is_ome_zarr(node):
         raise ValueError(f"{raw}: neuroglancer finds the place of OME-Zarr volumes, and this is none")
-    _check_shown(Multiscale.open(raw))
+    _check_shown(Multiscale.open(raw, translation))
     where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
     return {"type": "image", "name": "raw", "source": f"zarr://{where}"}
 

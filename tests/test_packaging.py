@@ -160,7 +160,7 @@ def test_what_is_imported_is_declared_and_nothing_else(metadata):
     packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
-    distributions = {"yaml": "pyyaml", "funlib": "funlib.geometry"}
+    distributions = {"yaml": "pyyaml", "funlib": "funlib.geometry", "skimage": "scikit-image"}
     assert {distributions.get(name, name) for name in packages} == {
         distribution(line) for line in metadata["install_requires"]
     }

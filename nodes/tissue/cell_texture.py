@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -24,8 +25,8 @@ TEXTURE_CHANNELS = 4
 variance 1; the share of its voxels that these are made of, and the share that is blank."""
 
 _NOISE_LENGTHS = {1: 4096, 2: 256, 3: 64}  # voxels per axis, by the number of axes
-_ROUNDING = 0.5  # grey levels: what is less noise than this says nothing of whole numbers
-_PRECISION = 2e-6  # of the values in single precision
+_ROUNDING = 0.5  # of the step from a number to the next: what is less noise than this says nothing
+_PRECISION = 1e-6  # of a value: a few times what single precision, in which all is computed, rounds off
 
 
 def cell_texture(
@@ -57,18 +58,34 @@ def cell_texture(
     core = tuple(slice(0, n) for n in volume.shape) if core is None else tuple(core)
     core = tuple(part for axis, part in enumerate(core) if axis not in flat)
     intensities = volume.squeeze(flat)
-    centred = (intensities - intensities.mean(dtype=np.float64)).astype(np.float32)
-    least = _ROUNDING if volume.dtype.kind in "biu" else _PRECISION * float(np.abs(centred).max())
-    added = max(least**2, float(np.finfo(np.float32).tiny)) * np.exp(reference)
+    single = intensities.astype(np.float32)
+    rounding = _rounding(single, volume.dtype, options, core)
     *energies, noise = (
-        np.log(values + part) - alone
-        for values, part, alone in zip(_energies(centred, options, core), added, reference, strict=True)
+        np.log(values + rounding * np.exp(alone)) - alone
+        for values, alone in zip(_energies(single, options, core), reference, strict=True)
     )
-    blank = _blank(intensities)
+    blank = _blank(single if volume.dtype == np.float16 else intensities)  # which scipy's filters do not know
     near_blank = ndimage.maximum_filter(blank, 2 * options.clearance + 1) if blank.any() else blank
     shares = (_cells(part[core].astype(np.float32), options.cell) for part in (~near_blank, blank))
     texture = np.stack([sum(energies[1:], energies[0]) / len(energies), noise, *shares], dtype=np.float32)
     return np.expand_dims(texture, tuple(axis + 1 for axis in flat))
+
+
+def _rounding(
+    volume: np.ndarray, dtype: np.dtype[Any], options: TextureOptions, core: tuple[slice, ...]
+) -> np.ndarray | float:
+    """The variance of noise that says nothing, of every cell, since numbers of ``dtype`` have no finer steps.
+
+    Whole numbers have steps of one size; those of fractions go with their size, which is that of the values around:
+    nothing is taken from elsewhere in a volume, such as its brightest speck.
+    """
+    whole = dtype.kind in "biu"
+    least = _ROUNDING**2 if whole else float(np.finfo(np.float32).tiny)
+    if whole and dtype.itemsize <= 2:
+        return least
+    relative = _PRECISION if whole else max(_PRECISION, _ROUNDING * float(np.finfo(dtype).eps))
+    size = _cells(ndimage.gaussian_filter(np.square(volume), options.background_sigma)[core], options.cell)
+    return np.maximum(relative**2 * size, least)
 
 
 @cache

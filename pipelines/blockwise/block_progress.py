@@ -38,9 +38,9 @@ class BlockProgress:
 
     @classmethod
     @contextmanager
-    def shown(cls, blocks: int, done: int, voxels: float) -> Iterator[BlockProgress]:
+    def shown(cls, title: str, blocks: int, done: int, voxels: float) -> Iterator[BlockProgress]:
         """A bar of ``blocks`` steps, for as long as the context lasts."""
-        with progress_bar("predicting", blocks, done) as advance:
+        with progress_bar(title, blocks, done) as advance:
             yield cls(done, voxels, advance)
 
     def add(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from funlib.geometry import Roi
 
+from scalenet_gp.device import sum_alike_with_any_threads
 from scalenet_gp.inference import BlockPredictor
 from scalenet_gp.nodes.learning.as_fractions import AsFractions
 from scalenet_gp.nodes.volumes.block_volume import BlockVolume
@@ -56,6 +57,7 @@ class BlockWork:
         Raises:
             ValueError: there is no such device.
         """
+        sum_alike_with_any_threads()
         dataset, keys = prediction.dataset, array_keys("RAW", prediction.net.input_keys)
         job = prediction.job
         predictor = BlockPredictor(prediction.ensemble, job.thickness, device, getattr(torch, job.precision))

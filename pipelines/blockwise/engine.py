@@ -1,4 +1,4 @@
-"""Running a job until every block is done: by this process alone, or by many."""
+"""Running a job until every block and every level is done: by this process alone, or by many."""
 
 from __future__ import annotations
 
@@ -7,33 +7,29 @@ import math
 import os
 import shutil
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import daisy.v2 as daisy
+import torch
 from daisy import logging as daisy_logging
-from funlib.geometry import Roi
 
 from scalenet_gp.pipelines.blockwise.block_progress import BlockProgress
-from scalenet_gp.pipelines.blockwise.block_work import BlockWork
-from scalenet_gp.pipelines.blockwise.coarser_levels import finish_levels
 from scalenet_gp.pipelines.blockwise.failures import BlockFailure, UnfinishedPredictionError, read_cause
 from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.blockwise.launch import starter
 from scalenet_gp.pipelines.blockwise.prediction import Prediction
-from scalenet_gp.pipelines.blockwise.scheduling import EndedEarly, run_alone, run_by_workers
-from scalenet_gp.pipelines.blockwise.unfinished import begin_or_go_on, blocks_done, finish, skipped_blocks
-from scalenet_gp.pipelines.blockwise.worker import attempt
+from scalenet_gp.pipelines.blockwise.scheduling import EndedEarly, Received, run_alone, run_by_workers
+from scalenet_gp.pipelines.blockwise.steps import Step, steps
+from scalenet_gp.pipelines.blockwise.unfinished import begin_or_go_on, finish
+from scalenet_gp.pipelines.blockwise.worker import attempt, ready
 from scalenet_gp.pipelines.folder_lock import locked
-from scalenet_gp.pipelines.signals import Interrupted, stop_requested
+from scalenet_gp.pipelines.signals import Interrupted, ending_at_once, stop_requested
 
 __all__ = ["Workers", "run"]
 
-_RETRIES = 3
-_RESTARTS = 3
-"""How often a worker's place is filled again, on average, before daisy gives up."""
-_TIMEOUT = 6 * 3600.0
-"""Seconds after which a worker counts as hanging in a block, and is ended."""
+_FEW = 16
+"""Boxes of a coarse level that this process makes before others would have started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +51,20 @@ class Workers:
     host: str | None = None
     memory: int = 8 * 2**30
 
+    def __post_init__(self) -> None:
+        if self.count == 0 and (self.launcher or self.host or len(self.devices) > 1):
+            raise ValueError(
+                "without workers there is nobody to launch, to reach this machine or to share devices: give some, or "
+                "no launcher, host or second device"
+            )
+
+    @property
+    def on_processor(self) -> bool:
+        """Whether it is known that they compute on processors."""
+        if self.devices:
+            return all(torch.device(name).type == "cpu" for name in self.devices)
+        return not self.launcher and not torch.cuda.is_available()
+
 
 def run(job: PredictionJob, workers: Workers) -> Path:
     """Predict all that is not done yet, and give the output its name.
@@ -69,44 +79,61 @@ def run(job: PredictionJob, workers: Workers) -> Path:
         Interrupted: a signal asked to end; what is done is kept.
         ValueError: as :meth:`.Prediction.open`; what is unfinished there is another job's; or the memory is too little.
     """
-    if job.output.exists():
-        raise FileExistsError(f"{job.output} exists; choose another output, or remove it")
-    prediction = Prediction.open(job)
-    prediction = replace(prediction, job=job.model_copy(update={"thickness": prediction.thickness(workers.memory)}))
-    with locked(job.partial, "being predicted"):
-        prediction = replace(prediction, job=begin_or_go_on(prediction))
-        shutil.rmtree(job.failed, ignore_errors=True)
-        _predict(prediction, workers)
-        finish_levels(prediction)
-        finish(job)
+    # the signals are obeyed at once as long as nothing is lost by that, and when nothing is left to do, not at all
+    with stop_requested() as received, ExitStack() as at_once:
+        at_once.enter_context(ending_at_once(job.partial))
+        _check_absent(job)
+        prediction = Prediction.open(job)
+        thickness = prediction.thickness(workers.memory, workers.on_processor)
+        prediction = replace(prediction, job=job.model_copy(update={"thickness": thickness}))
+        with locked(job.partial, "being predicted"):
+            _check_absent(job)  # another process may have finished it meanwhile
+            prediction = replace(prediction, job=begin_or_go_on(prediction))
+            job.keep_networks()
+            shutil.rmtree(job.failed, ignore_errors=True)
+            at_once.close()
+            for step in steps(prediction):
+                _take(prediction, step, workers, received)
+            finish(job)
     return job.output
 
 
-def _predict(prediction: Prediction, workers: Workers) -> None:
-    """Do the blocks that are not done yet.
+def _check_absent(job: PredictionJob) -> None:
+    if job.output.exists():
+        raise FileExistsError(f"{job.output} exists; choose another output, or remove it")
+
+
+def _take(prediction: Prediction, step: Step, workers: Workers, received: Received) -> None:
+    """Do the blocks of a step that are not done yet.
 
     Raises:
         UnfinishedPredictionError: some could not be done.
         Interrupted: a signal came.
     """
-    job, blocks = prediction.job, math.prod(prediction.grid.shape)
-    voxels = max(math.prod(prediction.grid.roi.shape / size) for size in prediction.voxel_sizes.values())
+    job, blocks, before = prediction.job, step.blocks, step.done()
+    if before == blocks:
+        return
+    if (came := received()) is not None:
+        raise Interrupted(came, job.partial)
+    voxels = max(math.prod(step.roi.shape / size) for size in prediction.voxel_sizes.values())
     daisy_logging.set_log_basedir(job.partial / "log")
     daisy_logging.set_log_level(logging.ERROR)  # what goes wrong is told at the end, and is in the logs
     reason: str | signal.Signals = ""
-    task = _task(prediction, workers.count)
-    with stop_requested() as received, BlockProgress.shown(blocks, blocks_done(job), voxels / blocks) as progress:
+    many = workers.count > 0 and (step.level is None or blocks - before > _FEW)
+    task = step.task(workers.count if many else 0)
+    with BlockProgress.shown(step.title, blocks, before, voxels / blocks) as progress:
         try:
-            if workers.count:
-                task.process_function = starter(job.file, workers.launcher, workers.devices, _threads(workers))
+            if many:
+                threads = _threads(workers)
+                task.process_function = starter(job.file, workers.launcher, workers.devices, threads, step.level)
                 run_by_workers(task, workers.host, progress, received)
             else:
                 device = workers.devices[0] if workers.devices else None
-                with BlockWork.ready(prediction, device) as work:
+                with ready(prediction, step.level, device) as work:
                     run_alone(task, lambda block: attempt(work, block, job.failed), progress, received)
         except EndedEarly as early:
             reason = early.reason
-    if blocks_done(job) == blocks:
+    if step.done() == blocks:
         return
     if isinstance(reason, signal.Signals):
         raise Interrupted(reason, job.partial)
@@ -120,22 +147,3 @@ def _predict(prediction: Prediction, workers: Workers) -> None:
 def _threads(workers: Workers) -> int | None:
     """Those of this machine's cores that a worker has for itself; a launcher gives its workers cores of their own."""
     return None if workers.launcher else max(1, len(os.sched_getaffinity(0)) // workers.count)
-
-
-def _task(prediction: Prediction, workers: int) -> daisy.Task:
-    grid, job = prediction.grid, prediction.job
-    block = Roi((0,) * grid.block.dims, grid.block)
-    return daisy.Task(
-        "predict",
-        grid.roi,
-        block,
-        block,  # what is read is another volume: no block waits for another
-        read_write_conflict=False,
-        fit="shrink",
-        max_workers=max(workers, 1),
-        max_retries=_RETRIES,
-        max_worker_restarts=max(10, _RESTARTS * workers),
-        timeout=_TIMEOUT,
-        tracking_path=str(job.tracking),
-        skip_mask=skipped_blocks(job),
-    )

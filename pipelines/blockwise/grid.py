@@ -10,6 +10,9 @@ from funlib.geometry import Coordinate, Roi
 
 __all__ = ["Grid"]
 
+_LONGER = 1.25
+"""How much longer than wanted a block may be for more levels to be made with it."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -29,14 +32,16 @@ class Grid:
     def fitting(cls, roi: Roi, wanted: Coordinate, voxel_sizes: Mapping[str, Coordinate], chunk: int = 64) -> Grid:
         """Blocks of about the shape that is wanted, and the chunks that divide them.
 
-        Along each axis a block is as long as wanted, or longer by the few voxels that it takes to divide it into
-        chunks of ``chunk`` voxels, or of half of that at least; or as long as the region, if that is shorter.
+        Along each axis a block is as long as wanted, or longer by the few voxels, a quarter at most where that can be,
+        with which it can be halved down to one chunk of every output, or to as few as possible: so many levels of a
+        pyramid can be made with the block. A chunk has at most ``chunk`` voxels along an axis, and half of that at
+        least. An axis of the region that is shorter is not divided.
 
         Args:
             roi: the region; whole voxels of every output.
             wanted: world units; whole voxels of every output.
             voxel_sizes: of the outputs, world units.
-            chunk: voxels of the largest chunk along an axis; what is smaller than half of it is one chunk.
+            chunk: voxels of the largest chunk along an axis; a block that is no longer is one chunk.
         """
         along = [
             _divided(int(extent), int(length), {name: int(size[axis]) for name, size in voxel_sizes.items()}, chunk)
@@ -53,19 +58,27 @@ class Grid:
 
 def _divided(extent: int, wanted: int, sizes: Mapping[str, int], largest: int) -> tuple[int, dict[str, int]]:
     """Length of the blocks along an axis, and voxels of a chunk of each output."""
-    step = math.lcm(*sizes.values())
-    if extent <= wanted:
-        return extent, {name: min(extent // size, largest) for name, size in sizes.items()}
-    for length in range(wanted, extent, step):
+    whole = extent, {name: min(extent // size, largest) for name, size in sizes.items()}
+    best, fewest = whole, 0
+    for length in range(wanted, extent, math.lcm(*sizes.values())):
+        if fewest == 1 or (fewest and length > wanted * _LONGER):
+            break
         chunks = {name: _chunk(length // size, largest) for name, size in sizes.items()}
-        if all(
-            chunk >= min(length // size, largest // 2)
-            for chunk, size in zip(chunks.values(), sizes.values(), strict=True)
-        ):
-            return length, chunks
-    return _divided(extent, extent, sizes, largest)
+        if all(chunks.values()):
+            left = max(_odd_part(length // size // chunks[name]) for name, size in sizes.items())
+            if not fewest or left < fewest:
+                best, fewest = (length, chunks), left
+    return best
 
 
 def _chunk(voxels: int, largest: int) -> int:
-    """The largest number of voxels up to that of a chunk that divides ``voxels``."""
-    return next(chunk for chunk in range(min(voxels, largest), 0, -1) if voxels % chunk == 0)
+    """Voxels of the chunks that divide ``voxels`` best: with the fewest where halving ends; 0 if none do."""
+    if voxels <= largest:
+        return voxels
+    chunks = (chunk for chunk in range(largest, (largest - 1) // 2, -1) if voxels % chunk == 0)
+    return min(chunks, key=lambda chunk: _odd_part(voxels // chunk), default=0)
+
+
+def _odd_part(number: int) -> int:
+    """What is left when halving ends."""
+    return number // (number & -number)

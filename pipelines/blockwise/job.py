@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,8 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.config_types import Region, Strict
 
 __all__ = ["NetworkFile", "PredictionJob", "partial_of"]
+
+logger = logging.getLogger(__name__)
 
 _WITHOUT_VOXELS = (
     "config.training",
@@ -53,17 +57,23 @@ class NetworkFile(Strict):
             raise FileNotFoundError(f"there is no checkpoint {path}")
         return cls.model_validate({"path": path.resolve(), "sha256": _digest(path), "weight": weight})
 
-    def check(self) -> None:
-        """Whether the file is still the one that it was.
+    def check(self, kept: Path) -> Path:
+        """Which file still is the one that it was: its copy, if there is one, or itself.
+
+        Args:
+            kept: where a copy would be.
 
         Raises:
             FileNotFoundError: it is gone.
             ValueError: it is another one.
         """
+        if kept.is_file() and _digest(kept) == self.sha256:
+            return kept
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is gone; the prediction that uses it cannot go on")
         if _digest(self.path) != self.sha256:
             raise ValueError(f"{self.path} is not the file that this prediction began with; put that one back")
+        return self.path
 
 
 class PredictionJob(Strict):
@@ -81,6 +91,7 @@ class PredictionJob(Strict):
         precision: in which the network computes.
         stored: how probabilities are stored.
         chunk: voxels per axis that are stored together, in a file of their own; half as many may fit the blocks better.
+            64 unless given, 512 in two dimensions.
         mask: a multiscale volume that is zero where nothing is to be predicted.
         thickness: of the slabs in which a block is computed, world units; that of the block if None. The first run that
             begins the prediction chooses it.
@@ -96,7 +107,7 @@ class PredictionJob(Strict):
     symmetries: Literal["none", "mirrors", "all"] = "none"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     stored: Literal["uint8", "float16", "float32"] = "float32"
-    chunk: int = Field(64, ge=16)
+    chunk: int | None = Field(None, ge=16)
     mask: str | None = None
     thickness: int | None = None
 
@@ -124,6 +135,31 @@ class PredictionJob(Strict):
     def tracking(self) -> Path:
         """The folder in which daisy keeps which blocks are done."""
         return self.partial / "tracking"
+
+    def kept(self, index: int) -> Path:
+        """Where the copy of a checkpoint is, as training may replace the file itself."""
+        return self.partial / "networks" / f"{index}.safetensors"
+
+    def keep_networks(self) -> None:
+        """Copy the checkpoints beside the job, each whole or not at all."""
+        for index, network in enumerate(self.networks):
+            if network.check(self.kept(index)) == network.path:
+                self.kept(index).parent.mkdir(exist_ok=True)
+                with whole_file(self.kept(index)) as beside:
+                    shutil.copyfile(network.path, beside)
+
+    def going_on(self) -> PredictionJob:
+        """This job with the checkpoints that it was begun with, if these were the same files; their content is kept."""
+        if not self.file.exists():
+            return self
+        begun = PredictionJob.read(self.file)
+        files = [[(network.path, network.weight) for network in job.networks] for job in (begun, self)]
+        if files[0] != files[1] or not all(begun.kept(index).is_file() for index in range(len(begun.networks))):
+            return self
+        for before, now in zip(begun.networks, self.networks, strict=True):
+            if before.sha256 != now.sha256:
+                logger.warning("%s has changed; the prediction goes on with what it was when it began", now.path)
+        return self.model_copy(update={"networks": begun.networks})
 
     @property
     def group(self) -> Path:

@@ -13,7 +13,11 @@ _WORKER = "scalenet_gp.pipelines.blockwise.worker"
 
 
 def starter(
-    job: Path, launcher: str = "", devices: Sequence[str] = (), threads: int | None = None
+    job: Path,
+    launcher: str = "",
+    devices: Sequence[str] = (),
+    threads: int | None = None,
+    level: int | None = None,
 ) -> Callable[[], None]:
     """What daisy calls, each time in a process of its own, for a worker to run in that process.
 
@@ -28,10 +32,13 @@ def starter(
         devices: names of torch devices, which the workers take in turn.
         threads: that a worker computes with on the processor, unless OMP_NUM_THREADS says so; as torch chooses, if
             neither does.
+        level: that workers make; None if they predict.
     """
     command = [*shlex.split(launcher), sys.executable, "-m", _WORKER, str(job)]
     if devices:
         command += ["--devices", ",".join(devices)]
+    if level is not None:
+        command += ["--level", str(level)]
 
     # a closure is sent to the process whole; a function of this module would have it import all of scalenet_gp first
     def start() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from scalenet_gp.pipelines.dataset import Dataset
 from scalenet_gp.versions import versions_of
 
 __all__ = ["Prediction"]
+
+_CHUNK = {2: 512, 3: 64}
 
 _GAPS = 1.5
 """How much more than tensors take their allocators hold, as these leave gaps; see :func:`.keep_freed_memory`."""
@@ -57,9 +60,6 @@ class Prediction:
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
         net = nets[0]
-        unknown = [name for name in job.outputs if name not in net.output_keys]
-        if unknown:
-            raise ValueError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
         transposed = () if job.symmetries == "mirrors" else None
         symmetries = None if job.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
         weights = [network.weight for network in job.networks]
@@ -67,10 +67,10 @@ class Prediction:
         dataset = Dataset.open(job.volume, job.config.data, net)
         for name in net.input_keys:
             dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
-        roi = dataset.roi(job.region)
-        block = dataset.shape(job.config.block_shape, "block_shape")
+        roi = dataset.roi(job.region, job.outputs)
+        block = dataset.shape(job.config.block_shape, "block_shape", job.outputs)
         sizes = {name: net.voxel_size[name] for name in job.outputs}
-        grid = Grid.fitting(roi, block, sizes, job.chunk)
+        grid = Grid.fitting(roi, block, sizes, job.chunk or _CHUNK[net.dims])
         _check_tileable(net, math.prod(grid.shape))
         return cls(job, dataset, ensemble, grid)
 
@@ -89,14 +89,16 @@ class Prediction:
         world, classes = self.dataset.world, self.job.config.data.classes
         layouts = {}
         for product, channels in self.ensemble.produced(self.job.outputs).items():
-            size = self.voxel_sizes[product]
+            size, spread = self.voxel_sizes[product], product.endswith("/variance")
             length, shape = world.size_in_nm(size), tuple(map(int, self.grid.roi.shape / size))
             layouts[product] = VolumeLayout(
                 voxel_size=length,
                 corner=world.position_in_nm(self.grid.roi.begin),
                 shape=shape,
                 channels=classes if channels == len(classes) else tuple(map(str, range(channels))),
-                stored=self.job.stored,
+                # as fractions of 255 all variances would be 0
+                stored="float32" if spread and self.job.stored == "uint8" else self.job.stored,
+                kind="quantities" if spread else "fractions",
                 levels=default_levels(length, shape),
                 chunks=tuple(map(int, self.grid.chunks[_output(product)])),
             )
@@ -107,10 +109,11 @@ class Prediction:
         lengths = self.grid.block / self.voxel_sizes[product]
         return tuple(int(length) if count > 1 else 0 for length, count in zip(lengths, self.grid.shape, strict=True))
 
-    def thickness(self, memory: int) -> int:
+    def thickness(self, memory: int, on_processor: bool) -> int:
         """How thick the slabs may be in which a block is computed, world units.
 
         Args:
+            on_processor: whether it is the processor that computes, whose convolutions take memory of their own.
             memory: bytes for all that a worker has of blocks: the one that it computes, the next one's inputs, and what
                 was made of the one before, as floats and as they are stored.
 
@@ -128,10 +131,14 @@ class Prediction:
             2 * channels * math.prod(largest.shape / self.voxel_sizes[product])
             for product, channels in self.ensemble.produced(self.job.outputs).items()
         )
+        ensemble = self.ensemble
+        if not on_processor:
+            networks = [copy.deepcopy(net).to("meta") for net in ensemble.networks]
+            ensemble = Ensemble(networks, None, ensemble.symmetries, ensemble.products)
         beside = int(waiting) * torch.float32.itemsize
         try:
             limit = max(0, int(memory / _GAPS) - beside)
-            return block_thickness(self.ensemble, outputs, limit, getattr(torch, self.job.precision))
+            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision))
         except ValueError as error:
             raise ValueError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "
@@ -155,14 +162,13 @@ class Prediction:
 
 
 def _network(job: PredictionJob, index: int) -> LeibNet:
-    file = job.networks[index]
-    file.check()
+    path = job.networks[index].check(job.kept(index))
     net = job.config.build_network()
-    trained = load_checkpoint(file.path)
-    trained.restore(net, file.path)
+    trained = load_checkpoint(path)
+    trained.restore(net, path)
     learned = trained.metadata.get("learned", job.config.data.learned)
     if learned != job.config.data.learned:
-        raise ValueError(f"{file.path} was trained with {learned}, the config has {job.config.data.learned}")
+        raise ValueError(f"{path} was trained with {learned}, the config has {job.config.data.learned}")
     return net.eval()
 
 

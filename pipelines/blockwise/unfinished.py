@@ -15,7 +15,7 @@ from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.blockwise.prediction import Prediction
 from scalenet_gp.pipelines.blockwise.skipping import empty_blocks
 
-__all__ = ["begin_or_go_on", "blocks_done", "finish", "skipped_blocks"]
+__all__ = ["begin_or_go_on", "finish", "skipped_blocks"]
 
 _SKIPPED = "skipped"
 _SHOWN = 4
@@ -24,7 +24,8 @@ _SHOWN = 4
 def begin_or_go_on(prediction: Prediction) -> PredictionJob:
     """Create the volumes of a prediction, or see that those which are there are its own.
 
-    Only then is there a ``job.json``: what a process left that was killed before is removed.
+    There is a ``job.json`` only after the volumes, and without them it is what a process left that was killed as it
+    finished: what is left of another run than an unfinished one is removed.
 
     Returns:
         The job as it goes on: with slabs of the thickness that it was begun with.
@@ -34,7 +35,7 @@ def begin_or_go_on(prediction: Prediction) -> PredictionJob:
         OSError: the folder cannot be written, or the mask not be read.
     """
     job = prediction.job
-    if job.file.exists():
+    if job.file.exists() and job.group.exists():
         begun = PredictionJob.read(job.file)
         differences = begun.differences(job)
         if differences:
@@ -52,6 +53,7 @@ def begin_or_go_on(prediction: Prediction) -> PredictionJob:
         job = job.model_copy(update={"thickness": begun.thickness})
         job.write()  # files may have moved since
         return job
+    job.file.unlink(missing_ok=True)
     for left in (job.group, job.tracking, job.times):
         shutil.rmtree(left, ignore_errors=True)
     empty = None
@@ -69,15 +71,6 @@ def begin_or_go_on(prediction: Prediction) -> PredictionJob:
 def skipped_blocks(job: PredictionJob) -> NDArray[np.uint8] | None:
     """Which blocks are left out, of the shape of the grid; None if the job has no mask."""
     return None if job.mask is None else open_array(job.group / _SKIPPED)[:]
-
-
-def blocks_done(job: PredictionJob) -> int:
-    """How many blocks need no more work: they are done, or left out."""
-    skipped = skipped_blocks(job)
-    settled = [] if skipped is None else [skipped]
-    if job.tracking.exists():
-        settled.append(open_array(job.tracking / "done")[:])
-    return int(np.any(settled, axis=0).sum())
 
 
 def finish(job: PredictionJob) -> None:

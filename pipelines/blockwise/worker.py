@@ -17,30 +17,52 @@ import logging
 import os
 import signal
 import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import final
 
 import daisy.v2 as daisy
+from funlib.geometry import Roi
 
 from scalenet_gp.device import keep_freed_memory
 from scalenet_gp.nodes.volumes.storage import UnwritableDataError
 from scalenet_gp.pipelines.blockwise.block_work import BlockWork
+from scalenet_gp.pipelines.blockwise.coarser_levels import LevelWork
 from scalenet_gp.pipelines.blockwise.devices import device_of_ones_own
 from scalenet_gp.pipelines.blockwise.failures import record_cause
 from scalenet_gp.pipelines.blockwise.job import PredictionJob
 from scalenet_gp.pipelines.blockwise.prediction import Prediction
 
-__all__ = ["attempt", "main"]
+__all__ = ["attempt", "main", "ready"]
 
 _LANES = 3
 """Threads: one to read, one to compute, one to write."""
 
 
-def attempt(work: BlockWork, block: daisy.Block, failed: Path) -> None:
-    """Predict a block; if it cannot be, have it marked as failed and the cause noted.
+@contextmanager
+def ready(prediction: Prediction, level: int | None, device: str | None) -> Iterator[Callable[[Roi], None]]:
+    """What does a block, world units, for as long as the context lasts.
+
+    Args:
+        prediction: the job; its volumes have been created.
+        level: that the blocks are parts of; None if they are to be predicted.
+        device: to predict on; see :meth:`.BlockWork.ready`.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if level is None:
+        with BlockWork.ready(prediction, device) as work:
+            yield work
+    else:
+        yield LevelWork(prediction, level)
+
+
+def attempt(work: Callable[[Roi], None], block: daisy.Block, failed: Path) -> None:
+    """Do a block; if it cannot be done, have it marked as failed and the cause noted.
 
     Raises:
         UnwritableDataError: no other block could be written either.
@@ -65,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scalenet_gp.pipelines.blockwise.worker")
     parser.add_argument("job", type=Path)
     parser.add_argument("--devices", type=lambda text: text.split(","))
+    parser.add_argument("--level", type=int)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the scheduler ends the others in good order
     keep_freed_memory()
@@ -72,9 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
     job = PredictionJob.read(options.job)
     with ExitStack() as stack:
         device = None
-        if options.devices:
+        if options.devices and options.level is None:
             device = stack.enter_context(device_of_ones_own(options.devices, job.partial / "devices"))
-        lanes = _Lanes(stack.enter_context(BlockWork.ready(Prediction.open(job), device)), job)
+        lanes = _Lanes(stack.enter_context(ready(Prediction.open(job), options.level, device)), job)
         with ThreadPoolExecutor(_LANES) as pool:
             return max(pool.map(lambda _: lanes.run(), range(_LANES)))
 
@@ -83,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
 class _Lanes:
     """What the threads do, which all end when one of them has to."""
 
-    def __init__(self, work: BlockWork, job: PredictionJob) -> None:
+    def __init__(self, work: Callable[[Roi], None], job: PredictionJob) -> None:
         self._work = work
         self._failed = job.failed
         self._ending = Event()

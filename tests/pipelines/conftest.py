@@ -4,6 +4,7 @@ Two classes are annotated in crops of different height: of ``bright`` voxels 4 t
 voxels 8 to 32 along y and 6 to 34 along x. The region that is judged begins at voxel 22 along x.
 """
 
+import json
 from copy import deepcopy
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def write_array(path, data, first=None, voxel=VOXEL, **options):
     with MultiscaleWriter(path, voxel_size=(voxel,) * dims, corner=corner, shape=shape, **options) as writer:
         writer.write((0,) * dims, data)
     return path
+
+
+def positions_of_corners(path):
+    """Make the file of a volume name the corner of every level, zero, as some writers do."""
+    attributes = json.loads((path / ".zattrs").read_text())
+    for dataset in attributes["multiscales"][0]["datasets"]:
+        for transformation in dataset["coordinateTransformations"]:
+            if transformation["type"] == "translation":
+                transformation["translation"] = [0] * len(transformation["translation"])
+    (path / ".zattrs").write_text(json.dumps(attributes))
 
 
 def tissue(shape=SHAPE):

@@ -44,7 +44,7 @@ SURFACE = {
     "predict": {
         "CONFIG": True,
         "--volume": True,
-        "--run": True,
+        "--run": False,
         **dict.fromkeys(
             (
                 "--output",
@@ -77,8 +77,16 @@ SURFACE = {
         "--min-region-size": False,
         "--predicted": False,
         "--threshold": False,
+        "--translation": False,
     },
-    "view": {"OUT": True, "--raw": False, "--output": False, "--serve": False, "--port": False},
+    "view": {
+        "OUT": True,
+        "--raw": False,
+        "--output": False,
+        "--serve": False,
+        "--port": False,
+        "--translation": False,
+    },
     "inspect": {"CONFIG": True, "--size": True},
 }
 """The commands, and of each its arguments and options and whether they have to be given."""

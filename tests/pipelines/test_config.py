@@ -17,8 +17,8 @@ EVERYWHERE = {"begin": [None] * 3, "end": [None] * 3}
 SHIPPED = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
 
 
-def test_both_configs_are_shipped():
-    assert [path.name for path in SHIPPED] == ["demo.yaml", "vnc.yaml"]
+def test_all_configs_are_shipped():
+    assert [path.name for path in SHIPPED] == ["demo.yaml", "tissue.yaml", "vnc.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

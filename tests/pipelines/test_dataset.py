@@ -34,8 +34,8 @@ def dataset(volume):
 def test_the_world_has_the_volumes_corner_on_every_lattice(dataset):
     assert dataset.world.unit == Fraction(1, 2)
     corner = dataset.world.position(dataset.raw.levels[0].begin)
-    assert all(c % size == 0 for c, size in zip(corner, dataset.lattice, strict=True))
-    assert tuple(dataset.world.size_in_nm(dataset.lattice)) == (9, 9, 9)
+    assert all(c % size == 0 for c, size in zip(corner, dataset.lattice(), strict=True))
+    assert tuple(dataset.world.size_in_nm(dataset.lattice())) == (9, 9, 9)
 
 
 @pytest.mark.parametrize(

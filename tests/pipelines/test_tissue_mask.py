@@ -18,7 +18,7 @@ from scalenet_gp.pipelines.train import train
 from scalenet_gp.world import exact_size
 from tests.nodes.ome_zarr_files import VNC
 from tests.nodes.tissue.generated import best_by_brightness, blob, embedded, overlap
-from tests.pipelines.conftest import changed, files_below, write_array
+from tests.pipelines.conftest import changed, files_below, positions_of_corners, write_array
 
 OPTIONS = TextureOptions(16)
 SHAPE = (70, 61, 83)
@@ -51,6 +51,21 @@ def test_blocks_make_no_difference(volume, recording, tmp_path, block):
     np.testing.assert_array_equal(voxels(group, "mask"), voxels(group, "confidence") > 0.5)
     assert voxels(group, "mask").dtype == np.uint8
     assert [path.name for path in group.parent.iterdir()] == ["mask.zarr"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_blocks_make_no_difference_to_fractions_either(tmp_path, dtype):
+    """Not even where a bright speck sets the scale of some of them: 100 000 times the noise, in one corner."""
+    recording = embedded(blob(SHAPE, 0.4)) / 100 + 0.003 * np.random.default_rng(1).standard_normal(SHAPE)
+    recording[:, :, 70:] = 1e4 * (np.arange(13) % 7 == 0)
+    recording = recording.astype(dtype)
+    volume = write_array(tmp_path / "raw", recording, voxel=100)
+    whole = em_texture_masking(recording, OPTIONS.block_size)
+    assert 0 < whole[0].mean() < 0.9
+    group = mask_tissue(volume, tmp_path / "mask.zarr", OPTIONS, block=31)
+    np.testing.assert_allclose(voxels(group, "confidence"), whole[1], atol=1e-4)
+    differ = voxels(group, "mask") != whole[0]
+    assert (np.abs(whole[1][differ] - 0.5) < 1e-4).all()
 
 
 def test_mask_and_confidence_lie_where_the_volume_does(volume, tmp_path):
@@ -205,6 +220,41 @@ def test_the_command_line_finds_both_ways(volume, tmp_path):
     )
     assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(voxels(tmp_path / "b.zarr", "mask"), PROBABILITY[1] >= 0.25)
+
+
+def test_positions_may_be_those_of_corners(tmp_path):
+    raw = write_array(tmp_path / "raw", embedded(blob((64, 64, 64), 0.4)), voxel=100, levels=2)
+    prediction = write_array(tmp_path / "p", PROBABILITY, voxel=128, channels=("other", "tissue"), levels=2)
+    for volume, name, arguments in ((raw, "a", ["--block-size", "16"]), (prediction, "b", ["--predicted", "tissue"])):
+        positions_of_corners(volume)
+        with pytest.raises(ValueError, match="with translation='corner' they would agree"):
+            Multiscale.open(volume)
+        done = CliRunner().invoke(
+            app, ["mask", str(volume), "--output", str(tmp_path / name), "--translation", "corner", *arguments]
+        )
+        assert done.exit_code == 0, done.output
+        assert Multiscale.open(tmp_path / name / "mask").levels[0].begin == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threshold", "0.5"], "--threshold is one of probabilities: name the class"),
+        (["--predicted", "tissue", "--voxel-size", "128"], "--voxel-size: this is for texture; leave it out"),
+        (
+            ["--predicted", "tissue", "--min-region-size", "250", "--edge-sigma", "0.5"],
+            "--edge-sigma, --min-region-size: this is for texture",
+        ),
+        (["--predicted", "tissue", "--block-size", "64", "--texture-sigma", "1"], "--block-size, --texture-sigma: "),
+    ],
+)
+def test_options_that_would_make_no_difference_are_refused(tmp_path, arguments, message):
+    """Defaults too."""
+    prediction = write_array(tmp_path / "p", PROBABILITY, voxel=128, channels=("other", "tissue"))
+    done = CliRunner().invoke(app, ["mask", str(prediction), "--output", str(tmp_path / "mask.zarr"), *arguments])
+    assert isinstance(done.exception, ValueError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "mask.zarr").exists()
 
 
 def test_real_tissue_is_all_tissue(tmp_path):

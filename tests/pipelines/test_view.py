@@ -17,6 +17,7 @@ from scalenet_gp.nodes.volumes.volume_layout import VolumeLayout
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.file_server import served
 from scalenet_gp.pipelines.view import view, viewer_link, viewer_state
+from tests.pipelines.conftest import positions_of_corners
 
 ADDRESS = "http://127.0.0.1:9876"
 CORNER, VOXEL, SHAPE = (-50, 100, "2.5"), (50, 8, 8), (10, 64, 40)
@@ -220,3 +221,15 @@ def test_the_command_writes_the_state_and_prints_the_link(prediction, tmp_path):
     assert where.split() == ["neuroglancer", "state", str(output)]
     assert link == viewer_link(viewer_state(prediction, "http://127.0.0.1:1234"))
     assert json.loads(output.read_text())["layers"][0]["source"].startswith("zarr://http://127.0.0.1:1234/")
+
+
+def test_positions_of_raw_data_may_be_those_of_corners(prediction, raw, tmp_path):
+    positions_of_corners(raw)
+    output = tmp_path / "state.json"
+    command = ["view", str(prediction), "--no-serve", "--output", str(output), "--raw", str(raw)]
+    result = CliRunner().invoke(app, command)
+    assert "with translation='corner' they would agree" in str(result.exception)
+    assert not output.exists()
+    result = CliRunner().invoke(app, [*command, "--translation", "corner"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())["layers"][0]["name"] == "raw"

@@ -80,3 +80,30 @@ def test_freed_memory_is_used_again_without_asking_the_system() -> None:
         run = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True)
         pages[how] = int(run.stdout)
     assert pages["hand back"] > 1000 > 100 > pages["keep"]
+
+
+PRODUCTS = """
+import sys
+import torch
+from funlib.geometry import Roi
+from scalenet_gp import build_scalenet
+from scalenet_gp.device import sum_alike_with_any_threads
+from scalenet_gp.inference import Sweep
+
+sum_alike_with_any_threads()
+torch.manual_seed(0)
+net = build_scalenet([{"top_resolution": (size,) * 3, "base_nc": 6} for size in (128, 32, 8)]).eval()
+sweep = Sweep.of(net, {"2_output": Roi((0, 0, 0), (512, 256, 256))})
+inputs = {name: torch.rand(1, tensor.channels, *tensor.shape) for name, tensor in sweep.plan.input_tensors.items()}
+made = []
+with torch.inference_mode():
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        made.append(sweep.run(net, inputs)["2_output"])
+assert all(torch.equal(made[0], other) for other in made[1:])
+"""
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_prediction():
+    result = subprocess.run([sys.executable, "-c", PRODUCTS], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -14,6 +14,7 @@ from scalenet_gp.nodes.volumes.storage import group_attributes, open_array
 from scalenet_gp.pipelines.blockwise.block_work import BlockWork
 from scalenet_gp.pipelines.blockwise.engine import Workers
 from scalenet_gp.pipelines.blockwise.failures import UnfinishedPredictionError
+from scalenet_gp.pipelines.blockwise.prediction import Prediction
 from scalenet_gp.pipelines.folder_lock import locked
 from scalenet_gp.pipelines.predict import predict
 from scalenet_gp.pipelines.progress import console
@@ -107,7 +108,7 @@ def test_a_full_disk_ends_it_at_once(volume, checkpoint, whole, done, tmp_path, 
     try:
         with monkeypatch.context() as context:
             context.setattr(BlockWork, "__call__", filling)
-            context.setattr(console, "file", io.StringIO())  # that of pytest would be too large too
+            context.setattr(console, "_file", io.StringIO())  # that of pytest would be too large too
             with pytest.raises(UnfinishedPredictionError, match=r"out\.zarr/._output/s0.*File too large"):
                 predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
     finally:
@@ -147,6 +148,52 @@ def test_two_at_once_are_refused(volume, checkpoint, tmp_path):
         with pytest.raises(BlockingIOError, match=r"out\.zarr\.partial is being predicted by pid"):
             predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
         assert files_below(tmp_path) == before
+
+
+def test_an_output_that_appears_meanwhile_is_kept(volume, checkpoint, whole, done, tmp_path, monkeypatch):
+    """Another process finishes it between the first look and the lock."""
+    output, opened = tmp_path / "out.zarr", Prediction.open
+
+    def late(job):
+        prediction = opened(job)
+        shutil.copytree(whole, output)
+        return prediction
+
+    monkeypatch.setattr(Prediction, "open", late)
+    with pytest.raises(FileExistsError, match=r"out\.zarr exists"):
+        predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    assert done == []
+    assert files(output) == files(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+@pytest.mark.parametrize("stored", ["float32", "uint8"])
+def test_what_a_run_left_that_was_killed_as_it_finished_is_in_nobodys_way(
+    volume, checkpoint, whole, done, tmp_path, monkeypatch, stored
+):
+    """Killed when the output had its name: nothing is done again. Once the output is gone, any run may begin there."""
+    output = tmp_path / "out.zarr"
+
+    class Killed(BaseException):
+        pass
+
+    def kill(path, **options):
+        if path == tmp_path / PARTIAL:
+            raise Killed
+
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "rmtree", kill)
+        with pytest.raises(Killed):
+            predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    assert files(output) == files(whole)
+    assert (tmp_path / PARTIAL / "job.json").exists()
+    with pytest.raises(FileExistsError):
+        predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    shutil.rmtree(output)
+    predict(CONFIG, volume, checkpoint, output, REGION, "cpu", stored=stored)
+    assert len(done) == 90
+    assert (files(output) == files(whole)) == (stored == "float32")
+    assert not (tmp_path / PARTIAL).exists()
 
 
 def test_what_is_unfinished_goes_on_as_it_was_begun_or_not_at_all(volume, checkpoint, tmp_path, monkeypatch):

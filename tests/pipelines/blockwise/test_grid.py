@@ -45,7 +45,51 @@ def test_blocks_stay_as_they_are_wanted_where_they_can_be_divided():
     grid = Grid.fitting(Roi((0, 0), (10240, 10240)), Coordinate(2048, 4096), sizes)
     assert grid.block == Coordinate(2048, 4096)
     assert grid.chunks == {"fine": Coordinate(64, 64), "coarse": Coordinate(16, 32)}
-    # 127 voxels are prime, and 128 are not
+    # 127 voxels are prime, and 128 are not; 100 are two chunks
     odd = Grid.fitting(Roi((0, 0), (10240, 10240)), Coordinate(127, 100), {"fine": Coordinate(1, 1)})
     assert odd.block == Coordinate(128, 100)
     assert odd.chunks == {"fine": Coordinate(64, 50)}
+
+
+def chunks_left(grid, axis, sizes):
+    """Chunks along a block's axis where it cannot be halved any more, of the output that has most."""
+    left = 0
+    for name, size in sizes.items():
+        chunks = grid.block[axis] // size[axis] // grid.chunks[name][axis]
+        while chunks % 2 == 0:
+            chunks //= 2
+        left = max(left, chunks)
+    return left
+
+
+@given(st.integers(1, 1000), st.sampled_from([16, 64, 100, 128]))
+def test_blocks_can_be_halved_down_to_one_chunk(wanted, chunk):
+    sizes = {"only": Coordinate((8,))}
+    grid = Grid.fitting(Roi((0,), (8 * 21504,)), Coordinate((8 * wanted,)), sizes, chunk)
+    assert chunks_left(grid, 0, sizes) == 1
+    assert wanted <= grid.block[0] // 8 <= wanted * (1 + 2 / chunk)
+
+
+@given(st.integers(1, 300), st.sampled_from([(1, 2), (1, 2, 8), (1, 3), (2, 3), (1, 5), (3, 4, 12)]))
+def test_no_block_near_by_can_be_halved_further(wanted, ratios):
+    step = math.lcm(*ratios)
+    sizes = {str(ratio): Coordinate((ratio,)) for ratio in ratios}
+    roi = Roi((0,), (10**5 * step,))
+    grid = Grid.fitting(roi, Coordinate((wanted * step,)), sizes)
+
+    def options(length):
+        """The fewest chunks left, brute force; None where the chunks of an output would be too small."""
+        fewest = 0
+        for ratio in ratios:
+            voxels = length // ratio
+            possible = [voxels] if voxels <= 64 else [c for c in range(32, 65) if voxels % c == 0]
+            if not possible:
+                return None
+            fewest = max(fewest, min(chunks // math.gcd(chunks, 2**20) for chunks in (voxels // c for c in possible)))
+        return fewest
+
+    near = [options(length) for length in range(wanted * step, wanted * step * 5 // 4 + 1, step)]
+    near = [left for left in near if left is not None]
+    if near:
+        assert grid.block[0] <= wanted * step * 5 / 4
+        assert chunks_left(grid, 0, sizes) == min(near)
