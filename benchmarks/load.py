@@ -190,6 +190,7 @@ def plot(watch: Watch, by_worker: dict[int, list[BlockTime]], begun: float, argu
             height = row + {"reading": 0.6, "computing": 0.3, "writing": 0.0}[part]
             lanes.broken_barh(spans, (height, 0.25), color=colour, label=part if row == 0 else None)
     memory.axhline(arguments.memory * 1024, color="grey", linestyle=":", label="allowed for blocks")
+    memory.set_ylim(bottom=0)
     memory.set_ylabel("worker's memory, MiB")
     memory.legend(frameon=False)
     lanes.set_yticks(
