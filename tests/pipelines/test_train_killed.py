@@ -22,7 +22,7 @@ from tests.pipelines.conftest import tiny_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
-_ITERATIONS = 24
+_ITERATIONS = 40
 _CHANGES = {
     "network__1__dropout_prob": 0.2,
     "training__iterations": _ITERATIONS,
