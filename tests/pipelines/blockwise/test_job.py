@@ -46,14 +46,20 @@ def test_only_what_changes_voxels_is_a_difference(job, changes, told):
     assert all(difference.startswith(told) for difference in differences)
 
 
-def test_a_checkpoint_is_known_by_what_is_in_it(job):
-    (network,) = job.networks
-    network.check()
-    network.path.write_bytes(b"others")
+def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
+    path, kept = tmp_path / "best", tmp_path / "kept"
+    path.write_bytes(b"weights")
+    file = NetworkFile.of(path)
+    assert file.check(kept) == path
+    kept.write_bytes(b"weights")
+    assert file.check(kept) == kept
+    path.write_bytes(b"others")
+    assert file.check(kept) == kept
+    kept.write_bytes(b"others")
     with pytest.raises(ValueError, match="is not the file that this prediction began with"):
-        network.check()
-    changed = job.model_copy(update={"networks": (NetworkFile.of(network.path, 2),)})
-    assert job.differences(changed)[0].startswith("networks.0.sha256")
-    network.path.unlink()
-    with pytest.raises(FileNotFoundError, match="is gone"):
-        network.check()
+        file.check(kept)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="is gone; the prediction that uses it cannot go on"):
+        file.check(kept)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        NetworkFile.of(path)
