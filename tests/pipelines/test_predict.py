@@ -1,6 +1,7 @@
 """The prediction job: whatever the blocks, one result, in its exact place; or none at all."""
 
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_the_group_says_where_it_comes_from(predicted, checkpoint):
     assert attributes["classes"] == list(CLASSES)
     assert attributes["checkpoint"] == "checkpoint_4.safetensors"
     assert attributes["network"] == network
-    assert attributes["versions"]["torch"] == torch.__version__
+    assert attributes["versions"]["torch"] == version("torch")
     job = PredictionJob.model_validate(attributes["job"])
     assert job.config.model_dump() == tiny_config().model_dump()
     assert job.region == Region(begin=[VOXEL * b for b, _ in JUDGED], end=[VOXEL * e for _, e in JUDGED])

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_what_comes_back_is_what_was_written(tmp_path: Path, optimization: dict[
     assert averages[0].keys() == averages[1].keys()
     assert all(torch.equal(averages[0][name], tensor) for name, tensor in averages[1].items())
     assert (checkpoint.average is None) == (state.average is None)
-    assert checkpoint.versions["torch"] == torch.__version__
+    assert checkpoint.versions["torch"] == version("torch")
     assert checkpoint.versions["python"] == sys.version.split()[0]
     assert checkpoint.versions["gunpowder"] == "1.4.4"
     assert {"numpy", "safetensors", "scalenet_gp"} < checkpoint.versions.keys()
