@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import final
 
@@ -84,7 +84,8 @@ class BlockWork:
         with _timed() as writing:
             for product, data in made.items():
                 self._write(product, roi, data)
-        note_time(self._prediction.job.times, BlockTime(os.getpid(), *reading, *computing, *writing))
+        with suppress(OSError):  # the block is done, whether or not there is room for a note of it
+            note_time(self._prediction.job.times, BlockTime(os.getpid(), *reading, *computing, *writing))
 
     def _read(self, rois: Mapping[str, Roi]) -> dict[str, np.ndarray]:
         request = gp.BatchRequest({self._keys[name]: gp.ArraySpec(roi=roi) for name, roi in rois.items()})

@@ -55,8 +55,8 @@ class Prediction:
         Raises:
             FileNotFoundError: there is no such volume or checkpoint.
             ValueError: a checkpoint is another network's, another file than the job names, or was trained with other
-                classes, padding or intensities; the config does not fit the volume; there is no such output; the region
-                reaches beyond the volume; or the network does not allow for blocks.
+                classes, padding or intensities; the config does not fit the volume; the region holds
+                no whole voxel; or the network does not allow for blocks.
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
         net = nets[0]

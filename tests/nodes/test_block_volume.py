@@ -16,6 +16,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ome_zarr_models.v04.image import Image
 
 from scalenet_gp.nodes.volumes.block_volume import BlockVolume, StoredValues, create_block_volume
 from scalenet_gp.nodes.volumes.multiscale import Multiscale
@@ -250,9 +251,8 @@ def test_viewers_are_told_names_colours_and_ranges(tmp_path):
 
 @pytest.mark.parametrize("channels", [CLASSES, ()])
 def test_another_package_reads_it(tmp_path, channels):
-    image = pytest.importorskip("ome_zarr_models.v04.image")
     volume = created(tmp_path / "v", channels=channels, stored="uint8", levels=3, corner=(-25, "586.5", "1/8"))
-    found = image.Image.from_zarr(zarr.open_group(str(volume.path), mode="r"))
+    found = Image.from_zarr(zarr.open_group(str(volume.path), mode="r"))
     (multiscale,) = found.attributes.multiscales
     assert [axis.name for axis in multiscale.axes] == [*(["c"] if channels else []), "z", "y", "x"]
     assert [dataset.path for dataset in multiscale.datasets] == ["s0", "s1", "s2"]

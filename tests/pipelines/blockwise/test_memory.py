@@ -13,7 +13,10 @@ from scalenet_gp.checkpoint import save_checkpoint
 from scalenet_gp.nodes import MultiscaleWriter
 from scalenet_gp.nodes.volumes.storage import group_attributes
 from scalenet_gp.pipelines.blockwise.engine import Workers
+from scalenet_gp.pipelines.blockwise.job import NetworkFile, PredictionJob
+from scalenet_gp.pipelines.blockwise.prediction import Prediction
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config_types import Region
 from scalenet_gp.pipelines.predict import predict
 from tests.pipelines.blockwise.predictions import voxels
 
@@ -113,6 +116,25 @@ def test_too_little_is_refused_with_what_it_takes(folder, tmp_path):
     with pytest.raises(ValueError, match=told):
         predict(config, folder, checkpoint, output, "all", workers=Workers(devices=("cpu",), memory=50 * MIB))
     assert not list(tmp_path.iterdir())
+
+
+def test_on_a_gpu_half_precision_is_not_charged_for_what_processors_take(folder, tmp_path):
+    """A processor without such instructions unfolds its inputs for them; that is no matter where a GPU computes."""
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    thickness = {}
+    for precision in ("float32", "bfloat16"):
+        job = PredictionJob(
+            config=config,
+            volume=str(folder),
+            networks=(NetworkFile.of(checkpoint),),
+            output=tmp_path / "out.zarr",
+            region=Region(begin=(0, 0, 0), end=tuple(8 * n for n in SHAPE)),
+            outputs=("0_output",),
+            precision=precision,
+        )
+        thickness[precision] = Prediction.open(job).thickness(400 * MIB, on_processor=False)
+    assert thickness["float32"] < 8 * SHAPE[0]
+    assert thickness["bfloat16"] > thickness["float32"]
 
 
 def test_chunks_are_as_large_as_wanted(folder, tmp_path):

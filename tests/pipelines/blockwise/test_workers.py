@@ -80,8 +80,7 @@ def test_workers_that_are_killed_are_replaced(checkpoint, alone, tmp_path):
 
     assert len(set(killed)) == 2
     contexts = (tmp_path / "started").read_text().splitlines()
-    # a worker for whom there is no block for a moment ends, and one is started when a block is handed back
-    assert 3 <= len(contexts) <= 8
+    assert 3 <= len(contexts) <= 5
     assert all("hostname=127.0.0.1" in context for context in contexts)
     assert list(worker_pids(output)) == []
     # those that see the chunk, of 8 voxels and a margin of a few more
