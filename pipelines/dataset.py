@@ -9,8 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import gunpowder as gp
+import numpy as np
+import torch
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.inference import Intensities
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, Multiscale, MultiscaleSource
 from scalenet_gp.nodes.cellmap.annotation import read_annotation
@@ -80,6 +83,12 @@ class Dataset:
         sizes = (self.net.voxel_size[name] for name in outputs or self.net.output_keys)
         return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
 
+    @property
+    def intensities(self) -> Intensities:
+        """What the network is shown of the raw data."""
+        stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
+        return Intensities(stored, *self.config.intensities)
+
     def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
         """The raw data at the voxel size of every tensor of the network in ``keys``; padded without end."""
         sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
@@ -87,9 +96,8 @@ class Dataset:
 
     def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
         """``chain``, and its raw data from fractions of the data type's range to what the network sees."""
-        low, high = self.config.intensities
         for key in keys.values():
-            chain += gp.IntensityScaleShift(key, scale=2 / (high - low), shift=-(high + low) / (high - low))
+            chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
         return chain
 
     def targets(

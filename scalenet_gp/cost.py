@@ -6,7 +6,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from scalenet_gp.execution import Specialised
 from scalenet_gp.plan import Plan
 
 if TYPE_CHECKING:
+    from scalenet_gp.inference.intensities import Intensities
     from scalenet_gp.inference.sweep import Sweep
     from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["Cost", "predict_cost", "predict_sweep_cost"]
+__all__ = ["Cost", "predict_cost", "predict_sweep_memory"]
 
 _aten = torch.ops.aten
 
@@ -126,39 +127,44 @@ def predict_cost(
         )
 
 
-def predict_sweep_cost(net: LeibNet, sweep: Sweep, *, batch: int = 1, dtype: torch.dtype = torch.float32) -> Cost:
-    """What a sweep takes, without allocating it, on the device where the weights of ``net`` are: inference.
+def predict_sweep_memory(
+    net: LeibNet,
+    sweep: Sweep,
+    *,
+    dtype: torch.dtype = torch.float32,
+    intensities: Intensities | None = None,
+    limit: int | None = None,
+) -> int:
+    """Bytes that a sweep takes at most, weights included, on the device where those of ``net`` are: inference.
 
-    Of the inputs, which may be elsewhere, only the slabs that are taken in count. All else is as for
-    :func:`predict_cost`.
+    Nothing is allocated. Of the inputs, which may be elsewhere, only the slabs that are taken in count, and they only
+    where ``intensities`` or ``dtype`` make something else of them. All else is as for :func:`predict_cost`.
 
     Args:
         net: the network that the sweep is for.
         sweep: what :meth:`.Sweep.of` gave.
-        batch: samples per pass.
-        dtype: a floating point type.
+        dtype: a floating point type, of weights and all that is computed.
+        intensities: as for :meth:`.Sweep.run`.
+        limit: the first sum beyond it is returned, as soon as it is reached.
 
     Raises:
-        ValueError: the sweep is another network's, ``batch`` is not positive, or ``dtype`` is no floating point type.
+        ValueError: the sweep is another network's, or ``dtype`` is no floating point type.
     """
-    _check_arguments(batch, dtype)
-    with FakeTensorMode(), ExitStack() as within:
+    _check_arguments(1, dtype)
+    memory = _Memory(limit)
+    with FakeTensorMode(), torch.no_grad(), suppress(_BeyondLimitError):
         module, device = _without_values(net.specialise(sweep.plan), dtype)
         module.eval()
-        memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
-        # they are the caller's: followed by none
+        raw = dtype if intensities is None else intensities.dtype
         inputs = {
-            name: torch.empty((batch, tensor.channels, *tensor.shape), dtype=dtype, device=device)
+            name: torch.empty((1, tensor.channels, *tensor.shape), dtype=raw, device=device)
             for name, tensor in sweep.plan.input_tensors.items()
         }
-        within.enter_context(flops)
-        within.enter_context(memory)
-        memory.follow([*module.parameters(), *module.buffers()])
-        weights = memory.live
-        with torch.no_grad():
-            sweep.execute(module.nodes, inputs)  # type: ignore[arg-type]
-        macs = flops.get_total_flops() // 2
-        return Cost({"sweep": macs}, 0, weights, 0, memory.peak - weights, memory.peak)
+        memory.leave_out(inputs.values())  # they are the caller's
+        with memory:
+            memory.follow([*module.parameters(), *module.buffers()])
+            sweep.execute(module.nodes, inputs, intensities)  # type: ignore[arg-type]
+    return memory.peak
 
 
 def _check_arguments(batch: int, dtype: torch.dtype) -> None:
@@ -187,8 +193,15 @@ def _macs_by_node(plan: Plan, flops: FlopCounterMode) -> dict[str, int]:
     }
 
 
+class _BeyondLimitError(Exception):
+    """More memory is in use than there may be."""
+
+
 class _Memory(TorchDispatchMode):
     """Follows the storages that operations make until they are let go of.
+
+    Args:
+        limit: when :attr:`peak` gets beyond it, :class:`_BeyondLimitError` is raised.
 
     Attributes:
         live: bytes in use now.
@@ -197,8 +210,9 @@ class _Memory(TorchDispatchMode):
         gradients_at_peak: the same at the moment of the peak.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         super().__init__()
+        self._limit = limit
         self.live = self.peak = self.gradients = self.gradients_at_peak = 0
         self._followed: set[int] = set()
 
@@ -211,6 +225,10 @@ class _Memory(TorchDispatchMode):
                 self.live += size
                 weakref.finalize(storage, self._let_go, key, size)
         self._look(0)
+
+    def leave_out(self, tensors: Iterable[Tensor]) -> None:
+        """Count no storage of ``tensors``, which live as long as this is used."""
+        self._followed.update(tensor.untyped_storage()._cdata for tensor in tensors)
 
     def hold_gradient(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
@@ -228,6 +246,8 @@ class _Memory(TorchDispatchMode):
     def _look(self, workspace: int) -> None:
         if self.live + workspace > self.peak:
             self.peak, self.gradients_at_peak = self.live + workspace, self.gradients
+            if self._limit is not None and self.peak > self._limit:
+                raise _BeyondLimitError
 
     def _let_go(self, key: int, size: int) -> None:
         self._followed.remove(key)

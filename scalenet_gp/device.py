@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["choose_device", "keep_freed_memory", "sum_alike_with_any_threads"]
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # mallopt(3)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # mallopt(3)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -51,7 +51,8 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28, _ARENA_MAX: 1}
+    # no block by mmap, which would go back when freed, and nothing of the heap goes back
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**28, _ARENA_MAX: 1}
     taken = [mallopt(setting, value) == 1 for setting, value in settings.items()]  # each is tried
     return all(taken)
 

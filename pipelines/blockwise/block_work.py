@@ -16,7 +16,6 @@ from funlib.geometry import Roi
 
 from scalenet_gp.device import sum_alike_with_any_threads
 from scalenet_gp.inference import BlockPredictor
-from scalenet_gp.nodes.learning.as_fractions import AsFractions
 from scalenet_gp.nodes.volumes.block_volume import BlockVolume
 from scalenet_gp.pipelines.blockwise.block_times import BlockTime, note_time
 from scalenet_gp.pipelines.blockwise.coarser_levels import coarsen, levels_within_blocks
@@ -58,12 +57,12 @@ class BlockWork:
             ValueError: there is no such device.
         """
         sum_alike_with_any_threads()
-        dataset, keys = prediction.dataset, array_keys("RAW", prediction.net.input_keys)
         job = prediction.job
-        predictor = BlockPredictor(prediction.ensemble, job.thickness, device, getattr(torch, job.precision))
-        chain = dataset.source(keys)
-        chain += AsFractions(*keys.values())
-        with running(dataset.scaled(chain, keys)) as pipeline:
+        predictor = BlockPredictor(
+            prediction.ensemble, job.thickness, device, getattr(torch, job.precision), prediction.dataset.intensities
+        )
+        source = prediction.dataset.source(array_keys("RAW", prediction.net.input_keys))
+        with running(source) as pipeline:
             yield cls(prediction, predictor, pipeline)
 
     def __call__(self, roi: Roi) -> None:

@@ -123,22 +123,23 @@ class Prediction:
         largest = Roi(self.grid.roi.begin, self.grid.block)
         outputs = dict.fromkeys(self.job.outputs, largest)
         specs = self.net.specs
-        waiting = sum(
+        intensities = self.dataset.intensities
+        read = sum(
             specs[name].channels * math.prod(roi.shape / self.net.voxel_size[name])
             for name, roi in self.ensemble.inputs(outputs).items()
         )
-        waiting += sum(
-            2 * channels * math.prod(largest.shape / self.voxel_sizes[product])
+        made = sum(
+            channels * math.prod(largest.shape / self.voxel_sizes[product])
             for product, channels in self.ensemble.produced(self.job.outputs).items()
         )
         ensemble = self.ensemble
         if not on_processor:
             networks = [copy.deepcopy(net).to("meta") for net in ensemble.networks]
             ensemble = Ensemble(networks, None, ensemble.symmetries, ensemble.products)
-        beside = int(waiting) * torch.float32.itemsize
+        beside = int(read) * intensities.dtype.itemsize + int(made) * 2 * torch.float32.itemsize
         try:
             limit = max(0, int(memory / _GAPS) - beside)
-            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision))
+            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision), intensities)
         except ValueError as error:
             raise ValueError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "

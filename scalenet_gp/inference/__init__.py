@@ -2,6 +2,8 @@
 
 from scalenet_gp.inference.block_predictor import BlockPredictor, block_thickness
 from scalenet_gp.inference.ensemble import Compute, Ensemble
+from scalenet_gp.inference.intensities import Intensities
+from scalenet_gp.inference.paired_convolutions import PairedConvolutions
 from scalenet_gp.inference.slab_choice import slab_thickness, sweep_memory
 from scalenet_gp.inference.sweep import Sweep
 from scalenet_gp.inference.symmetries import Symmetry, lattice_symmetries
@@ -10,6 +12,8 @@ __all__ = [
     "BlockPredictor",
     "Compute",
     "Ensemble",
+    "Intensities",
+    "PairedConvolutions",
     "Sweep",
     "Symmetry",
     "block_thickness",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from scalenet_gp.device import choose_device
 from scalenet_gp.inference.ensemble import Ensemble
+from scalenet_gp.inference.intensities import Intensities
+from scalenet_gp.inference.paired_convolutions import PairedConvolutions
 from scalenet_gp.inference.slab_choice import slab_thickness
 from scalenet_gp.inference.slabs import AXIS
 from scalenet_gp.inference.sweep import Sweep
@@ -36,6 +39,7 @@ class BlockPredictor:
             given. What is predicted depends on it by float rounding, so workers that share a volume share it.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
         dtype: the type to compute in.
+        intensities: what the networks are shown of the inputs; they themselves unless given.
 
     Raises:
         ValueError: the device is not there.
@@ -47,8 +51,10 @@ class BlockPredictor:
         thickness: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        intensities: Intensities | None = None,
     ) -> None:
         self.ensemble = ensemble
+        self.intensities = intensities
         self.thickness = thickness
         self.device = choose_device(device)
         networks = {net.fingerprint: net for net in ensemble.networks}
@@ -60,13 +66,12 @@ class BlockPredictor:
         """The world ROI to fetch of each input: see :meth:`.Ensemble.inputs`."""
         return self.ensemble.inputs(outputs)
 
-    def predict(
-        self, inputs: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, Roi]
-    ) -> dict[str, NDArray[np.float32]]:
+    def predict(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, Roi]) -> dict[str, NDArray[np.float32]]:
         """Everything that the ensemble makes of a block.
 
         Args:
-            inputs: arrays (C, Z, Y, X) that cover exactly what :meth:`inputs` says.
+            inputs: arrays (C, Z, Y, X) that cover exactly what :meth:`inputs` says. Slab by slab they become what the
+                networks are shown, so that a block may be given, and sent to a GPU, as small as it is stored.
             outputs: world ROI of each output.
 
         Returns:
@@ -75,7 +80,7 @@ class BlockPredictor:
         Raises:
             ValueError, KeyError: see :meth:`.Ensemble.predict`.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), PairedConvolutions():
             tensors = {name: torch.from_numpy(array)[None].to(self.device) for name, array in inputs.items()}
             made = self.ensemble.predict(tensors, outputs, self._compute)
             return {name: tensor[0].float().cpu().numpy() for name, tensor in made.items()}
@@ -87,7 +92,7 @@ class BlockPredictor:
         begin = next(iter(outputs.values())).begin
         offset = Coordinate(b // p * p for b, p in zip(begin, period, strict=True))
         request = tuple((key, tuple(roi.begin - offset), tuple(roi.shape)) for key, roi in outputs.items())
-        return self._sweep(net.fingerprint, request).run(net, inputs)
+        return self._sweep(net.fingerprint, request).run(net, inputs, self.intensities)
 
     def _planned(self, net: LeibNet, request: _Request) -> Sweep:
         outputs = {key: Roi(begin, shape) for key, begin, shape in request}
@@ -95,7 +100,11 @@ class BlockPredictor:
 
 
 def block_thickness(
-    ensemble: Ensemble, outputs: Mapping[str, Roi], memory_limit: int, dtype: torch.dtype = torch.float32
+    ensemble: Ensemble,
+    outputs: Mapping[str, Roi],
+    memory_limit: int,
+    dtype: torch.dtype = torch.float32,
+    intensities: Intensities | None = None,
 ) -> int:
     """The thickness (world units) of the slabs with which a block fits into memory, whichever member computes it.
 
@@ -105,6 +114,7 @@ def block_thickness(
         memory_limit: bytes for everything that :meth:`BlockPredictor.predict` holds, its arguments included, with the
             weights of all networks.
         dtype: the type to compute in.
+        intensities: what the networks are shown of the inputs; they themselves unless given.
 
     Raises:
         ValueError: not even the thinnest slabs fit; the message says what they need.
@@ -112,11 +122,12 @@ def block_thickness(
     """
     first = ensemble.networks[0]
     read = {key: (first.specs[key].channels, roi) for key, roi in ensemble.inputs(outputs).items()}
-    held = 2 * sum(_numbytes(channels, roi, first.voxel_size[key]) for key, (channels, roi) in read.items())
+    raw = torch.float32 if intensities is None else intensities.dtype
+    held = 2 * sum(_numbytes(channels, roi, first.voxel_size[key], raw) for key, (channels, roi) in read.items())
     if len(ensemble.networks) * len(ensemble.symmetries) > 1:
         for name, channels in ensemble.produced(outputs).items():
             key = name.partition("/")[0]
-            held += 2 * _numbytes(channels, outputs[key], first.voxel_size[key])
+            held += 2 * _numbytes(channels, outputs[key], first.voxel_size[key], torch.float32)
     weights = [sum(p.numel() * dtype.itemsize for p in net.parameters()) for net in ensemble.networks]
     chosen = []
     for net, own in zip(ensemble.networks, weights, strict=True):
@@ -125,9 +136,9 @@ def block_thickness(
             for boxes in ({key: s.roi(roi) for key, roi in outputs.items()} for s in ensemble.symmetries)
         }
         limit = max(0, memory_limit - held - (sum(weights) - own))
-        chosen += [slab_thickness(net, boxes, limit, dtype) for boxes in turned.values()]
+        chosen += [slab_thickness(net, boxes, limit, dtype, intensities) for boxes in turned.values()]
     return min(chosen)
 
 
-def _numbytes(channels: int, roi: Roi, voxel_size: Coordinate) -> int:
-    return channels * math.prod(roi.shape / voxel_size) * torch.float32.itemsize
+def _numbytes(channels: int, roi: Roi, voxel_size: Coordinate, dtype: torch.dtype) -> int:
+    return channels * math.prod(roi.shape / voxel_size) * dtype.itemsize

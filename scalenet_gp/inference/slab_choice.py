@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from funlib.geometry import Roi
 
-from scalenet_gp.cost import predict_sweep_cost
+from scalenet_gp.cost import predict_sweep_memory
+from scalenet_gp.inference.intensities import Intensities
 from scalenet_gp.inference.slabs import AXIS
 from scalenet_gp.inference.sweep import Sweep
 
@@ -23,7 +24,11 @@ _SEEN = 4
 
 
 def slab_thickness(
-    net: LeibNet, outputs: Mapping[str, Roi], memory_limit: int, dtype: torch.dtype = torch.float32
+    net: LeibNet,
+    outputs: Mapping[str, Roi],
+    memory_limit: int,
+    dtype: torch.dtype = torch.float32,
+    intensities: Intensities | None = None,
 ) -> int:
     """The thickness (world units) of the thickest slabs with which a sweep over ``outputs`` fits into memory.
 
@@ -36,16 +41,17 @@ def slab_thickness(
         outputs: as for :meth:`.LeibNet.plan`.
         memory_limit: bytes for weights and everything that a sweep makes, as :func:`sweep_memory` predicts it.
         dtype: the type to compute in.
+        intensities: as for :meth:`.Sweep.run`.
 
     Raises:
         ValueError: no plan can be made, or not even the thinnest slabs fit; the message says what they need.
         KeyError: the network has no such output.
     """
-    needed: dict[int, int] = {}
-    for thickness in _thicknesses(net, outputs):
-        needed[thickness] = sweep_memory(net, outputs, thickness, dtype)
-        if needed[thickness] <= memory_limit:
+    thicknesses = _thicknesses(net, outputs)
+    for thickness in thicknesses:
+        if _memory(net, outputs, thickness, dtype, intensities, memory_limit) <= memory_limit:
             return thickness
+    needed = {n: sweep_memory(net, outputs, n, dtype, intensities) for n in (thicknesses[0], thicknesses[-1])}
     least = min(needed, key=needed.__getitem__)
     blocks = ", ".join(f"{tuple(roi.shape / net.voxel_size[key])} voxels of {key!r}" for key, roi in outputs.items())
     raise ValueError(
@@ -54,7 +60,13 @@ def slab_thickness(
     )
 
 
-def sweep_memory(net: LeibNet, outputs: Mapping[str, Roi], thickness: int, dtype: torch.dtype = torch.float32) -> int:
+def sweep_memory(
+    net: LeibNet,
+    outputs: Mapping[str, Roi],
+    thickness: int,
+    dtype: torch.dtype = torch.float32,
+    intensities: Intensities | None = None,
+) -> int:
     """Bytes that a sweep takes at most, weights and outputs included, inputs but for the slab in work not.
 
     Args:
@@ -62,17 +74,33 @@ def sweep_memory(net: LeibNet, outputs: Mapping[str, Roi], thickness: int, dtype
         outputs: as for :meth:`.LeibNet.plan`.
         thickness: as for :meth:`.Sweep.of`.
         dtype: the type to compute in.
+        intensities: as for :meth:`.Sweep.run`.
 
     Raises:
         ValueError, KeyError: as :meth:`.Sweep.of`.
     """
+    return _memory(net, outputs, thickness, dtype, intensities, None)
+
+
+def _memory(
+    net: LeibNet,
+    outputs: Mapping[str, Roi],
+    thickness: int,
+    dtype: torch.dtype,
+    intensities: Intensities | None,
+    limit: int | None,
+) -> int:
+    """:func:`sweep_memory`, or, if that is beyond the limit, something that is."""
     begin = min(roi.begin[AXIS] for roi in outputs.values())
     seen = {key: _until(roi, begin + _SEEN * thickness) for key, roi in outputs.items()}
     seen = {key: roi for key, roi in seen.items() if not roi.empty}
     unseen = sum(
         _values(net, key, roi) - (_values(net, key, seen[key]) if key in seen else 0) for key, roi in outputs.items()
     )
-    return predict_sweep_cost(net, Sweep.of(net, seen, thickness), dtype=dtype).peak + unseen * dtype.itemsize
+    beside = unseen * dtype.itemsize
+    within = None if limit is None else limit - beside
+    sweep = Sweep.of(net, seen, thickness)
+    return beside + predict_sweep_memory(net, sweep, dtype=dtype, intensities=intensities, limit=within)
 
 
 def _values(net: LeibNet, key: str, roi: Roi) -> int:

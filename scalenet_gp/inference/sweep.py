@@ -11,6 +11,7 @@ from funlib.geometry import Roi
 from torch import Tensor, nn
 
 from scalenet_gp.execution import checked, kept_of, taken
+from scalenet_gp.inference.intensities import Intensities
 from scalenet_gp.inference.slabs import AXIS, Slab, cuts_of, slabs_of
 from scalenet_gp.plan import Plan, Read
 from scalenet_gp.tensors import channels_last, cropped
@@ -80,13 +81,16 @@ class Sweep:
         """
         return replace(self, plan=self.plan.shifted(offset))
 
-    def run(self, net: LeibNet, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(
+        self, net: LeibNet, inputs: Mapping[str, Tensor], intensities: Intensities | None = None
+    ) -> dict[str, Tensor]:
         """The outputs of the whole box.
 
         Args:
             net: the network that the sweep was made for, on any device, in any floating point type.
             inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI, on any device; slab
                 by slab they are moved to the network's device and type.
+            intensities: what the network is shown of the inputs; they themselves unless given.
 
         Returns:
             For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI, of the network's device and
@@ -94,14 +98,16 @@ class Sweep:
 
         Raises:
             ValueError: the sweep is another network's, an input has not the planned channels and voxels, the inputs
-                differ in batch size, type or device, or a node makes other than its rules say.
+                differ in batch size, type or device or from ``intensities``, or a node makes other than its rules say.
             KeyError: an input is missing.
         """
         if self.plan.network != net.fingerprint:
             raise ValueError(f"the sweep is for network {self.plan.network}, this is {net.name} {net.fingerprint}")
-        return self.execute(net.nodes, checked(inputs, self.plan))  # type: ignore[arg-type]
+        return self.execute(net.nodes, checked(inputs, self.plan), intensities)  # type: ignore[arg-type]
 
-    def execute(self, nodes: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def execute(
+        self, nodes: Mapping[str, nn.Module], inputs: Mapping[str, Tensor], intensities: Intensities | None = None
+    ) -> dict[str, Tensor]:
         """:meth:`run` of the network's nodes alone, by identifier, on ``inputs`` that are as planned."""
         like = next((p for node in nodes.values() for p in node.parameters()), next(iter(inputs.values())))
         planned = {tensor.name: tensor for tensor in self.plan.tensors}
@@ -109,8 +115,9 @@ class Sweep:
         results: dict[str, Tensor] = {}
         for slab in self.slabs:
             for name, first, past in slab.inputs:
-                part = inputs[name][:, :, first:past].to(like.device, like.dtype, non_blocking=True)
-                planes[name].append(first, channels_last(part))
+                part = inputs[name][:, :, first:past].to(like.device, non_blocking=True)
+                shown = part if intensities is None else intensities.shown(part)
+                planes[name].append(first, channels_last(shown.to(like.dtype)))
             for turn in slab.passes:
                 reads = [taken(planes[r.tensor].between(*r.crop[AXIS]), _within_planes(r)) for r in turn.step.reads]
                 kept = kept_of(turn.step, nodes[turn.step.node], reads, planned)
