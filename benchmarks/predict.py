@@ -3,7 +3,7 @@
     python benchmarks/predict.py                       # all of it, half an hour on two cores
     python benchmarks/predict.py --only gunpowder      # one part: gunpowder, leibnetz, unet or slabs
 
-The network is the default 128/32/8 nm ScaleNet with one set of weights; its finest output is predicted over a cube of
+The network is the default 128/32/8 nm ScaleNet with one set of weights; its finest output is predicted over a box of
 8 nm voxels within a pyramid of uint8 on the disk, and written to the disk as float32. Each run is a process of its own,
 they take turns, and a figure is the median of its runs; each predicts 64³ voxels first, which does not count, so that
 nothing is imported any more. scalenet_gp's command line keeps freed memory (`scalenet_gp.device.keep_freed_memory`);
@@ -50,7 +50,8 @@ LENGTH = 16384
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, help="measure one part")
-    parser.add_argument("--voxels", type=int, default=256, help="of the region, per axis: a multiple of 64 (256)")
+    parser.add_argument("--voxels", type=int, default=256, help="of the region, across: a multiple of 64 (256)")
+    parser.add_argument("--planes", type=int, help="of the region, along the first axis (as across)")
     parser.add_argument("--tiles", type=int, nargs="+", default=[64, 128, 256], help="gunpowder's, voxels per axis")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--device", help="torch device; the first GPU if there is one")
@@ -63,14 +64,14 @@ def main() -> None:
     console = Console(width=120, highlight=False)
     device = choose_device(arguments.device)
     where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    console.print(
-        f"torch {torch.__version__}, {device}, {where}, {arguments.voxels}³ voxels, median of {arguments.repeats}"
-    )
+    voxels, planes = arguments.voxels, arguments.planes or arguments.voxels
+    console.print(f"torch {torch.__version__}, {device}, {where}")
+    console.print(f"{planes} × {voxels} × {voxels} voxels, median of {arguments.repeats}")
     if not bfloat16_is_native(device):
         console.print("bfloat16 is left out: this processor has no instructions for it, and torch would emulate it")
     with tempfile.TemporaryDirectory() as folder:
         write_volume(Path(folder) / "volume", LENGTH, labels=False)
-        first = make_run(Path(folder), arguments.voxels, str(device))
+        first = make_run(Path(folder), voxels, planes, str(device))
         for part in PARTS:
             if arguments.only in (None, part):
                 console.print(globals()[f"against_{part}"](first, arguments))
@@ -101,13 +102,13 @@ def against_gunpowder(first: Run, arguments: argparse.Namespace) -> Table:
             seconds = median(of_run, "seconds")
             how = f"{run.workers} workers" if run.side == "ours" else f"tiles of {run.tile}³"
             how += ", memory kept" * (run.keeps and run.side == "gunpowder")
-            row = (f"{seconds:.1f}", f"{run.voxels**3 / seconds / 1e6:.3f}", f"{median(of_run, 'peak') / 2**30:.2f}")
+            row = (f"{seconds:.1f}", f"{run.size / seconds / 1e6:.3f}", f"{median(of_run, 'peak') / 2**30:.2f}")
             against = (ratio(best[keeps], seconds) if keeps in best else "" for keeps in (False, True))
             table.add_row(f"{'scalenet_gp' if run.side == 'ours' else 'gunpowder'}, {precision}", how, *row, *against)
         net = our_network()
         macs, rate = halo_free_macs(net, "2_output"), layer_rate(net, "2_output", device, getattr(torch, precision))
         seconds = median(answers[0], "seconds")
-        limit = macs * first.voxels**3 / rate
+        limit = macs * first.size / rate
         table.add_row(
             f"the convolutions' limit, {precision}",
             f"{macs / 1e3:.1f} kMAC/voxel, {rate / 1e9:.1f} GMAC/s",

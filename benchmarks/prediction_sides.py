@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
@@ -35,9 +35,9 @@ __all__ = ["SIDES", "Run", "agreement", "make_run", "our_network"]
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_TILE = 128
-MEMORY = 12 * 2**30
+MEMORY = 14 * 2**30
 """Bytes that a worker of ours may take for blocks."""
-BEGIN = 6144
+BEGIN = 4096
 """nm per axis, of the region: its context is within the volume, and nobody has to pad."""
 
 
@@ -47,7 +47,8 @@ class Run:
 
     Attributes:
         folder: that holds ``volume``, ``scalenet`` and ``unet`` (checkpoints).
-        voxels: of the region, per axis.
+        voxels: of the region, across the first axis.
+        planes: of the region, along the first axis.
         device: name of a torch device.
         side: which of :data:`SIDES`.
         network: ``"scalenet"`` or ``"unet"``.
@@ -60,6 +61,7 @@ class Run:
 
     folder: str
     voxels: int
+    planes: int
     device: str
     side: str = "ours"
     network: str = "scalenet"
@@ -78,11 +80,16 @@ class Run:
     @property
     def roi(self) -> Roi:
         """The region, nm."""
-        return Roi((BEGIN,) * 3, (8 * self.voxels,) * 3)
+        return Roi((BEGIN,) * 3, (8 * self.planes, 8 * self.voxels, 8 * self.voxels))
+
+    @property
+    def size(self) -> int:
+        """Voxels of the region."""
+        return self.planes * self.voxels**2
 
 
-def config(network: str, voxels: int) -> Config:
-    """Of a run that would train the network on the volume."""
+def config(network: str, block: Sequence[int]) -> Config:
+    """Of a run that would train the network on the volume, and predict in blocks of so many voxels."""
     region = {"begin": [0] * 3, "end": [LEIBNETZ_TILE * 8] * 3}
     return Config.model_validate(
         {
@@ -90,25 +97,25 @@ def config(network: str, voxels: int) -> Config:
             "network": SUBNETS if network == "scalenet" else SUBNETS[-1:],
             "training": {"iterations": 1, "output_shape": [LEIBNETZ_TILE * 8] * 3, "region": region},
             "evaluation": region,
-            "block_shape": [8 * voxels] * 3,
+            "block_shape": [8 * voxels for voxels in block],
         }
     )
 
 
 def our_network(network: str = "scalenet") -> LeibNet:
     """With LeibNetz's weights, if it is the ScaleNet."""
-    net = config(network, 64).build_network()
+    net = config(network, (64, 64, 64)).build_network()
     if network == "scalenet":
         load_leibnetz_weights(net, build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).state_dict())
     return net.eval()
 
 
-def make_run(folder: Path, voxels: int, device: str) -> Run:
+def make_run(folder: Path, voxels: int, planes: int, device: str) -> Run:
     """What all runs share, with checkpoints of both networks in ``folder``."""
     torch.manual_seed(0)
     for network in ("scalenet", "unet"):
         save_checkpoint(folder / network, our_network(network), {"iteration": 1})
-    return Run(str(folder), voxels, device)
+    return Run(str(folder), voxels, planes, device)
 
 
 # ----------------------------------------------------------------------------------------------------------- the sides
@@ -122,7 +129,7 @@ def ours(run: Run) -> dict[str, Any]:
 def _by_engine(run: Run, output: Path) -> None:
     begin, end = run.roi.begin, run.roi.end
     predict(
-        config(run.network, min(run.voxels, run.tile or run.voxels)),
+        config(run.network, (run.planes, run.voxels, run.voxels)),
         Path(run.folder) / "volume",
         _checkpoint(run),
         output,
@@ -184,7 +191,7 @@ def leibnetz(run: Run) -> dict[str, Any]:
         begun = time.perf_counter()
         made = net(dict(inputs))["2_output"].float().cpu().numpy()
         seconds = time.perf_counter() - begun
-    return {"seconds": seconds * (run.voxels / LEIBNETZ_TILE) ** 3, "sample": _sample(made[0]), "peak": _peak()}
+    return {"seconds": seconds * run.size / LEIBNETZ_TILE**3, "sample": _sample(made[0]), "peak": _peak()}
 
 
 def box(run: Run) -> dict[str, Any]:
@@ -192,12 +199,9 @@ def box(run: Run) -> dict[str, Any]:
     if run.keeps:
         keep_freed_memory()
     predictor = BlockPredictor(Ensemble([_network(run)]), run.thickness or None, run.device)
-    side = 8 * (run.tile or run.voxels)
+    shape = Coordinate((8 * run.tile,) * 3) if run.tile else run.roi.shape
     boxes = [
-        Roi(run.roi.begin + Coordinate(z, y, x), (side,) * 3)
-        for z in range(0, 8 * run.voxels, side)
-        for y in range(0, 8 * run.voxels, side)
-        for x in range(0, 8 * run.voxels, side)
+        Roi(run.roi.begin + shape * Coordinate(index), shape) for index in np.ndindex(*map(int, run.roi.shape / shape))
     ]
     seconds = 0.0
     for index, roi in enumerate([boxes[0], *boxes]):  # the first one, once more, to warm up
@@ -237,13 +241,13 @@ def _timed(run: Run, make: Callable[[Run, Path], None], array: str) -> dict[str,
     if run.keeps:
         keep_freed_memory()
     with TemporaryDirectory(dir=run.folder) as folder:
-        make(replace(run, voxels=64, tile=min(run.tile, 64)), Path(folder) / "first.zarr")
+        make(replace(run, voxels=64, planes=64, tile=min(run.tile, 64)), Path(folder) / "first.zarr")
         output = Path(folder) / "prediction.zarr"
         begun = time.perf_counter()
         make(run, output)
         seconds = time.perf_counter() - begun
         made = open_array(output / array)[(slice(None), *(slice(LEIBNETZ_TILE),) * 3)]
-    net = config(run.network, 64).build_network()
+    net = config(run.network, (64, 64, 64)).build_network()
     field = max(int(size[0]) for size in net.receptive_field(_finest(run)).values())
     return {"seconds": seconds, "sample": _sample(made), "peak": _peak(), "field of view": field}
 
@@ -259,7 +263,7 @@ def _peak() -> int:
 
 
 def _network(run: Run) -> LeibNet:
-    net = config(run.network, 64).build_network()
+    net = config(run.network, (64, 64, 64)).build_network()
     load_checkpoint(_checkpoint(run)).restore(net, _checkpoint(run))
     return net.eval()
 

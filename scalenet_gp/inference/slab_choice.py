@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["slab_thickness", "sweep_memory"]
 
+_PLANES, _VOXELS = 32, 2**23
+"""Of the finest output, in a slab that is thick enough.
+
+On a processor, slabs of 64 planes of 512² voxels were no faster than those of 32, and slabs of 16 took 7 % longer.
+"""
+
 _SEEN = 4
 """Slabs after which all is as it will be: the first brings the halo, the next may begin with fewer planes."""
 
@@ -30,11 +36,12 @@ def slab_thickness(
     dtype: torch.dtype = torch.float32,
     intensities: Intensities | None = None,
 ) -> int:
-    """The thickness (world units) of the thickest slabs with which a sweep over ``outputs`` fits into memory.
+    """The thickness (world units) of the slabs with which a sweep over ``outputs`` is fast and fits into memory.
 
-    Thick slabs are cheap: what a sweep makes again, the margins within nodes that convolve several times, falls with
-    their number. The thickest is the whole box, which may take less memory than slabs nearly as thick, as nothing is
-    kept for the next one. Then come whole steps of the network's lattices, and fractions of one.
+    Thick slabs make less again, the margins within nodes that convolve several times, and keep a device busy; from some
+    thickness on, there is nothing to be gained, and only memory to be lost. So it is the thinnest that is thick enough,
+    or, where that takes too much memory, the thickest that fits. The thickest of all is the whole box; then come whole
+    steps of the network's lattices, and fractions of one.
 
     Args:
         net: the network.
@@ -48,6 +55,7 @@ def slab_thickness(
         KeyError: the network has no such output.
     """
     thicknesses = _thicknesses(net, outputs)
+    thicknesses = thicknesses[max(0, sum(_is_enough(net, outputs, n) for n in thicknesses) - 1) :]
     for thickness in thicknesses:
         if _memory(net, outputs, thickness, dtype, intensities, memory_limit) <= memory_limit:
             return thickness
@@ -101,6 +109,13 @@ def _memory(
     within = None if limit is None else limit - beside
     sweep = Sweep.of(net, seen, thickness)
     return beside + predict_sweep_memory(net, sweep, dtype=dtype, intensities=intensities, limit=within)
+
+
+def _is_enough(net: LeibNet, outputs: Mapping[str, Roi], thickness: int) -> bool:
+    key = min(outputs, key=lambda key: net.voxel_size[key])
+    _, *across = outputs[key].shape / net.voxel_size[key]
+    planes = thickness // net.voxel_size[key][AXIS]
+    return planes >= _PLANES and planes * math.prod(across) >= _VOXELS
 
 
 def _values(net: LeibNet, key: str, roi: Roi) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.fusion import sources
 from scalenet_gp.node import Node
@@ -122,13 +122,20 @@ def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
 
 
 def _new_planes(net: LeibNet, plan: Plan, cuts: list[int]) -> Iterator[dict[str, Roi]]:
-    """What of every tensor each slab makes or takes in, where that is anything."""
+    """What of every tensor each slab makes or takes in, where that is anything.
+
+    Of several slabs the first has no outputs. It makes what one before the boxes would have left for the next: else
+    that would come on top of what the first outputs take, and so would its memory.
+    """
     nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
     from_parts = sources(nodes, net.specs)
     whole = plan.rois
     done: dict[str, int] = {}
-    for begin, end in pairwise(cuts):
-        slab = {key: _between(roi, begin, end) for key, roi in plan.outputs.items()}
+    slabs = [{key: _between(roi, *between) for key, roi in plan.outputs.items()} for between in pairwise(cuts)]
+    if len(slabs) > 1:
+        ahead = Coordinate(cuts[0] - cuts[1], *(0,) * (net.dims - 1))
+        slabs.insert(0, {key: roi.shift(ahead) for key, roi in slabs[0].items()})
+    for slab in slabs:
         asked = {key: roi for key, roi in slab.items() if not roi.empty}
         needed, _ = required_rois(nodes, asked, from_parts, net.voxel_size)
         new = {}

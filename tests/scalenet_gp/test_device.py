@@ -66,18 +66,19 @@ if sys.argv[1] == "keep":
 pages = []
 for _ in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.zeros(2**26)
+    torch.zeros(int(sys.argv[2]))
     pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(min(pages))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
-def test_freed_memory_is_used_again_without_asking_the_system() -> None:
-    """Tensors of 256 MiB, each let go of before the next: the fewest pages that the system has to clear for one."""
+@pytest.mark.parametrize("size", [2**26, 3 * 2**27], ids=["256 MiB", "1.5 GiB"])
+def test_freed_memory_is_used_again_without_asking_the_system(size: int) -> None:
+    """Tensors, each let go of before the next: the fewest pages that the system has to clear for one."""
     pages = {}
     for how in ("hand back", "keep"):
-        run = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True)
+        run = subprocess.run([sys.executable, "-c", FAULTS, how, str(size)], check=True, capture_output=True, text=True)
         pages[how] = int(run.stdout)
     assert pages["hand back"] > 1000 > 100 > pages["keep"]
 
