@@ -10,7 +10,7 @@ from scalenet_gp.plan import Plan, PlannedTensor, Read, Step
 from scalenet_gp.recompute import recomputed
 from scalenet_gp.tensors import Repeated, channels_last, cropped
 
-__all__ = ["Specialised", "checked", "execute", "kept_of", "taken"]
+__all__ = ["Specialised", "checked", "execute", "kept_of", "read_as"]
 
 
 def execute(
@@ -28,7 +28,7 @@ def execute(
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
     for step in plan.steps:
-        reads = [taken(tensors[read.tensor], read) for read in step.reads]
+        reads = [read_as(read, cropped(tensors[read.tensor], read.crop)) for read in step.reads]
         tensors.update(kept_of(step, nodes[step.node], reads, planned, step.node in recompute))
         del reads
         for name in step.frees:
@@ -136,7 +136,6 @@ def checked(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     return tensors
 
 
-def taken(tensor: Tensor, read: Read) -> Tensor | Repeated:
-    """What a node gets of ``tensor``."""
-    part = cropped(tensor, read.crop)
+def read_as(read: Read, part: Tensor) -> Tensor | Repeated:
+    """What a node gets of the part of a tensor that it reads."""
     return part if read.factor is None else Repeated(part, read.factor, read.crop_repeated)

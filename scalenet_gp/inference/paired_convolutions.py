@@ -27,8 +27,8 @@ class PairedConvolutions(TorchFunctionMode):
     Where it pays is reckoned by the lanes in use. The zeros that fill the two kernels up add nothing to the sums, which
     come out the same to the bit; only infinities and what is no number spread one voxel farther along the last axis.
 
-    It holds for float32, for outputs of an even number of voxels along the last axis, and for the process's processor;
-    all other convolutions are left to torch.
+    It holds for float32, for outputs of an even number of voxels along the last axis, and for tensors so large that
+    torch hands them to oneDNN; all other convolutions are left as they are.
     """
 
     def __torch_function__(
@@ -59,7 +59,14 @@ def _are_paired(
     if length == 1 or (x.shape[-1] - length + 1) % 2:
         return False
     alone, together = (math.ceil(n * channels / lanes) for n in (1, 2))
-    return together * (length + 1) <= 2 * alone * length
+    return together * (length + 1) <= 2 * alone * length and _by_onednn(x, weight, bias)
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether torch hands the convolution to oneDNN, as it does from some size on."""
+    ones, zeros = [1] * (x.dim() - 2), [0] * (x.dim() - 2)
+    backend = torch._C._select_conv_backend(x, weight, bias, ones, zeros, ones, False, zeros, 1, None)
+    return str(backend.name).startswith("Mkldnn")
 
 
 def _paired(

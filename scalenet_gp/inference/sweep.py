@@ -10,10 +10,10 @@ import torch
 from funlib.geometry import Roi
 from torch import Tensor, nn
 
-from scalenet_gp.execution import checked, kept_of, taken
+from scalenet_gp.execution import checked, kept_of, read_as
 from scalenet_gp.inference.intensities import Intensities
 from scalenet_gp.inference.slabs import AXIS, Slab, cuts_of, slabs_of
-from scalenet_gp.plan import Plan, Read
+from scalenet_gp.plan import Crop, Plan
 from scalenet_gp.tensors import channels_last, cropped
 
 if TYPE_CHECKING:
@@ -119,15 +119,14 @@ class Sweep:
                 shown = part if intensities is None else intensities.shown(part)
                 planes[name].append(first, channels_last(shown.to(like.dtype)))
             for turn in slab.passes:
-                reads = [taken(planes[r.tensor].between(*r.crop[AXIS]), _within_planes(r)) for r in turn.step.reads]
+                reads = [read_as(read, planes[read.tensor].part(read.crop)) for read in turn.step.reads]
                 kept = kept_of(turn.step, nodes[turn.step.node], reads, planned)
                 for name, first in turn.appends:
                     planes[name].append(first, kept.pop(name))
                 for name, first in turn.forgets:
                     planes[name].forget(first)
-            for name, (along, *across), first in slab.outputs:
-                made = planes[name].between(*along)
-                made = cropped(made, ((0, made.shape[2]), *across))
+            for name, crop, first in slab.outputs:
+                made = planes[name].part(crop)
                 if name not in results:
                     voxels = (past - first for first, past in planned[name].crop_to(self.plan.outputs[name]))
                     results[name] = made.new_empty((*made.shape[:2], *voxels))
@@ -146,21 +145,16 @@ class _Planes:
     def append(self, first: int, planes: Tensor) -> None:
         self._pieces.append((first, planes))
 
-    def between(self, first: int, past: int) -> Tensor:
-        """The planes from ``first`` on and before ``past``: copied only where they are in several pieces."""
+    def part(self, crop: Crop) -> Tensor:
+        """A part of the tensor: copied only where it is in several pieces, and then without what is around it."""
+        (first, past), *across = crop
         parts = []
         for begin, piece in self._pieces:
             low, high = max(first, begin), min(past, begin + piece.shape[2])
             if low < high:
-                parts.append(piece[:, :, low - begin : high - begin])
+                parts.append(cropped(piece, ((low - begin, high - begin), *across)))
         return parts[0] if len(parts) == 1 else channels_last(torch.cat(parts, dim=2))
 
     def forget(self, first: int) -> None:
         """Let go of the pieces that end before ``first``."""
         self._pieces = [(begin, piece) for begin, piece in self._pieces if begin + piece.shape[2] > first]
-
-
-def _within_planes(read: Read) -> Read:
-    """``read`` of a tensor that has just the planes that it reads."""
-    first, past = read.crop[AXIS]
-    return replace(read, crop=((0, past - first), *read.crop[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,30 +44,35 @@ def convolve_joined(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Repea
         layer: a convolution of which :func:`takes_parts` holds.
         parts: what is joined, in that order.
     """
-    made = _convolved(layer, parts)
-    total = next(made)
-    for other in made:
-        total += other
+    channels = [(part.tensor if isinstance(part, Repeated) else part).shape[1] for part in parts]
+    kernels = layer.weight.split(channels, dim=1)
+    pairs = list(zip(parts, kernels, strict=True))
+    plain = [(part, kernel) for part, kernel in pairs if isinstance(part, Tensor)]
+    repeated = [(part, kernel) for part, kernel in pairs if isinstance(part, Repeated)]
+    if plain:
+        tensors, weights = zip(*plain, strict=True)
+        total = _convolve(_joined(tensors), _joined(weights), layer.bias)
+    else:
+        (part, kernel), *repeated = repeated
+        made = _convolve_repeated(part, kernel, layer.bias)
+        total = channels_last(_interleaved(made, part, _size(part, kernel)))  # no view: more is added to it
+    for part, kernel in repeated:
+        made, size = _convolve_repeated(part, kernel, None), _size(part, kernel)
+        if _in_place(part, size):
+            _apart(total, part.factor).add_(made)
+        else:
+            total += _interleaved(made, part, size)
     return total
 
 
-def _convolved(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Repeated]) -> Iterator[Tensor]:
-    """What adds up to the output: first of all plain parts, then of each repeated one.
+def _in_place(part: Repeated, size: Sequence[int]) -> bool:
+    """Whether what is made of a repeated part can be added where it belongs, without a copy that is interleaved.
 
-    The first has the bias, and is a tensor of its own and no view, as what follows may write to it.
+    The crop has to consist of whole coarse voxels, from the first on. Gradients and compilers fare better with tensors
+    of their own.
     """
-    channels = [(part.tensor if isinstance(part, Repeated) else part).shape[1] for part in parts]
-    kernels = layer.weight.split(channels, dim=1)
-    plain = [(part, kernel) for part, kernel in zip(parts, kernels, strict=True) if isinstance(part, Tensor)]
-    if plain:
-        tensors, weights = zip(*plain, strict=True)
-        yield _convolve(_joined(tensors), _joined(weights), layer.bias)
-    first = not plain
-    for part, kernel in zip(parts, kernels, strict=True):
-        if isinstance(part, Repeated):
-            made = _convolve_repeated(part, kernel, layer.bias if first else None)
-            yield channels_last(made) if first else made
-            first = False
+    whole = all(first == n % f == 0 for (first, _), n, f in zip(part.crop, size, part.factor, strict=True))
+    return whole and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def _made(part: Repeated) -> Tensor:
@@ -86,10 +91,19 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     return convolution(x, kernel, bias)
 
 
+def _size(part: Repeated, kernel: Tensor) -> list[int]:
+    """Voxels of the valid convolution, per axis."""
+    return [past - first - k + 1 for (first, past), k in zip(part.crop, kernel.shape[2:], strict=True)]
+
+
 def _convolve_repeated(part: Repeated, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """The valid convolution of a repeated part, computed at its coarse voxels and interleaved."""
-    factor, dims, reach = part.factor, len(part.factor), kernel.shape[2:]
-    size = [past - first - k + 1 for (first, past), k in zip(part.crop, reach, strict=True)]
+    """The valid convolution of a repeated part, computed at its coarse voxels.
+
+    Returns:
+        (B, Z, Y, X, fz, fy, fx, C): the coarse voxels that the crop touches, and the fine ones of each.
+    """
+    factor, dims = part.factor, len(part.factor)
+    size = _size(part, kernel)
     blocks = [-(-(first + n) // f) for (first, _), n, f in zip(part.crop, size, factor, strict=True)]
     phases = _phases(kernel, factor)
     # a phase whose kernel reaches one coarse voxel less than those of others has zeros there; so may the tensor
@@ -98,12 +112,25 @@ def _convolve_repeated(part: Repeated, kernel: Tensor, bias: Tensor | None) -> T
     if any(lacking):
         x = nn.functional.pad(x, [voxels for n in reversed(lacking) for voxels in (0, n)])
     made = _convolve(x, phases.flatten(0, dims), None if bias is None else bias.repeat(math.prod(factor)))
-    # (B, phases · C, Z, Y, X) to (B, C, Z · phases, Y · phases, X · phases)
-    apart = made.movedim(1, -1).unflatten(-1, (*factor, kernel.shape[0]))
+    return made.movedim(1, -1).unflatten(-1, (*factor, kernel.shape[0]))
+
+
+def _interleaved(apart: Tensor, part: Repeated, size: Sequence[int]) -> Tensor:
+    """What :func:`_convolve_repeated` gives as (B, C, Z, Y, X), of the crop."""
+    dims = len(part.factor)
     order = [axis + 1 + moved for axis in range(dims) for moved in (0, dims)]
-    shape = [n * f for n, f in zip(blocks, factor, strict=True)]
-    fine = apart.permute(0, *order, 2 * dims + 1).reshape(x.shape[0], *shape, kernel.shape[0]).movedim(-1, 1)
+    shape = [n * f for n, f in zip(apart.shape[1:], part.factor, strict=False)]
+    fine = apart.permute(0, *order, 2 * dims + 1).reshape(apart.shape[0], *shape, apart.shape[-1]).movedim(-1, 1)
     return cropped(fine, tuple((first, first + n) for (first, _), n in zip(part.crop, size, strict=True)))
+
+
+def _apart(tensor: Tensor, factor: Sequence[int]) -> Tensor:
+    """A view of (B, C, Z, Y, X), in whole coarse voxels, as :func:`_convolve_repeated` gives it."""
+    dims = len(factor)
+    split = tensor.movedim(1, -1)
+    for axis in reversed(range(dims)):
+        split = split.unflatten(axis + 1, (-1, factor[axis]))
+    return split.permute(0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1)
 
 
 def _phases(kernel: Tensor, factor: Sequence[int]) -> Tensor:
