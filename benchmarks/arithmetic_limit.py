@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet
 from scalenet_gp.cost import predict_cost
+from scalenet_gp.inference import PairedConvolutions
 from scalenet_gp.tensors import channels_last
 
 __all__ = ["Convolutions", "halo_free_macs", "layer_rate", "random_tensor"]
@@ -38,7 +39,10 @@ def halo_free_macs(net: LeibNet, output: str) -> float:
 def layer_rate(
     net: LeibNet, output: str, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3
 ) -> float:
-    """Multiply-accumulates per second of the convolutions of a large pass, each by itself on tensors that are there."""
+    """Multiply-accumulates per second of the convolutions of a large pass, each by itself on tensors that are there.
+
+    They are computed as prediction computes them, narrow ones for two voxels at a time.
+    """
     roi = Roi((0,) * net.dims, Coordinate((128,) * net.dims) * net.voxel_size[output])
     plan = net.plan({output: roi})
     inputs = {key: torch.rand((1, tensor.channels, *tensor.shape)) for key, tensor in plan.input_tensors.items()}
@@ -47,8 +51,11 @@ def layer_rate(
     seconds = 0.0
     for shapes, options in convolutions.seen:
         tensors = [None if shape is None else random_tensor(shape, device, dtype) for shape in shapes]
-        computed = partial(torch.ops.aten.convolution, *tensors, *options)
-        seconds += in_turn([inference(lambda computed=computed: {"": computed()})], repeats, device)[0]
+        stride, padding, dilation, _, _, groups = options
+        convolve = torch.conv2d if len(shapes[0]) == 4 else torch.conv3d
+        computed = partial(convolve, *tensors, stride, padding, dilation, groups)
+        with PairedConvolutions():
+            seconds += in_turn([inference(lambda computed=computed: {"": computed()})], repeats, device)[0]
     return counter.get_total_flops() / 2 / seconds
 
 

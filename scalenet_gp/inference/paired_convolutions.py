@@ -51,15 +51,18 @@ def _are_paired(
     lanes = _LANES.get(torch.backends.cpu.get_cpu_capability())
     if lanes is None or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return False
-    ones = (1,) * (weight.dim() - 2)
-    plain = padding in (0, "valid", (0,) * len(ones)) and groups == 1
-    if not plain or stride not in (1, ones) or dilation not in (1, ones) or x.dim() != weight.dim():
+    plain = padding == "valid" or _all(padding, 0)
+    if not plain or not _all(stride, 1) or not _all(dilation, 1) or groups != 1 or x.dim() != weight.dim():
         return False
     length, channels = weight.shape[-1], weight.shape[0]
     if length == 1 or (x.shape[-1] - length + 1) % 2:
         return False
     alone, together = (math.ceil(n * channels / lanes) for n in (1, 2))
     return together * (length + 1) <= 2 * alone * length and _by_onednn(x, weight, bias)
+
+
+def _all(option: str | int | Sequence[int], number: int) -> bool:
+    return option == number if isinstance(option, str | int) else set(option) == {number}
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

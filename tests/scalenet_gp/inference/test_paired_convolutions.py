@@ -1,10 +1,13 @@
 """Convolutions for two voxels at a time are those of torch, to the bit."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp.inference import PairedConvolutions
@@ -86,6 +89,10 @@ def test_it_knows_what_it_cannot_pair(options):
             torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
     alone = expected[0, 0].numel() * layer.weight.numel()
     assert (macs(layer, x) > alone) == (not options)
+    listed = {name: value if isinstance(value, str) else [value] * 3 for name, value in options.items()}
+    listed = {name: value[0] if name == "groups" else value for name, value in listed.items()}
+    convolve = partial(functional.conv3d, weight=layer.weight, bias=layer.bias, **listed)
+    assert macs(convolve, x) == macs(layer, x)
     odd = x[..., 1:]
     assert macs(layer, odd) == layer(odd)[0, 0].numel() * layer.weight.numel()
     assert macs(layer.double(), x.double()) == alone
