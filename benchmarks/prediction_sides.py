@@ -200,6 +200,8 @@ def box(run: Run) -> dict[str, Any]:
         keep_freed_memory()
     predictor = BlockPredictor(Ensemble([_network(run)]), run.thickness or None, run.device)
     shape = Coordinate((8 * run.tile,) * 3) if run.tile else run.roi.shape
+    if any(length % part for length, part in zip(run.roi.shape, shape, strict=True)):
+        raise SystemExit(f"tiles of {run.tile}³ voxels do not fill {run.planes} × {run.voxels}²: nothing to compare")
     boxes = [
         Roi(run.roi.begin + shape * Coordinate(index), shape) for index in np.ndindex(*map(int, run.roi.shape / shape))
     ]

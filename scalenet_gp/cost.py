@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,7 @@ def predict_cost(
     mixed = training and dtype.itemsize < torch.float32.itemsize
     stored = torch.float32 if mixed else dtype
     with FakeTensorMode(), ExitStack() as within:
+        within.enter_context(_collection_by_hand())
         module, device = _without_values(net.specialise(plan, recompute), stored)
         module.train(training)
         memory, flops = _Memory(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
@@ -137,8 +139,9 @@ def predict_sweep_memory(
 ) -> int:
     """Bytes that a sweep takes at most, weights included, on the device where those of ``net`` are: inference.
 
-    Nothing is allocated. Of the inputs, which may be elsewhere, only the slabs that are taken in count, and they only
-    where ``intensities`` or ``dtype`` make something else of them. All else is as for :func:`predict_cost`.
+    Nothing is allocated. Of the inputs, which may be elsewhere and are float32 without ``intensities``, only the slabs
+    that are taken in count, and they only where ``intensities`` or ``dtype`` make something else of them. All else is
+    as for :func:`predict_cost`.
 
     Args:
         net: the network that the sweep is for.
@@ -155,7 +158,7 @@ def predict_sweep_memory(
     with FakeTensorMode(), torch.no_grad(), suppress(_BeyondLimitError):
         module, device = _without_values(net.specialise(sweep.plan), dtype)
         module.eval()
-        raw = dtype if intensities is None else intensities.dtype
+        raw = torch.float32 if intensities is None else intensities.dtype
         inputs = {
             name: torch.empty((1, tensor.channels, *tensor.shape), dtype=raw, device=device)
             for name, tensor in sweep.plan.input_tensors.items()
@@ -191,6 +194,22 @@ def _macs_by_node(plan: Plan, flops: FlopCounterMode) -> dict[str, int]:
     return {
         step.node: sum(counts.get(f"{Specialised.__name__}.nodes.{step.node}", {}).values()) // 2 for step in plan.steps
     }
+
+
+@contextmanager
+def _collection_by_hand() -> Iterator[None]:
+    """Have garbage collected where memory is looked at, and nowhere else.
+
+    torch's counter of operations leaves tensors in garbage that refers to itself, and when Python finds that is a
+    matter of chance.
+    """
+    automatic = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if automatic:
+            gc.enable()
 
 
 class _BeyondLimitError(Exception):
@@ -244,6 +263,8 @@ class _Memory(TorchDispatchMode):
         return made
 
     def _look(self, workspace: int) -> None:
+        if self.live + workspace > self.peak:
+            gc.collect(1)
         if self.live + workspace > self.peak:
             self.peak, self.gradients_at_peak = self.live + workspace, self.gradients
             if self._limit is not None and self.peak > self._limit:

@@ -48,6 +48,7 @@ class Intensities:
         if raw.dtype != self.dtype:
             raise ValueError(f"the raw data are said to be {self.dtype}, and are {raw.dtype}")
         if raw.is_floating_point():
-            return (raw * self.scale).add_(self.shift)
+            scale, shift = (torch.tensor(number, dtype=raw.dtype) for number in (self.scale, self.shift))
+            return (raw * scale).add_(shift)
         largest = 1 if raw.dtype == torch.bool else torch.iinfo(raw.dtype).max
         return raw.to(torch.float32).mul_(1 / largest).mul_(self.scale).add_(self.shift)

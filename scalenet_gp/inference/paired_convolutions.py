@@ -16,6 +16,8 @@ __all__ = ["PairedConvolutions"]
 _LANES = {"AVX2": 8}
 """Numbers of 32 bits in a vector register, by the name that torch has for a processor; those where it was measured."""
 
+_PARAMETERS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
 
 class PairedConvolutions(TorchFunctionMode):
     """Has torch convolve faster on the processor, within this context and without gradients.
@@ -34,13 +36,16 @@ class PairedConvolutions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (torch.conv2d, torch.conv3d) and _are_paired(*args, **(kwargs or {})):
-            return _paired(func, *args[:3], **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        if func not in (torch.conv2d, torch.conv3d):
+            return func(*args, **(kwargs or {}))
+        given = dict(zip(_PARAMETERS, args, strict=False)) | (kwargs or {})
+        if _are_paired(**given):
+            return _paired(func, given["input"], given["weight"], given.get("bias"))
+        return func(**given)
 
 
 def _are_paired(
-    x: Tensor,
+    input: Tensor,  # noqa: A002 - as torch calls it
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -48,7 +53,7 @@ def _are_paired(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> bool:
-    lanes = _LANES.get(torch.backends.cpu.get_cpu_capability())
+    lanes, x = _LANES.get(torch.backends.cpu.get_cpu_capability()), input
     if lanes is None or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return False
     plain = padding == "valid" or _all(padding, 0)
@@ -72,9 +77,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return str(backend.name).startswith("Mkldnn")
 
 
-def _paired(
-    convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None, **_: object
-) -> Tensor:
+def _paired(convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
     both = torch.cat([functional.pad(weight, (0, 1)), functional.pad(weight, (1, 0))]).contiguous(memory_format=layout)
     twice = None if bias is None else bias.repeat(2)

@@ -25,9 +25,6 @@ _PLANES, _VOXELS = 32, 2**23
 On a processor, slabs of 64 planes of 512² voxels were no faster than those of 32, and slabs of 16 took 7 % longer.
 """
 
-_SEEN = 4
-"""Slabs after which all is as it will be: the first brings the halo, the next may begin with fewer planes."""
-
 
 def slab_thickness(
     net: LeibNet,
@@ -54,12 +51,15 @@ def slab_thickness(
         ValueError: no plan can be made, or not even the thinnest slabs fit; the message says what they need.
         KeyError: the network has no such output.
     """
-    thicknesses = _thicknesses(net, outputs)
-    thicknesses = thicknesses[max(0, sum(_is_enough(net, outputs, n) for n in thicknesses) - 1) :]
-    for thickness in thicknesses:
+    whole, *slabs = _thicknesses(net, outputs)
+    enough = min((n for n in (whole, *slabs) if _is_enough(net, outputs, n)), default=whole)
+    # the whole box keeps nothing for a next slab, so it may fit where slabs do not
+    first = (whole, enough) if whole < 2 * enough else (enough, whole)
+    thinner = [n for n in slabs if n < enough]
+    for thickness in dict.fromkeys((*first, *thinner)):
         if _memory(net, outputs, thickness, dtype, intensities, memory_limit) <= memory_limit:
             return thickness
-    needed = {n: sweep_memory(net, outputs, n, dtype, intensities) for n in (thicknesses[0], thicknesses[-1])}
+    needed = {n: sweep_memory(net, outputs, n, dtype, intensities) for n in (whole, *thinner[-1:])}
     least = min(needed, key=needed.__getitem__)
     blocks = ", ".join(f"{tuple(roi.shape / net.voxel_size[key])} voxels of {key!r}" for key, roi in outputs.items())
     raise ValueError(
@@ -100,7 +100,7 @@ def _memory(
 ) -> int:
     """:func:`sweep_memory`, or, if that is beyond the limit, something that is."""
     begin = min(roi.begin[AXIS] for roi in outputs.values())
-    seen = {key: _until(roi, begin + _SEEN * thickness) for key, roi in outputs.items()}
+    seen = {key: _until(roi, begin + _seen(net, outputs, thickness) * thickness) for key, roi in outputs.items()}
     seen = {key: roi for key, roi in seen.items() if not roi.empty}
     unseen = sum(
         _values(net, key, roi) - (_values(net, key, seen[key]) if key in seen else 0) for key, roi in outputs.items()
@@ -109,6 +109,17 @@ def _memory(
     within = None if limit is None else limit - beside
     sweep = Sweep.of(net, seen, thickness)
     return beside + predict_sweep_memory(net, sweep, dtype=dtype, intensities=intensities, limit=within)
+
+
+def _seen(net: LeibNet, outputs: Mapping[str, Roi], thickness: int) -> int:
+    """Slabs after which all is as it will be: what the one ahead of the outputs made is not read any more.
+
+    That is reckoned for the finest input; what is coarser hardly counts.
+    """
+    plan = net.plan(outputs)
+    finest = min(plan.inputs, key=lambda key: net.voxel_size[key])
+    halo = plan.inputs[finest].shape[AXIS] - max(roi.shape[AXIS] for roi in outputs.values())
+    return math.ceil((halo + plan.step[AXIS]) / thickness) + 2
 
 
 def _is_enough(net: LeibNet, outputs: Mapping[str, Roi], thickness: int) -> bool:

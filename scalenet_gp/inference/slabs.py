@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -133,14 +134,15 @@ def _new_planes(net: LeibNet, plan: Plan, cuts: list[int]) -> Iterator[dict[str,
     done: dict[str, int] = {}
     slabs = [{key: _between(roi, *between) for key, roi in plan.outputs.items()} for between in pairwise(cuts)]
     if len(slabs) > 1:
-        ahead = Coordinate(cuts[0] - cuts[1], *(0,) * (net.dims - 1))
+        lattice = math.lcm(*(net.voxel_size[key][AXIS] for key in plan.outputs))
+        ahead = Coordinate((cuts[0] - cuts[1]) // lattice * lattice, *(0,) * (net.dims - 1))
         slabs.insert(0, {key: roi.shift(ahead) for key, roi in slabs[0].items()})
     for slab in slabs:
         asked = {key: roi for key, roi in slab.items() if not roi.empty}
         needed, _ = required_rois(nodes, asked, from_parts, net.voxel_size)
         new = {}
         for key, roi in needed.items():
-            first = max(roi.begin[AXIS], done.get(key, roi.begin[AXIS]))
+            first = done.get(key, whole[key].begin[AXIS])
             part = _between(whole[key], first, roi.end[AXIS])
             if not part.empty:
                 new[key] = part

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["Symmetry", "lattice_symmetries"]
+
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+"""Types that torch does not mirror, and those of the same bits that it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,10 @@ class Symmetry:
         """
         if self.axes != tuple(range(self.dims)):
             tensor = tensor.permute(self._all_axes(tensor.dim()))
-        return tensor.flip([axis - self.dims for axis in sorted(self.mirrored)]) if self.mirrored else tensor
+        if not self.mirrored:
+            return tensor
+        bits = tensor.view(_SIGNED.get(tensor.dtype, tensor.dtype))
+        return bits.flip([axis - self.dims for axis in sorted(self.mirrored)]).view(tensor.dtype)
 
     def array(self, array: NDArray[Any]) -> NDArray[Any]:
         """``array`` (..., Z, Y, X), which covers some ROI, as it covers the one where that lands: always a view."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scalenet_gp.nodes.volumes.storage import group_attributes
+from scalenet_gp.pipelines.blockwise.block_times import read_times
 from scalenet_gp.pipelines.blockwise.engine import Workers
 from scalenet_gp.pipelines.blockwise.failures import UnfinishedPredictionError
 from scalenet_gp.pipelines.predict import predict
@@ -80,7 +81,10 @@ def test_workers_that_are_killed_are_replaced(checkpoint, alone, tmp_path):
 
     assert len(set(killed)) == 2
     contexts = (tmp_path / "started").read_text().splitlines()
-    assert 3 <= len(contexts) <= 5
+    # daisy may start one more as the run ends, which finds no scheduler and does nothing
+    computed = {block.process for block in read_times(output.with_name("out.zarr.partial") / "times")}
+    assert len(contexts) >= 3
+    assert len(computed) <= 5
     assert all("hostname=127.0.0.1" in context for context in contexts)
     assert list(worker_pids(output)) == []
     # those that see the chunk, of 8 voxels and a margin of a few more

@@ -42,7 +42,7 @@ def trained_on(data):
         return pipeline.request_batch(gp.BatchRequest({RAW: gp.ArraySpec(Roi((0, 0, 0), data.shape))}))[RAW].data
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float16", "float32", "float64"])
 def test_it_is_to_the_bit_what_the_network_was_trained_on(dtype):
     rng = np.random.default_rng(0)
     if np.dtype(dtype).kind == "f":

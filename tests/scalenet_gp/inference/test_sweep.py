@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
@@ -31,6 +33,30 @@ def test_slabs_agree_with_the_whole(data):
     with torch.no_grad():
         swept, together = sweep.run(net, inputs), net(inputs, whole)
     assert list(swept) == list(together)
+    for key in request:
+        torch.testing.assert_close(swept[key], together[key], rtol=1e-9, atol=1e-9)
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_outputs_may_begin_and_end_anywhere(data):
+    net = data.draw(networks(linear=False))
+    request = {}
+    for key, roi in data.draw(requests(net)).items():
+        size = net.voxel_size[key]
+        moved = Coordinate(data.draw(st.integers(-6, 6)) * voxels for voxels in size)
+        longer = Coordinate((data.draw(st.integers(0, 6)) * size[0], *(0,) * (net.dims - 1)))
+        request[key] = Roi(roi.begin + moved, roi.shape + longer)
+    try:
+        whole = net.plan(request)
+    except ValueError:
+        assume(False)
+    assume(values(whole) < 300_000)
+    thickness = math.lcm(*(net.voxel_size[key][0] for key in request)) * data.draw(st.integers(1, 6))
+    randomised(net)
+    inputs = random_inputs(whole)
+    with torch.no_grad():
+        swept, together = Sweep.of(net, request, thickness).run(net, inputs), net(inputs, whole)
     for key in request:
         torch.testing.assert_close(swept[key], together[key], rtol=1e-9, atol=1e-9)
 

@@ -152,3 +152,14 @@ def test_axes_that_make_no_group_are_refused(arguments, message):
     net = build_scalenet([{"top_resolution": (40, r, r), "base_nc": 1} for r in (16, 4)])
     with pytest.raises(ValueError, match=message):
         lattice_symmetries(net, **arguments)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "uint64", "float32"])
+def test_raw_data_of_any_type_are_carried(dtype):
+    data = np.random.default_rng(0).integers(0, 250, (2, 3, 4, 5)).astype(dtype)
+    for axes in itertools.permutations(range(3)):
+        for mirrored in (frozenset(), frozenset({1}), frozenset({0, 2}), frozenset({0, 1, 2})):
+            symmetry = Symmetry(axes, mirrored)
+            carried = symmetry.tensor(torch.from_numpy(data))
+            assert carried.numpy().dtype == data.dtype
+            np.testing.assert_array_equal(carried.numpy(), symmetry.array(data))
