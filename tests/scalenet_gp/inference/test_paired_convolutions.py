@@ -93,6 +93,7 @@ def test_it_knows_what_it_cannot_pair(options):
     listed = {name: value[0] if name == "groups" else value for name, value in listed.items()}
     convolve = partial(functional.conv3d, weight=layer.weight, bias=layer.bias, **listed)
     assert macs(convolve, x) == macs(layer, x)
+    assert macs(lambda x: convolve(input=x), x) == macs(layer, x)
     odd = x[..., 1:]
     assert macs(layer, odd) == layer(odd)[0, 0].numel() * layer.weight.numel()
     assert macs(layer.double(), x.double()) == alone
