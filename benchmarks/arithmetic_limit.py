@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet
 from scalenet_gp.cost import predict_cost
-from scalenet_gp.inference import PairedConvolutions
+from scalenet_gp.inference import OneDnnConvolutions
 from scalenet_gp.tensors import channels_last
 
 __all__ = ["Convolutions", "halo_free_macs", "layer_rate", "random_tensor"]
@@ -54,7 +54,7 @@ def layer_rate(
         stride, padding, dilation, _, _, groups = options
         convolve = torch.conv2d if len(shapes[0]) == 4 else torch.conv3d
         computed = partial(convolve, *tensors, stride, padding, dilation, groups)
-        with PairedConvolutions():
+        with OneDnnConvolutions():
             seconds += in_turn([inference(lambda computed=computed: {"": computed()})], repeats, device)[0]
     return counter.get_total_flops() / 2 / seconds
 

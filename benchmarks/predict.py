@@ -11,8 +11,8 @@ gunpowder is measured as its users run it, and with freed memory kept, which hel
 
 gunpowder's side is the chain its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
 torch.Predict with our network behind `GunpowderModel`, ZarrWrite, Scan. It predicts in tiles of each of `--tiles`
-voxels, and the best counts. Convolutions are torch's there; ours computes narrow ones for two voxels at a time, as
-`scalenet-gp predict` does. LeibNetz's is its forward pass on its own default tile of 128³ voxels, timed by itself
+voxels, and the best counts. Convolutions are torch's there; ours hands all of them to oneDNN and
+computes narrow ones for two voxels at a time, as `scalenet-gp predict` does. LeibNetz's is its forward pass on its own default tile of 128³ voxels, timed by itself
 (nothing is read or written), as often as the region has tiles. The predictions have to agree, or there is nothing to
 compare.
 

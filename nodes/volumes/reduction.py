@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,15 @@ def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: the trailing axes are not whole blocks.
     """
-    blocks = _blocks(data, factor)
-    if blocks.shape[-1] == 1:
+    _check(data, factor)
+    size = math.prod(factor)
+    if size == 1:
         return data
-    return rounded(blocks.mean(axis=-1, dtype=np.float64), data.dtype)
+    total = data
+    for axis, length in enumerate(factor, data.ndim - len(factor)):  # slices, as they are added several times as fast
+        parts = (total[(slice(None),) * axis + (slice(first, None, length),)] for first in range(length))
+        total = reduce(partial(np.add, dtype=np.float64), parts)
+    return rounded(total / size, data.dtype)
 
 
 def rounded(means: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -91,12 +97,17 @@ def known_majority(present: np.ndarray, known: np.ndarray, factor: Sequence[int]
 
 def _blocks(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     """(..., z, y, x) to (..., z / fz, y / fy, x / fx, voxels of a block)."""
+    _check(data, factor)
     dims = len(factor)
     leading, spatial = data.shape[: data.ndim - dims], data.shape[data.ndim - dims :]
-    if len(spatial) != dims or any(n % f for n, f in zip(spatial, factor, strict=True)):
-        raise ValueError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")
     split = [length for n, f in zip(spatial, factor, strict=True) for length in (n // f, f)]
     outer = [len(leading) + 2 * axis for axis in range(dims)]
     inner = [axis + 1 for axis in outer]
     blocks = data.reshape(*leading, *split).transpose(*range(len(leading)), *outer, *inner)
     return blocks.reshape(*blocks.shape[: data.ndim], math.prod(factor))
+
+
+def _check(data: np.ndarray, factor: Sequence[int]) -> None:
+    spatial = data.shape[data.ndim - len(factor) :]
+    if len(spatial) != len(factor) or any(n % f for n, f in zip(spatial, factor, strict=True)):
+        raise ValueError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")

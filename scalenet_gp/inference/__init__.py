@@ -3,7 +3,7 @@
 from scalenet_gp.inference.block_predictor import BlockPredictor, block_thickness
 from scalenet_gp.inference.ensemble import Compute, Ensemble
 from scalenet_gp.inference.intensities import Intensities
-from scalenet_gp.inference.paired_convolutions import PairedConvolutions
+from scalenet_gp.inference.onednn_convolutions import OneDnnConvolutions
 from scalenet_gp.inference.slab_choice import slab_thickness, sweep_memory
 from scalenet_gp.inference.sweep import Sweep
 from scalenet_gp.inference.symmetries import Symmetry, lattice_symmetries
@@ -13,7 +13,7 @@ __all__ = [
     "Compute",
     "Ensemble",
     "Intensities",
-    "PairedConvolutions",
+    "OneDnnConvolutions",
     "Sweep",
     "Symmetry",
     "block_thickness",

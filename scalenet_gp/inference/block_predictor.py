@@ -16,7 +16,7 @@ from torch import Tensor
 from scalenet_gp.device import choose_device
 from scalenet_gp.inference.ensemble import Ensemble
 from scalenet_gp.inference.intensities import Intensities
-from scalenet_gp.inference.paired_convolutions import PairedConvolutions
+from scalenet_gp.inference.onednn_convolutions import OneDnnConvolutions
 from scalenet_gp.inference.slab_choice import slab_thickness
 from scalenet_gp.inference.slabs import AXIS
 from scalenet_gp.inference.sweep import Sweep
@@ -80,7 +80,7 @@ class BlockPredictor:
         Raises:
             ValueError, KeyError: see :meth:`.Ensemble.predict`.
         """
-        with torch.inference_mode(), PairedConvolutions():
+        with torch.inference_mode(), OneDnnConvolutions():
             tensors = {name: torch.from_numpy(array)[None].to(self.device) for name, array in inputs.items()}
             made = self.ensemble.predict(tensors, outputs, self._compute)
             return {name: tensor[0].float().cpu().numpy() for name, tensor in made.items()}

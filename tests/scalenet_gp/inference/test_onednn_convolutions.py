@@ -1,4 +1,4 @@
-"""Convolutions for two voxels at a time are those of torch, to the bit."""
+"""Convolutions handed to oneDNN are those of torch, also for two voxels at a time; to the bit where torch uses it."""
 
 from functools import partial
 
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from scalenet_gp.inference import PairedConvolutions
+from scalenet_gp.inference import OneDnnConvolutions
 from scalenet_gp.tensors import channels_last
 
 AVX2 = pytest.mark.skipif(
@@ -18,14 +18,34 @@ AVX2 = pytest.mark.skipif(
 )
 
 LARGE = torch.randn(1, 12, 44, 44, 8)
-"""So that oneDNN computes it."""
+"""So that torch hands it to oneDNN itself."""
+
+
+class Computed(TorchDispatchMode):
+    """Writes down by what, and with how many multiply-accumulates, a convolution is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.by, self.macs = None, None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if "convolution" in str(func) and "backward" not in str(func):
+            self.by = "oneDNN" if "mkldnn" in str(func) else "torch"
+            self.macs = made.numel() * args[1][0].numel()
+        return made
+
+
+def computed(convolve, x, **kwargs):
+    """How torch computes a convolution within the context."""
+    with torch.no_grad(), OneDnnConvolutions(), Computed() as how:
+        convolve(x, **kwargs)
+    return how
 
 
 def macs(convolve, x, **kwargs):
-    """Multiply-accumulates of torch's own convolutions within the context: more where two voxels share a kernel."""
-    with torch.no_grad(), PairedConvolutions(), FlopCounterMode(display=False) as counter:
-        convolve(x, **kwargs)
-    return counter.get_total_flops() // 2
+    """More than those of the convolution where two voxels share a kernel."""
+    return computed(convolve, x, **kwargs).macs
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,7 +62,7 @@ def test_convolutions_are_those_of_torch(channels, kernel, extent, batch, bias):
     x = channels_last(torch.randn(batch, channels[0], *(k + extent for k in kernel)))
     with torch.no_grad():
         expected = layer(x)
-        with PairedConvolutions():
+        with OneDnnConvolutions():
             made = layer(x)
     assert made.shape == expected.shape
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
@@ -60,7 +80,7 @@ def test_large_ones_are_those_of_torch_to_the_bit(channels, threads):
     try:
         with torch.inference_mode():
             expected = layer(x)
-            with PairedConvolutions():
+            with OneDnnConvolutions():
                 made = layer(x)
     finally:
         torch.set_num_threads(before)
@@ -85,7 +105,7 @@ def test_it_knows_what_it_cannot_pair(options):
     layer, x = nn.Conv3d(12, 12, 3, **options), LARGE
     with torch.no_grad():
         expected = layer(x)
-        with PairedConvolutions():
+        with OneDnnConvolutions():
             torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
     alone = expected[0, 0].numel() * layer.weight.numel()
     assert (macs(layer, x) > alone) == (not options)
@@ -99,15 +119,48 @@ def test_it_knows_what_it_cannot_pair(options):
     assert macs(layer.double(), x.double()) == alone
 
 
-@AVX2
+def test_small_ones_go_to_onednn_and_agree_to_the_bit_with_the_whole():
+    torch.manual_seed(0)
+    layer, x = (
+        nn.Conv3d(24, 24, 3).to(memory_format=torch.channels_last_3d),
+        channels_last(torch.randn(1, 24, 40, 40, 40)),
+    )
+    with torch.no_grad(), OneDnnConvolutions():
+        whole, part = layer(x), layer(x[:, :, 8:20, 8:20, 8:20])
+    assert torch.equal(part, whole[:, :, 8:18, 8:18, 8:18])
+    assert computed(layer, x[:, :, :12, :12, :12]).by == "oneDNN"
+
+
+@pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": "valid"}])
+def test_what_cannot_be_paired_goes_to_onednn(options):
+    layer, small = nn.Conv3d(12, 12, 3, **options), LARGE[:, :, :8, :8]
+    assert computed(layer, small).by == "oneDNN"
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # that this flag, which is set with the others, has no effect
+def test_other_convolutions_are_left_to_torch():
+    layer, small = nn.Conv3d(12, 12, 3), LARGE[:, :, :8, :8]
+    assert computed(nn.Conv3d(12, 12, 3, padding=1), small).by == "torch"
+    assert computed(layer.double(), small.double()).by == "torch"
+    assert computed(layer.float(), small[0]).by == "torch"
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert computed(layer, small).by == "torch"
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), OneDnnConvolutions():
+        assert layer(small).dtype == torch.bfloat16
+
+
 def test_gradients_are_left_alone():
     layer = nn.Conv3d(12, 12, 3)
-    with PairedConvolutions(), FlopCounterMode(display=False) as counter:
-        layer(LARGE).sum()
-    assert counter.get_total_flops() // 2 == 42 * 42 * 6 * layer.weight.numel()
+    with OneDnnConvolutions(), Computed() as how:
+        layer(LARGE).sum().backward()
+    assert layer.weight.grad is not None
+    assert how.by == "torch"
 
 
-@AVX2
-def test_what_torch_computes_itself_is_left_to_it():
-    layer, small = nn.Conv3d(12, 12, 3), LARGE[:, :, :8, :8]
-    assert macs(layer, small) == 6**3 * layer.weight.numel()
+def test_what_does_not_fit_is_refused():
+    layer = nn.Conv3d(12, 12, 3)
+    with torch.no_grad(), OneDnnConvolutions():
+        with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+            layer(LARGE[:, :, :2])
+        with pytest.raises(RuntimeError, match="channels"):
+            layer(LARGE[:, :5])
