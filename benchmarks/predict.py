@@ -11,10 +11,10 @@ gunpowder is measured as its users run it, and with freed memory kept, which hel
 
 gunpowder's side is the chain its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
 torch.Predict with our network behind `GunpowderModel`, ZarrWrite, Scan. It predicts in tiles of each of `--tiles`
-voxels, and the best counts. Convolutions are torch's there; ours hands all of them to oneDNN and
-computes narrow ones for two voxels at a time, as `scalenet-gp predict` does. LeibNetz's is its forward pass on its own default tile of 128³ voxels, timed by itself
-(nothing is read or written), as often as the region has tiles. The predictions have to agree, or there is nothing to
-compare.
+voxels, and the best counts. Convolutions are torch's there; ours hands all of them to oneDNN and computes narrow ones
+for two voxels at a time, as `scalenet-gp predict` does. LeibNetz's is its forward pass on its own default tile of 128³
+voxels, timed by itself (nothing is read or written), as often as the region has tiles. The predictions have to agree,
+or there is nothing to compare.
 
 The arithmetic limit is that of the convolutions alone: the multiply-accumulates that an output voxel takes without any
 halo, at the rate at which this machine computes convolutions of the same channels and kernels on large tensors, each by
