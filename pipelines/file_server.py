@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -33,7 +34,7 @@ def served(folders: Mapping[str, Path], port: int) -> Iterator[str]:
     """
     handler = partial(_Handler, {name: folder.resolve() for name, folder in folders.items()})
     try:
-        server = ThreadingHTTPServer((HOST, port), handler)
+        server = _Server((HOST, port), handler)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"port {port} of {HOST} cannot be served on: {reason}; choose another") from error
@@ -45,6 +46,15 @@ def served(folders: Mapping[str, Path], port: int) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@final
+class _Server(ThreadingHTTPServer):
+    """Serves each connection by a thread, and says nothing when a browser ends one: it does so with every page."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @final

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import struct
 import sys
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -187,6 +189,18 @@ def test_files_are_served_to_any_page_and_to_this_machine_only(prediction, raw):
             served({}, port).__enter__()
     with pytest.raises(OSError, match="refused"):
         request(address, "GET", "/raw/.zattrs")
+
+
+def test_nothing_is_said_of_a_browser_that_goes_away(prediction, capfd):
+    with served({"prediction": prediction}, 0) as address:
+        with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port)) as browser:
+            # without a linger, it is reset and not closed
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            browser.sendall(b"GET /prediction/.zgroup HTTP/1.1\r\n\r\n")
+            assert browser.recv(8) == b"HTTP/1.1"
+        with urlopen(f"{address}/prediction/.zgroup", timeout=20) as answer:
+            assert answer.status == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_the_state_names_is_served_while_it_is_viewed(prediction, raw, monkeypatch):
