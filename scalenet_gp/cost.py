@@ -19,7 +19,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from scalenet_gp.execution import Specialised
+from scalenet_gp.onednn_convolutions import are_handed_over
 from scalenet_gp.plan import Plan
+from scalenet_gp.tensors import channels_last
 
 if TYPE_CHECKING:
     from scalenet_gp.inference.intensities import Intensities
@@ -139,9 +141,9 @@ def predict_sweep_memory(
 ) -> int:
     """Bytes that a sweep takes at most, weights included, on the device where those of ``net`` are: inference.
 
-    Nothing is allocated. Of the inputs, which may be elsewhere and are float32 without ``intensities``, only the slabs
-    that are taken in count, and they only where ``intensities`` or ``dtype`` make something else of them. All else is
-    as for :func:`predict_cost`.
+    Nothing is allocated. Convolutions are taken to run within :class:`.OneDnnConvolutions`. Of the inputs, which may be
+    elsewhere and are float32 without ``intensities``, only the slabs that are taken in count, and they only where
+    ``intensities`` or ``dtype`` make something else of them. All else is as for :func:`predict_cost`.
 
     Args:
         net: the network that the sweep is for.
@@ -154,7 +156,7 @@ def predict_sweep_memory(
         ValueError: the sweep is another network's, or ``dtype`` is no floating point type.
     """
     _check_arguments(1, dtype)
-    memory = _Memory(limit)
+    memory = _Memory(limit, handing_over=True)
     with FakeTensorMode(), torch.no_grad(), suppress(_BeyondLimitError):
         module, device = _without_values(net.specialise(sweep.plan), dtype)
         module.eval()
@@ -221,6 +223,7 @@ class _Memory(TorchDispatchMode):
 
     Args:
         limit: when :attr:`peak` gets beyond it, :class:`_BeyondLimitError` is raised.
+        handing_over: whether convolutions run within :class:`.OneDnnConvolutions`.
 
     Attributes:
         live: bytes in use now.
@@ -229,9 +232,10 @@ class _Memory(TorchDispatchMode):
         gradients_at_peak: the same at the moment of the peak.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, handing_over: bool = False) -> None:
         super().__init__()
         self._limit = limit
+        self._handing_over = handing_over
         self.live = self.peak = self.gradients = self.gradients_at_peak = 0
         self._followed: set[int] = set()
 
@@ -257,9 +261,12 @@ class _Memory(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        handed_over = self._handing_over and func is _aten.convolution.default and _is_handed_over(args)
+        if handed_over:
+            made = channels_last(made)  # as oneDNN makes it
         tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
         self.follow(tensors)
-        self._look(_workspace(func, args, tensors))
+        self._look(_workspace(func, args, tensors, handed_over))
         return made
 
     def _look(self, workspace: int) -> None:
@@ -275,13 +282,14 @@ class _Memory(TorchDispatchMode):
         self.live -= size
 
 
-def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
+def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor], handed_over: bool) -> int:
     """Bytes that an operation on the CPU allocates within and frees again, where they are many: convolutions.
 
     They copy what does not lie in memory as they want it. oneDNN's reorder the weights besides. torch's own, which take
     its place for small tensors and for types that the processor lacks, unfold the input into columns, for the whole
     batch or for a sample at a time; in the backward pass of half precision they multiply into columns of float32. Of
-    several groups, Slow3d takes the columns together; the others take one after another and join the results.
+    several groups, Slow3d takes the columns together; the others take one after another and join the results. Those
+    that are handed over to oneDNN have their kernel copied, and set down twice, and one voxel longer, if it is paired.
     """
     if func is _aten.convolution.default:
         x, weight, bias, *options = args
@@ -294,6 +302,9 @@ def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
     if x.device.type != "cpu":
         return 0
     *_, transposed, _, groups = options
+    if handed_over:
+        copied = 0 if x.is_contiguous(memory_format=_layout(x)) else _numbytes(x)
+        return copied + _KERNEL_COPIES * _numbytes(weight)
     backend = torch._C._select_conv_backend(x, weight, None, *options, bias_sizes)
     layout = torch._C._conv_determine_backend_memory_format(x, weight, backend)
     copied = sum(_numbytes(t) for t in (x, *grads) if not t.is_contiguous(memory_format=layout))
@@ -309,6 +320,20 @@ def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
     if grads and x.element_size() < torch.float32.itemsize:
         columns += column * torch.float32.itemsize
     return copied + (columns if together or groups == 1 else max(columns, _numbytes(made[0])))
+
+
+def _is_handed_over(args: tuple[Any, ...]) -> bool:
+    """Whether oneDNN computes the convolution with these arguments within :class:`.OneDnnConvolutions`."""
+    x, weight, bias, _, padding, _, transposed, *_ = args
+    return not transposed and are_handed_over(x, weight, bias, padding, x.dim() - 2)
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
+
+
+_KERNEL_COPIES = 12
+"""Kernels in memory at most while two of one and a half times the voxels are joined, turned round and reordered."""
 
 
 def _numbytes(tensor: Tensor) -> int:

@@ -19,7 +19,7 @@ __all__ = ["block_majority", "block_mean", "known_majority", "rounded"]
 def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     """The mean of every block, in the dtype of ``data``: integers are rounded, halves to even.
 
-    Computed in float64, so exact for integers of up to 32 bits.
+    Computed in float64, or in integers that hold the sums: exact for integers of up to 32 bits.
 
     Raises:
         ValueError: the trailing axes are not whole blocks.
@@ -28,10 +28,11 @@ def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
     size = math.prod(factor)
     if size == 1:
         return data
+    small = data.dtype.kind in "biu" and data.dtype.itemsize <= 2 and size <= 2**15
+    add = partial(np.add, dtype=np.int32 if small else np.float64)
     total = data
     for axis, length in enumerate(factor, data.ndim - len(factor)):  # slices, as they are added several times as fast
-        parts = (total[(slice(None),) * axis + (slice(first, None, length),)] for first in range(length))
-        total = reduce(partial(np.add, dtype=np.float64), parts)
+        total = reduce(add, (total[(slice(None),) * axis + (slice(i, None, length),)] for i in range(length)))
     return rounded(total / size, data.dtype)
 
 

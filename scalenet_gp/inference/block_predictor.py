@@ -16,11 +16,11 @@ from torch import Tensor
 from scalenet_gp.device import choose_device
 from scalenet_gp.inference.ensemble import Ensemble
 from scalenet_gp.inference.intensities import Intensities
-from scalenet_gp.inference.onednn_convolutions import OneDnnConvolutions
 from scalenet_gp.inference.slab_choice import slab_thickness
 from scalenet_gp.inference.slabs import AXIS
 from scalenet_gp.inference.sweep import Sweep
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.onednn_convolutions import OneDnnConvolutions
 
 __all__ = ["BlockPredictor", "block_thickness"]
 

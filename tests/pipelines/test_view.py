@@ -5,6 +5,8 @@ import json
 import socket
 import struct
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
@@ -192,6 +194,7 @@ def test_files_are_served_to_any_page_and_to_this_machine_only(prediction, raw):
 
 
 def test_nothing_is_said_of_a_browser_that_goes_away(prediction, capfd):
+    before = threading.enumerate()
     with served({"prediction": prediction}, 0) as address:
         with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port)) as browser:
             # without a linger, it is reset and not closed
@@ -200,7 +203,19 @@ def test_nothing_is_said_of_a_browser_that_goes_away(prediction, capfd):
             assert browser.recv(8) == b"HTTP/1.1"
         with urlopen(f"{address}/prediction/.zgroup", timeout=20) as answer:
             assert answer.status == 200
+    for handler in set(threading.enumerate()) - set(before):
+        handler.join(20)
     assert capfd.readouterr() == ("", "")
+
+
+def test_other_faults_of_the_server_are_told(prediction, capfd, monkeypatch):
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "guess_type", lambda *_: 1 / 0)
+    before = threading.enumerate()
+    with served({"prediction": prediction}, 0) as address, pytest.raises(http.client.RemoteDisconnected):
+        request(address, "GET", "/prediction/.zgroup")
+    for handler in set(threading.enumerate()) - set(before):
+        handler.join(20)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_what_the_state_names_is_served_while_it_is_viewed(prediction, raw, monkeypatch):

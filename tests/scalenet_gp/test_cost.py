@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import LeibNet, Node, Plan, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.cost import predict_cost
+from scalenet_gp.cost import predict_cost, predict_sweep_memory
+from scalenet_gp.inference import OneDnnConvolutions, Sweep
 from scalenet_gp.kinds import Concatenate, ConvPass, Pool, StridedConv, TransformerBlock, TransposedConv, Upsample
 
 
@@ -167,16 +168,24 @@ def gated_and_normalised() -> tuple[LeibNet, tuple[int, ...]]:
 CASES = {case.__name__: case for case in (unet, scalenet, gated_and_normalised)}
 
 
-def measured_and_predicted(case: str) -> list[tuple[int, int]]:
-    """Bytes beyond the weights, for inference, for training, and for training with all nodes computed again.
-
-    How far this process's memory rises, and should.
-    """
+def risen(run: Callable[[], object]) -> int:
+    """How far this process's memory rises."""
 
     def status(field: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    run()
+    return status("VmHWM") - before
+
+
+def measured_and_predicted(case: str) -> list[tuple[int, int]]:
+    """Bytes beyond the weights, for inference, for training, and for training with all nodes computed again.
+
+    How far this process's memory rises, and should.
+    """
     torch.set_num_threads(1)
     net, shape = CASES[case]()
     last = net.output_keys[-1]
@@ -197,19 +206,29 @@ def measured_and_predicted(case: str) -> list[tuple[int, int]]:
     for training, recompute in ((False, ()), (True, ()), (True, net.nodes)):
         net.train(training)
         run(warming_up, training, recompute)  # what is loaded and compiled at the first call is no matter of the plan
-        before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        run(plan, training, recompute)
-        measured = status("VmHWM") - before
+        measured = risen(lambda training=training, recompute=recompute: run(plan, training, recompute))
         cost = predict_cost(net, plan, training=training, recompute=recompute)
         found.append((measured, cost.peak - cost.weights))
     return found
 
 
-@pytest.fixture(scope="module")
-def measurements():
-    """Those of all cases, in one process."""
-    call = f"import json; from {__name__} import *; print(json.dumps({{c: measured_and_predicted(c) for c in CASES}}))"
+def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
+    """The same of a sweep in slabs so thin that torch would convolve most of its tensors itself."""
+    torch.set_num_threads(1)
+    net = build_unet((8, 8, 8), base_nc=12, downsample_factors=[(2, 2, 2)]).eval()
+    outputs = {"output": Roi((0, 0, 0), (48 * 8, 132 * 8, 400 * 8))}
+    sweep = Sweep.of(net, outputs, 2 * 8)
+    first = Sweep.of(net, {"output": Roi((0, 0, 0), (64, 64, 64))}, 2 * 8)
+    with torch.inference_mode(), OneDnnConvolutions():
+        for warming_up in (first, sweep):
+            inputs = {key: torch.rand((1, t.channels, *t.shape)) for key, t in warming_up.plan.input_tensors.items()}
+            measured = risen(lambda swept=warming_up, inputs=inputs: swept.run(net, inputs))
+    weights = sum(4 * parameter.numel() for parameter in net.parameters())
+    return measured, predict_sweep_memory(net, sweep) - weights
+
+
+def in_a_process(expression: str) -> Any:
+    """What an expression with the names of this file gives in a process of its own."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -217,15 +236,34 @@ def measurements():
         # Freed memory goes back at once: else glibc keeps blocks of up to 32 MiB, more or less by what came before.
         "MALLOC_MMAP_THRESHOLD_": str(2**20),
     }
+    call = f"import json; from {__name__} import *; print(json.dumps({expression}))"
     done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux tells a process's peak memory")
+@pytest.fixture(scope="module")
+def measurements():
+    """Those of all cases, in one process."""
+    return in_a_process("{case: measured_and_predicted(case) for case in CASES}")
+
+
+MEASURED = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux tells a process's peak memory"
+)
+
+
+@MEASURED
 @pytest.mark.parametrize("case", CASES)
 def test_predicted_memory_is_what_is_measured(measurements, case):
     assert len(measurements[case]) == 3
     for measured, predicted in measurements[case]:
         assert measured > 80 * 2**20
         assert math.isclose(predicted, measured, rel_tol=0.15), (predicted / 2**20, measured / 2**20)
+
+
+@MEASURED
+def test_predicted_memory_of_a_sweep_is_what_is_measured():
+    measured, predicted = in_a_process("measured_and_predicted_of_a_sweep()")
+    assert measured > 80 * 2**20
+    assert math.isclose(predicted, measured, rel_tol=0.15), (predicted / 2**20, measured / 2**20)

@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,7 +19,7 @@ AVX2 = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX2", reason="pairs convolutions on processors with AVX2 alone"
 )
 
-LARGE = torch.randn(1, 12, 44, 44, 8)
+LARGE = channels_last(torch.randn(1, 12, 44, 44, 8))
 """So that torch hands it to oneDNN itself."""
 
 
@@ -119,22 +121,58 @@ def test_it_knows_what_it_cannot_pair(options):
     assert macs(layer.double(), x.double()) == alone
 
 
-def test_small_ones_go_to_onednn_and_agree_to_the_bit_with_the_whole():
+@AVX2
+@pytest.mark.parametrize("channels", [12, 24])
+def test_small_ones_go_to_onednn_and_agree_to_the_bit_with_the_whole(channels):
     torch.manual_seed(0)
-    layer, x = (
-        nn.Conv3d(24, 24, 3).to(memory_format=torch.channels_last_3d),
-        channels_last(torch.randn(1, 24, 40, 40, 40)),
-    )
+    layer = nn.Conv3d(channels, channels, 3).to(memory_format=torch.channels_last_3d)
+    x = channels_last(torch.randn(1, channels, 40, 40, 41))
+    assert computed(layer, x[..., :12, :12, :12]).by == "oneDNN"
     with torch.no_grad(), OneDnnConvolutions():
-        whole, part = layer(x), layer(x[:, :, 8:20, 8:20, 8:20])
-    assert torch.equal(part, whole[:, :, 8:18, 8:18, 8:18])
-    assert computed(layer, x[:, :, :12, :12, :12]).by == "oneDNN"
+        whole = layer(x)
+        for width in (12, 13):  # in pairs, and one by one as the whole
+            part = layer(x[..., 8:20, 8:20, 8 : 8 + width])
+            assert torch.equal(part, whole[..., 8:18, 8:18, 8 : 6 + width])
 
 
+@AVX2
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": "valid"}])
-def test_what_cannot_be_paired_goes_to_onednn(options):
+def test_every_valid_one_goes_to_onednn(options):
     layer, small = nn.Conv3d(12, 12, 3, **options), LARGE[:, :, :8, :8]
+    with torch.no_grad():
+        expected = layer(small)
+        with OneDnnConvolutions():
+            torch.testing.assert_close(layer(small), expected, rtol=1e-5, atol=1e-5)
     assert computed(layer, small).by == "oneDNN"
+
+
+@AVX2
+@pytest.mark.parametrize("options", [{"stride": np.int64(2)}, {"dilation": np.int64(2)}, {"padding": [0]}])
+def test_numbers_are_those_that_torch_takes(options):
+    kernel, small = torch.randn(8, 12, 3, 3, 3) / 18, LARGE[:, :, :8, :8]
+    expected = functional.conv3d(small, kernel, **options)
+    with torch.no_grad(), OneDnnConvolutions():
+        torch.testing.assert_close(functional.conv3d(small, kernel, **options), expected, rtol=1e-5, atol=1e-5)
+    assert computed(functional.conv3d, small, weight=kernel, **options).by == "oneDNN"
+
+
+@AVX2
+@pytest.mark.parametrize("channels", [12, 24])
+@pytest.mark.parametrize("spread", [lambda n: torch.randn(n, 2)[:, 0], lambda n: torch.randn(1).expand(n)])
+def test_a_bias_lies_as_it_will(channels, spread):
+    torch.manual_seed(0)
+    kernel, bias, small = torch.randn(channels, 12, 3, 3, 3), spread(channels), LARGE[:, :, :8, :8]
+    expected = functional.conv3d(small, kernel, bias)
+    with torch.no_grad(), OneDnnConvolutions():
+        torch.testing.assert_close(functional.conv3d(small, kernel, bias), expected, rtol=1e-4, atol=1e-4)
+
+
+@AVX2
+def test_tensors_that_are_not_channels_last_stay_so():
+    layer, x = nn.Conv3d(12, 12, 3), LARGE.contiguous()
+    with torch.no_grad(), OneDnnConvolutions():
+        assert layer(x).is_contiguous()
+        assert nn.Conv3d(1, 12, 3)(x[:, :1].contiguous()).is_contiguous()
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # that this flag, which is set with the others, has no effect
@@ -143,10 +181,14 @@ def test_other_convolutions_are_left_to_torch():
     assert computed(nn.Conv3d(12, 12, 3, padding=1), small).by == "torch"
     assert computed(layer.double(), small.double()).by == "torch"
     assert computed(layer.float(), small[0]).by == "torch"
+    assert computed(layer, small[:0]).by == "torch"
     with torch.backends.mkldnn.flags(enabled=False):
         assert computed(layer, small).by == "torch"
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), OneDnnConvolutions():
         assert layer(small).dtype == torch.bfloat16
+    with FakeTensorMode() as fake, torch.no_grad(), OneDnnConvolutions():
+        made = functional.conv3d(fake.from_tensor(small), fake.from_tensor(layer.weight))
+    assert made.shape == (1, 12, 6, 6, 6)
 
 
 def test_gradients_are_left_alone():
@@ -157,10 +199,25 @@ def test_gradients_are_left_alone():
     assert how.by == "torch"
 
 
-def test_what_does_not_fit_is_refused():
-    layer = nn.Conv3d(12, 12, 3)
-    with torch.no_grad(), OneDnnConvolutions():
-        with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
-            layer(LARGE[:, :, :2])
-        with pytest.raises(RuntimeError, match="channels"):
-            layer(LARGE[:, :5])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: functional.conv3d(LARGE[:, :, :2], torch.zeros(12, 12, 3, 3, 3)),
+        lambda: functional.conv3d(LARGE[:, :5], torch.zeros(12, 12, 3, 3, 3)),
+        lambda: functional.conv3d(LARGE[:, :, 0], torch.zeros(12, 12, 3, 3)),
+        lambda: functional.conv2d(LARGE, torch.zeros(12, 12, 3, 3, 3)),
+        lambda: functional.conv3d(LARGE, torch.zeros(12, 12, 3, 3, 3, dtype=torch.bfloat16)),
+        lambda: functional.conv3d(LARGE, torch.zeros(12, 12, 3, 3, 3), torch.zeros(3)),
+        lambda: functional.conv3d(LARGE, torch.zeros(12, 12, 3, 3, 3), stride=(1, 1)),
+        lambda: functional.conv3d(LARGE, torch.zeros(12, 12, 3, 3, 3), stride=(1, 1, 1, 1)),
+        lambda: functional.conv3d(LARGE),
+        lambda: functional.conv3d(LARGE, LARGE, strides=2),
+        lambda: functional.conv3d(LARGE, LARGE, None, 1, 0, 1, 1, 1),
+    ],
+)
+def test_what_torch_refuses_is_refused_as_torch_does(refused):
+    with torch.no_grad(), pytest.raises((RuntimeError, TypeError)) as plain:
+        refused()
+    with torch.no_grad(), OneDnnConvolutions(), pytest.raises(plain.type) as within:
+        refused()
+    assert str(within.value) == str(plain.value)
