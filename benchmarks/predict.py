@@ -5,9 +5,11 @@
 
 The network is the default 128/32/8 nm ScaleNet with one set of weights; its finest output is predicted over a box of
 8 nm voxels within a pyramid of uint8 on the disk, and written to the disk as float32. Each run is a process of its own,
-they take turns, and a figure is the median of its runs; each predicts 64³ voxels first, which does not count, so that
-nothing is imported any more. scalenet_gp's command line keeps freed memory (`scalenet_gp.device.keep_freed_memory`);
-gunpowder is measured as its users run it, and with freed memory kept, which helps it as well.
+they take turns, in every other round the other way round, and a figure is the median of its runs; what is said against
+gunpowder and LeibNetz is the median of the ratios within the rounds, as the machine may be faster in one than in
+another. Each run predicts 64³ voxels first, which does not count, so that nothing is imported any more. scalenet_gp's
+command line keeps freed memory (`scalenet_gp.device.keep_freed_memory`); gunpowder is measured as its users run it, and
+with freed memory kept, which helps it as well.
 
 gunpowder's side is the chain its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
 torch.Predict with our network behind `GunpowderModel`, ZarrWrite, Scan. It predicts in tiles of each of `--tiles`
@@ -91,20 +93,16 @@ def against_gunpowder(first: Run, arguments: argparse.Namespace) -> Table:
         ]
         answers = in_turn(ours + theirs, arguments.repeats)
         table.caption = agreement(answers[0][0], answers[-1][0])
-        best = {
-            keeps: min(
-                median(of_run, "seconds")
-                for run, of_run in zip(ours + theirs, answers, strict=True)
-                if (run.side, run.keeps) == ("gunpowder", keeps)
-            )
-            for keeps in {run.keeps for run in theirs}
-        }
+        best = {}
+        for keeps in {run.keeps for run in theirs}:
+            of_tiles = [of_run for run, of_run in zip(theirs, answers[len(ours) :], strict=True) if run.keeps == keeps]
+            best[keeps] = [min(answer["seconds"] for answer in of_round) for of_round in zip(*of_tiles, strict=True)]
         for run, of_run in zip(ours + theirs, answers, strict=True):
             seconds = median(of_run, "seconds")
             how = f"{run.workers} workers" if run.side == "ours" else f"tiles of {run.tile}³"
             how += ", memory kept" * (run.keeps and run.side == "gunpowder")
             row = (f"{seconds:.1f}", f"{run.size / seconds / 1e6:.3f}", f"{median(of_run, 'peak') / 2**30:.2f}")
-            against = (ratio(best[keeps], seconds) if keeps in best else "" for keeps in (False, True))
+            against = (gain(best[keeps], of_run) if keeps in best else "" for keeps in (False, True))
             table.add_row(f"{'scalenet_gp' if run.side == 'ours' else 'gunpowder'}, {precision}", how, *row, *against)
         net = our_network()
         macs, rate = halo_free_macs(net, "2_output"), layer_rate(net, "2_output", device, getattr(torch, precision))
@@ -124,9 +122,12 @@ def against_leibnetz(first: Run, arguments: argparse.Namespace) -> Table:
     for precision in ["float32"] + ["bfloat16"] * bfloat16_is_native(torch.device(first.device)):
         runs = [replace(first, side=side, precision=precision) for side in ("ours", "leibnetz")]
         ours, theirs = in_turn(runs, arguments.repeats)
-        seconds = [median(answers, "seconds") for answers in (theirs, ours)]
-        table.add_row(f"LeibNetz, {precision}", f"{seconds[0]:.1f}", "")
-        table.add_row(f"scalenet_gp, {precision}", f"{seconds[1]:.1f}", ratio(*seconds))
+        table.add_row(f"LeibNetz, {precision}", f"{median(theirs, 'seconds'):.1f}", "")
+        table.add_row(
+            f"scalenet_gp, {precision}",
+            f"{median(ours, 'seconds'):.1f}",
+            gain([answer["seconds"] for answer in theirs], ours),
+        )
         table.caption = agreement(ours[0], theirs[0])
     return table
 
@@ -166,14 +167,19 @@ def against_slabs(first: Run, arguments: argparse.Namespace) -> Table:
 def in_turn(runs: list[Run], repeats: int) -> list[list[dict[str, Any]]]:
     """What each run gives in a process of its own, as often as it is repeated."""
     answers: list[list[dict[str, Any]]] = [[] for _ in runs]
-    for _ in range(repeats):
-        for run, of_run in zip(runs, answers, strict=True):
+    for repeat in range(repeats):
+        for run, of_run in list(zip(runs, answers, strict=True))[:: -1 if repeat % 2 else 1]:
             command = [sys.executable, __file__, "--run", json.dumps(vars(run))]
             environment = os.environ | {"PYTHONWARNINGS": "ignore"}
             made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
             of_run.append(json.loads(made.splitlines()[-1]))
             Console(stderr=True).print(f"{run.label}: {of_run[-1]['seconds']:.2f} s", highlight=False)
     return answers
+
+
+def gain(theirs: list[float], ours: list[dict[str, Any]]) -> str:
+    """How much longer they took than we, in the same round."""
+    return ratio(statistics.median(t / o["seconds"] for t, o in zip(theirs, ours, strict=True)), 1.0)
 
 
 def median(answers: list[dict[str, Any]], figure: str) -> float:
