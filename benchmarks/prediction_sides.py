@@ -37,8 +37,9 @@ LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_TILE = 128
 MEMORY = 14 * 2**30
 """Bytes that a worker of ours may take for blocks."""
-BEGIN = 4096
-"""nm per axis, of the region: its context is within the volume, and nobody has to pad."""
+BEGIN = 4608
+"""nm per axis, of the region: within the volume are its context, also along 1,024 planes, and what LeibNetz reads for
+its first tile, which is more; so nobody has to pad."""
 
 
 @dataclass(frozen=True)
