@@ -47,11 +47,11 @@ class OneDnnConvolutions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _AXES:
             try:
-                given = _SIGNATURE.bind(*args, **kwargs).arguments
+                given = _SIGNATURE.bind(_AXES[func], *args, **kwargs).arguments
             except TypeError:  # torch says what is wrong, or knows another name
                 return func(*args, **kwargs)
-            if _is_taken(_AXES[func], **given):
-                return _convolved(**given)
+            if (made := _convolved(**given)) is not None:
+                return made
         return func(*args, **kwargs)
 
 
@@ -72,7 +72,7 @@ def are_handed_over(
     return x.numel() > 0 and (padding == "valid" or _all(padding, 0))
 
 
-def _is_taken(
+def _convolved(
     axes: int,
     input: Tensor,  # noqa: A002 - as torch calls it
     weight: Tensor,
@@ -81,25 +81,14 @@ def _is_taken(
     padding: str | int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
-) -> bool:
-    """Whether a call is computed here; if it is wrong, torch says so."""
-    if isinstance(input, FakeTensor):  # for which oneDNN has nothing
-        return False
+) -> Tensor | None:
+    """The convolution over so many axes; None where it is left to torch, which says so if it is wrong."""
     if any(len(_per_axis(option, axes)) != axes for option in (stride, dilation)):
-        return False
-    return are_handed_over(input, weight, bias, padding, axes)
-
-
-def _convolved(
-    input: Tensor,  # noqa: A002 - as torch calls it
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor:
-    axes, plain = input.dim() - 2, _all(stride, 1) and _all(dilation, 1) and groups == 1
+        return None
+    # oneDNN has nothing for fake tensors
+    if isinstance(input, FakeTensor) or not are_handed_over(input, weight, bias, padding, axes):
+        return None
+    plain = _all(stride, 1) and _all(dilation, 1) and groups == 1
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> Tensor:
         bias = None if bias is None else bias.contiguous()  # oneDNN takes it for that
