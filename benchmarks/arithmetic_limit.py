@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet
-from scalenet_gp.cost import predict_cost
+from scalenet_gp.analysis import predict_cost
 from scalenet_gp.inference import OneDnnConvolutions
-from scalenet_gp.tensors import channels_last
+from scalenet_gp.kernels import channels_last
 
 __all__ = ["Convolutions", "halo_free_macs", "layer_rate", "random_tensor"]
 

@@ -47,13 +47,13 @@ from rich.table import Table
 
 from scalenet_gp.nodes import (
     ChunkCache,
-    Multiscale,
+    MultiscaleImage,
     MultiscaleSource,
     Prefetch,
     SampleLocation,
-    Uniform,
+    UniformSampler,
 )
-from scalenet_gp.nodes.batches.light_spec import LightSpec
+from scalenet_gp.nodes.requests import CheapCopySpec
 
 LENGTH = 14336
 REGION = Roi((6144,) * 3, (2048,) * 3)
@@ -92,7 +92,7 @@ def theirs(volume: Path, deform: type[gp.DeformAugment], workers: int) -> gp.Pip
 
 def ours(volume: Path, workers: int, cache: int = 0) -> gp.Pipeline:
     kept = ChunkCache(cache) if cache else None
-    raw, labels = (Multiscale.open(volume / name, cache=kept) for name in ("raw", "labels"))
+    raw, labels = (MultiscaleImage.open(volume / name, cache=kept) for name in ("raw", "labels"))
     chain = (
         MultiscaleSource(raw, {key: (size,) * 3 for key, (_, size) in RAW.items()}, padding="reflect"),
         MultiscaleSource(
@@ -100,7 +100,7 @@ def ours(volume: Path, workers: int, cache: int = 0) -> gp.Pipeline:
         ),
     ) + gp.MergeProvider()
     chain += varied(RAW)
-    chain += SampleLocation(next(iter(LABELS)), Uniform(REGION))
+    chain += SampleLocation(next(iter(LABELS)), UniformSampler(REGION))
     return chain + Prefetch(workers, seed=0)
 
 
@@ -199,7 +199,7 @@ class Ready(gp.BatchProvider):
     def setup(self) -> None:
         for key in VOXELS:
             size = gp.Coordinate((RAW | LABELS)[key][1] for _ in range(3))
-            spec = LightSpec(gp.Roi((0,) * 3, (LENGTH,) * 3), size, interpolatable=True, dtype=np.uint8)
+            spec = CheapCopySpec(gp.Roi((0,) * 3, (LENGTH,) * 3), size, interpolatable=True, dtype=np.uint8)
             self.provides(key, spec)
         self.data = {key: np.zeros((1, *(voxels,) * 3), np.uint8) for key, voxels in VOXELS.items()}
 

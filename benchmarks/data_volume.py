@@ -16,12 +16,9 @@ import gunpowder as gp
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from scalenet_gp.geometry import exact_size
 from scalenet_gp.nodes import DeformAugment, IntensityAugment, NoiseAugment
-from scalenet_gp.nodes.volumes.metadata import Level
-from scalenet_gp.nodes.volumes.ome_zarr import multiscale_attributes
-from scalenet_gp.nodes.volumes.reduction import block_majority, block_mean
-from scalenet_gp.nodes.volumes.storage import create_array, create_group
-from scalenet_gp.world import exact_size
+from scalenet_gp.volumes import Level, block_majority, block_mean, create_array, create_group, multiscale_attributes
 
 __all__ = ["CHUNK", "JITTER", "LEVELS", "SPACING", "varied", "write_volume"]
 

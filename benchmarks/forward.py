@@ -5,7 +5,8 @@
     python benchmarks/forward.py --only unet      # one part
 
 Both sides run in one process, in turn, with the same weights and the same outputs; times are medians. LeibNetz is
-measured twice: with the C library's allocator as it is, and as `scalenet_gp.device.keep_freed_memory` sets it, which
+measured twice: with the C library's allocator as it is, and as `scalenet_gp.kernels.device.keep_freed_memory` sets it,
+which
 helps it as well. Peak memory is that of a process of its own for each figure, above what it held before the inputs
 were made.
 """
@@ -42,9 +43,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
-from scalenet_gp.device import choose_device, keep_freed_memory
 from scalenet_gp.interop import load_leibnetz_weights
-from scalenet_gp.tensors import channels_last
+from scalenet_gp.kernels import channels_last, choose_device, keep_freed_memory
 
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}

@@ -30,13 +30,10 @@ from funlib.geometry import Roi
 from rich.console import Console
 from rich.table import Table
 
-from scalenet_gp.checkpoint import save_checkpoint
-from scalenet_gp.nodes.volumes.block_volume import BlockVolume
-from scalenet_gp.pipelines.blockwise.block_times import BlockTime, read_times
-from scalenet_gp.pipelines.blockwise.engine import Workers
-from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.config_types import Region
-from scalenet_gp.pipelines.predict import predict
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.prediction import BlockTime, Workers, predict, read_times
+from scalenet_gp.training import save_checkpoint
+from scalenet_gp.volumes import MultiscaleArrayWriter
 
 MIB = 2**20
 
@@ -66,7 +63,7 @@ def main() -> None:
             predict(config, folder / "volume", checkpoint, output, region, workers=workers, stored="uint8")
         seconds = time.time() - begun
         written = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-        levels = [level.shape for level in BlockVolume.open(output / "0_output").levels]
+        levels = [level.shape for level in MultiscaleArrayWriter.open(output / "0_output").levels]
     by_worker: dict[int, list[BlockTime]] = defaultdict(list)
     for block in watch.times:
         by_worker[block.process].append(block)

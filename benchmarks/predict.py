@@ -8,7 +8,8 @@ The network is the default 128/32/8 nm ScaleNet with one set of weights; its fin
 they take turns, in every other round the other way round, and a figure is the median of its runs; what is said against
 gunpowder and LeibNetz is the median of the ratios within the rounds, as the machine may be faster in one than in
 another. Each run predicts 64³ voxels first, which does not count, so that nothing is imported any more. scalenet_gp's
-command line keeps freed memory (`scalenet_gp.device.keep_freed_memory`); gunpowder is measured as its users run it, and
+command line keeps freed memory (`scalenet_gp.kernels.device.keep_freed_memory`); gunpowder is measured as its users
+run it, and
 with freed memory kept, which helps it as well.
 
 gunpowder's side is the chain its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
@@ -44,7 +45,7 @@ from prediction_sides import SIDES, Run, agreement, make_run, our_network
 from rich.console import Console
 from rich.table import Table
 
-from scalenet_gp.device import choose_device
+from scalenet_gp.kernels import choose_device
 
 PARTS = ("gunpowder", "leibnetz", "unet", "slabs")
 LENGTH = 16384

@@ -19,16 +19,14 @@ from leibnetz_peer import build_leibnetz_scalenet
 from measuring import random_inputs
 
 from scalenet_gp import LeibNet
-from scalenet_gp.checkpoint import load_checkpoint, save_checkpoint
-from scalenet_gp.device import keep_freed_memory
 from scalenet_gp.inference import BlockPredictor, Ensemble
 from scalenet_gp.interop import load_leibnetz_weights
+from scalenet_gp.kernels import keep_freed_memory
 from scalenet_gp.nodes import GunpowderModel
-from scalenet_gp.nodes.volumes.storage import open_array
-from scalenet_gp.pipelines.blockwise.engine import Workers
-from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.config_types import Region
-from scalenet_gp.pipelines.predict import predict
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.prediction import Workers, predict
+from scalenet_gp.training import load_checkpoint, save_checkpoint
+from scalenet_gp.volumes import open_array
 
 __all__ = ["SIDES", "Run", "agreement", "make_run", "our_network"]
 

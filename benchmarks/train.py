@@ -2,7 +2,7 @@
 
     python benchmarks/train.py                 # both nodes, six minutes on two cores; on a GPU, bfloat16 besides
     python benchmarks/train.py --memory        # what the process holds over 1,000 iterations, two minutes
-    python benchmarks/train.py --log           # the share of time that TrainingLog takes, two minutes
+    python benchmarks/train.py --log           # the share of time that TensorBoardLog takes, two minutes
 
 Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice) and the same
 optimizer (RAdam), in float32, from the same weights: their first losses have to agree, or there is nothing to compare.
@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.table import Table
 from training_sides import LENGTH, NETWORKS, Run, Stopwatch, threads, training
 
-from scalenet_gp.nodes.learning.memory import resident_bytes
+from scalenet_gp.training import resident_bytes
 
 WARM_UP = 10
 WORK = ("forward", "loss", "backward", "optimizer")
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each node (5)")
     parser.add_argument("--seconds", type=float, default=20, help="how long a run takes at least (20)")
     parser.add_argument("--memory", action="store_true", help="what 1,000 iterations of a tiny network leave in memory")
-    parser.add_argument("--log", action="store_true", help="the share of time that TrainingLog takes")
+    parser.add_argument("--log", action="store_true", help="the share of time that TensorBoardLog takes")
     parser.add_argument("--task", choices=[task.__name__ for task in TASKS], help=argparse.SUPPRESS)
     parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -265,7 +265,7 @@ def memory_table(held: list[tuple[int, int, int]]) -> Table:
 
 def log_table(taken: Mapping[str, float]) -> Table:
     table = Table(
-        "TrainingLog, default intervals", "", caption=f"{taken['iterations']} iterations of the small network"
+        "TensorBoardLog, default intervals", "", caption=f"{taken['iterations']} iterations of the small network"
     )
     for part in ("scalars", "scalars and images", "update ratio"):
         table.add_row(f"{part}, ms each time", f"{1000 * taken[part]:.1f}")

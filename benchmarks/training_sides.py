@@ -20,22 +20,22 @@ from funlib.geometry import Roi
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, build_scalenet
-from scalenet_gp.device import keep_freed_memory
+from scalenet_gp.kernels import keep_freed_memory
 from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.nodes import (
     ChunkCache,
     GunpowderModel,
-    Multiscale,
+    MultiscaleImage,
     MultiscaleSource,
     Prefetch,
     SampleLocation,
     Stack,
     Supervision,
+    TensorBoardLog,
     Train,
-    TrainingLog,
-    Uniform,
+    UniformSampler,
 )
-from scalenet_gp.training import Computation, Optimization
+from scalenet_gp.training import ComputeConfig, Optimization
 
 __all__ = ["LENGTH", "NETWORKS", "Run", "Stopwatch", "threads", "training"]
 
@@ -93,7 +93,7 @@ class Run:
         network: one of NETWORKS.
         workers: that make batches.
         batch: samples in each.
-        computation: arguments of :class:`Computation`.
+        computation: arguments of :class:`ComputeConfig`.
         folder: for a log at its default intervals and checkpoints; neither is written without.
         seconds: how long it takes at least.
         iterations: how many it does at least.
@@ -147,10 +147,10 @@ def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch
         for kind, names in (("RAW", net.input_keys), ("TARGET", net.output_keys), ("PREDICTION", net.output_keys))
     )
     voxel_sizes = {key: net.voxel_size[name] for keys in (raw, targets) for name, key in keys.items()}
-    volume = Multiscale.open(Path(run.volume) / "raw", cache=ChunkCache(2**28))
+    volume = MultiscaleImage.open(Path(run.volume) / "raw", cache=ChunkCache(2**28))
     chain = MultiscaleSource(volume, voxel_sizes, padding="reflect")
     chain += varied(raw.values())
-    chain += SampleLocation(targets[net.output_keys[-1]], Uniform(REGION))
+    chain += SampleLocation(targets[net.output_keys[-1]], UniformSampler(REGION))
     prefetch = Prefetch(run.workers, seed=0)
     chain += Stack(run.batch) + prefetch
     make = ours if run.node == "ours" else theirs
@@ -182,14 +182,14 @@ def ours(
     loss = watch.timed("loss", CrossEntropyDice())
     log = checkpoints = None
     if run.folder is not None:
-        log, checkpoints = TrainingLog(Path(run.folder) / "log"), Path(run.folder) / "checkpoints"
+        log, checkpoints = TensorBoardLog(Path(run.folder) / "log"), Path(run.folder) / "checkpoints"
         log.write = watch.timed("log", log.write)  # type: ignore[method-assign]
     trainer = Train(
         net,
         raw,
         {name: Supervision(predictions[name], targets[name], loss=loss) for name in rois},
         optimization=Optimization(optimizer=watch.optimizer),
-        computation=Computation(**run.computation),
+        computation=ComputeConfig(**run.computation),
         checkpoints=checkpoints,
         checkpoint_every=250,
         log=log,

@@ -47,6 +47,6 @@ def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
     sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
     result = subprocess.run([*sphinx, DOCS, tmp_path], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    for name in ("scalenet_gp.LeibNet.largest_plan", "scalenet_gp.kinds.AttentionGate", "scalenet_gp.nodes.Train"):
+    for name in ("scalenet_gp.LeibNet.largest_plan", "scalenet_gp.layers.AttentionGate", "scalenet_gp.nodes.Train"):
         pages = [page for page in tmp_path.rglob("*.html") if f'id="{name}"' in page.read_text(encoding="utf-8")]
         assert len(pages) == 1, name

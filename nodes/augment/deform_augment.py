@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.random_augment import as_probability, unused_name
 from scalenet_gp.nodes.augment.samples import Samples
-from scalenet_gp.nodes.random_generator import request_generator
+from scalenet_gp.nodes.requests import request_generator
 
 __all__ = ["DeformAugment"]
 

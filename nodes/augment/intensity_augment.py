@@ -11,7 +11,13 @@ import torch
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities, own
+from scalenet_gp.nodes.augment.random_augment import (
+    DrawnParameters,
+    RandomAugment,
+    as_interval,
+    check_intensities,
+    writable_data,
+)
 
 __all__ = ["Intensity", "IntensityAugment"]
 
@@ -86,7 +92,7 @@ class IntensityAugment(RandomAugment[Intensity]):
 
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Intensity) -> NDArray[Any]:
         check_intensities(key, array.data, type(self).__name__, bounded=self.clip or drawn.gamma != 1)
-        data = own(array)
+        data = writable_data(array)
         if drawn.gamma != 1:
             # torch's logarithm is several times as fast as numpy's power; that of 0 is -inf, which comes back as 0, and
             # that of what rounding left below 0 would be nothing

@@ -18,7 +18,7 @@ from scalenet_gp.nodes.augment.random_augment import (
     as_interval,
     as_whole,
     check_intensities,
-    own,
+    writable_data,
 )
 from scalenet_gp.nodes.augment.threads import over_planes
 
@@ -104,7 +104,7 @@ class NoiseAugment(RandomAugment[Noise]):
         sigma = drawn.sigma
         if self.reference_voxel_size is not None:
             sigma *= sqrt(prod(self.reference_voxel_size) / prod(array.spec.voxel_size))
-        data = np.ascontiguousarray(own(array))
+        data = np.ascontiguousarray(writable_data(array))
         values = torch.from_numpy(data).view(-1)
         chunks = values.split(_CHUNK)
         # every chunk has a seed of its own, mixed of the array's name and the seed drawn: threads may share them out

@@ -13,7 +13,7 @@ from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest, Roi
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from scalenet_gp.nodes.random_generator import request_generator
+from scalenet_gp.nodes.requests import request_generator
 
 __all__ = [
     "DrawnParameters",
@@ -24,8 +24,8 @@ __all__ = [
     "as_probability",
     "as_whole",
     "check_intensities",
-    "own",
     "unused_name",
+    "writable_data",
 ]
 
 _STEPS = 16  # of rounding by which a mean of values in [0, 1] may lie outside; that of 128 sections does by 5
@@ -169,7 +169,7 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
                 batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): record})
 
 
-def own(array: Array) -> NDArray[Any]:
+def writable_data(array: Array) -> NDArray[Any]:
     """The array's data to write to, in native byte order: itself, or a copy where the memory may be another's."""
     data = array.data
     if data.flags.owndata and data.flags.writeable and data.dtype.isnative:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scalenet_gp.nodes.compiled import compiled
+from scalenet_gp.kernels import numba_jit
 
 __all__ = ["MapTables", "byte_pairs", "extent", "sample_linear", "sample_nearest"]
 
@@ -54,7 +54,7 @@ class MapTables(NamedTuple):
     basis_x: Floats
 
 
-@compiled
+@numba_jit
 def _mix(weights, column, values, first, result):  # type: ignore[no-untyped-def]
     """Weight the four rows of ``values`` (P, n) from ``first`` on by a column of ``weights`` (4, n)."""
     w0, w1, w2, w3 = weights[0, column], weights[1, column], weights[2, column], weights[3, column]
@@ -63,7 +63,7 @@ def _mix(weights, column, values, first, result):  # type: ignore[no-untyped-def
         result[n] = (w0 * v0[n] + w1 * v1[n]) + (w2 * v2[n] + w3 * v3[n])
 
 
-@compiled
+@numba_jit
 def _along(fixed, affine, basis, coefficients, positions):  # type: ignore[no-untyped-def]
     """The positions (X,) of a target row along one source axis: two coefficients at a time, for all voxels at once."""
     last = coefficients.shape[0] - 2
@@ -79,7 +79,7 @@ def _along(fixed, affine, basis, coefficients, positions):  # type: ignore[no-un
         positions[k] = ((positions[k] + (b0[k] * c0 + b1[k] * c1)) + _ROUNDER) - _ROUNDER
 
 
-@compiled
+@numba_jit
 def _row(tables, i, j, line, row):  # type: ignore[no-untyped-def]
     """The positions (3, X) of the target row (i, j), whose coefficients along x are ``line`` (3, P)."""
     for a in range(3):
@@ -87,14 +87,14 @@ def _row(tables, i, j, line, row):  # type: ignore[no-untyped-def]
         _along(fixed, tables.affine_x[a], tables.basis_x, line[a], row[a])
 
 
-@compiled
+@numba_jit
 def _scratch(tables):  # type: ignore[no-untyped-def]
     """Space for the coefficients of a plane (P, 3 P) and of a row (3, P), and for its positions (3, X)."""
     plane = np.empty(tables.coefficients.shape[1:])
     return plane, np.empty((3, tables.basis_x.shape[0])), np.empty((3, tables.affine_x.shape[1]))
 
 
-@compiled
+@numba_jit
 def extent(tables, begin, end, least, greatest):  # type: ignore[no-untyped-def]
     """The smallest and the largest position per source axis, two (3,), of the target planes ``begin`` to ``end``.
 
@@ -129,7 +129,7 @@ def extent(tables, begin, end, least, greatest):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@compiled
+@numba_jit
 def _range(values):  # type: ignore[no-untyped-def]
     """The least and the greatest, without what numpy's own do about values that are no numbers."""
     least = greatest = values[0]
@@ -138,7 +138,7 @@ def _range(values):  # type: ignore[no-untyped-def]
     return least, greatest
 
 
-@compiled
+@numba_jit
 def _widen(positions, lows, highs):  # type: ignore[no-untyped-def]
     """Keep the least and the greatest of every column: whole rows, as vector instructions do."""
     for k in range(positions.shape[0]):
@@ -156,7 +156,7 @@ def byte_pairs(source: NDArray[np.uint8]) -> NDArray[np.uint16] | None:
     return np.ndarray((channels, voxels - 1), np.uint16, source, strides=(voxels, 1))
 
 
-@compiled
+@numba_jit
 def sample_linear(tables, origin, source, pairs, scale, whole, target, begin, end):  # type: ignore[no-untyped-def]
     """Fill the planes ``begin`` to ``end`` of ``target`` (C, Z, Y, X) from ``source`` (C, U, V, W), linearly.
 
@@ -209,7 +209,7 @@ def sample_linear(tables, origin, source, pairs, scale, whole, target, begin, en
                     values[k] = np.rint(mixed[k]) if whole else mixed[k]
 
 
-@compiled
+@numba_jit
 def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
     """Fetch the eight voxels about every position: (8, X), z slowest. Apart from the sums, which become vectors."""
     for k in range(index.shape[0]):
@@ -222,7 +222,7 @@ def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
         corners[6, k], corners[7, k] = voxels[far + along_y], voxels[far + along_y + along_x]
 
 
-@compiled
+@numba_jit
 def _corners_of_pairs(pairs, index, steps, fetched, corners):  # type: ignore[no-untyped-def]
     """As :func:`_corners`, of bytes: half as many are fetched, and taken apart as vectors."""
     for k in range(index.shape[0]):
@@ -236,7 +236,7 @@ def _corners_of_pairs(pairs, index, steps, fetched, corners):  # type: ignore[no
             first[k], second[k] = both[k] & 255, both[k] >> 8
 
 
-@compiled
+@numba_jit
 def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
     """Mix eight voxels by their distances along each axis, (8, X) to (X,), and multiply them by ``factor``."""
     for k in range(mixed.shape[0]):
@@ -251,7 +251,7 @@ def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
         mixed[k] = (a + (c - a) * fz) * factor
 
 
-@compiled
+@numba_jit
 def sample_nearest(tables, origin, source, target, begin, end):  # type: ignore[no-untyped-def]
     """As :func:`sample_linear`, but the nearest voxel as it is, the upper one of two equally near."""
     plane, line, row = _scratch(tables)

@@ -20,7 +20,7 @@ from scalenet_gp.nodes.augment.random_augment import (
     as_probability,
     as_whole,
     check_intensities,
-    own,
+    writable_data,
 )
 
 __all__ = [
@@ -112,7 +112,7 @@ class _Repainted(SectionAugment[DrawnT], Generic[DrawnT]):
 
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: DrawnT) -> NDArray[Any]:
         check_intensities(key, array.data, type(self).__name__, bounded=False)
-        data, spec = own(array), array.spec
+        data, spec = writable_data(array), array.spec
         length = spec.voxel_size[self.axis]
         sections, overlaps = self.overlaps(spec.roi, length)
         factors = self.factors(drawn)

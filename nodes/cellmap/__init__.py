@@ -1,1 +1,3 @@
-"""The layout of the CellMap Segmentation Challenge."""
+"""Crops of the CellMap layout as sources."""
+
+__all__ = []

@@ -2,7 +2,7 @@
 
 The layout is ``{dataset}.zarr/recon-1/em/fibsem-uint8`` for the raw volume and
 ``{dataset}.zarr/recon-1/labels/groundtruth/{crop}/{class}`` for the labels, all of them multiscale groups. The crops
-come from a datasplit: see :func:`~scalenet_gp.nodes.cellmap.files.read_datasplit`.
+come from a datasplit: see :func:`~scalenet_gp.volumes.cellmap_files.read_datasplit`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import ArrayKey, BatchProvider, MergeProvider
 
-from scalenet_gp.nodes.cellmap.annotation import read_annotation
-from scalenet_gp.nodes.cellmap.files import Crop
-from scalenet_gp.nodes.multiscale_source import MultiscaleSource
-from scalenet_gp.nodes.targets.class_targets import ClassTargets
-from scalenet_gp.nodes.targets.class_volume import ClassVolume
-from scalenet_gp.nodes.volumes.level_service import Placement
-from scalenet_gp.nodes.volumes.location import join
-from scalenet_gp.nodes.volumes.multiscale import Multiscale, Padding
-from scalenet_gp.nodes.volumes.storage import ChunkCache, find_node
-from scalenet_gp.world import Length, World, exact
+from scalenet_gp.geometry import Length, World, exact
+from scalenet_gp.nodes.sources import MultiscaleSource
+from scalenet_gp.nodes.targets import ClassTargets
+from scalenet_gp.volumes import (
+    Alignment,
+    ChunkCache,
+    ClassVolume,
+    Crop,
+    MultiscaleImage,
+    Padding,
+    find_node,
+    join,
+    read_annotation,
+)
 
 __all__ = ["CropBranch", "check_counts", "class_frequencies", "open_branch", "open_classes"]
 
@@ -64,7 +68,7 @@ def open_branch(
     classes: Iterable[str] | None = None,
     groups: Mapping[str, Iterable[str]] | None = None,
     unit: Length = 1,
-    placement: Placement = "exact",
+    placement: Alignment = "exact",
     padding: Padding = "constant",
     raw_masks: Mapping[ArrayKey, ArrayKey] | None = None,
     cache: ChunkCache | None = None,
@@ -72,7 +76,7 @@ def open_branch(
     """Open a crop: its raw volume and class targets, co-registered, in one provider whose arrays have no end::
 
         branches = [open_branch(crop, raw, targets, masks, classes=classes, placement="resample") for crop in crops]
-        sampled = tuple(b.provider + SampleLocation(target, Uniform([b.annotated])) for b in branches)
+        sampled = tuple(b.provider + SampleLocation(target, UniformSampler([b.annotated])) for b in branches)
         pipeline = sampled + RandomVolume({b.crop.labels: b.annotated.size for b in branches})
 
     Args:
@@ -81,7 +85,7 @@ def open_branch(
         targets: those of the target arrays, of one channel per class.
         masks: for a target, the key of its mask.
         classes: the channels; by default the classes of the crop. One that the crop has no labels of is unknown there.
-        groups: what the classes consist of, from :func:`~scalenet_gp.nodes.cellmap.files.read_class_groups`. A class
+        groups: what the classes consist of, from :func:`~scalenet_gp.volumes.cellmap_files.read_class_groups`. A class
             that the crop has no labels of itself is united from those that it consists of.
         unit: nm per world unit.
         placement: what becomes of raw, if the labels lie between its voxels; most crops of the challenge do.
@@ -93,7 +97,7 @@ def open_branch(
         FileNotFoundError: there is no raw volume, or neither a folder of the crop nor any class in it.
         KeyError: a class that ``groups`` does not have.
         ValueError: no labels of any of the classes, or labels that lie outside the raw volume; malformed files; a voxel
-            size that the volumes cannot give: see :meth:`Multiscale.read` and :class:`ClassTargets`.
+            size that the volumes cannot give: see :meth:`MultiscaleImage.read` and :class:`ClassTargets`.
     """
     volume = _raw(crop, placement, cache)
     wanted = crop.classes if classes is None else tuple(classes)
@@ -180,14 +184,14 @@ def check_counts(crop: Crop) -> None:
         raise ValueError("; ".join(faults))
 
 
-def _raw(crop: Crop, placement: Placement, cache: ChunkCache | None) -> Multiscale:
+def _raw(crop: Crop, placement: Alignment, cache: ChunkCache | None) -> MultiscaleImage:
     try:
-        return Multiscale.open(crop.raw, placement=placement, cache=cache)
+        return MultiscaleImage.open(crop.raw, placement=placement, cache=cache)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{crop.labels}: its raw volume is missing: {error}") from error
 
 
-def _check_overlap(crop: Crop, annotated: Roi, world: World, raw: Multiscale) -> None:
+def _check_overlap(crop: Crop, annotated: Roi, world: World, raw: MultiscaleImage) -> None:
     """Padding is for what surrounds a crop; where nothing else is there, a coordinate is wrong."""
     begin, end = (world.position_in_nm(corner) for corner in (annotated.begin, annotated.end))
     whole = raw.levels[0]
@@ -216,7 +220,7 @@ def _opened(
         if name not in crop.classes or find_node(path) is None:
             yield name, ClassVolume(None), None
             continue
-        volume = Multiscale.open(path, cache=cache)
+        volume = MultiscaleImage.open(path, cache=cache)
         annotation = read_annotation(path, volume.levels[0].path)
         label = ClassVolume(volume, annotation.absent, annotation.present, annotation.unknown)
         yield name, label, annotation.complement_counts

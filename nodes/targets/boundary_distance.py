@@ -10,8 +10,8 @@ import edt
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
+from scalenet_gp.geometry import Length, World, exact
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
-from scalenet_gp.world import Length, World, exact
 
 __all__ = ["BoundaryDistance", "boundary_distance"]
 

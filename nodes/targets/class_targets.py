@@ -12,14 +12,10 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
-from scalenet_gp.nodes.batches.light_spec import LightSpec
-from scalenet_gp.nodes.multiscale_source import check_masks
-from scalenet_gp.nodes.targets.class_volume import ClassVolume
-from scalenet_gp.nodes.volumes.location import StrPath, local_path
-from scalenet_gp.nodes.volumes.multiscale import Multiscale
-from scalenet_gp.nodes.volumes.ome_zarr import multiscale_groups
-from scalenet_gp.nodes.volumes.reduction import known_majority
-from scalenet_gp.world import World
+from scalenet_gp.geometry import World
+from scalenet_gp.nodes.requests import CheapCopySpec
+from scalenet_gp.nodes.sources import check_masks
+from scalenet_gp.volumes import ClassVolume, MultiscaleImage, StrPath, known_majority, local_path, multiscale_groups
 
 __all__ = ["ClassTargets"]
 
@@ -69,7 +65,7 @@ class ClassTargets(BatchProvider):
 
     def __init__(
         self,
-        classes: Mapping[str, ClassVolume | Multiscale | StrPath],
+        classes: Mapping[str, ClassVolume | MultiscaleImage | StrPath],
         targets: Mapping[ArrayKey, Iterable[int]],
         masks: Mapping[ArrayKey, ArrayKey],
         world: World,
@@ -90,12 +86,12 @@ class ClassTargets(BatchProvider):
 
         self._target_of = {mask: target for target, mask in masks.items()}
         self._annotated: dict[ArrayKey, dict[str, Roi]] = {}
-        self._specs: dict[ArrayKey, LightSpec] = {}
+        self._specs: dict[ArrayKey, CheapCopySpec] = {}
         everywhere = Roi((None,) * axes, (None,) * axes)
         sizes = {target: tuple(size) for target, size in targets.items()}
         for target, size in sizes.items():
             self._annotated[target] = self._annotated_parts(size, within)
-            spec = LightSpec(everywhere, Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8))
+            spec = CheapCopySpec(everywhere, Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8))
             self._specs |= {key: spec for key in (target, masks.get(target)) if key is not None}
         if not any(self._annotated.values()):
             where = "" if within is None else f" within {within}"
@@ -227,7 +223,7 @@ def _groups(
     return members
 
 
-def _dims(volumes: Mapping[str, Multiscale]) -> int:
+def _dims(volumes: Mapping[str, MultiscaleImage]) -> int:
     dims = {name: volume.dims for name, volume in volumes.items()}
     if not dims:
         raise ValueError("no class has a label volume: nothing is annotated")
@@ -236,13 +232,13 @@ def _dims(volumes: Mapping[str, Multiscale]) -> int:
     return next(iter(dims.values()))
 
 
-def _opened(name: str, volume: ClassVolume | Multiscale | StrPath) -> ClassVolume:
+def _opened(name: str, volume: ClassVolume | MultiscaleImage | StrPath) -> ClassVolume:
     if isinstance(volume, ClassVolume):
         return volume
-    if isinstance(volume, Multiscale):
+    if isinstance(volume, MultiscaleImage):
         return ClassVolume(volume)
     place = local_path(volume)
     if place is not None and not place.exists():
         found = ", ".join(multiscale_groups(place.parent)) if place.parent.is_dir() else ""
         raise FileNotFoundError(f"class {name!r} has no labels at {volume}; beside it there are: {found or 'none'}")
-    return ClassVolume(Multiscale.open(volume))
+    return ClassVolume(MultiscaleImage.open(volume))

@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.nodes.batches.light_spec import LightSpec
+from scalenet_gp.nodes.requests import CheapCopySpec
 
 __all__ = ["DerivedArray"]
 
@@ -69,7 +69,7 @@ class DerivedArray(BatchFilter, ABC):
         rois = [self.spec[key].roi for key in read if self.spec[key].roi is not None]
         roi = self._without_margin(reduce(Roi.intersect, rois), below, above) if rois else None
         for key, dtype in self._derived.items():
-            self.provides(key, LightSpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
+            self.provides(key, CheapCopySpec(roi, size, interpolatable=dtype.kind == "f", dtype=dtype))
         self.enable_autoskip()
 
     def prepare(self, request: BatchRequest) -> BatchRequest:

@@ -2,22 +2,24 @@
 
 from scalenet_gp.inference.block_predictor import BlockPredictor, block_thickness
 from scalenet_gp.inference.ensemble import Compute, Ensemble
-from scalenet_gp.inference.intensities import Intensities
-from scalenet_gp.inference.slab_choice import slab_thickness, sweep_memory
-from scalenet_gp.inference.sweep import Sweep
+from scalenet_gp.inference.intensity_window import IntensityWindow
+from scalenet_gp.inference.member_weights import Weight
+from scalenet_gp.inference.slab_thickness import choose_slab_thickness, sweep_memory
+from scalenet_gp.inference.slabbed_inference import SlabbedInference
 from scalenet_gp.inference.symmetries import Symmetry, lattice_symmetries
-from scalenet_gp.onednn_convolutions import OneDnnConvolutions
+from scalenet_gp.kernels import OneDnnConvolutions
 
 __all__ = [
     "BlockPredictor",
     "Compute",
     "Ensemble",
-    "Intensities",
+    "IntensityWindow",
     "OneDnnConvolutions",
-    "Sweep",
+    "SlabbedInference",
     "Symmetry",
+    "Weight",
     "block_thickness",
+    "choose_slab_thickness",
     "lattice_symmetries",
-    "slab_thickness",
     "sweep_memory",
 ]

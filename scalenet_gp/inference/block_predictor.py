@@ -13,14 +13,13 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scalenet_gp.device import choose_device
 from scalenet_gp.inference.ensemble import Ensemble
-from scalenet_gp.inference.intensities import Intensities
-from scalenet_gp.inference.slab_choice import slab_thickness
+from scalenet_gp.inference.intensity_window import IntensityWindow
+from scalenet_gp.inference.slab_thickness import choose_slab_thickness
+from scalenet_gp.inference.slabbed_inference import SlabbedInference
 from scalenet_gp.inference.slabs import AXIS
-from scalenet_gp.inference.sweep import Sweep
+from scalenet_gp.kernels import OneDnnConvolutions, choose_device
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.onednn_convolutions import OneDnnConvolutions
 
 __all__ = ["BlockPredictor", "block_thickness"]
 
@@ -51,7 +50,7 @@ class BlockPredictor:
         thickness: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
-        intensities: Intensities | None = None,
+        intensities: IntensityWindow | None = None,
     ) -> None:
         self.ensemble = ensemble
         self.intensities = intensities
@@ -94,9 +93,9 @@ class BlockPredictor:
         request = tuple((key, tuple(roi.begin - offset), tuple(roi.shape)) for key, roi in outputs.items())
         return self._sweep(net.fingerprint, request).run(net, inputs, self.intensities)
 
-    def _planned(self, net: LeibNet, request: _Request) -> Sweep:
+    def _planned(self, net: LeibNet, request: _Request) -> SlabbedInference:
         outputs = {key: Roi(begin, shape) for key, begin, shape in request}
-        return Sweep.of(net, outputs, self.thickness)
+        return SlabbedInference.of(net, outputs, self.thickness)
 
 
 def block_thickness(
@@ -104,7 +103,7 @@ def block_thickness(
     outputs: Mapping[str, Roi],
     memory_limit: int,
     dtype: torch.dtype = torch.float32,
-    intensities: Intensities | None = None,
+    intensities: IntensityWindow | None = None,
 ) -> int:
     """The thickness (world units) of the slabs with which a block fits into memory, whichever member computes it.
 
@@ -136,7 +135,7 @@ def block_thickness(
             for boxes in ({key: s.roi(roi) for key, roi in outputs.items()} for s in ensemble.symmetries)
         }
         limit = max(0, memory_limit - held - (sum(weights) - own))
-        chosen += [slab_thickness(net, boxes, limit, dtype, intensities) for boxes in turned.values()]
+        chosen += [choose_slab_thickness(net, boxes, limit, dtype, intensities) for boxes in turned.values()]
     return min(chosen)
 
 

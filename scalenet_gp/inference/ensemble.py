@@ -11,13 +11,13 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
+from scalenet_gp.graph import check_request
 from scalenet_gp.inference.member_weights import Weight, member_shares
 from scalenet_gp.inference.running_moments import RunningMoments
 from scalenet_gp.inference.symmetries import Symmetry
-from scalenet_gp.kinds import Head
+from scalenet_gp.kernels import crop_tensor
+from scalenet_gp.layers import Head
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.planning import check_request
-from scalenet_gp.tensors import cropped
 
 __all__ = ["Compute", "Ensemble", "Product"]
 
@@ -184,7 +184,7 @@ class Ensemble:
     def _part(self, key: str, tensor: Tensor, whole: Roi, part: Roi) -> Tensor:
         size = self._first.voxel_size[key]
         first, past = (part.begin - whole.begin) / size, (part.end - whole.begin) / size
-        return cropped(tensor, tuple((int(f), int(p)) for f, p in zip(first, past, strict=True)))
+        return crop_tensor(tensor, tuple((int(f), int(p)) for f, p in zip(first, past, strict=True)))
 
     def _check_covered(self, inputs: Mapping[str, Tensor], whole: Mapping[str, Roi]) -> None:
         for key, roi in whole.items():

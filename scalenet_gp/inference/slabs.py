@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.fusion import sources
-from scalenet_gp.node import Node
-from scalenet_gp.plan import Crop, Plan, Step
-from scalenet_gp.planning import planned_pass, planned_tensor, required_rois, union
+from scalenet_gp.graph import Crop, Node, Plan, Step, fused_inputs, plan_pass, planned_tensor, required_rois, union
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["AXIS", "Pass", "Slab", "cuts_of", "slabs_of"]
+__all__ = ["AXIS", "Slab", "SlabStep", "slab_bounds", "slabs_of"]
 
 AXIS = 0
 """The spatial axis that is swept along: what lies in one plane across it lies side by side in memory."""
@@ -28,18 +25,18 @@ _END = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class SlabStep:
     """A node's turn in one slab. Planes are counted from the first of the tensor that covers the whole box.
 
     Attributes:
         step: what it reads and makes.
         appends: the tensors that it makes planes of, and the first of these.
-        forgets: the tensors that nobody reads any more in this slab, and the first plane that a later one reads.
+        evicts: the tensors that nobody reads any more in this slab, and the first plane that a later one reads.
     """
 
     step: Step
     appends: tuple[tuple[str, int], ...]
-    forgets: tuple[tuple[str, int], ...]
+    evicts: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +48,16 @@ class Slab:
         passes: the nodes that run, in their order.
         outputs: the outputs of which it makes requested planes, where these lie in the whole tensor, and the first of
             them, counted in what is requested.
-        forgets: the requested outputs, and the first plane of each that a later slab reads.
+        evicts: the requested outputs, and the first plane of each that a later slab reads.
     """
 
     inputs: tuple[tuple[str, int, int], ...]
-    passes: tuple[Pass, ...]
+    passes: tuple[SlabStep, ...]
     outputs: tuple[tuple[str, Crop, int], ...]
-    forgets: tuple[tuple[str, int], ...]
+    evicts: tuple[tuple[str, int], ...]
 
 
-def cuts_of(outputs: Mapping[str, Roi], thickness: int | None) -> list[int]:
+def slab_bounds(outputs: Mapping[str, Roi], thickness: int | None) -> list[int]:
     """Where slabs of boxes begin, and where the last one ends: multiples of ``thickness`` between the two ends."""
     begin = min(roi.begin[AXIS] for roi in outputs.values())
     end = max(roi.end[AXIS] for roi in outputs.values())
@@ -76,7 +73,7 @@ def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
     are there from earlier slabs; each node makes the rest, reading what it needs for that from planes old and new.
     """
     nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
-    from_parts = sources(nodes, net.specs)
+    from_parts = fused_inputs(nodes, net.specs)
     whole = {tensor.name: tensor for tensor in plan.tensors}
     requested = plan.outputs
 
@@ -92,11 +89,11 @@ def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
         for node in nodes:
             if made := [rois[key] for key in node.output_keys if key in rois]:
                 read = node.input_roi(union(made))
-                fields = planned_pass(node, read, whole, kept, from_parts, net.specs, net.voxel_size)
+                fields = plan_pass(node, read, whole, kept, from_parts, net.specs, net.voxel_size)
                 steps.append(Step(**fields, frees=()))
         last_reader = {read.tensor: step.node for step in steps for read in step.reads}
         passes = tuple(
-            Pass(
+            SlabStep(
                 step,
                 tuple((key, first_plane(key, rois[key])) for key, crop in step.keeps if crop is not None),
                 tuple(
@@ -114,8 +111,8 @@ def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
             if not part.empty:
                 first = (part.begin[AXIS] - roi.begin[AXIS]) // net.voxel_size[key][AXIS]
                 outputs.append((key, whole[key].crop_to(part), first))
-        forgets = tuple((name, read_later.get(name, _END)) for name in requested)
-        slabs.append(Slab(inputs, passes, tuple(outputs), forgets))
+        evicts = tuple((name, read_later.get(name, _END)) for name in requested)
+        slabs.append(Slab(inputs, passes, tuple(outputs), evicts))
         for taken in (taken for step in steps for taken in step.reads):
             first = taken.crop[AXIS][0]
             read_later[taken.tensor] = min(first, read_later.get(taken.tensor, first))
@@ -129,7 +126,7 @@ def _new_planes(net: LeibNet, plan: Plan, cuts: list[int]) -> Iterator[dict[str,
     that would come on top of what the first outputs take, and so would its memory.
     """
     nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
-    from_parts = sources(nodes, net.specs)
+    from_parts = fused_inputs(nodes, net.specs)
     whole = plan.rois
     done: dict[str, int] = {}
     slabs = [{key: _between(roi, *between) for key, roi in plan.outputs.items()} for between in pairwise(cuts)]

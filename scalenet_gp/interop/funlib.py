@@ -9,12 +9,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from scalenet_gp.geometry import Length, exact_size
+from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.interop.weights import load_renamed
-from scalenet_gp.kinds import Concatenate, ConvPass, Pool, TransposedConv, Upsample
-from scalenet_gp.kinds.checks import check_whole, is_whole
+from scalenet_gp.layers import Concatenate, ConvPass, Pool, TransposedConv, Upsample, check_whole, is_whole
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.node import Node, TensorSpec
-from scalenet_gp.world import Length, exact_size
 
 __all__ = ["load_funlib_unet"]
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from scalenet_gp.interop.weights import load_renamed
-from scalenet_gp.kinds import ConvPass
-from scalenet_gp.kinds.layers import activation_layer
+from scalenet_gp.layers import ConvPass, activation_layer
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["load_leibnetz_weights"]

@@ -15,8 +15,7 @@ There are losses
   above;
 - of distances: :class:`DistanceRegression`;
 - made of others: :class:`WeightedSum` of several on one output, :class:`DeepSupervision` of several outputs;
-- of a distribution, as :class:`scalenet_gp.kinds.VariationalBottleneck` makes it: :class:`KullbackLeibler`.
-"""
+- of a distribution, as :class:`scalenet_gp.layers.VariationalBottleneck` makes it: :class:`KullbackLeibler`."""
 
 from scalenet_gp.losses.binary_cross_entropy import BinaryCrossEntropy
 from scalenet_gp.losses.boundary import Boundary

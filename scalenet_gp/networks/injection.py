@@ -7,10 +7,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, get_args
 
-from scalenet_gp.kinds import Concatenate, GatedSum, Pool, ScaleAttention, Sum, Upsample
+from scalenet_gp.geometry import exact, format_size
+from scalenet_gp.graph import Node
+from scalenet_gp.layers import Concatenate, GatedSum, Pool, ScaleAttention, Sum, Upsample
 from scalenet_gp.networks.parts import Parts
-from scalenet_gp.node import Node
-from scalenet_gp.world import exact, format_size
 
 __all__ = ["BottleneckJoin", "injection"]
 

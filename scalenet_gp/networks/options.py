@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from scalenet_gp.arguments import plain, typed
-from scalenet_gp.node import TensorSpec
-from scalenet_gp.world import Length, exact_size
+from scalenet_gp.geometry import Length, exact_size
+from scalenet_gp.graph import TensorSpec
+from scalenet_gp.options import coerce_arguments, to_json_value
 
 __all__ = ["UNetOptions"]
 
@@ -112,8 +112,8 @@ class UNetOptions:
     heads: Heads | None = None
 
     def __post_init__(self) -> None:
-        given = {option.name: plain(getattr(self, option.name)) for option in fields(self)}
-        for name, value in typed(type(self), given).items():
+        given = {option.name: to_json_value(getattr(self, option.name)) for option in fields(self)}
+        for name, value in coerce_arguments(type(self), given).items():
             object.__setattr__(self, name, value)
         axes = len(self.input_spec.voxel_size)
         if self.kernel_sizes is not None and self.convs_per_level is not None:

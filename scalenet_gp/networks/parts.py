@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scalenet_gp.kinds import (
+from scalenet_gp.graph import Node
+from scalenet_gp.layers import (
     AtrousPyramid,
     AttentionGate,
     Concatenate,
@@ -19,7 +20,6 @@ from scalenet_gp.kinds import (
     Upsample,
 )
 from scalenet_gp.networks.options import UNetOptions
-from scalenet_gp.node import Node
 
 __all__ = ["Parts"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scalenet_gp.arguments import plain
+from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.injection import injection
 from scalenet_gp.networks.options import UNetOptions
 from scalenet_gp.networks.parts import Parts
-from scalenet_gp.node import Node, TensorSpec
+from scalenet_gp.options import to_json_value
 
 __all__ = ["build_attentive_scalenet", "build_scalenet"]
 
@@ -63,7 +63,7 @@ def _chained(subnets: Sequence[Mapping[str, Any]], name: str, **defaults: Any) -
     outputs: list[str] = []
     coarse: Parts | None = None
     for index, subnet in enumerate(listed):
-        arguments = {**defaults, **plain(subnet)}
+        arguments = {**defaults, **to_json_value(subnet)}
         if "top_resolution" not in arguments:
             raise ValueError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
         if coarse is None and "bottleneck_join" in arguments:

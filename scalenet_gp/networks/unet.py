@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from scalenet_gp.geometry import Length
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.options import UNetOptions
 from scalenet_gp.networks.parts import Parts
-from scalenet_gp.world import Length
 
 __all__ = ["build_unet"]
 

@@ -1,8 +1,38 @@
-"""Changing a network's weights: how they are optimised, how that is computed, and the state that goes on from."""
+"""Training without gunpowder: optimization, state, checkpoints, distribution, logs."""
 
-from scalenet_gp.training.computation import Computation, Precision
-from scalenet_gp.training.distributed import Ranks, joined
-from scalenet_gp.training.optimization import Optimization
-from scalenet_gp.training.training_state import Step, TrainingState
+from scalenet_gp.training.checkpoint import Retention, latest_checkpoint, load_checkpoint, load_network, save_checkpoint
+from scalenet_gp.training.compute import ComputeConfig, Precision
+from scalenet_gp.training.distributed import ProcessGroup, distributed_context
+from scalenet_gp.training.early_stopping import EarlyStopping, Metric, ValidationResult, save_best
+from scalenet_gp.training.fault_file import write_fault
+from scalenet_gp.training.memory import memory_explained, peak_resident_bytes, resident_bytes
+from scalenet_gp.training.optimization import Optimization, SchedulerFactory
+from scalenet_gp.training.step_result import StepResult
+from scalenet_gp.training.tensorboard_log import TensorBoardLog
+from scalenet_gp.training.training_state import TrainingState, UpdateResult
 
-__all__ = ["Computation", "Optimization", "Precision", "Ranks", "Step", "TrainingState", "joined"]
+__all__ = [
+    "ComputeConfig",
+    "EarlyStopping",
+    "Metric",
+    "Optimization",
+    "Precision",
+    "ProcessGroup",
+    "Retention",
+    "SchedulerFactory",
+    "StepResult",
+    "TensorBoardLog",
+    "TrainingState",
+    "UpdateResult",
+    "ValidationResult",
+    "distributed_context",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "load_network",
+    "memory_explained",
+    "peak_resident_bytes",
+    "resident_bytes",
+    "save_best",
+    "save_checkpoint",
+    "write_fault",
+]

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from scalenet_gp.device import choose_device
-from scalenet_gp.training.heartbeats import beating
+from scalenet_gp.kernels import choose_device
+from scalenet_gp.training.liveness import watchdog
 
-__all__ = ["Ranks", "joined"]
+__all__ = ["ProcessGroup", "distributed_context"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -29,7 +29,7 @@ _LOST = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train together; by default there is no other.
 
     Each has the same network, in which each computes samples of its own. The loss is of all of them: every rank
@@ -55,7 +55,7 @@ class Ranks:
         return self.size == 1
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes checkpoints and logs, and tells of progress."""
         return self.rank == 0
 
@@ -116,7 +116,7 @@ class Ranks:
         """:meth:`gathered`, of each."""
         return {name: self.gathered(tensor) for name, tensor in tensors.items()}
 
-    def anywhere(self, here: bool) -> bool:
+    def any_rank(self, here: bool) -> bool:
         """Whether it is so on any rank. Decisions that ranks must not part by take this; it waits for all of them."""
         if self.alone:
             return here
@@ -124,7 +124,7 @@ class Ranks:
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
-    def of_first(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The number that rank 0 gives, whatever the others give."""
         if self.alone:
             return value
@@ -147,11 +147,13 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str | torch.device | None = None, *, longest_wait: float = 3600.0) -> Iterator[Ranks]:
+def distributed_context(
+    device: str | torch.device | None = None, *, longest_wait: float = 3600.0
+) -> Iterator[ProcessGroup]:
     """Meet the other processes that torchrun started; outside of torchrun there are none.
 
     On GPUs every process takes the one of its number on its machine. If a process dies, the others end within a minute,
-    with a message, however long they may wait for one that is alive; see :func:`.beating`. If one fails, they do so
+    with a message, however long they may wait for one that is alive; see :func:`.watchdog`. If one fails, they do so
     too: they are not to be used after an error.
 
     Args:
@@ -164,7 +166,7 @@ def joined(device: str | torch.device | None = None, *, longest_wait: float = 36
     """
     chosen = choose_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield Ranks(device=chosen)
+        yield ProcessGroup(device=chosen)
         return
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
@@ -173,15 +175,15 @@ def joined(device: str | torch.device | None = None, *, longest_wait: float = 36
             "several processes with torchrun, or unset it"
         )
     rank, size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
-    ranks = Ranks(rank, size, local_rank, _own(chosen, local_rank))
+    ranks = ProcessGroup(rank, size, local_rank, _own(chosen, local_rank))
     backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(seconds=longest_wait))
     try:
-        with beating(rank, size), warnings.catch_warnings():
+        with watchdog(rank, size), warnings.catch_warnings():
             # with one channel, channels first and last are the same, but for how torch writes it down
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             yield ranks
-            ranks.anywhere(False)  # none leaves while another is still to be served
+            ranks.any_rank(False)  # none leaves while another is still to be served
     except RuntimeError as error:
         if any(text in str(error) for text in _LOST):
             raise ConnectionError(

@@ -13,17 +13,17 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.plan import Plan
-from scalenet_gp.training.computation import Computation
-from scalenet_gp.training.distributed import Ranks
+from scalenet_gp.training.compute import ComputeConfig
+from scalenet_gp.training.distributed import ProcessGroup
 from scalenet_gp.training.optimization import Optimization
 
-__all__ = ["Step", "TrainingState"]
+__all__ = ["TrainingState", "UpdateResult"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class UpdateResult:
     """What came of one batch.
 
     Attributes:
@@ -65,11 +65,11 @@ class TrainingState:
         self,
         net: LeibNet,
         optimization: Optimization,
-        computation: Computation,
+        computation: ComputeConfig,
         seed: int | None = None,
-        ranks: Ranks | None = None,
+        ranks: ProcessGroup | None = None,
     ) -> None:
-        self._ranks = ranks or Ranks()
+        self._ranks = ranks or ProcessGroup()
         self._forward = computation.forward_of(net, self._ranks)
         self.device = self._forward.device
         self.net = self._ranks.synchronised(net.to(self.device).train())
@@ -101,7 +101,7 @@ class TrainingState:
         return float(self._scaler.get_scale())
 
     @property
-    def judged_net(self) -> LeibNet:
+    def eval_net(self) -> LeibNet:
         """The network to predict with: the averaged one if there is one."""
         averaged: LeibNet | None = None if self.average is None else self.average.module  # type: ignore[assignment]
         return self.net if averaged is None else averaged
@@ -123,7 +123,7 @@ class TrainingState:
         """The outputs of ``plan``, (B, C, Z, Y, X) each, float32."""
         return self._forward(inputs, plan)
 
-    def advance(self, loss: Tensor, *, measure: bool = False) -> Step:
+    def advance(self, loss: Tensor, *, measure: bool = False) -> UpdateResult:
         """Learn from the loss of one batch; with the last of a step, change the weights.
 
         If a loss or the gradient is not finite, the step is dropped with all its batches: weights, average, schedule,
@@ -135,17 +135,17 @@ class TrainingState:
         """
         self.iteration += 1
         ends = self.iteration % self.optimization.accumulate == 0
-        self._dropped = self._ranks.anywhere(self._dropped or not bool(torch.isfinite(loss)))
+        self._dropped = self._ranks.any_rank(self._dropped or not bool(torch.isfinite(loss)))
         if not self._dropped:
             self._scaler.scale(loss / self.optimization.accumulate).backward()
         if not ends:
-            return Step(taken=False, skipped=False)
+            return UpdateResult(taken=False, skipped=False)
         norm = None if self._dropped else self._gradient_norm()
-        if norm is None or self._ranks.anywhere(not bool(norm.isfinite())):
+        if norm is None or self._ranks.any_rank(not bool(norm.isfinite())):
             if norm is not None:
                 self._scaler.update()  # takes a smaller scale
             self._drop()
-            return Step(taken=False, skipped=True, gradient_norm=None if norm is None else norm.item())
+            return UpdateResult(taken=False, skipped=True, gradient_norm=None if norm is None else norm.item())
         if self.optimization.clip_norm is not None:
             clip_grads_with_norm_(self._parameters.values(), self.optimization.clip_norm, norm)
         before = {name: p.detach().clone() for name, p in self._parameters.items()} if measure else {}
@@ -157,7 +157,7 @@ class TrainingState:
         if self._schedule is not None:
             self._schedule.step()
         self.skipped_in_a_row = 0
-        return Step(True, False, norm.item(), self._moved(before) if measure else None)
+        return UpdateResult(True, False, norm.item(), self._moved(before) if measure else None)
 
     def judged(self, score: float) -> None:
         """Tell a schedule that waits for a plateau how good the network is: the lower the better, as losses are."""

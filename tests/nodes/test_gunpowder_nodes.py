@@ -37,9 +37,9 @@ from gunpowder.nodes.batch_provider import BatchRequestError
 from scipy.interpolate import RegularGridInterpolator
 
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
-from tests.nodes.derived_arrays import Held
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
-from tests.nodes.volume_files import write_json, write_zarr2
+from tests.nodes.targets.derived_arrays import Held
+from tests.scalenet_gp.volumes.volume_files import write_json, write_zarr2
 
 COARSE, MIDDLE, FINE, LABELS = (ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE", "LABELS"))
 MASK, DERIVED, CHANNELS = (ArrayKey(name) for name in ("MASK", "DERIVED", "CHANNELS"))
@@ -81,7 +81,7 @@ def common_map(batch: Batch, rois: Mapping[ArrayKey, Roi]) -> np.ndarray:
 
 
 def brightness(centres: np.ndarray) -> np.ndarray:
-    """Intensities between 0.2 and 0.8 that depend on the world position alone."""
+    """IntensityWindow between 0.2 and 0.8 that depend on the world position alone."""
     return (0.5 + 0.3 * np.sin(centres.sum(axis=0) / 500)).astype(np.float32)
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from scalenet_gp.nodes.volumes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.predict import predict
-from scalenet_gp.pipelines.train import train
+from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.training.train_job import train
+from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 
 VOXEL = 4.5
 CORNER = -VOXEL / 2

@@ -9,8 +9,8 @@ from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Plan
-from scalenet_gp.fusion import sources
-from scalenet_gp.kinds import ConvPass
+from scalenet_gp.graph.fusion import fused_inputs
+from scalenet_gp.layers import ConvPass
 
 __all__ = ["averaging", "centres", "cropped", "positive", "ramps", "random_inputs", "randomised", "values", "zeros"]
 
@@ -116,5 +116,5 @@ def ramps(plan: Plan, net: LeibNet) -> dict[str, Tensor]:
 
 def taken_by(net: LeibNet) -> dict[str, tuple[str, ...]]:
     """The tensors that each node takes in a pass, by its identifier."""
-    taken = sources(list(net.nodes.values()), net.specs)
+    taken = fused_inputs(list(net.nodes.values()), net.specs)
     return {node: tuple(key for key, _ in pairs) for node, pairs in taken.items()}

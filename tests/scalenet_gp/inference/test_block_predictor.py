@@ -10,15 +10,15 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import build_scalenet, build_unet
-from scalenet_gp.cost import predict_sweep_memory
+from scalenet_gp.analysis.cost import predict_slabbed_memory
 from scalenet_gp.inference import (
     BlockPredictor,
     Ensemble,
-    Intensities,
-    Sweep,
+    IntensityWindow,
+    SlabbedInference,
     block_thickness,
+    choose_slab_thickness,
     lattice_symmetries,
-    slab_thickness,
     sweep_memory,
 )
 from tests.scalenet_gp.helpers import randomised
@@ -100,47 +100,47 @@ def small():
 
 def test_slabs_are_as_thick_as_is_of_use_and_as_memory_allows(small):
     wide = {"output": Roi((0, 0, 0), (4096, 4096, 4096))}
-    assert slab_thickness(small, wide, 2**40) == 32 * 8
+    assert choose_slab_thickness(small, wide, 2**40) == 32 * 8
     narrow = {"output": Roi((0, 0, 0), (4096, 512, 1024))}
-    assert slab_thickness(small, narrow, 2**40) == 4096
+    assert choose_slab_thickness(small, narrow, 2**40) == 4096
     outputs = {"output": Roi((0, 0, 0), (512, 2048, 1024))}
     step = small.plan(outputs).step[0]
     memory = {thickness: sweep_memory(small, outputs, thickness) for thickness in (512, 4 * step)}
     assert list(memory.values()) == sorted(memory.values(), reverse=True)
     for thickness, needed in memory.items():
-        assert slab_thickness(small, outputs, needed) == thickness
+        assert choose_slab_thickness(small, outputs, needed) == thickness
     with pytest.raises(ValueError, match=r"\(64, 256, 128\) voxels of 'output' takes .* MiB of memory, in slabs of "):
-        slab_thickness(small, outputs, 2**20)
+        choose_slab_thickness(small, outputs, 2**20)
 
 
 def test_memory_is_followed_no_farther_than_to_its_limit(small):
-    sweep = Sweep.of(small, {"output": Roi((0, 0, 0), (512, 256, 256))}, 128)
-    peak = predict_sweep_memory(small, sweep)
-    assert predict_sweep_memory(small, sweep, limit=peak) == peak
+    sweep = SlabbedInference.of(small, {"output": Roi((0, 0, 0), (512, 256, 256))}, 128)
+    peak = predict_slabbed_memory(small, sweep)
+    assert predict_slabbed_memory(small, sweep, limit=peak) == peak
     for limit in (0, peak // 2, peak - 1):
-        assert limit < predict_sweep_memory(small, sweep, limit=limit) <= peak
+        assert limit < predict_slabbed_memory(small, sweep, limit=limit) <= peak
     # of raw data that are shown slab by slab, what is shown comes on top
-    assert predict_sweep_memory(small, sweep, intensities=Intensities(torch.uint8)) > peak
+    assert predict_slabbed_memory(small, sweep, intensities=IntensityWindow(torch.uint8)) > peak
 
 
 def test_what_depends_on_its_extent_is_not_cut():
     net = build_unet(top_resolution=(8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)], norm_layer="instance")
     outputs = {"output": Roi((0, 0, 0), (256, 64, 64))}
     needed = sweep_memory(net, outputs, 256)
-    assert slab_thickness(net, outputs, needed) == 256
+    assert choose_slab_thickness(net, outputs, needed) == 256
     with pytest.raises(ValueError, match="make blocks smaller"):
-        slab_thickness(net, outputs, needed - 1)
+        choose_slab_thickness(net, outputs, needed - 1)
 
 
 def test_a_block_leaves_room_for_what_it_reads_and_makes(small):
     outputs = {"output": Roi((0, 0, 0), (4096, 1024, 2048))}
     alone = Ensemble([small])
     enough = sweep_memory(small, outputs, 4096)
-    thick = slab_thickness(small, outputs, enough)
+    thick = choose_slab_thickness(small, outputs, enough)
     assert block_thickness(alone, outputs, 2 * enough) == thick
     thinner = block_thickness(alone, outputs, sweep_memory(small, outputs, thick))
     assert thinner < thick  # the raw data need some
-    stored = Intensities(torch.uint8)
+    stored = IntensityWindow(torch.uint8)
     read = math.prod(alone.inputs(outputs)["input"].shape / small.voxel_size["input"])
     room = sweep_memory(small, outputs, thick, intensities=stored) + 2 * read
     assert block_thickness(alone, outputs, room) < thick

@@ -17,9 +17,9 @@ from torch import Tensor
 from scalenet_gp import LeibNet, TensorSpec, build_attentive_scalenet, build_scalenet, build_unet
 from scalenet_gp.inference import Ensemble, Symmetry, lattice_symmetries
 from scalenet_gp.inference.running_moments import RunningMoments
-from scalenet_gp.kinds import ConvPass, Head, Pool, Upsample
+from scalenet_gp.layers import ConvPass, Head, Pool, Upsample
+from tests.scalenet_gp.graph.strategies import networks, requests
 from tests.scalenet_gp.helpers import randomised, values
-from tests.scalenet_gp.strategies import networks, requests
 
 IDENTITY = Symmetry.identity(2)
 MIRROR = Symmetry((0, 1), frozenset({1}))

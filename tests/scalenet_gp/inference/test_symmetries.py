@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scalenet_gp import build_scalenet, build_unet
 from scalenet_gp.inference.symmetries import Symmetry, lattice_symmetries
-from tests.scalenet_gp.strategies import networks
+from tests.scalenet_gp.graph.strategies import networks
 
 
 def symmetries(dims: int) -> st.SearchStrategy[Symmetry]:

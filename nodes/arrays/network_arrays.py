@@ -1,0 +1,141 @@
+"""Where the two graphs meet: a request for a network's outputs becomes one for its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gunpowder as gp
+import numpy as np
+import torch
+from funlib.geometry import Roi
+from torch import Tensor
+
+from scalenet_gp.graph import Plan
+from scalenet_gp.leibnet import LeibNet
+
+__all__ = ["NetworkArrays", "as_tensor", "extend_request"]
+
+
+class NetworkArrays:
+    """Which gunpowder array is which tensor of a network.
+
+    Args:
+        net: the network.
+        inputs: the array of every input of it.
+        outputs: the array of every output that can be asked for.
+
+    Raises:
+        ValueError: an input has no array, a name is none of the network's, or two outputs have one array.
+    """
+
+    def __init__(self, net: LeibNet, inputs: Mapping[str, gp.ArrayKey], outputs: Mapping[str, gp.ArrayKey]) -> None:
+        for kind, given, known in (("input", inputs, net.input_keys), ("output", outputs, net.output_keys)):
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                raise ValueError(f"{net.name} has no {kind} {unknown}; it has {', '.join(known)}")
+        missing = [name for name in net.input_keys if name not in inputs]
+        if missing:
+            raise ValueError(f"{net.name} reads {', '.join(net.input_keys)}; no array is given for {missing}")
+        if not outputs:
+            raise ValueError(f"give an array for at least one output of {', '.join(net.output_keys)}")
+        if len(set(outputs.values())) < len(outputs):
+            listed = ", ".join(f"{name!r}: {key}" for name, key in outputs.items())
+            raise ValueError(f"every output of {net.name} needs an array of its own, not {listed}")
+        self.net = net
+        self.inputs = dict(inputs)
+        self.outputs = dict(outputs)
+        self._planned: tuple[dict[str, Roi], Plan] | None = None
+
+    def check_upstream(self, spec: gp.ProviderSpec | None) -> None:
+        """Refuse a pipeline whose arrays do not fit the network, before any data is read.
+
+        Raises:
+            ValueError: upstream lacks an input, or offers it with another voxel size or another number of axes.
+        """
+        for name, key in self.inputs.items():
+            expected = self.net.voxel_size[name]
+            if spec is None or key not in spec:
+                raise ValueError(f"{self.net.name} reads {name!r} from {key}, which no node upstream provides")
+            offered = spec[key].voxel_size
+            if offered is None or len(offered) != len(expected):
+                axes = "none" if offered is None else len(offered)
+                raise ValueError(
+                    f"{name!r} of {self.net.name} has {len(expected)} spatial axes, array {key} upstream has {axes}"
+                )
+            if offered != expected:
+                raise ValueError(
+                    f"{name!r} of {self.net.name} has voxels of {tuple(expected)} world units (of {self.net.unit} nm), "
+                    f"array {key} upstream has {tuple(offered)}"
+                )
+
+    def plan(self, request: gp.BatchRequest) -> Plan:
+        """The plan for the outputs in ``request``.
+
+        Raises:
+            ValueError: a ROI is off its tensor's lattice, or no output is asked for.
+        """
+        asked = {name: request[key] for name, key in self.outputs.items() if key in request}
+        rois = {name: spec.roi.copy() for name, spec in asked.items() if not spec.placeholder}
+        # the same one is asked for on the way up and on the way down, and by batch after batch
+        if self._planned is None or self._planned[0] != rois:
+            self._planned = rois, self.net.plan(rois)
+        return self._planned[1]
+
+    def input_request(self, plan: Plan) -> gp.BatchRequest:
+        """A request for exactly what ``plan`` needs."""
+        request = gp.BatchRequest()
+        for name, roi in plan.inputs.items():
+            extend_request(request, self.inputs[name], roi)
+        return request
+
+    def tensors(self, batch: gp.Batch, plan: Plan, device: torch.device) -> dict[str, Tensor]:
+        """The inputs of ``plan`` from a batch, each (B, C, Z, Y, X), float32.
+
+        Raises:
+            ValueError: an array holds integers (normalise it first) or has axes that cannot be told apart.
+        """
+        tensors = {}
+        for name in plan.inputs:
+            array = batch[self.inputs[name]]
+            if not np.issubdtype(array.data.dtype, np.floating):
+                raise ValueError(
+                    f"array {self.inputs[name]} for {name!r} is {array.data.dtype}; a network takes floats, "
+                    "so put gunpowder's Normalize before it"
+                )
+            tensors[name] = as_tensor(array, plan.inputs[name], self.inputs[name], device).float()
+        return tensors
+
+    def add_outputs(self, batch: gp.Batch, outputs: Mapping[str, Tensor], plan: Plan, batched: bool) -> None:
+        """Put a network's outputs into a batch: (B, C, Z, Y, X), or (C, Z, Y, X) if the batch holds one sample."""
+        for name, tensor in outputs.items():
+            data = tensor.detach().float().cpu().numpy()
+            spec = gp.ArraySpec(
+                roi=plan.outputs[name], voxel_size=self.net.voxel_size[name], interpolatable=True, dtype=data.dtype
+            )
+            batch[self.outputs[name]] = gp.Array(data if batched else data[0], spec)
+
+    def batched(self, batch: gp.Batch, plan: Plan) -> bool:
+        """Whether the arrays of ``batch`` have a batch axis."""
+        return batch[self.inputs[next(iter(plan.inputs))]].data.ndim == self.net.dims + 2
+
+
+def extend_request(request: gp.BatchRequest, key: gp.ArrayKey, roi: Roi) -> None:
+    """Ask for an array, and for the union if it is asked for already: one array may serve several tensors."""
+    request[key] = gp.ArraySpec(roi=request[key].roi.union(roi) if key in request else roi)
+
+
+def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device) -> Tensor:
+    """What an array has in ``roi``, as (B, C, Z, Y, X): as it is with a batch axis, as a batch of one without.
+
+    Raises:
+        ValueError: the array has neither a batch and a channel axis nor a channel axis alone.
+    """
+    dims = roi.dims
+    if array.data.ndim not in (dims + 1, dims + 2):
+        raise ValueError(
+            f"array {key} has shape {array.data.shape}; what is expected is (batch, channel, {dims} spatial axes) or "
+            f"(channel, {dims} spatial axes): gunpowder's Unsqueeze adds an axis, Stack makes batches"
+        )
+    # torch shares the memory of what numpy gives it, and takes none that is read-only
+    tensor = torch.from_numpy(np.require(array.crop(roi, copy=False).data, requirements=["C", "W"])).to(device)
+    return tensor if array.data.ndim == dims + 2 else tensor[None]

@@ -1,1 +1,0 @@
-"""Batches in order, from worker processes, cheap to ask for."""

@@ -1,1 +1,0 @@
-"""Networks in a pipeline: training and prediction."""

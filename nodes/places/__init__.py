@@ -1,1 +1,0 @@
-"""Where samples are taken."""

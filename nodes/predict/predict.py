@@ -1,0 +1,61 @@
+"""A network in a gunpowder pipeline, for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gunpowder as gp
+import numpy as np
+import torch
+
+from scalenet_gp.kernels import choose_device
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.nodes.arrays import NetworkArrays
+
+__all__ = ["Predict"]
+
+
+class Predict(gp.BatchFilter):
+    """Computes the outputs that are asked for, from exactly the inputs that they depend on.
+
+    Args:
+        net: the network; it is moved to ``device`` when the pipeline is built, and predicts in evaluation mode.
+        inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
+        outputs: the array to make of an output; float32, axes as the inputs.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Raises:
+        ValueError: an input has no array, a name is unknown, the device is not there; when the pipeline is built: an
+            array upstream has another voxel size or number of axes than the network.
+    """
+
+    def __init__(
+        self,
+        net: LeibNet,
+        inputs: Mapping[str, gp.ArrayKey],
+        outputs: Mapping[str, gp.ArrayKey],
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.net = net
+        self.arrays = NetworkArrays(net, inputs, outputs)
+        self.device = choose_device(device)
+
+    def setup(self) -> None:
+        self.arrays.check_upstream(self.spec)
+        for name, key in self.arrays.outputs.items():
+            voxel_size = self.net.voxel_size[name]
+            self.provides(key, gp.ArraySpec(voxel_size=voxel_size, interpolatable=True, dtype=np.float32))
+        self.enable_autoskip()
+        self.net.to(self.device)
+
+    def prepare(self, request: gp.BatchRequest) -> gp.BatchRequest:
+        return self.arrays.input_request(self.arrays.plan(request))
+
+    def process(self, batch: gp.Batch, request: gp.BatchRequest) -> gp.Batch:
+        plan = self.arrays.plan(request)
+        self.net.eval()  # here, as a Train node may share the network
+        with torch.inference_mode():
+            outputs = self.net(self.arrays.tensors(batch, plan, self.device), plan)
+        made = gp.Batch()
+        self.arrays.add_outputs(made, outputs, plan, self.arrays.batched(batch, plan))
+        return made

@@ -1,0 +1,79 @@
+"""A run as a sequence: which batch number k is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import numpy as np
+import torch
+from gunpowder import Batch, BatchProvider, BatchRequest
+
+from scalenet_gp.nodes.requests import CheapCopyRequest
+
+__all__ = ["SeededBatches", "batch_seed"]
+
+
+def batch_seed(seed: int, index: int) -> int:
+    """The seed of the request for batch number ``index`` of a run: 0 to 2**31 - 1.
+
+    It is far from those of its neighbours, as gunpowder derives the seeds of a chain's nodes by counting up.
+
+    Args:
+        seed: of the run, at least 0.
+        index: at least 0.
+    """
+    return int(np.random.default_rng([seed, index]).integers(2**31))
+
+
+@final
+class SeededBatches:
+    """The batches that one request gets from a chain, each depending on the run's seed and its number alone.
+
+    Besides the request's seed, which gunpowder's nodes hand to the global generators of Python and numpy, torch's is
+    set; all three are left as they were found.
+
+    Args:
+        provider: the most downstream node of the chain, set up.
+        request: what every batch holds; its own seed does not matter.
+        seed: of the run.
+    """
+
+    def __init__(self, provider: BatchProvider, request: BatchRequest, seed: int) -> None:
+        self.provider = provider
+        self.wanted = CheapCopyRequest.of(request)
+        self.seed = seed
+
+    def request(self, index: int) -> CheapCopyRequest:
+        """The request for one batch; it may be changed."""
+        return CheapCopyRequest.of(self.wanted, random_seed=batch_seed(self.seed, index))
+
+    def __getitem__(self, index: int) -> Batch:
+        request = self.request(index)
+        with _global_generators_kept():
+            torch.default_generator.manual_seed(request.random_seed)  # the processor's alone: GPUs are the trainer's
+            return self.provider.request_batch(request)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the batches of equal numbers are equal: the same chain, request and seed."""
+        if not isinstance(other, SeededBatches):
+            return NotImplemented
+        return (
+            self.provider is other.provider
+            and self.seed == other.seed
+            and self.wanted.array_specs == other.wanted.array_specs
+            and self.wanted.graph_specs == other.wanted.graph_specs
+        )
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])

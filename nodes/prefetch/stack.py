@@ -1,0 +1,67 @@
+"""Batches of several samples, with what was drawn for each."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import final
+
+import gunpowder as gp
+import numpy as np
+from gunpowder.profiling import Timing
+
+from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
+
+__all__ = ["Stack"]
+
+
+@final
+class Stack(gp.Stack):
+    """Requests several samples and stacks their arrays along a new first axis: gunpowder's ``Stack``, with two changes.
+
+    What augmentations recorded in ``array.attrs``, gunpowder drops; here every entry is kept, as a list with one value
+    for each sample (None where a sample has none). And the sample number i of a seeded request depends on the seed and
+    on i alone, not on what nodes upstream draw from the global generators of Python and numpy. So processes that train
+    together share each batch: with N samples each, rank r makes those from number r * N on, ``Stack(N, r * N)``, and
+    all of them are what ``Stack(R * N)`` makes in one process.
+
+    Args:
+        num_repetitions: how many samples.
+        first: the number of the first one.
+
+    Raises:
+        ValueError: fewer than one, or a number below 0; or, for a request: the samples differ in shape.
+    """
+
+    def __init__(self, num_repetitions: int, first: int = 0) -> None:
+        if index(num_repetitions) < 1:
+            raise ValueError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
+        if index(first) < 0:
+            raise ValueError(f"first is {first}; samples are numbered from 0")
+        super().__init__(num_repetitions)
+        self.first = first
+
+    def provide(self, request: gp.BatchRequest) -> gp.Batch:
+        samples = []
+        for number in range(self.first, self.first + self.num_repetitions):
+            upstream = request.copy()
+            if upstream.is_deterministic():
+                upstream._random_seed = batch_seed(request.random_seed, number)
+            samples.append(self.get_upstream_provider().request_batch(upstream))
+        timing = Timing(self)
+        timing.start()
+        batch = gp.Batch()
+        for sample in samples:
+            batch.profiling_stats.merge_with(sample.profiling_stats)
+        for key, asked in request.array_specs.items():
+            if asked.placeholder:
+                continue
+            arrays = [sample[key] for sample in samples]
+            names = dict.fromkeys(name for array in arrays for name in array.attrs)
+            attrs = {name: [array.attrs.get(name) for array in arrays] for name in names}
+            batch[key] = gp.Array(np.stack([array.data for array in arrays]), arrays[0].spec.copy(), attrs)
+        for key, wanted in request.graph_specs.items():
+            if not wanted.placeholder:
+                batch[key] = samples[0][key]
+        timing.stop()
+        batch.profiling_stats.add(timing)
+        return batch

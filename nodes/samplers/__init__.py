@@ -1,0 +1,18 @@
+"""Samplers: where in a volume samples are taken."""
+
+from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
+from scalenet_gp.nodes.samplers.random_volume import RandomVolume
+from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws
+from scalenet_gp.nodes.samplers.sampler import Sampler, UniformSampler
+from scalenet_gp.nodes.samplers.weighted_samplers import ClassSampler, StratifiedSampler
+
+__all__ = [
+    "ClassSampler",
+    "MaskSampler",
+    "RandomVolume",
+    "SampleLocation",
+    "Sampler",
+    "StratifiedSampler",
+    "UniformSampler",
+    "count_draws",
+]

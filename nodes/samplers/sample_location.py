@@ -1,0 +1,218 @@
+"""A gunpowder node that draws where in a volume a sample is taken."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from math import lcm
+from operator import index
+from typing import Any, final
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchProvider, BatchRequest
+
+from scalenet_gp.nodes.augment import DeformAugment
+from scalenet_gp.nodes.requests import request_generator
+from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
+
+__all__ = ["SampleLocation", "count_draws"]
+
+
+@final
+class SampleLocation(BatchFilter):
+    """Takes every sample from a place that a strategy draws: all ROIs of a request go there, and come back in place.
+
+    Downstream, only the shapes of ROIs and their places relative to one another count, as with gunpowder's
+    ``RandomLocation``. What is drawn is where the ROI of one array goes. Usually this is the finest target, so that
+    regions, masks and classes speak of what is trained on, and contexts reach beyond them.
+
+    With a :class:`.DeformAugment` upstream, every voxel of the reference array is a
+    place: ROIs are moved by multiples of the least common multiple of the voxel sizes of all requested arrays, and
+    the deformation reads its content by the rest further on. It is found through nodes with one upstream each, which
+    have to ask it once per request. Without one, places are multiples of that common multiple apart.
+
+    Where arrays are bounded, all of them stay inside. (Bounds are those of the sources: a deformation that turns or
+    stretches reads more, so sources before one should pad. Before one, a bounded array has places from the first
+    multiple of the common lattice on at which all arrays begin inside.)
+
+    What was drawn is kept as JSON text in ``array.attrs["location"]`` of every moved array: ``"begin"``, where the
+    reference ROI began in the world; ``"shift"``, by how much it was moved; and what the strategy tells, such as
+    ``"class"`` or ``"stratum"``. :func:`count_draws` counts it. Graphs are moved as well.
+
+    Args:
+        reference: the array whose ROI is placed. It has to be requested, as a placeholder at least.
+        places: the strategy.
+        replay: such a text: the sample is put there again.
+
+    Raises:
+        ValueError: ``replay`` is no such text. When the pipeline is built: the reference is not provided, or does not
+            lie in space. For a request: the reference is not in it; an array has other spatial axes, or cannot stay
+            inside its bounds; as the strategy says.
+    """
+
+    def __init__(self, reference: ArrayKey, places: Sampler, *, replay: str | None = None) -> None:
+        self.reference = reference
+        self.places = places
+        self._replay = None if replay is None else _recorded(replay)
+        self._offered: dict[Any, Roi] = {}
+        self._deform: DeformAugment | None = None
+        self._moved = Coordinate()
+        self._record = ""
+
+    def setup(self) -> None:
+        """Announce the arrays without bounds."""
+        upstream = self.get_upstream_provider()
+        voxels = [
+            key
+            for key, spec in upstream.spec.array_specs.items()
+            if spec.roi is not None and spec.voxel_size is not None
+        ]
+        if self.reference not in voxels:
+            raise ValueError(
+                f"the reference {self.reference} is no array of voxels that is provided upstream; "
+                f"there are {', '.join(map(str, voxels)) or 'none'}"
+            )
+        self._offered = {key: spec.roi.copy() for key, spec in upstream.spec.items() if spec.roi is not None}
+        for key, roi in self._offered.items():
+            spec = self.spec[key].copy()
+            spec.roi = Roi((None,) * roi.dims, (None,) * roi.dims)
+            self.updates(key, spec)
+        self._deform = _deform_upstream(self)
+
+    def draw(self, generator: np.random.Generator, request: BatchRequest) -> Sample:
+        """Where the reference ROI of ``request`` goes."""
+        self.places.load()
+        return self.places.draw(generator, self._opening(request))
+
+    def prepare(self, request: BatchRequest) -> None:
+        """Draw, and move the ROIs."""
+        if self.reference not in request or request[self.reference].roi is None:
+            raise ValueError(f"the reference {self.reference} is not requested; ask for it, as a placeholder at least")
+        if self._replay is None:
+            place = self.draw(request_generator(request, type(self).__name__), request)
+        else:
+            place = self._replayed(request)
+        shift = place.begin - request[self.reference].roi.begin
+        self._record = json.dumps({"begin": list(place.begin), "shift": list(shift), **place.info})
+        self._moved = shift
+        if self._deform is not None:
+            rest = shift % self._lattice(request)
+            self._moved = shift - rest
+            self._deform.shift(rest)
+        for _, spec in request.items():
+            if spec.roi is not None:
+                spec.roi = spec.roi.shift(self._moved)
+
+    def process(self, batch: Batch, request: BatchRequest) -> None:
+        """Give the arrays the ROIs that they were asked for with."""
+        for key, asked in request.array_specs.items():
+            if asked.roi is not None:
+                array = batch[key]
+                spec = array.spec.copy()
+                spec.roi = asked.roi
+                batch[key] = Array(array.data, spec, {**array.attrs, "location": self._record})
+        for key, asked in request.graph_specs.items():
+            graph = batch[key]
+            graph.spec.roi = asked.roi.copy()
+            graph.shift(-self._moved)
+
+    def _opening(self, request: BatchRequest) -> tuple[Axis, ...]:
+        """Where the reference ROI may begin."""
+        roi, voxel_size = request[self.reference].roi, self.spec[self.reference].voxel_size
+        bounds, lattice = self._bounds(request), self._lattice(request)
+        opening = []
+        for d, ((low, low_by), (high, high_by)) in enumerate(bounds):
+            begin, step, offset = int(roi.begin[d]), int(lattice[d]), int(roi.begin[d])
+            if self._deform is not None:
+                # the ROIs that are asked of the deformation have to stay inside, too
+                low = None if low is None else -(-low // step) * step
+                step, offset = int(voxel_size[d]), 0
+            opening.append(
+                Axis(
+                    length=int(roi.shape[d]),
+                    voxel_size=int(voxel_size[d]),
+                    step=step,
+                    offset=offset,
+                    low=None if low is None else begin + low,
+                    high=None if high is None else begin + high,
+                    low_by=low_by,
+                    high_by=high_by,
+                )
+            )
+        return tuple(opening)
+
+    def _bounds(self, request: BatchRequest) -> list[tuple[_Bound, _Bound]]:
+        """The least and the largest shift along each axis that keeps all arrays inside what is offered."""
+        dims = request[self.reference].roi.dims
+        least: list[list[tuple[int, str]]] = [[] for _ in range(dims)]
+        most: list[list[tuple[int, str]]] = [[] for _ in range(dims)]
+        for key, spec in request.items():
+            if spec.roi is None:
+                continue
+            roi, offered = spec.roi, self._offered[key]
+            if roi.dims != dims:
+                raise ValueError(f"{key} has {roi.dims} spatial axes, the reference {self.reference} has {dims}")
+            bounded = [d for d in range(dims) if offered.shape[d] is not None]
+            missing = tuple(max(0, int(roi.shape[d] - offered.shape[d])) if d in bounded else 0 for d in range(dims))
+            if any(missing):
+                raise ValueError(
+                    f"{key} can never be met: it offers {offered}, and a ROI of {tuple(roi.shape)} is asked for; "
+                    f"{missing} world units are missing"
+                )
+            for d in bounded:
+                least[d].append((int(offered.begin[d] - roi.begin[d]), str(key)))
+                most[d].append((int(offered.end[d] - roi.end[d]), str(key)))
+        unbounded: _Bound = (None, "")
+        return [
+            (max(low, default=unbounded), min(high, default=unbounded)) for low, high in zip(least, most, strict=True)
+        ]
+
+    def _lattice(self, request: BatchRequest) -> Coordinate:
+        """The least common multiple of the voxel sizes of all arrays in ``request``."""
+        specs = (self.spec[key] for key, spec in request.array_specs.items() if spec.roi is not None)
+        sizes = [spec.voxel_size for spec in specs if spec.voxel_size is not None]
+        return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*sizes, strict=True))
+
+    def _replayed(self, request: BatchRequest) -> Sample:
+        opening, place = self._opening(request), self._replay
+        if place is None or len(place.begin) != len(opening):
+            raise ValueError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
+        for number, (axis, begin) in enumerate(zip(opening, place.begin, strict=True)):
+            if not axis.begins(begin, begin):
+                raise ValueError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
+        return place
+
+
+def count_draws(records: Iterable[str], name: str) -> Counter[Any]:
+    """How often each class, stratum or volume was drawn.
+
+    Args:
+        records: the texts ``array.attrs["location"]`` of many batches, one of each.
+        name: ``"class"``, ``"stratum"``, ``"volume"`` or ``"region"``.
+    """
+    return Counter(json.loads(record).get(name) for record in records)
+
+
+_Bound = tuple[int | None, str]
+"""A shift, and the array that sets it."""
+
+
+def _recorded(record: str) -> Sample:
+    try:
+        drawn = json.loads(record)
+        begin = Coordinate(index(along) for along in drawn.pop("begin"))
+        drawn.pop("shift", None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'replay={record!r} is no text of array.attrs["location"]') from error
+    return Sample(begin, drawn)
+
+
+def _deform_upstream(node: BatchProvider) -> DeformAugment | None:
+    """The nearest one that can be reached through nodes with a single upstream."""
+    while len(providers := node.get_upstream_providers()) == 1:
+        (node,) = providers
+        if isinstance(node, DeformAugment):
+            return node
+    return None

@@ -1,0 +1,123 @@
+"""A gunpowder source that reads one multiscale volume at any number of voxel sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import final
+
+import numpy as np
+from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
+from gunpowder.profiling import Timing
+
+from scalenet_gp.geometry import World
+from scalenet_gp.nodes.requests import CheapCopySpec
+from scalenet_gp.volumes import MultiscaleImage, Padding, StrPath
+
+__all__ = ["MultiscaleSource", "check_masks"]
+
+
+@final
+class MultiscaleSource(BatchProvider):
+    """Provides one volume at several voxel sizes, every array with its own ROI.
+
+    Arrays are (channel, z, y, x). An array comes from the level of its voxel size, or is made from a finer one: see
+    :meth:`MultiscaleImage.read`, which also describes the padding.
+
+    Args:
+        volume: or its path or URL, for :meth:`MultiscaleImage.open`.
+        voxel_sizes: of the arrays to provide, world units.
+        world: that the pipeline counts in; :meth:`MultiscaleImage.world` makes one that fits.
+        labels: the values are names: levels are made by majority, and nothing downstream may interpolate them.
+        padding: what lies outside the volume. None: the arrays end where the volume does. "constant" or "reflect":
+            they are unbounded.
+        fill_value: for constant padding.
+        masks: for an array of ``voxel_sizes``, the key under which to provide where it has data: uint8 (1, z, y, x),
+            1 inside the volume and 0 outside, unbounded.
+
+    Raises:
+        FileNotFoundError, ValueError: see :meth:`MultiscaleImage.open`.
+        ValueError: a voxel size that no level can give, or of which the volume holds no whole voxel; masks that name
+            an unknown array or a key twice.
+    """
+
+    def __init__(
+        self,
+        volume: MultiscaleImage | StrPath,
+        voxel_sizes: Mapping[ArrayKey, Iterable[int]],
+        world: World | None = None,
+        *,
+        labels: bool = False,
+        padding: Padding | None = None,
+        fill_value: float = 0,
+        masks: Mapping[ArrayKey, ArrayKey] | None = None,
+    ) -> None:
+        self.volume = volume if isinstance(volume, MultiscaleImage) else MultiscaleImage.open(volume)
+        self.world = World() if world is None else world
+        self.labels, self.padding, self.fill_value = labels, padding, fill_value
+        self.volume.check_padding(padding, fill_value)
+        if labels:
+            self.volume.check_labels()
+        self._masks = dict(masks or {})
+        check_masks(voxel_sizes, self._masks)
+        self._specs: dict[ArrayKey, CheapCopySpec] = {}
+        unbounded = Roi((None,) * self.volume.dims, (None,) * self.volume.dims)
+        for key, voxel_size in voxel_sizes.items():
+            size = tuple(voxel_size)
+            roi = self.volume.roi(size, self.world)
+            if roi.empty:
+                raise ValueError(f"{self.volume.path} holds no whole voxel of the {size} world units of {key}")
+            self._specs[key] = CheapCopySpec(
+                roi=unbounded if padding else roi,
+                voxel_size=Coordinate(size),
+                interpolatable=not labels,
+                dtype=self.volume.dtype,
+            )
+            if key in self._masks:
+                self._specs[self._masks[key]] = CheapCopySpec(
+                    roi=unbounded, voxel_size=Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8)
+                )
+
+    def setup(self) -> None:
+        """Announce the arrays and masks."""
+        for key, spec in self._specs.items():
+            self.provides(key, spec)
+
+    def provide(self, request: BatchRequest) -> Batch:
+        """Read what is asked for."""
+        timing = Timing(self)
+        timing.start()
+        batch = Batch()
+        masks = set(self._masks.values())
+        specs = {key: self.spec[key].copy() for key in request.array_specs}
+        reading: dict[ArrayKey, Callable[[], np.ndarray]] = {}
+        for key, spec in specs.items():  # all are started before any is waited for
+            spec.roi = request[key].roi
+            if key not in masks:
+                reading[key] = self.volume.start(
+                    spec.roi, spec.voxel_size, self.world, self.labels, self.padding, self.fill_value
+                )
+        for key, spec in specs.items():
+            inside = key in masks
+            data = self.volume.valid(spec.roi, spec.voxel_size, self.world) if inside else reading[key]()
+            batch.arrays[key] = Array(data, spec)
+        timing.stop()
+        batch.profiling_stats.add(timing)
+        return batch
+
+    def name(self) -> str:
+        """The node and its volume, for messages."""
+        return f"{super().name()}[{self.volume.path}]"
+
+
+def check_masks(arrays: Collection[ArrayKey], masks: Mapping[ArrayKey, ArrayKey]) -> None:
+    """Check that every mask belongs to one of ``arrays`` and has a key of its own.
+
+    Raises:
+        ValueError: it does not.
+    """
+    for array, mask in masks.items():
+        if array not in arrays:
+            raise ValueError(f"{mask} is to mask {array}, but the arrays are {', '.join(map(str, arrays))}")
+    keys = [*arrays, *masks.values()]
+    if twice := {str(key) for key in keys if keys.count(key) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))}: provided twice, among arrays and masks")

@@ -1,1 +1,0 @@
-"""Where in a volume there is tissue, told by its texture."""

@@ -1,1 +1,0 @@
-"""Prediction block by block, by one process or by many on many machines."""

@@ -1,0 +1,248 @@
+"""A volume with its annotation, in one world."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import gunpowder as gp
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.geometry import World, format_size
+from scalenet_gp.inference import IntensityWindow
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, MultiscaleImage, MultiscaleSource
+from scalenet_gp.pipelines.config import DataConfig, Region, Size
+from scalenet_gp.volumes import (
+    StoredValues,
+    StrPath,
+    find_node,
+    group_attributes,
+    join,
+    multiscale_groups,
+    read_annotation,
+)
+
+__all__ = ["Dataset", "array_keys"]
+
+
+def array_keys(prefix: str, names: tuple[str, ...]) -> dict[str, gp.ArrayKey]:
+    """One array key for each tensor: ``RAW_0_INPUT`` for ``"0_input"``."""
+    return {name: gp.ArrayKey(f"{prefix}_{name}".upper()) for name in names}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the jobs read: a raw volume, in the world that fits a network.
+
+    Attributes:
+        config: where things are.
+        path: of the volume.
+        raw: the raw volume.
+        net: the network whose voxel sizes the world fits.
+        world: the world coordinates that all arrays share; see :meth:`MultiscaleImage.world`.
+        cache: of the decoded chunks of all volumes.
+    """
+
+    config: DataConfig
+    path: StrPath
+    raw: MultiscaleImage
+    net: LeibNet
+    world: World
+    cache: ChunkCache
+
+    @classmethod
+    def open(cls, path: StrPath, config: DataConfig, net: LeibNet) -> Dataset:
+        """Open the raw volume.
+
+        The world has the raw volume's corner on the lattice of every tensor; where raw data may be resampled, the
+        labels' corner, which may not.
+
+        Raises:
+            FileNotFoundError: there is no such volume.
+            ValueError: it cannot be read, or has other axes than the network.
+        """
+        cache = ChunkCache(config.cache * 2**20)
+        raw = MultiscaleImage.open(join(path, config.raw), config.translation, placement=config.placement, cache=cache)
+        if raw.dims != net.dims:
+            raise ValueError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
+        keys = (*net.input_keys, *net.output_keys)
+        leading = raw
+        if config.placement == "resample":
+            members = (name for label in config.classes for name in config.members(label))
+            paths = (join(join(path, config.labels), name) for name in members)
+            labelled = next((found for found in paths if find_node(found) is not None), None)
+            leading = raw if labelled is None else MultiscaleImage.open(labelled, config.translation)
+        world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
+        return cls(config, path, raw, net, world, cache)
+
+    def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
+        """The smallest box (world units) that is whole voxels of every output, or of those named."""
+        sizes = (self.net.voxel_size[name] for name in outputs or self.net.output_keys)
+        return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
+
+    @property
+    def intensities(self) -> IntensityWindow:
+        """What the network is shown of the raw data."""
+        stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
+        return IntensityWindow(stored, *self.config.intensities)
+
+    def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
+        """The raw data at the voxel size of every tensor of the network in ``keys``; padded without end."""
+        sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
+        return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
+
+    def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
+        """``chain``, and its raw data from fractions of the data type's range to what the network sees."""
+        for key in keys.values():
+            chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
+        return chain
+
+    def targets(
+        self,
+        targets: Mapping[str, gp.ArrayKey],
+        masks: Mapping[str, gp.ArrayKey],
+        within: Roi | None = None,
+    ) -> ClassTargets:
+        """The classes at the voxel size of every output of the network in ``targets``."""
+        return ClassTargets(
+            self.class_volumes(),
+            {key: self.net.voxel_size[name] for name, key in targets.items()},
+            {targets[name]: masks[name] for name in targets},
+            self.world,
+            groups={label: self.config.members(label) for label in self.config.classes},
+            within=within,
+        )
+
+    def roi(self, region: Region, outputs: Collection[str] | None = None) -> Roi:
+        """A region in world coordinates, shrunk to whole voxels of every output, or of those named.
+
+        Raises:
+            ValueError: it has other axes than the volume, or no whole voxel.
+        """
+        if len(region.begin) != self.net.dims:
+            raise ValueError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
+        lattice = self.lattice(outputs)
+        # a volume without labels can be predicted in a region that needs none
+        labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, lattice)
+        begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
+        roi = Roi(begin, end - begin).snap_to_grid(lattice, mode="shrink")
+        if roi.empty:
+            raise ValueError(f"the region {region} holds no whole voxel of {self._nm(lattice)} nm")
+        return roi
+
+    def region(self, roi: Roi) -> Region:
+        """A ROI as a user names it: in nm from the raw volume's corner."""
+        corner = self.world.position(self.raw.levels[0].begin)
+        begin, end = (self.world.size_in_nm(edge - corner) for edge in (roi.begin, roi.end))
+        return Region(begin=begin, end=end)
+
+    def extent(self) -> Region:
+        """All of the raw volume, in nm from its corner."""
+        level = self.raw.levels[0]
+        lengths = tuple(n * size for n, size in zip(level.shape, level.voxel_size, strict=True))
+        return Region(begin=(Fraction(0),) * self.raw.dims, end=lengths)
+
+    def annotated(self, region: Region) -> Roi:
+        """The part of a region that any class is annotated in.
+
+        Raises:
+            ValueError: there is none, or as :meth:`roi`.
+        """
+        roi = self.roi(region).intersect(self.labelled())
+        if roi.empty:
+            raise ValueError(f"nothing is annotated in the region {region}")
+        return roi
+
+    def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
+        """What was predicted for every output of the network in ``keys``, float32 whatever it is stored as.
+
+        Args:
+            prediction: what :func:`scalenet_gp.pipelines.prediction.predict_job.predict` wrote.
+            keys: of the arrays to provide.
+            roi: what the prediction has to cover, world units.
+
+        Raises:
+            FileNotFoundError: there is no such prediction.
+            ValueError: it has other classes or voxels than the network, or does not cover ``roi``.
+        """
+        sources = []
+        for name, key in keys.items():
+            volume, size = MultiscaleImage.open(prediction / name), self.net.voxel_size[name]
+            if volume.channels != len(self.config.classes):
+                raise ValueError(
+                    f"{volume.path} has {volume.channels} channels, not one for each of the classes "
+                    f"{', '.join(self.config.classes)}"
+                )
+            attributes = group_attributes(volume.path)
+            channels = attributes.get("omero", {}).get("channels", [])
+            named = tuple(channel["label"] for channel in channels)
+            if named and named != self.config.classes:
+                raise ValueError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
+            there = volume.roi(size, self.world)
+            if not there.contains(roi):
+                raise ValueError(
+                    f"{volume.path} covers {self.region(there)} from the raw volume's corner, not all of "
+                    f"{self.region(roi)}"
+                )
+            scale = StoredValues.of(volume.path, attributes).scale
+            sources.append(MultiscaleSource(volume, {key: size}, self.world) + gp.Normalize(key, factor=scale))
+        return sources
+
+    def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
+        """A size in world units that is a whole number of voxels of every output, or of those named.
+
+        Raises:
+            ValueError: it is not.
+        """
+        shape = self.world.size(size, what)
+        lattice = self.lattice(outputs)
+        fits = len(shape) == self.net.dims and min(shape) > 0
+        if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
+            raise ValueError(
+                f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(lattice)} nm, so that "
+                "it is whole voxels of every output"
+            )
+        return shape
+
+    def class_volumes(self) -> dict[str, ClassVolume]:
+        """The label volume of every class, with what its values mean.
+
+        Raises:
+            FileNotFoundError: a class has none.
+            ValueError: one cannot be read.
+        """
+        labels = join(self.path, self.config.labels)
+        volumes = {}
+        for name in dict.fromkeys(name for label in self.config.classes for name in self.config.members(label)):
+            path = join(labels, name)
+            if find_node(path) is None:
+                found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
+                raise FileNotFoundError(
+                    f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}"
+                )
+            volume = MultiscaleImage.open(path, self.config.translation, cache=self.cache)
+            meaning = read_annotation(path, volume.levels[0].path)
+            volumes[name] = ClassVolume(volume, meaning.absent, meaning.present, meaning.unknown)
+        return volumes
+
+    def labelled(self) -> Roi:
+        """The box of whole coarsest voxels that any class is annotated in."""
+        name = self.net.output_keys[0]
+        key = gp.ArrayKey("LABELLED")
+        return self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")}).annotated(key)
+
+    def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
+        """Offsets (nm) from the raw volume's corner in world coordinates, with a default where there is none."""
+        corner = self.world.position(self.raw.levels[0].begin)
+        given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
+        places = zip(offsets, corner + given, defaults, strict=True)
+        return Coordinate(default if offset is None else there for offset, there, default in places)
+
+    def _nm(self, size: Coordinate) -> str:
+        return format_size(self.world.size_in_nm(size))

@@ -1,0 +1,6 @@
+"""Predictions against the annotation."""
+
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.evaluation.run_result import RunResult, final_evaluation
+
+__all__ = ["RunResult", "evaluate", "final_evaluation"]

@@ -1,0 +1,60 @@
+"""The evaluation job: how a prediction agrees with the annotation, class by class and scale by scale."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gunpowder as gp
+
+from scalenet_gp.metrics import Scores, empty_scores, scores_to_json, update_scores
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.process import build_chain, progress_bar, tiles
+from scalenet_gp.volumes import StrPath
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    config: Config, volume: StrPath, prediction: Path, region: Region | None = None, output: Path | None = None
+) -> Scores:
+    """Compare a prediction with the annotation. What is not annotated does not count.
+
+    Args:
+        config: the run; says where the labels are, and the region unless ``region`` is given: that of the evaluation.
+        volume: folder, or its URL, that holds the labels.
+        prediction: what :func:`scalenet_gp.pipelines.prediction.predict_job.predict` wrote.
+        region: what to compare.
+        output: JSON file for counts and scores.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError: there is no such volume, labels or prediction.
+        ValueError: the prediction does not cover the region, or has other classes.
+    """
+    if output is not None and output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    net = config.build_network()
+    dataset = Dataset.open(volume, config.data, net)
+    roi = dataset.annotated(region or config.evaluation)
+    boxes = list(tiles(roi, dataset.shape(config.block_shape, "block_shape")))
+    predictions, targets, masks = (array_keys(kind, net.output_keys) for kind in ("PREDICTION", "TARGET", "MASK"))
+    sources = dataset.predicted(prediction, predictions, roi)
+    chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
+
+    scores = empty_scores(net.output_keys, config.data.classes)
+    with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
+        for tile in boxes:
+            request = gp.BatchRequest()
+            for key in (*predictions.values(), *targets.values(), *masks.values()):
+                request[key] = gp.ArraySpec(roi=tile)
+            batch = pipeline.request_batch(request)
+            for name in net.output_keys:
+                predicted, target, mask = (batch[keys[name]].data for keys in (predictions, targets, masks))
+                update_scores(scores, name, predicted, target, mask, config.threshold)
+            advance("")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(scores_to_json(scores), indent=2) + "\n", encoding="utf-8")
+    return scores

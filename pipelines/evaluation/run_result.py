@@ -1,0 +1,94 @@
+"""The end of a run: what the trained network makes of the part of the annotation that it never saw."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalenet_gp.metrics import Scores
+from scalenet_gp.nodes import TensorBoardLog
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.plots import draw_prediction
+from scalenet_gp.pipelines.prediction import partial_path, predict
+from scalenet_gp.pipelines.training import RunFolder
+from scalenet_gp.training import load_checkpoint
+from scalenet_gp.volumes import StrPath
+
+__all__ = ["RunResult", "final_evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        network: the checkpoint that was predicted with.
+        prediction: zarr group of what it predicts of the evaluation region.
+        picture: section of it beside the annotation.
+        scores: how it agrees with that.
+    """
+
+    network: Path
+    prediction: Path
+    picture: Path
+    scores: Scores
+
+
+def final_evaluation(
+    config: Config, volume: StrPath, run: Path, checkpoint: Path, device: str | None = None
+) -> RunResult:
+    """Predict the evaluation region, compare it with the annotation, draw both, and log the scores.
+
+    The network is the one that was judged best, where the run judged any, else that of ``checkpoint``. What an earlier
+    end of the same run left (prediction, scores, picture) is replaced.
+
+    Args:
+        config: the run.
+        volume: folder, or its URL, that holds the raw data and labels.
+        run: folder of the run.
+        checkpoint: the newest.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such volume or checkpoint.
+        ValueError: the volume does not fit the config, or nothing is annotated in the region.
+    """
+    folder = RunFolder(run)
+    network = folder.best if folder.best.is_file() else checkpoint
+    for left in (folder.prediction, partial_path(folder.prediction)):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in (folder.scores, folder.picture):
+        left.unlink(missing_ok=True)
+    prediction = predict(config, volume, network, folder.prediction, device=device)
+    scores = evaluate(config, volume, prediction, output=folder.scores)
+    picture = draw_prediction(config, volume, prediction, folder.picture)
+    log = TensorBoardLog(folder.log)
+    log.write_hparams(_hparams(config), _metrics(scores), load_checkpoint(checkpoint).iteration)
+    log.close()
+    return RunResult(network, prediction, picture, scores)
+
+
+def _hparams(config: Config) -> dict[str, bool | int | float | str]:
+    """What is chosen of a run, by dotted name, as TensorBoard compares it: numbers and text."""
+    plain = config.model_dump(mode="json", include={"network", "training", "augmentation"})
+    return dict(_flat("", plain))
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, bool | int | float | str]]:
+    if isinstance(value, dict):
+        return [pair for key, below in value.items() for pair in _flat(f"{name}.{key}".lstrip("."), below)]
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        return [pair for number, below in enumerate(value) for pair in _flat(f"{name}.{number}", below)]
+    return [(name, value if isinstance(value, bool | int | float | str) else str(value))]
+
+
+def _metrics(scores: Scores) -> dict[str, float]:
+    return {
+        f"{score}/{output}/{label}": value
+        for output, classes in scores.items()
+        for label, agreement in classes.items()
+        for score, value in agreement.scores.items()
+    }

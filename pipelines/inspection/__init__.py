@@ -1,0 +1,6 @@
+"""Look before training: plans, samples, a dry run."""
+
+from scalenet_gp.pipelines.inspection.dry_run_job import DryRun, dry_run, dry_run_table
+from scalenet_gp.pipelines.inspection.preview_job import draw_samples, preview
+
+__all__ = ["DryRun", "draw_samples", "dry_run", "dry_run_table", "preview"]

@@ -1,0 +1,210 @@
+"""What a training run will take, found out by doing a few steps of it; nothing is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from fractions import Fraction
+from statistics import fmean, median
+from typing import Any
+
+import gunpowder as gp
+import torch
+from funlib.geometry import Coordinate
+from rich.box import SIMPLE_HEAD
+from rich.filesize import pick_unit_and_suffix
+from rich.table import Table
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from scalenet_gp.analysis import predict_cost
+from scalenet_gp.geometry import format_size
+from scalenet_gp.nodes import Prefetch, Stack, Train
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.process import build_chain
+from scalenet_gp.pipelines.training import build_trainer, sample_chain
+from scalenet_gp.training import peak_resident_bytes
+from scalenet_gp.volumes import StrPath
+
+__all__ = ["DryRun", "dry_run", "dry_run_table"]
+
+_STEPS = 3
+"""That are timed, after one that is not: it opens the volume, makes the optimizer's tensors and compiles."""
+
+Shapes = Mapping[str, tuple[tuple[Fraction, ...], tuple[int, ...]]]
+"""For each tensor its voxel size (nm) and its voxels, per spatial axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a few steps of a run told. Times are in seconds, memory in bytes.
+
+    Attributes:
+        device: where the network was.
+        iterations: batches of the whole run.
+        batch_size: samples in each.
+        workers: processes that prepare batches in the run; here there was none.
+        parameters: numbers that are trained or could be.
+        inputs: of a sample.
+        outputs: likewise.
+        build: time until the first batch could be asked for.
+        first: time of the first step, all its batches included.
+        data: time to prepare a batch in one process.
+        step: time to learn from a batch.
+        memory: the most that was in use: of a GPU, by tensors; without one, by this process, libraries and all.
+        predicted_memory: what :func:`.predict_cost` says of the network's part of a step.
+        checkpoint: size of the tensors in a checkpoint.
+    """
+
+    device: str
+    iterations: int
+    batch_size: int
+    workers: int
+    parameters: int
+    inputs: Shapes
+    outputs: Shapes
+    build: float
+    first: float
+    data: float
+    step: float
+    memory: int
+    predicted_memory: int
+    checkpoint: int
+
+    @property
+    def iteration(self) -> float:
+        """Seconds for a batch in the run; workers prepare the next ones meanwhile, one on each core at most."""
+        if not self.workers:
+            return self.data + self.step
+        return max(self.data / min(self.workers, os.cpu_count() or 1), self.step)
+
+    @property
+    def run(self) -> float:
+        """Seconds for the whole run, without judging, pictures and checkpoints."""
+        return self.build + self.iterations * self.iteration
+
+
+def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRun:
+    """Build all that a run needs and do a few steps, without a folder for it: nothing is written.
+
+    Args:
+        config: the run.
+        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such volume, or a class has no labels.
+        ValueError: the config does not fit the volume.
+        MemoryError: a step does not fit into memory; the message says what would.
+    """
+    settings, begun = config.training, time.perf_counter()
+    torch.manual_seed(settings.seed)
+    net = config.build_network()
+    dataset = Dataset.open(volume, config.data, net)
+    trainer = build_trainer(config, dataset, device)
+    shape = dataset.shape(settings.output_shape, "training.output_shape")
+    wanted = {s.prediction: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for s in trainer.supervision.values()}
+    batches = sample_chain(config, dataset) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
+    with build_chain(batches + trainer) as pipeline:
+        built = time.perf_counter()
+        on = trainer.state.device
+        if on.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(on)
+        _time_step(pipeline, trainer, wanted, settings.accumulate)
+        first = time.perf_counter()
+        data, step = zip(
+            *(_time_step(pipeline, trainer, wanted, settings.accumulate) for _ in range(_STEPS)), strict=True
+        )
+        plan = trainer.arrays.plan(gp.BatchRequest(wanted))
+        dtype = getattr(torch, settings.precision)
+        activation_checkpointing = trainer.state.computation.run_checkpointed(net)
+        # before the prediction, which takes memory too
+        memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()
+        return DryRun(
+            device=str(on),
+            iterations=settings.iterations,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            parameters=sum(parameter.numel() for parameter in net.parameters()),
+            inputs={n: (net.specs[n].voxel_size, t.shape) for n, t in plan.input_tensors.items()},
+            outputs={
+                name: (net.specs[name].voxel_size, tuple(map(int, roi.shape / Coordinate(net.voxel_size[name]))))
+                for name, roi in plan.outputs.items()
+            },
+            build=built - begun,
+            first=first - built,
+            data=median(data),
+            step=median(step),
+            memory=memory,
+            predicted_memory=predict_cost(
+                net,
+                plan,
+                batch=settings.batch_size,
+                training=True,
+                dtype=dtype,
+                activation_checkpointing=activation_checkpointing,
+            ).peak,
+            checkpoint=_numbytes(net.state_dict()) + _numbytes(trainer.state.state_dict()),
+        )
+
+
+def dry_run_table(result: DryRun) -> Table:
+    """What a dry run told as a table for the terminal."""
+    table = Table(title=f"Dry run on {result.device}", title_justify="left", box=SIMPLE_HEAD, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row("parameters", f"{result.parameters:,}")
+    for kind, shapes in (("input", result.inputs), ("output", result.outputs)):
+        for name, (voxel_size, shape) in shapes.items():
+            table.add_row(f"{kind} {name}", " × ".join(map(str, shape)), f"voxels of {format_size(voxel_size)} nm")
+    table.add_row("batch", str(result.batch_size), "samples", end_section=True)
+    memory = "of tensors, at most" if result.device.startswith("cuda") else "of the process, at most"
+    table.add_row("memory", _size(result.memory), memory)
+    table.add_row("", _size(result.predicted_memory), "predicted for the network, without loss and optimizer")
+    table.add_row("checkpoint", _size(result.checkpoint), end_section=True)
+    table.add_row("to build", _seconds(result.build))
+    table.add_row("first step", _seconds(result.first), "data included")
+    table.add_row("data of a batch", _seconds(result.data), "in one process")
+    table.add_row("step of a batch", _seconds(result.step))
+    workers = f"with {result.workers} workers" if result.workers else "one after the other, as there are no workers"
+    table.add_row("both", _seconds(result.iteration), workers, end_section=True)
+    table.add_row(
+        "the run",
+        str(timedelta(seconds=round(result.run))),
+        f"for {result.iterations:,} iterations, without judging, pictures and checkpoints",
+    )
+    return table
+
+
+def _time_step(
+    pipeline: gp.Pipeline, trainer: Train, wanted: Mapping[gp.ArrayKey, gp.ArraySpec], batches: int
+) -> tuple[float, float]:
+    """Do one step; the mean time in which each of its batches was waited for, and learned from."""
+    data, learning = [], []
+    for _ in range(batches):
+        begun = time.perf_counter()
+        pipeline.request_batch(gp.BatchRequest(dict(wanted)))
+        whole = time.perf_counter() - begun
+        waited = 0.0 if trainer.record is None else trainer.record.waited
+        data.append(waited)
+        learning.append(whole - waited)
+    return fmean(data), fmean(learning)
+
+
+def _numbytes(tree: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit of which there is a whole one."""
+    unit, name = pick_unit_and_suffix(count, ["bytes", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{count / unit:,.{0 if unit == 1 else 1}f} {name}"
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:.3g} s"

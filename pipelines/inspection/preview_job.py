@@ -1,0 +1,126 @@
+"""The preview: training samples as a config makes them, in pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gunpowder as gp
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from matplotlib.figure import Figure
+
+from scalenet_gp.nodes import Prefetch, Stack
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
+from scalenet_gp.pipelines.process import build_chain
+from scalenet_gp.pipelines.training import sample_chain
+from scalenet_gp.volumes import StrPath
+
+__all__ = ["draw_samples", "preview"]
+
+
+def preview(config: Config, volume: StrPath, output: Path, samples: int = 3, seed: int | None = None) -> Path:
+    """Write the picture of :func:`draw_samples` as PNG.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError, ValueError: as :func:`draw_samples`.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    figure = draw_samples(config, volume, samples, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
+    return output
+
+
+def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | None = None) -> Figure:
+    """Draw samples that a training run learns from, each with the same place without augmentation above it.
+
+    Sample k is the first one in batch k of :func:`scalenet_gp.pipelines.training.train_job.train` with the same seed.
+    The panels are
+    those of :func:`scalenet_gp.pipelines.plots.batch_picture.draw_batch`; black and white are the ``intensities`` of
+    the
+    config. A caption says where the middle of the sample lies, in nm from the raw volume's corner as positions in the
+    config, and what was drawn.
+
+    Args:
+        config: the run.
+        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        samples: how many.
+        seed: of the run; that of the config unless given.
+
+    Raises:
+        FileNotFoundError: there is no such volume, or a class has no labels.
+        ValueError: the config does not fit the volume, or the number of samples or the seed is out of its range.
+    """
+    seed = config.training.seed if seed is None else seed
+    if samples < 1 or seed < 0:
+        raise ValueError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
+    net = config.build_network()
+    dataset = Dataset.open(volume, config.data, net)
+    shape = dataset.shape(config.training.output_shape, "training.output_shape")
+    plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
+    raw = array_keys("RAW", net.input_keys)
+    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+    request = gp.BatchRequest({raw[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
+    for name, roi in plan.outputs.items():
+        request[targets[name]] = request[masks[name]] = gp.ArraySpec(roi=roi)
+    # the first sample of a batch is the same however many it has
+    with build_chain(sample_chain(config, dataset) + Stack(1) + Prefetch(seed=seed)) as pipeline:
+        batches = [pipeline.request_batch(request) for _ in range(samples)]
+    records = [{name: record for name, (record,) in batch[raw[net.input_keys[-1]]].attrs.items()} for batch in batches]
+    places = [_place(record["location"]) for record in records]
+    before = None
+    if config.augmentation is not None:
+        before = _joined([_unvaried(config, dataset, request, place) for place in places])
+    captions = [
+        _caption(dataset, number, place * 2 + shape, record)
+        for number, (place, record) in enumerate(zip(places, records, strict=True))
+    ]
+    return draw_batch(
+        _joined(batches),
+        tuple(raw.values()),
+        {targets[name]: masks[name] for name in targets},
+        config.data.classes,
+        before=before,
+        world=dataset.world,
+        intensities=(-1.0, 1.0),
+        captions=captions,
+    )
+
+
+def _place(location: str) -> Coordinate:
+    """Where the target of the sample begins."""
+    return Coordinate(json.loads(location)["begin"])
+
+
+def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place: Coordinate) -> gp.Batch:
+    """A batch of the sample there, with nothing varied."""
+    plain = config.model_copy(update={"augmentation": None})
+    with build_chain(
+        sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})}) + Stack(1)
+    ) as pipeline:
+        return pipeline.request_batch(request)
+
+
+def _joined(batches: Sequence[gp.Batch]) -> gp.Batch:
+    """One batch with the samples of all."""
+    joined = gp.Batch()
+    for key, array in batches[0].items():
+        joined[key] = gp.Array(np.concatenate([batch[key].data for batch in batches]), array.spec.copy())
+    return joined
+
+
+def _caption(dataset: Dataset, number: int, middle: Coordinate, records: Mapping[str, str]) -> str:
+    """Which sample, where its middle lies, and what was drawn; ``middle`` is in half world units."""
+    corner = dataset.world.position(dataset.raw.levels[0].begin)
+    place = ", ".join(f"{float(length) / 2:.6g}" for length in dataset.world.size_in_nm(middle - corner * 2))
+    drawn = describe_augmentation(records, dataset.world)
+    return f"sample {number} about [{place}] nm" + (drawn and f": {drawn}")

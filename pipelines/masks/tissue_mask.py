@@ -1,0 +1,247 @@
+"""The tissue mask job: where in a volume there is tissue, so that the rest need not be predicted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from math import log, prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from numpy.typing import DTypeLike
+
+from scalenet_gp.geometry import Length, World, exact_size, format_size
+from scalenet_gp.nodes import MultiscaleImage, MultiscaleWriter
+from scalenet_gp.pipelines.plots import draw_mask
+from scalenet_gp.pipelines.process import progress_bar
+from scalenet_gp.tissue import (
+    TEXTURE_CHANNELS,
+    TextureOptions,
+    cell_texture,
+    is_tissue,
+    tissue_confidence,
+    tissue_evidence,
+)
+from scalenet_gp.volumes import StrPath, Translation, create_group
+
+__all__ = ["mask_of_prediction", "mask_tissue", "texture_voxel_size"]
+
+_BLOCK = {2: 4096, 3: 256}  # voxels along an edge that are looked at at a time
+_BEST_NM = 90  # between 64 and 128 nm
+_LEAST_VOXELS = 64
+
+
+def mask_tissue(
+    volume: StrPath,
+    output: Path,
+    options: TextureOptions | None = None,
+    voxel_size: Iterable[Length] | None = None,
+    block: int | None = None,
+    translation: Translation | None = None,
+) -> Path:
+    """Find tissue by its texture: see :func:`scalenet_gp.nodes.em_texture_masking`, whose result this is.
+
+    The volume is read twice at most, block by block. What is decided globally is decided on cells, which are held in
+    memory: about 2 bytes for every voxel at ``voxel_size`` with ``block_size`` 64, and 16 with 32 or less.
+
+    Args:
+        volume: the raw data, a multiscale volume of one channel.
+        output: zarr group to make, whole or not at all: the volumes ``mask`` (uint8, 1 is tissue) and ``confidence``
+            (float32), and ``mask.png``, sections of both.
+        options: how to look; lengths in voxels of ``voxel_size``.
+        voxel_size: nm, one for each axis or one for all; :func:`texture_voxel_size` unless given.
+        block: voxels along the edge of what is looked at at a time; 256, or 4096 in two dimensions, unless given. Makes
+            no difference to the result.
+        translation: what the positions in the volume's file name: see :meth:`.MultiscaleImage.open`.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError: there is no such volume.
+        ValueError: the volume has several channels, no voxels of that size, or values that are not finite.
+    """
+    options = options or TextureOptions()
+    raw = _Grid.of(MultiscaleImage.open(volume, translation), voxel_size)
+    edge = max(1, (block or _BLOCK[raw.dims]) // options.cell) * options.cell
+    boxes = list(_boxes(raw.shape, edge))
+    cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)
+    if prod(raw.shape) < 2:
+        raise ValueError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
+    attributes = {"source": str(volume), "texture": asdict(options)}
+    with (
+        _mask_volumes(output, raw, attributes) as write,
+        progress_bar("finding tissue", 2 * len(boxes)) as advance,
+    ):
+        for begin, end in boxes:
+            low = [max(b - options.reach, 0) for b in begin]
+            high = [min(e + options.reach, n) for e, n in zip(end, raw.shape, strict=True)]
+            core = [slice(b - first, e - first) for b, e, first in zip(begin, end, low, strict=True)]
+            place = tuple(slice(b // options.cell, -(-e // options.cell)) for b, e in zip(begin, end, strict=True))
+            cells[:, *place] = cell_texture(raw.read(low, high), options, raw.shape, core)
+            advance("")
+        evidence = tissue_evidence(cells, options, raw.shape)
+        for begin, end in boxes:
+            shape = tuple(e - b for b, e in zip(begin, end, strict=True))
+            confidence = tissue_confidence(evidence, options, begin, shape)
+            write(begin, is_tissue(confidence), confidence)
+            advance("")
+    return output
+
+
+def mask_of_prediction(
+    prediction: StrPath,
+    output: Path,
+    label: str | None = None,
+    threshold: float = 0.5,
+    translation: Translation | None = None,
+) -> Path:
+    """Make a mask of what a network predicts: the learned way to find tissue.
+
+    Args:
+        prediction: a multiscale volume of probabilities, as
+            :func:`scalenet_gp.pipelines.prediction.predict_job.predict` writes them;
+            whole numbers count as fractions of what their type can hold.
+        output: zarr group to make: as of :func:`mask_tissue`, with the probability for confidence.
+        label: the class that is tissue; not needed if there is only one.
+        threshold: a voxel from this probability on is tissue.
+        translation: what the positions in the prediction's file name: see :meth:`.MultiscaleImage.open`.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError: there is no such prediction.
+        ValueError: there is no such class, or several and none is named; or a threshold that is not above 0 and at
+            most 1.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold!r} has to be a probability above 0, at most 1")
+    opened = MultiscaleImage.open(prediction, translation, select=None if label is None else {"c": label})
+    found = _Grid.of(opened, opened.levels[0].voxel_size)
+    largest = np.iinfo(opened.dtype).max if opened.dtype.kind in "iu" else 1
+    boxes = list(_boxes(found.shape, _BLOCK[found.dims]))
+    attributes = {"source": str(prediction), "class": label, "threshold": threshold}
+    with _mask_volumes(output, found, attributes) as write, progress_bar("masking", len(boxes)) as advance:
+        for begin, end in boxes:
+            probability = (found.read(begin, end) / np.float32(largest)).astype(np.float32)
+            write(begin, probability >= threshold, probability)
+            advance("")
+    return output
+
+
+def texture_voxel_size(volume: MultiscaleImage) -> tuple[Fraction, ...]:
+    """The voxel size (nm) of the level that shows texture best.
+
+    That is the one nearest to 90 nm, by the geometric mean of its axes, among those of at least 64 voxels along every
+    axis; among all of them if there is none such.
+    """
+    large = [level for level in volume.levels if min(level.shape) >= _LEAST_VOXELS] or volume.levels
+
+    def distance(voxel_size: tuple[Fraction, ...]) -> float:
+        return abs(sum(log(length / _BEST_NM) for length in voxel_size))
+
+    return min((level.voxel_size for level in large), key=distance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A volume at one voxel size, whose voxels are counted from its corner."""
+
+    volume: MultiscaleImage
+    world: World
+    size: Coordinate
+    roi: Roi
+
+    @classmethod
+    def of(cls, volume: MultiscaleImage, voxel_size: Iterable[Length] | None) -> _Grid:
+        """All of ``volume`` at a voxel size (nm).
+
+        Raises:
+            ValueError: it has several channels, or no whole voxel of this size.
+        """
+        if volume.channels > 1:
+            raise ValueError(f"{volume.path} has {volume.channels} channels; name the one to make a mask of")
+        nm = texture_voxel_size(volume) if voxel_size is None else exact_size(voxel_size)
+        nm = nm * volume.dims if len(nm) == 1 else nm
+        world = volume.world(nm)
+        size = world.size(nm)
+        roi = volume.roi(size, world)
+        if roi.empty:
+            raise ValueError(f"{volume.path} has no whole voxel of {format_size(nm)} nm")
+        return cls(volume, world, size, roi)
+
+    @property
+    def dims(self) -> int:
+        return self.volume.dims
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.roi.shape / self.size)
+
+    @property
+    def voxel_size(self) -> tuple[Fraction, ...]:
+        return self.world.size_in_nm(self.size)
+
+    @property
+    def corner(self) -> tuple[Fraction, ...]:
+        return self.world.position_in_nm(self.roi.begin)
+
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray:
+        """The voxels of a box, (z, y, x) or (y, x)."""
+        first = self.roi.begin + Coordinate(begin) * self.size
+        box = Roi(first, Coordinate(np.subtract(end, begin)) * self.size)
+        return self.volume.read(box, self.size, self.world)[0]
+
+    def writer(self, path: Path, dtype: DTypeLike, attributes: Mapping[str, object]) -> MultiscaleWriter:
+        """Of a volume of the same voxels."""
+        return MultiscaleWriter(
+            path,
+            voxel_size=self.voxel_size,
+            corner=self.corner,
+            shape=self.shape,
+            dtype=dtype,
+            labels=dtype == np.uint8,
+            attributes=attributes,
+        )
+
+
+@contextmanager
+def _mask_volumes(
+    output: Path, grid: _Grid, attributes: Mapping[str, object]
+) -> Iterator[Callable[[Sequence[int], np.ndarray, np.ndarray], None]]:
+    """What writes mask and confidence of a block; the group and its picture are at ``output`` after a clean exit."""
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as workshop:
+        group = Path(workshop, output.name)
+        create_group(group, dict(attributes))
+        with (
+            grid.writer(group / "mask", np.uint8, attributes) as masks,
+            grid.writer(group / "confidence", np.float32, attributes) as confidences,
+        ):
+
+            def write(begin: Sequence[int], mask: np.ndarray, confidence: np.ndarray) -> None:
+                masks.write(begin, mask.astype(np.uint8))
+                confidences.write(begin, confidence)
+
+            yield write
+        found = {name: _Grid.of(MultiscaleImage.open(group / name), grid.voxel_size) for name in ("mask", "confidence")}
+        draw_mask(
+            grid.read, found["mask"].read, found["confidence"].read, grid.shape, grid.voxel_size, group / "mask.png"
+        )
+        group.rename(output)
+
+
+def _boxes(shape: Sequence[int], edge: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The first voxel, and the one past the last, of the boxes that a volume is cut into."""
+    for begin in itertools.product(*(range(0, n, edge) for n in shape)):
+        yield begin, tuple(min(b + edge, n) for b, n in zip(begin, shape, strict=True))

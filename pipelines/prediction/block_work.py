@@ -1,0 +1,108 @@
+"""What is done with a block, the same by every process: read, compute, write."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import final
+
+import gunpowder as gp
+import numpy as np
+import torch
+from funlib.geometry import Roi
+
+from scalenet_gp.inference import BlockPredictor
+from scalenet_gp.kernels import set_deterministic_mkl
+from scalenet_gp.pipelines.data import array_keys
+from scalenet_gp.pipelines.prediction.block_times import BlockTime, note_time
+from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
+from scalenet_gp.pipelines.prediction.prediction import Prediction
+from scalenet_gp.pipelines.process import build_chain, unwrap_errors
+from scalenet_gp.volumes import MultiscaleArrayWriter
+
+__all__ = ["BlockWork"]
+
+
+@final
+class BlockWork:
+    """Predicts blocks; several threads may do so at once, of which one reads, one computes, and any number write.
+
+    Args:
+        prediction: the job; its volumes have been created.
+        predictor: computes.
+        pipeline: reads.
+    """
+
+    def __init__(self, prediction: Prediction, predictor: BlockPredictor, pipeline: gp.Pipeline) -> None:
+        self._prediction = prediction
+        self._predictor = predictor
+        self._pipeline = pipeline
+        self._keys = array_keys("RAW", prediction.net.input_keys)
+        self._volumes = {product: MultiscaleArrayWriter.open(folder) for product, folder in prediction.folders()}
+        self._reading, self._computing = Lock(), Lock()
+
+    @classmethod
+    @contextmanager
+    def ready(cls, prediction: Prediction, device: str | None) -> Iterator[BlockWork]:
+        """Everything that blocks need, for as long as the context lasts.
+
+        Args:
+            prediction: the job; its volumes have been created.
+            device: name of a torch device; the first GPU unless given, the processor where there is none.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        set_deterministic_mkl()
+        job = prediction.job
+        predictor = BlockPredictor(
+            prediction.ensemble, job.thickness, device, getattr(torch, job.precision), prediction.dataset.intensities
+        )
+        source = prediction.dataset.source(array_keys("RAW", prediction.net.input_keys))
+        with build_chain(source) as pipeline:
+            yield cls(prediction, predictor, pipeline)
+
+    def __call__(self, roi: Roi) -> None:
+        """Predict a block; when this returns, it is on the disk.
+
+        Args:
+            roi: world units; of the grid.
+
+        Raises:
+            OSError: the volume cannot be read there (:class:`.UnreadableDataError`), or the disk is full.
+        """
+        outputs = dict.fromkeys(self._prediction.job.outputs, roi)
+        with self._reading, _timed() as reading:
+            inputs = self._read(self._predictor.inputs(outputs))
+        with self._computing, _timed() as computing:
+            made = self._predictor.predict(inputs, outputs)
+        del inputs
+        with _timed() as writing:
+            for product, data in made.items():
+                self._write(product, roi, data)
+        with suppress(OSError):  # the block is done, whether or not there is room for a note of it
+            note_time(self._prediction.job.times, BlockTime(os.getpid(), *reading, *computing, *writing))
+
+    def _read(self, rois: Mapping[str, Roi]) -> dict[str, np.ndarray]:
+        request = gp.BatchRequest({self._keys[name]: gp.ArraySpec(roi=roi) for name, roi in rois.items()})
+        with unwrap_errors():
+            batch = self._pipeline.request_batch(request)
+        return {name: np.require(batch[self._keys[name]].data, requirements=["C", "W"]) for name in rois}
+
+    def _write(self, product: str, roi: Roi, data: np.ndarray) -> None:
+        volume, size, grid = self._volumes[product], self._prediction.voxel_sizes[product], self._prediction.grid
+        begin, end = ((corner - grid.roi.begin) / size for corner in (roi.begin, roi.end))
+        volume.write(begin, data)
+        for level in range(1, levels_within_blocks(volume.layout, self._prediction.block_voxels(product))):
+            coarsen(volume, level, begin, end)
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """A list that holds, afterwards, when the context ended and how long it lasted; seconds."""
+    begun, taken = time.perf_counter(), list[float]()
+    yield taken
+    taken += [time.time(), time.perf_counter() - begun]

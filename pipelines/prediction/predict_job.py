@@ -1,0 +1,114 @@
+"""The prediction job: a region, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from scalenet_gp.inference import Weight
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.prediction.engine import Workers, run
+from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
+from scalenet_gp.volumes import StrPath, local_path
+
+__all__ = ["predict"]
+
+
+def predict(
+    config: Config,
+    volume: StrPath,
+    checkpoint: Path | Mapping[Path, Weight] | Sequence[Path],
+    output: Path,
+    region: Region | Literal["all"] | None = None,
+    device: str | None = None,
+    *,
+    workers: Workers | None = None,
+    outputs: Sequence[str] | None = None,
+    mask: StrPath | None = None,
+    **options: Any,
+) -> Path:
+    """Predict outputs of a network over a region, each into an OME-Zarr volume with one channel for each class.
+
+    Until it is finished, the prediction is the folder ``<output>.partial``. The same call goes on where an earlier one
+    ended, however that happened; blocks that are done are not computed again.
+
+    Args:
+        config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
+        volume: folder, or its URL, that holds the raw data.
+        checkpoint: the weights; several are averaged, or several with what each weighs: a number above 0, or by output
+            one number for each class.
+        output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
+        region: what to predict; ``"all"`` is the whole volume. Of either what is whole voxels of all ``outputs``.
+        device: name of a torch device, where ``workers`` says nothing about devices; the first GPU unless given, the
+            processor where there is none.
+        workers: who predicts; this process unless given.
+        outputs: names of the outputs to predict; all unless given.
+        mask: a multiscale volume; where it is zero, nothing is predicted. Left out are whole blocks in which it is, and
+            by one of its voxels around them: the outputs are zero there.
+        options: further fields of :class:`.PredictionJob`: ``stored``, ``precision``, ``symmetries``, ``products``,
+            ``chunk``.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileExistsError: there is something at ``output``.
+        FileNotFoundError: there is no such volume, checkpoint or mask.
+        ValueError: a checkpoint is another network's or was trained with other classes, padding or intensities; the
+            config does not fit the volume; the region reaches beyond it; the network does not allow for blocks; or the
+            unfinished prediction is another one.
+        BlockingIOError: another process is making this output.
+        UnfinishedPredictionError: some blocks could not be predicted; the others are done.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another output, or remove it")
+    net = config.build_network()
+    weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
+    weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
+    dataset = Dataset.open(volume, config.data, net)
+    names = net.output_keys if outputs is None else tuple(outputs)
+    _check_outputs(net, names)
+    job = PredictionJob(
+        config=config,
+        volume=_absolute(volume),
+        networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
+        output=output.absolute(),
+        region=_region(dataset, config.evaluation if region is None else region, names),
+        outputs=names,
+        mask=None if mask is None else _absolute(mask),
+        **options,
+    )
+    run(job.resume(), workers or Workers(devices=() if device is None else (device,)))
+    return output
+
+
+def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence[str]) -> Region:
+    """What is predicted: whole voxels of every output, and no bound of it open.
+
+    Raises:
+        ValueError: it reaches beyond the volume, or as :meth:`.Dataset.roi`.
+    """
+    whole = dataset.extent()
+    roi, level = dataset.roi(whole if region == "all" else region, outputs), dataset.raw.levels[0]
+    begin, end = (dataset.world.position_in_nm(edge) for edge in (roi.begin, roi.end))
+    far = (b + n * size for b, n, size in zip(level.begin, level.shape, level.voxel_size, strict=True))
+    predicted = dataset.region(roi)
+    if any(b < first or e > past for b, first, e, past in zip(begin, level.begin, end, far, strict=True)):
+        raise ValueError(
+            f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
+        )
+    return predicted
+
+
+def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in net.output_keys]
+    if unknown:
+        raise ValueError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
+
+
+def _absolute(path: StrPath) -> str:
+    local = local_path(path)
+    return str(path) if local is None else str(local.absolute())

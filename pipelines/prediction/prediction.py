@@ -1,0 +1,187 @@
+"""A job, opened: the volume to read, the networks, the blocks."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.inference import Ensemble, block_thickness, lattice_symmetries
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.prediction.grid import Grid
+from scalenet_gp.pipelines.prediction.job import PredictionJob
+from scalenet_gp.serialization import package_versions
+from scalenet_gp.training import load_checkpoint
+from scalenet_gp.volumes import ImageLayout, default_levels
+
+__all__ = ["Prediction"]
+
+_CHUNK = {2: 512, 3: 64}
+
+_GAPS = 1.5
+"""How much more than tensors take their allocators hold, as these leave gaps; see :func:`.keep_freed_memory`."""
+
+_PACKAGES = ("scalenet_gp", "torch", "gunpowder", "daisy", "tensorstore")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a job comes to once its files are open.
+
+    Attributes:
+        job: the job.
+        dataset: what is read.
+        ensemble: the networks.
+        grid: the blocks.
+    """
+
+    job: PredictionJob
+    dataset: Dataset
+    ensemble: Ensemble
+    grid: Grid
+
+    @classmethod
+    def open(cls, job: PredictionJob) -> Prediction:
+        """Open the volume and the networks.
+
+        Raises:
+            FileNotFoundError: there is no such volume or checkpoint.
+            ValueError: a checkpoint is another network's, another file than the job names, or was trained with other
+                classes, padding or intensities; the config does not fit the volume; the region holds
+                no whole voxel; or the network does not allow for blocks.
+        """
+        nets = [_network(job, index) for index in range(len(job.networks))]
+        net = nets[0]
+        transposed = () if job.symmetries == "mirrors" else None
+        symmetries = None if job.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
+        weights = [network.weight for network in job.networks]
+        ensemble = Ensemble(nets, weights, symmetries, job.products)
+        dataset = Dataset.open(job.volume, job.config.data, net)
+        for name in net.input_keys:
+            dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
+        roi = dataset.roi(job.region, job.outputs)
+        block = dataset.shape(job.config.block_shape, "block_shape", job.outputs)
+        sizes = {name: net.voxel_size[name] for name in job.outputs}
+        grid = Grid.fitting(roi, block, sizes, job.chunk or _CHUNK[net.dims])
+        _check_tileable(net, math.prod(grid.shape))
+        return cls(job, dataset, ensemble, grid)
+
+    @property
+    def net(self) -> LeibNet:
+        """The first of the networks, which are alike."""
+        return self.ensemble.networks[0]
+
+    @cached_property
+    def voxel_sizes(self) -> dict[str, Coordinate]:
+        """Of everything that is made, world units."""
+        return {product: self.net.voxel_size[_output(product)] for product in self.ensemble.produced(self.job.outputs)}
+
+    def layouts(self) -> dict[str, ImageLayout]:
+        """The volume of everything that is made."""
+        world, classes = self.dataset.world, self.job.config.data.classes
+        layouts = {}
+        for product, channels in self.ensemble.produced(self.job.outputs).items():
+            size, spread = self.voxel_sizes[product], product.endswith("/variance")
+            length, shape = world.size_in_nm(size), tuple(map(int, self.grid.roi.shape / size))
+            layouts[product] = ImageLayout(
+                voxel_size=length,
+                corner=world.position_in_nm(self.grid.roi.begin),
+                shape=shape,
+                channels=classes if channels == len(classes) else tuple(map(str, range(channels))),
+                # as fractions of 255 all variances would be 0
+                stored="float32" if spread and self.job.stored == "uint8" else self.job.stored,
+                kind="quantities" if spread else "fractions",
+                levels=default_levels(length, shape),
+                chunks=tuple(map(int, self.grid.chunks[_output(product)])),
+            )
+        return layouts
+
+    def block_voxels(self, product: str) -> tuple[int, ...]:
+        """Voxels of a product in a block, 0 along an axis with one block only."""
+        lengths = self.grid.block / self.voxel_sizes[product]
+        return tuple(int(length) if count > 1 else 0 for length, count in zip(lengths, self.grid.shape, strict=True))
+
+    def thickness(self, memory: int, on_processor: bool) -> int:
+        """How thick the slabs may be in which a block is computed, world units.
+
+        Args:
+            on_processor: whether it is the processor that computes, whose convolutions take memory of their own.
+            memory: bytes for all that a worker has of blocks: the one that it computes, the next one's inputs, and what
+                was made of the one before, as floats and as they are stored.
+
+        Raises:
+            ValueError: it is too little; the message says what it takes.
+        """
+        largest = Roi(self.grid.roi.begin, self.grid.block)
+        outputs = dict.fromkeys(self.job.outputs, largest)
+        specs = self.net.specs
+        intensities = self.dataset.intensities
+        read = sum(
+            specs[name].channels * math.prod(roi.shape / self.net.voxel_size[name])
+            for name, roi in self.ensemble.inputs(outputs).items()
+        )
+        made = sum(
+            channels * math.prod(largest.shape / self.voxel_sizes[product])
+            for product, channels in self.ensemble.produced(self.job.outputs).items()
+        )
+        ensemble = self.ensemble
+        if not on_processor:
+            networks = [copy.deepcopy(net).to("meta") for net in ensemble.networks]
+            ensemble = Ensemble(networks, None, ensemble.symmetries, ensemble.products)
+        beside = int(read) * intensities.dtype.itemsize + int(made) * 2 * torch.float32.itemsize
+        try:
+            limit = max(0, int(memory / _GAPS) - beside)
+            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision), intensities)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "
+                f"between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written meanwhile)"
+            ) from None
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the prediction comes from: plain values."""
+        return {
+            "classes": list(self.job.config.data.classes),
+            "network": self.net.fingerprint,
+            "checkpoint": self.job.networks[0].path.name,
+            "versions": package_versions(_PACKAGES),
+            "job": self.job.model_dump(mode="json"),
+        }
+
+    def folders(self) -> Iterator[tuple[str, Path]]:
+        """Everything that is made, and where: ``"1_output/entropy"`` in the folder ``1_output_entropy``."""
+        for product in self.voxel_sizes:
+            yield product, self.job.group / product.replace("/", "_")
+
+
+def _network(job: PredictionJob, index: int) -> LeibNet:
+    path = job.networks[index].check(job.kept(index))
+    net = job.config.build_network()
+    trained = load_checkpoint(path)
+    trained.restore(net, path)
+    learned = trained.metadata.get("learned", job.config.data.learned)
+    if learned != job.config.data.learned:
+        raise ValueError(f"{path} was trained with {learned}, the config has {job.config.data.learned}")
+    return net.eval()
+
+
+def _check_tileable(net: LeibNet, blocks: int) -> None:
+    whole = [name for name, node in net.nodes.items() if not node.tileable]
+    if whole and blocks > 1:
+        raise ValueError(
+            f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {blocks} "
+            "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
+        )
+
+
+def _output(product: str) -> str:
+    """The output that a product is made of: ``"1_output"`` of ``"1_output/entropy"``."""
+    return product.partition("/")[0]

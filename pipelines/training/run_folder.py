@@ -1,0 +1,129 @@
+"""The folder of a run: where everything in it is, one training at a time, and the config that it was begun with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.process import folder_lock
+
+__all__ = ["MAY_CHANGE", "RunFolder"]
+
+MAY_CHANGE = (
+    "training.iterations",
+    "training.workers",
+    "training.checkpoint_every",
+    "training.keep_newest",
+    "training.keep_every",
+    "training.scalars_every",
+    "training.images_every",
+)
+"""The fields, with all below them, that may change when a run goes on: how long it is, by how many processes the same
+batches are made, and when something is written that is not learned from."""
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of a run; there need not be one yet.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config that the run was begun with, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """The folder of TensorBoard's log."""
+        return self.path / "log"
+
+    @property
+    def best(self) -> Path:
+        """The network that was judged best so far."""
+        return self.path / "best.safetensors"
+
+    @property
+    def prediction(self) -> Path:
+        """The zarr group of what the network predicts of the region that is judged."""
+        return self.path / "prediction.zarr"
+
+    @property
+    def scores(self) -> Path:
+        """How the prediction compares with the annotation, as JSON."""
+        return self.path / "scores.json"
+
+    @property
+    def picture(self) -> Path:
+        """Prediction and annotation side by side."""
+        return self.path / "prediction.png"
+
+    def training(self) -> AbstractContextManager[None]:
+        """Enter this to train: nobody else can meanwhile, see :func:`.folder_lock`. Whoever only reads does without.
+
+        Raises:
+            BlockingIOError: the run is being trained; the message says by which process, where and since when.
+        """
+        return folder_lock(self.path, "being trained")
+
+    def check_config(self, config: Config) -> None:
+        """Refuse to go on with a run that was begun with another config; :data:`MAY_CHANGE` may differ.
+
+        Raises:
+            ValueError: the configs differ; the message names every field that does, and both its values.
+        """
+        if not self.config.exists():
+            return
+        begun, ours = (c.model_dump(mode="json") for c in (Config.read(self.config), config))
+        if differences := list(_differences(begun, ours)):
+            raise ValueError(
+                f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
+                f"{', '.join(MAY_CHANGE)} may change; choose another folder for this config"
+            )
+
+
+def _differences(there: Any, here: Any, field: str = "") -> Iterator[str]:
+    """``field: value there, value here`` for plain values, and what they hold."""
+    if there == here or field in MAY_CHANGE:
+        return
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in {**there, **here}:
+            below = f"{field}.{name}".lstrip(".")
+            yield from _differences(there.get(name, _ABSENT), here.get(name, _ABSENT), below)
+    elif _alike(there, here):
+        for number, (one, other) in enumerate(zip(there, here, strict=True)):
+            yield from _differences(one, other, f"{field}.{number}")
+    else:
+        yield f"{field}: {_shown(there)} there, {_shown(here)} here"
+
+
+def _alike(there: Any, here: Any) -> bool:
+    """Lists of as many entries, each with fields of its own; others, as of lengths along z, y, x, are one value."""
+    if not (isinstance(there, list) and isinstance(here, list)) or len(there) != len(here):
+        return False
+    return all(isinstance(entry, Mapping) for entry in there + here)
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        return f"{len(value)} entries"
+    return shorten(json.dumps(value, ensure_ascii=False), 100, placeholder=" ...")

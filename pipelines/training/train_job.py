@@ -1,0 +1,105 @@
+"""The training job: random crops of every scale, varied alike, one batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import gunpowder as gp
+import torch
+
+from scalenet_gp.nodes import SampleLocation, Stack
+from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.data import (
+    Dataset,
+    array_keys,
+    build_deform,
+    build_intensity_augments,
+    build_sampler,
+    build_section_augments,
+)
+from scalenet_gp.pipelines.process import stop_requested
+from scalenet_gp.pipelines.training.reports import ReportForm
+from scalenet_gp.pipelines.training.run_folder import RunFolder
+from scalenet_gp.pipelines.training.trainer import build_trainer
+from scalenet_gp.pipelines.training.training_loop import TrainingLoop
+from scalenet_gp.training import distributed_context
+from scalenet_gp.volumes import StrPath
+
+__all__ = ["sample_chain", "train"]
+
+
+def train(config: Config, volume: StrPath, run: Path, device: str | None = None, report: ReportForm = "bar") -> Path:
+    """Train a network from scratch, or go on with the run in that folder.
+
+    The folder gets ``config.yaml``, ``checkpoints/`` and ``log/`` (TensorBoard), and ``best.safetensors`` if networks
+    are judged on the way. Started by torchrun, processes train one network together: rank 0 writes.
+
+    Args:
+        config: the run.
+        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        run: folder of the run.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        report: how progress is told.
+
+    Returns:
+        The newest checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such volume, or a class has no labels.
+        ValueError: the config does not fit the volume, or the folder holds a run with another config, see
+            :data:`.MAY_CHANGE`.
+        BlockingIOError: the run is being trained already.
+        FloatingPointError: too many steps in a row had a loss or gradient that is not finite.
+        MemoryError: a step does not fit into memory; the message says what would.
+        Interrupted: a signal asked for the end; there is a checkpoint to go on from.
+    """
+    folder = RunFolder(run)
+    with (
+        stop_requested() as received,
+        distributed_context(device) as ranks,
+        folder.training() if ranks.is_main else nullcontext(),
+    ):
+        folder.check_config(config)
+        torch.manual_seed(config.training.seed)
+        dataset = Dataset.open(volume, config.data, config.build_network())
+        trainer = build_trainer(config, dataset, device, folder, ranks)
+        size = config.training.batch_size
+        samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)
+        with TrainingLoop(config, dataset, samples, trainer, folder, ranks, received) as training_run:
+            return training_run.run(report)
+
+
+def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | None = None) -> gp.Pipeline:
+    """The node chain that draws samples: ``RAW_...`` for every input, ``TARGET_...`` and ``MASK_...`` for every output.
+
+    Args:
+        config: what is drawn.
+        dataset: what it is drawn from.
+        replay: records of an earlier sample, by their names in ``array.attrs``; the nodes that made them apply them
+            again instead of drawing.
+
+    Raises:
+        ValueError: the config does not fit the volume.
+    """
+    net = dataset.net
+    raw = array_keys("RAW", net.input_keys)
+    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+    records = dict(replay or {})
+    chain = (
+        dataset.source(raw),
+        dataset.targets(targets, masks, dataset.roi(config.training.region)),
+    ) + gp.MergeProvider()
+    chain += build_deform(config.augmentation, dataset, records)
+    if config.augmentation is not None:
+        if config.augmentation.sections is not None:
+            labels = (*targets.values(), *masks.values())
+            for node in build_section_augments(config.augmentation.sections, dataset, raw.values(), labels, records):
+                chain += node
+        for node in build_intensity_augments(config.augmentation, dataset, raw.values(), records):
+            chain += node
+    # behind all that asks for more than it delivers: what is placed is the target as it is delivered
+    finest = targets[net.output_keys[-1]]
+    chain += SampleLocation(finest, build_sampler(config, dataset), replay=records.get("location"))
+    return dataset.scaled(chain, raw)

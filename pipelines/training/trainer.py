@@ -1,0 +1,131 @@
+"""The node that trains, as a config describes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import gunpowder as gp
+import numpy as np
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from scalenet_gp.nodes import Supervision, TensorBoardLog, Train
+from scalenet_gp.pipelines.config import Config, LossWeights
+from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.training.run_folder import RunFolder
+from scalenet_gp.training import ComputeConfig, Optimization, ProcessGroup, Retention, SchedulerFactory
+
+__all__ = ["build_trainer"]
+
+
+def build_trainer(
+    config: Config,
+    dataset: Dataset,
+    device: str | None = None,
+    folder: RunFolder | None = None,
+    ranks: ProcessGroup | None = None,
+) -> Train:
+    """The node that trains the network of ``dataset``; its predictions are ``PREDICTION_...``, one for each output.
+
+    Args:
+        config: how.
+        dataset: the volume, and the network.
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        folder: where checkpoints and the log go; nowhere unless given.
+        ranks: the processes that train together.
+
+    Raises:
+        ValueError: the config does not fit the network.
+    """
+    settings, net = config.training, dataset.net
+    predictions = array_keys("PREDICTION", net.output_keys)
+    log = None
+    if folder is not None and (ranks is None or ranks.is_main):
+        log = TensorBoardLog(
+            folder.log, settings.scalars_every, settings.images_every, (-1.0, 1.0), config.data.classes
+        )
+    return Train(
+        net,
+        array_keys("RAW", net.input_keys),
+        _supervision(config, predictions),
+        optimization=Optimization(
+            optimizer=partial(settings.optimizer.make, learning_rate=settings.learning_rate),
+            scheduler=_schedule(config),
+            warm_up=settings.warm_up,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            ema_decay=settings.ema_decay,
+            frozen=settings.frozen,
+            skips_in_a_row=settings.skips_in_a_row,
+        ),
+        computation=ComputeConfig(device, settings.precision, settings.activation_checkpointing, settings.compile),
+        seed=settings.seed,
+        ranks=ranks,
+        start_from=settings.start_from,
+        checkpoints=None if folder is None else folder.checkpoints,
+        checkpoint_every=settings.checkpoint_every,
+        retention=Retention(settings.keep_newest, settings.keep_every),
+        log=log,
+        metadata={"learned": config.data.learned, "config": config.model_dump(mode="json")},
+    )
+
+
+def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict[str, Supervision]:
+    """Every output is trained on the targets of its scale."""
+    names, settings = tuple(predictions), config.training
+    targets, masks = array_keys("TARGET", names), array_keys("MASK", names)
+    weights = _loss_weights(config, names)
+    classes = settings.class_weights
+    if classes is not None and len(classes) != len(config.data.classes):
+        raise ValueError(
+            f"training.class_weights has {len(classes)} entries for the classes {', '.join(config.data.classes)}"
+        )
+    return {
+        name: Supervision(
+            predictions[name],
+            targets[name],
+            masks[name],
+            loss=settings.loss.make(),
+            weight=weight,
+            class_weights=classes,
+        )
+        for name, weight in zip(names, weights, strict=True)
+    }
+
+
+def _loss_weights(config: Config, names: Sequence[str]) -> list[float | Callable[[int], float]]:
+    """The weight of every output, or what gives it for an iteration."""
+    given = config.training.loss_weights or (1.0,) * len(names)
+    rows = [entry.weights if isinstance(entry, LossWeights) else given for entry in given]
+    if any(len(row) != len(names) for row in rows):
+        raise ValueError(f"training.loss_weights is {given}; write one for each of the outputs {', '.join(names)}")
+    scheduled = [entry for entry in given if isinstance(entry, LossWeights)]
+    if not scheduled:
+        return [weight for weight in given if not isinstance(weight, LossWeights)]
+    times = [entry.iteration for entry in scheduled]
+    if times != sorted(set(times)):
+        raise ValueError(f"training.loss_weights are given for iterations {times}; write them in order")
+    return [
+        partial(np.interp, xp=times, fp=[entry.weights[output] for entry in scheduled]) for output in range(len(names))
+    ]
+
+
+def _schedule(config: Config) -> SchedulerFactory | None:
+    settings, judging = config.training, config.validation
+    if settings.schedule == "plateau":
+        if judging is None:
+            raise ValueError("training.schedule is 'plateau', which needs to be judged: write a validation")
+        return partial(ReduceLROnPlateau, factor=0.1, patience=max(1, (judging.patience or 9) // 3))
+    if settings.schedule == "constant":
+        return None
+    steps = max(1, settings.iterations // settings.accumulate - settings.warm_up)
+    return partial(LambdaLR, lr_lambda=partial(_cosine, steps=steps))
+
+
+def _cosine(step: int, steps: int) -> float:
+    """From one to zero along a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983).
+
+    At the end the weights come to rest, and with them the statistics that batch normalisation predicts with.
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))

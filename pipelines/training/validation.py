@@ -1,0 +1,175 @@
+"""ValidationCallback a network in training by a part of the annotation that it does not learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self, final
+
+import gunpowder as gp
+import torch
+from funlib.geometry import Coordinate, Roi
+from torch import Tensor
+
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.metrics import Scores, empty_scores, update_scores
+from scalenet_gp.nodes import SampleLocation, UniformSampler
+from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
+from scalenet_gp.nodes.prefetch import SeededBatches
+from scalenet_gp.nodes.sources import ToUnitRange
+from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.process import build_chain
+from scalenet_gp.training import ValidationResult
+
+__all__ = ["LossOf", "Validation"]
+
+LossOf = Callable[[str, Tensor, Tensor, Tensor], Tensor]
+"""The loss of an output, by its name, from prediction, target and mask, each (B, C, Z, Y, X)."""
+
+
+@final
+class Validation:
+    """Samples of a region, always the same ones, that networks are judged by: a context manager.
+
+    The samples come from a node chain of their own, without augmentation. Sampler are drawn from all of the region that
+    is annotated, on the lattice that all tensors share; they depend on ``seed`` alone. One whose raw data are not all
+    finite is left out, as training skips it. Nothing is read before the first judgement, so that worker processes can
+    be forked before.
+
+    Args:
+        dataset: the volume, and a network like those to be judged.
+        region: what to judge by; what of it no class is annotated in does not count.
+        shape: of a sample, world units; whole voxels of every output.
+        loss: that of training.
+        samples: how many.
+        seed: of their places.
+        threshold: a voxel from this probability on counts as the class.
+        apart_from: regions, by their names in the config, that share no annotation with ``region``: above all, the one
+            to learn from.
+
+    Raises:
+        FileNotFoundError: a class has no labels.
+        ValueError: nothing is annotated in the region, it overlaps another one, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        region: Region,
+        shape: Coordinate,
+        loss: LossOf,
+        *,
+        samples: int = 8,
+        seed: int = 0,
+        threshold: float = 0.5,
+        apart_from: Mapping[str, Region] | None = None,
+    ) -> None:
+        if samples < 1 or seed < 0:
+            raise ValueError(f"{samples} samples with the seed {seed}: one sample is the least, 0 the lowest seed")
+        annotated = dataset.annotated(region)
+        for name, other in (apart_from or {}).items():
+            if not dataset.roi(other).intersect(annotated).empty:
+                raise ValueError(
+                    f"the region to validate by, {region}, overlaps {name}, {other}, in what is annotated; let one end "
+                    "where the other begins"
+                )
+        net = dataset.net
+        self.region = region
+        self.samples = samples
+        self._loss = loss
+        self._threshold = threshold
+        self._seed = seed
+        self._classes = dataset.config.classes
+        self._plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
+        raw = array_keys("RAW", net.input_keys)
+        self._arrays = NetworkArrays(net, raw, array_keys("PREDICTION", net.output_keys))
+        self._targets, self._masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+        self._chain = self._chain_of(dataset, raw, annotated)
+        self._built = ExitStack()
+        self._batches: SeededBatches | None = None
+
+    def __enter__(self) -> Self:
+        pipeline = self._built.enter_context(build_chain(self._chain))
+        request = self._arrays.input_request(self._plan)
+        for name, roi in self._plan.outputs.items():
+            request[self._targets[name]] = request[self._masks[name]] = gp.ArraySpec(roi=roi)
+        self._batches = SeededBatches(pipeline, request, self._seed)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._batches = None
+        self._built.__exit__(kind, error, traceback)
+
+    def validate(self, net: LeibNet) -> ValidationResult:
+        """Judge a network, on the device that it is on, in evaluation mode; it is left as it was.
+
+        The global random generators neither matter nor change. The loss is the mean over samples and outputs, of those
+        that have anything annotated.
+
+        Raises:
+            ValueError: it is another network than that of the dataset, or nothing is annotated in any of the samples
+                that count.
+            RuntimeError: outside of the ``with`` block.
+        """
+        if self._batches is None:
+            raise RuntimeError("a Validation judges within its with block")
+        device = next(net.parameters()).device
+        scores = empty_scores(self._plan.outputs, self._classes)
+        losses: list[float] = []
+        # forked: a layer may draw in evaluation, too
+        with _evaluating(net), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for number in range(self.samples):
+                self._judge_sample(net, self._batches[number], device, scores, losses)
+        if not losses:
+            raise ValueError(
+                f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
+                "finite: take more samples, or a region that is annotated more densely"
+            )
+        return ValidationResult(scores, sum(losses) / len(losses))
+
+    def _judge_sample(
+        self, net: LeibNet, batch: gp.Batch, device: torch.device, scores: Scores, losses: list[float]
+    ) -> None:
+        """Add the scores and losses of one sample."""
+        inputs = self._arrays.tensors(batch, self._plan, device)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs.values()):
+            return
+        outputs = net(inputs, self._plan)
+        for name, prediction in outputs.items():
+            roi = self._plan.outputs[name]
+            true, annotated = batch[self._targets[name]].data, batch[self._masks[name]].data
+            update_scores(scores, name, prediction[0].float().cpu().numpy(), true, annotated, self._threshold)
+            if annotated.any():
+                target, mask = (
+                    as_tensor(batch[key], roi, key, device).to(prediction)
+                    for key in (self._targets[name], self._masks[name])
+                )
+                # losses refuse what is not finite
+                finite = bool(torch.isfinite(prediction).all())
+                losses.append(self._loss(name, prediction, target, mask).item() if finite else math.nan)
+
+    def _chain_of(self, dataset: Dataset, raw: Mapping[str, gp.ArrayKey], annotated: Roi) -> gp.Pipeline:
+        targets = dataset.targets(self._targets, self._masks, annotated)
+        chain = (dataset.source(raw), targets) + gp.MergeProvider() + ToUnitRange(*raw.values())
+        chain = dataset.scaled(chain, raw)
+        finest = self._targets[dataset.net.output_keys[-1]]
+        return chain + SampleLocation(finest, UniformSampler(annotated))
+
+
+@contextmanager
+def _evaluating(net: LeibNet) -> Iterator[None]:
+    """In evaluation mode and without gradients; afterwards every layer is in the mode that it was in."""
+    training = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        # not inference_mode: a tensor that a layer or a loss keeps from there could not be trained with
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode

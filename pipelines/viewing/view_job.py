@@ -1,0 +1,236 @@
+"""Show a prediction in neuroglancer: its state, the link that opens it, and the files that it reads.
+
+Every class is a layer of its own, so that it can be shown, hidden and coloured by itself, and only what is shown is
+read: neuroglancer mixes channels within a layer only where one chunk holds all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from scalenet_gp.pipelines.process import HOST, serve_files
+from scalenet_gp.volumes import (
+    Level,
+    MultiscaleImage,
+    StoredValues,
+    StrPath,
+    Translation,
+    find_node,
+    group_attributes,
+    is_ome_zarr,
+    local_path,
+)
+
+__all__ = ["PORT", "View", "view", "viewer_link", "viewer_state"]
+
+PORT = 9876
+"""Where the files are served unless another port is chosen: a link that was kept works again."""
+
+_APP = "https://neuroglancer-demo.appspot.com/#!"
+_PIXELS = 600  # of a panel on the screen, about
+_SHADER = """#uicontrol invlerp value
+#uicontrol vec3 color color
+void main() {
+  emitRGBA(vec4(color, value()));
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a prediction can be seen.
+
+    Attributes:
+        state: the file with neuroglancer's state.
+        link: opens it; works as long as the files are served.
+    """
+
+    state: Path
+    link: str
+
+
+@contextmanager
+def view(
+    prediction: Path,
+    raw: StrPath | None = None,
+    output: Path | None = None,
+    *,
+    serve: bool = True,
+    port: int = PORT,
+    translation: Translation | None = None,
+) -> Iterator[View]:
+    """Write neuroglancer's state for a prediction, and serve the files that it reads until the context ends.
+
+    The viewer is neuroglancer's own demonstration page, which reads the files from this machine. Where the Python
+    package neuroglancer is installed (the extra "view"), its viewer on this machine is used instead.
+
+    Args:
+        prediction: OME-Zarr volume, or a group with some in it, as predictions are; finished or not.
+        raw: the raw volume, OME-Zarr, to lay it over; or its URL.
+        output: JSON file for the state, written anew; ``<prediction>.neuroglancer.json`` by default.
+        serve: else the state is written and the link made, and nothing is served.
+        port: to serve on; 0 for one that is free.
+        translation: what the positions in the raw volume's file name: see :func:`viewer_state`.
+
+    Raises:
+        FileNotFoundError: there is no such prediction or raw volume.
+        ValueError: there is no volume in it, or one that neuroglancer cannot show.
+        OSError: the port is taken.
+    """
+    output = prediction.with_name(f"{prediction.stem}.neuroglancer.json") if output is None else output
+    folders = {"prediction": prediction}
+    if raw is not None and (local := local_path(raw)) is not None:
+        folders["raw"] = local
+    if not serve:
+        state = viewer_state(prediction, f"http://{HOST}:{port}", raw, translation)
+        yield View(_written(output, state), viewer_link(state))
+        return
+    with serve_files(folders, port) as address:
+        state = viewer_state(prediction, address, raw, translation)
+        viewer = _local_viewer(state)  # ends with its last reference
+        yield View(_written(output, state), viewer_link(state) if viewer is None else str(viewer))
+
+
+def viewer_state(
+    prediction: Path, address: str, raw: StrPath | None = None, translation: Translation | None = None
+) -> dict[str, Any]:
+    """Neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
+
+    The classes of the finest output are shown, those of the others there to be switched on.
+
+    Args:
+        prediction: OME-Zarr volume, or a group with some in it.
+        address: where the prediction is served below "prediction", and a raw volume that is local below "raw".
+        raw: the raw volume or its URL.
+        translation: what the positions in its file name: see :meth:`.MultiscaleImage.open`. Neuroglancer takes them for
+            voxel centres whatever is given: with "corner" it shows each level half of its voxels too low on every axis.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`view`.
+    """
+    paths = sorted(_volumes(prediction))
+    if not paths:
+        exists = find_node(prediction) is not None
+        raise (ValueError if exists else FileNotFoundError)(f"{prediction}: no OME-Zarr volume here")
+    opened = {path: MultiscaleImage.open(path) for path in paths}
+    size, finest = min((volume.levels[0].voxel_size, str(path)) for path, volume in opened.items())
+    level = opened[Path(finest)].levels[0]
+    layers = [] if raw is None else [_raw_layer(raw, address, translation)]
+    for path, volume in opened.items():
+        relative = "/".join(("prediction", *path.relative_to(prediction).parts))
+        shown = volume.levels[0].voxel_size == size
+        layers += _class_layers(volume, f"zarr://{address}/{quote(relative)}/", relative.partition("/")[2], shown)
+    return {**_place(level), "layers": layers, "layout": "4panel" if len(level.shape) == 3 else "xy"}
+
+
+def viewer_link(state: dict[str, Any]) -> str:
+    """The link that opens a state in neuroglancer's demonstration page."""
+    return _APP + quote(json.dumps(state, separators=(",", ":")), safe="")
+
+
+def _volumes(folder: Path) -> Iterator[Path]:
+    """The OME-Zarr volumes at ``folder`` and below it."""
+    node = find_node(folder)
+    if node is None or node.array is not None:
+        return
+    if is_ome_zarr(node):
+        yield folder
+    for entry in folder.iterdir():
+        if entry.is_dir() and (entry / ".zgroup").exists():
+            yield from _volumes(entry)
+
+
+def _place(level: Level) -> dict[str, Any]:
+    """Coordinates in voxels of ``level``, its middle, and all of it on the screen."""
+    names = "zyx"[-len(level.shape) :]
+    extent = max(n * v for n, v in zip(level.shape, level.voxel_size, strict=True)) / min(level.voxel_size)
+    middle = (b / v + n / 2 for b, v, n in zip(level.begin, level.voxel_size, level.shape, strict=True))
+    return {
+        # x first: the panel "xy" shows the first two
+        "dimensions": {
+            name: [float(v / 10**9), "m"] for name, v in zip(names[::-1], level.voxel_size[::-1], strict=True)
+        },
+        "position": [float(x) for x in middle][::-1],
+        "crossSectionScale": float(extent) / _PIXELS,
+        "projectionScale": 1.5 * float(extent),
+    }
+
+
+def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> dict[str, Any]:
+    node = find_node(raw)
+    if node is None:
+        raise FileNotFoundError(f"{raw}: no such volume")
+    if not is_ome_zarr(node):
+        raise ValueError(f"{raw}: neuroglancer finds the place of OME-Zarr volumes, and this is none")
+    _check_shown(MultiscaleImage.open(raw, translation))
+    where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
+    return {"type": "image", "name": "raw", "source": f"zarr://{where}"}
+
+
+def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool) -> list[dict[str, Any]]:
+    """A layer for each channel of a volume."""
+    _check_shown(volume)
+    attributes = group_attributes(volume.path)
+    if StoredValues.of(volume.path, attributes).kind == "labels":
+        name = group or Path(volume.path).name
+        return [{"type": "segmentation", "name": name, "source": source, "visible": shown}]
+    channels = attributes.get("omero", {}).get("channels", [])
+    layers = []
+    for index in range(volume.channels):
+        channel = channels[index] if index < len(channels) else {}
+        window = channel.get("window", {})
+        controls: dict[str, Any] = {"color": f"#{channel.get('color', 'FFFFFF').lower()}"}
+        if "start" in window and "end" in window:
+            controls["value"] = {"range": [_plain(window["start"]), _plain(window["end"])]}
+        layers.append(
+            {
+                "type": "image",
+                "name": " ".join(part for part in (group, channel.get("label") or str(index)) if part),
+                "source": source,
+                "shader": _SHADER,
+                "shaderControls": controls,
+                "opacity": 0.5,
+                "visible": shown and channel.get("active", True),
+            }
+        )
+        if channels:  # the viewer names the axis so
+            layers[-1] |= {"localDimensions": {"c'": [1, ""]}, "localPosition": [index]}
+    return layers
+
+
+def _check_shown(volume: MultiscaleImage) -> None:
+    if volume.dtype.name in ("float16", "float64", "bool"):
+        raise ValueError(
+            f"{volume.path}: neuroglancer cannot show {volume.dtype}; predict to uint8 or float32, or use napari"
+        )
+
+
+def _plain(number: float) -> float:
+    """Whole numbers as integers, which the range of an integer volume has to be."""
+    return int(number) if float(number).is_integer() else number
+
+
+def _written(output: Path, state: dict[str, Any]) -> Path:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    return output
+
+
+def _local_viewer(state: dict[str, Any]) -> Any | None:
+    """A viewer on this machine that shows the state, as a string its address; None where the package is missing."""
+    try:
+        neuroglancer = import_module("neuroglancer")
+    except ImportError:
+        return None
+    neuroglancer.set_server_bind_address(HOST)
+    viewer: Any = neuroglancer.Viewer()
+    viewer.set_state(state)
+    return viewer

@@ -1,0 +1,5 @@
+"""World units, exact lengths and lattices: integers inside, nanometres at the border."""
+
+from scalenet_gp.geometry.world import Length, World, common_unit, exact, exact_size, format_size
+
+__all__ = ["Length", "World", "common_unit", "exact", "exact_size", "format_size"]

@@ -1,0 +1,146 @@
+"""Running a plan: each node in its turn on crops of what the others made; no geometry is done here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from torch import Tensor, nn
+
+from scalenet_gp.graph.plan import InputCrop, Plan, PlannedTensor, Step
+from scalenet_gp.kernels import UpsampledView, channels_last, crop_tensor, run_checkpointed
+
+__all__ = ["Specialised", "as_input", "execute", "run_step", "validate_inputs"]
+
+
+def execute(
+    plan: Plan,
+    nodes: Mapping[str, nn.Module],
+    tensors: dict[str, Tensor],
+    activation_checkpointing: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """The outputs of ``plan``, (B, C, Z, Y, X) each, from ``tensors``, which holds its inputs and is emptied.
+
+    A tensor in between is let go of as soon as no node needs it any more. What nodes in ``activation_checkpointing``
+    keep for the
+    backward pass is let go of too, and computed again there.
+
+    Raises:
+        ValueError: a node makes other than its ROI rules and its specs say.
+    """
+    planned = {tensor.name: tensor for tensor in plan.tensors}
+    for name in plan.inputs:
+        tensors[name] = channels_last(tensors[name])
+    for step in plan.steps:
+        reads = [as_input(read, crop_tensor(tensors[read.tensor], read.crop)) for read in step.reads]
+        tensors.update(run_step(step, nodes[step.node], reads, planned, step.node in activation_checkpointing))
+        del reads
+        for name in step.frees:
+            del tensors[name]
+    return {key: crop_tensor(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+
+
+def run_step(
+    step: Step,
+    node: nn.Module,
+    reads: list[Tensor | UpsampledView],
+    planned: Mapping[str, PlannedTensor],
+    activation_checkpointing: bool = False,
+) -> dict[str, Tensor]:
+    """What is kept of what a node makes of ``reads``, which is emptied, by name.
+
+    Raises:
+        ValueError: the node makes other than its ROI rules and its specs say.
+    """
+    made = run_checkpointed(node, *reads) if activation_checkpointing else node(*reads)
+    reads.clear()
+    made = (made,) if isinstance(made, Tensor) else made
+    if len(made) != len(step.keeps):
+        raise ValueError(
+            f"node {step.node!r} made {len(made)} tensors where its output_keys are "
+            f"{', '.join(repr(name) for name, _ in step.keeps)}"
+        )
+    kept = {}
+    for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
+        if tuple(tensor.shape[2:]) != shape:
+            raise ValueError(
+                f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi says "
+                f"{shape}"
+            )
+        if crop is not None:
+            if tensor.shape[1] != planned[name].channels:
+                raise ValueError(
+                    f"node {step.node!r} made {tensor.shape[1]} channels of {name!r} where its output_specs says "
+                    f"{planned[name].channels}"
+                )
+            kept[name] = crop_tensor(tensor, crop)
+    return kept
+
+
+class Specialised(nn.Module):
+    """A network for one plan, for :func:`torch.compile`, :func:`torch.export.export` and :func:`torch.onnx.export`.
+
+    Takes the tensors of ``input_keys`` one after another, (B, C, Z, Y, X) each and of exactly the planned shape, and
+    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network: what changes
+    the mode of the one, training or evaluation, changes that of the other.
+
+    Args:
+        plan: the plan that it runs.
+        nodes: the network's, by identifier.
+        activation_checkpointing: identifiers of nodes whose insides are computed again in the backward pass.
+
+    Attributes:
+        plan: the plan that it runs.
+        input_keys: names of the inputs, in the order in which they are taken.
+        output_keys: names of the outputs, in the order in which they are returned.
+    """
+
+    def __init__(
+        self, plan: Plan, nodes: Mapping[str, nn.Module], activation_checkpointing: Collection[str] = ()
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self._recompute = activation_checkpointing
+        self.input_keys = tuple(plan.inputs)
+        self.output_keys = tuple(plan.outputs)
+        self.nodes = nn.ModuleDict({step.node: nodes[step.node] for step in plan.steps})
+        self.training = self.nodes.training = any(node.training for node in self.nodes.values())
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The planned outputs of the planned inputs.
+
+        Raises:
+            ValueError: there are more or fewer inputs than planned, or one has other channels or voxels.
+        """
+        if len(inputs) != len(self.input_keys):
+            raise ValueError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
+        tensors = validate_inputs(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
+        return tuple(execute(self.plan, self.nodes, tensors, self._recompute).values())  # type: ignore[arg-type]
+
+
+def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The inputs of a plan, in a dictionary that can be emptied.
+
+    Raises:
+        ValueError: one has other channels or voxels than planned, or they differ in batch size, type or device.
+        KeyError: one is missing.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, planned in plan.input_tensors.items():
+        if name not in inputs:
+            raise KeyError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
+        tensor, expected = inputs[name], (planned.channels, *planned.shape)
+        if tuple(tensor.shape[1:]) != expected:
+            raise ValueError(
+                f"{name!r} has shape {tuple(tensor.shape)}; the plan takes (batch, {', '.join(map(str, expected))}), "
+                f"which is the ROI {planned.roi} of {planned.channels} channels"
+            )
+        tensors[name] = tensor
+    if len({(tensor.shape[0], tensor.dtype, tensor.device) for tensor in tensors.values()}) > 1:
+        listed = "; ".join(f"{name!r}: {len(t)} of {t.dtype} on {t.device}" for name, t in tensors.items())
+        raise ValueError(f"all inputs share one batch size, one type and one device, but here are {listed}")
+    return tensors
+
+
+def as_input(read: InputCrop, part: Tensor) -> Tensor | UpsampledView:
+    """What a node gets of the part of a tensor that it reads."""
+    return part if read.factor is None else UpsampledView(part, read.factor, read.crop_repeated)

@@ -1,0 +1,176 @@
+"""The answer to one request: the ROI of every tensor and the crop of every edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from funlib.geometry import Coordinate, Roi
+
+__all__ = ["Crop", "InputCrop", "Plan", "PlannedTensor", "Step"]
+
+Crop = tuple[tuple[int, int], ...]
+"""First voxel and the one past the last, per spatial axis, counted from the corner of the tensor that is cropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """One tensor of a plan: where it lies and what it holds.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        begin: world coordinate of its first voxel's lower corner.
+        shape: voxels per spatial axis.
+        voxel_size: in world units.
+        channels: channels per voxel.
+    """
+
+    name: str
+    begin: tuple[int, ...]
+    shape: tuple[int, ...]
+    voxel_size: tuple[int, ...]
+    channels: int
+
+    @property
+    def roi(self) -> Roi:
+        """Its world ROI."""
+        return Roi(self.begin, Coordinate(self.shape) * Coordinate(self.voxel_size))
+
+    def crop_to(self, roi: Roi) -> Crop:
+        """Where ``roi``, on this tensor's lattice and inside it, lies in it."""
+        first = (roi.begin - Coordinate(self.begin)) / Coordinate(self.voxel_size)
+        size = roi.shape / Coordinate(self.voxel_size)
+        return tuple((int(f), int(f + s)) for f, s in zip(first, size, strict=True))
+
+    def numbytes(self, itemsize: int = 4) -> int:
+        """Memory of one sample of it, with ``itemsize`` bytes per value."""
+        return self.channels * math.prod(self.shape) * itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class InputCrop:
+    """What a node gets of a tensor.
+
+    Attributes:
+        tensor: the tensor's name.
+        crop: the part of it.
+        factor: how often each voxel is then to be repeated, per spatial axis; ``None`` for a tensor as it is.
+        crop_repeated: what is meant of the result, in the finer voxels.
+    """
+
+    tensor: str
+    crop: Crop
+    factor: tuple[int, ...] | None = None
+    crop_repeated: Crop = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node's turn.
+
+    Attributes:
+        node: the node's identifier.
+        reads: what it gets: its inputs, or, where it can do with those, the tensors that its input would be upsampled
+            and joined from.
+        makes: for each of its outputs the voxels that the node makes of that, per spatial axis.
+        keeps: for each of its outputs the tensor's name and the crop that is kept of it; ``None`` if nobody needs it.
+        frees: the tensors that nobody needs after this step.
+    """
+
+    node: str
+    reads: tuple[InputCrop, ...]
+    makes: tuple[tuple[int, ...], ...]
+    keeps: tuple[tuple[str, Crop | None], ...]
+    frees: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about sizes that a forward pass needs: frozen, hashable, and the same for every batch.
+
+    Made by :meth:`scalenet_gp.LeibNet.plan`.
+
+    Attributes:
+        network: fingerprint of the network that it is for.
+        tensors: every tensor of the pass, inputs first, in the order in which they are made.
+        steps: the nodes in the order in which they run.
+        requests: name, begin and shape (world units) of each requested output.
+    """
+
+    network: str
+    tensors: tuple[PlannedTensor, ...]
+    steps: tuple[Step, ...]
+    requests: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def rois(self) -> dict[str, Roi]:
+        """The world ROI of every tensor."""
+        return {tensor.name: tensor.roi for tensor in self.tensors}
+
+    @property
+    def inputs(self) -> dict[str, Roi]:
+        """The world ROI to fetch of every input: the smallest that the requested outputs depend on."""
+        return {tensor.name: tensor.roi for tensor in self._inputs()}
+
+    @property
+    def outputs(self) -> dict[str, Roi]:
+        """The world ROI of every requested output."""
+        return {name: Roi(begin, shape) for name, begin, shape in self.requests}
+
+    @property
+    def input_tensors(self) -> dict[str, PlannedTensor]:
+        """Shape, voxel size and channels of every input."""
+        return {tensor.name: tensor for tensor in self._inputs()}
+
+    def tensor(self, name: str) -> PlannedTensor:
+        """The planned tensor of that name.
+
+        Raises:
+            KeyError: the plan has none; the message lists those it has.
+        """
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(f"the plan has no tensor {name!r}; it has {', '.join(t.name for t in self.tensors)}")
+
+    @property
+    def step(self) -> Coordinate:
+        """The distances (world units) by which the plan can be shifted: multiples of this keep every lattice."""
+        return Coordinate(math.lcm(*sizes) for sizes in zip(*(t.voxel_size for t in self.tensors), strict=True))
+
+    def shifted(self, offset: Iterable[int]) -> Plan:
+        """The same plan elsewhere.
+
+        Raises:
+            ValueError: ``offset`` (world units) is no multiple of :attr:`step`; a shift by less changes the shapes of
+                the coarser tensors, so it takes a plan of its own.
+        """
+        by = Coordinate(offset)
+        if by.dims != self.step.dims or any(o % s for o, s in zip(by, self.step, strict=True)):
+            raise ValueError(f"a shift by {tuple(by)} leaves the lattices; multiples of {tuple(self.step)} keep them")
+        return replace(
+            self,
+            tensors=tuple(replace(t, begin=tuple(Coordinate(t.begin) + by)) for t in self.tensors),
+            requests=tuple((name, tuple(Coordinate(begin) + by), shape) for name, begin, shape in self.requests),
+        )
+
+    def __str__(self) -> str:
+        """A table: one line for each tensor, sizes in voxels, begins in world units, memory of one float32 sample."""
+        rows = [("tensor", "voxel size", "begin", "shape", "channels", "MiB")]
+        for t in self.tensors:
+            sizes = (_by(t.voxel_size), ", ".join(map(str, t.begin)), _by(t.shape))
+            rows.append((t.name, *sizes, str(t.channels), f"{t.numbytes() / 2**20:.2f}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True))])
+            for name, *cells in rows
+        )
+
+    def _inputs(self) -> tuple[PlannedTensor, ...]:
+        made = {name for step in self.steps for name, _ in step.keeps}
+        return tuple(tensor for tensor in self.tensors if tensor.name not in made)
+
+
+def _by(sizes: Iterable[int]) -> str:
+    return " × ".join(map(str, sizes))

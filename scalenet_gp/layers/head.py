@@ -1,0 +1,73 @@
+"""From features to the classes of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from scalenet_gp.kernels import channels_last
+from scalenet_gp.layers.checks import check_channels
+from scalenet_gp.layers.layers import activation_layer, convolution
+from scalenet_gp.layers.same_lattice import SameLattice
+
+__all__ = ["Head"]
+
+
+class Head(SameLattice):
+    """1³ convolutions that make one channel per class, (B, ``input_nc``, Z, Y, X) to (B, classes, Z, Y, X).
+
+    Several heads can read one tensor; those whose output a plan does not ask for are not computed.
+
+    Args:
+        input_keys: the one tensor read.
+        output_keys: the one tensor made.
+        input_nc: channels of the input.
+        classes: names of the classes, in the order of the output's channels.
+        hidden_nc: channels of every convolution before the last.
+        activation: name of an activation in :mod:`torch.nn`, or none, after every convolution before the last.
+        final_activation: the one after the last: ``"Sigmoid"`` for classes that can overlap, ``"Softmax"`` for those of
+            which each voxel has one, ``"Identity"`` or none.
+        dims: number of spatial axes.
+        identifier: name in the graph.
+
+    Attributes:
+        classes: the names, as a tuple.
+
+    Raises:
+        ValueError: there is no class, two of one name, or one string instead of a list.
+    """
+
+    arity = 1
+
+    def __init__(
+        self,
+        input_keys: Sequence[str],
+        output_keys: Sequence[str],
+        input_nc: int,
+        classes: Sequence[str],
+        hidden_nc: Sequence[int] = (),
+        activation: str | None = "ReLU",
+        final_activation: str | None = "Sigmoid",
+        dims: int = 3,
+        identifier: str | None = None,
+    ) -> None:
+        super().__init__(input_keys, output_keys, identifier)
+        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+            raise ValueError(f"{self.identifier}: classes is a list of one or more different names, not {classes!r}")
+        self.dims = dims
+        self.input_nc = input_nc
+        self.classes = tuple(classes)
+        layers: list[nn.Module] = []
+        for nc, next_nc in pairwise((input_nc, *hidden_nc, len(self.classes))):
+            layers += [convolution(nc, next_nc, (1,) * dims), activation_layer(activation)]
+        self.layers = nn.Sequential(*layers[:-1], activation_layer(final_activation))
+
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        check_channels(self.input_nc, *input_channels)
+        return (len(self.classes),)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        (x,) = tensors
+        return channels_last(self.layers(x))  # torch's softmax changes the memory format

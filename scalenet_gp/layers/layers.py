@@ -1,0 +1,189 @@
+"""torch layers by dimension and by name: what several node kinds are built from."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scalenet_gp.kernels import GroupNorm, channels_last, most_groups, recast_convolutions
+from scalenet_gp.layers.checks import is_whole
+
+__all__ = [
+    "EfficientChannelAttention",
+    "SqueezeExcitation",
+    "activation_layer",
+    "convolution",
+    "is_local",
+    "normalization_layer",
+    "separable_convolution",
+]
+
+_UNFIT_ACTIVATIONS = {
+    "GLU": "it halves the channels",
+    "MultiheadAttention": "it is none of single tensors",
+    "Softmax2d": "it has two axes only; 'Softmax' is the same for two and three",
+    "Threshold": "it has no default threshold; 'ReLU' or 'Hardshrink' have",
+}
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: Sequence[int], *, transposed: bool = False, **options: Any
+) -> nn.Module:
+    """A torch convolution with as many axes as ``kernel_size``; weights drawn as in He et al. 2015, biases zero.
+
+    So the variance of what an activation like ReLU lets through is kept. A voxel that a transposed convolution makes
+    is a sum over the kernel's elements that fall on it: one in as many as the stride has voxels.
+
+    Raises:
+        ValueError: the kernel has not two or three axes of one voxel or more, or there is no channel on one side.
+    """
+    kernel = tuple(kernel_size)
+    kinds = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
+    if len(kernel) not in kinds or not all(map(is_whole, kernel)):
+        raise ValueError(f"a kernel has 2 or 3 axes of at least one voxel, not {kernel}")
+    if not (is_whole(in_channels) and is_whole(out_channels)):
+        raise ValueError(
+            f"a convolution has one channel or more on either side, not {in_channels!r} and {out_channels!r}"
+        )
+    if options.get("padding") == "valid":
+        options.pop("padding_mode", None)  # there is nothing to pad, but torch would copy the input to pad it
+    kind = None if transposed else recast_convolutions(in_channels, kernel, **options)
+    layer: Any = (kind or kinds[len(kernel)][transposed])(in_channels, out_channels, kernel, **options)
+    summed = in_channels // layer.groups * math.prod(kernel) / (math.prod(layer.stride) if transposed else 1)
+    nn.init.normal_(layer.weight, std=math.sqrt(2) / math.sqrt(summed))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def separable_convolution(
+    in_channels: int, out_channels: int, kernel_size: Sequence[int], **options: Any
+) -> nn.Sequential:
+    """A convolution of each channel by itself and a 1³ one across them (Chollet 2017, arXiv 1610.02357).
+
+    The first has no bias, as that of the second does for both. ``options`` are those of the first.
+
+    Raises:
+        ValueError: the kernel has not two or three axes, or an axis without a voxel.
+    """
+    kernel = tuple(kernel_size)
+    return nn.Sequential(
+        convolution(in_channels, in_channels, kernel, groups=in_channels, bias=False, **options),
+        convolution(in_channels, out_channels, (1,) * len(kernel)),
+    )
+
+
+def activation_layer(name: str | None) -> nn.Module:
+    """The activation of :mod:`torch.nn` with this name; ``None`` is the identity.
+
+    Where torch can, it works in place, which saves memory and time: it has to follow an operation of its node whose
+    result nothing else reads, and which does not need it for its gradient. A convolution, a sum, a product and a
+    normalisation are such; an input of the node is not. Those that compare values do so across the channels.
+
+    Raises:
+        ValueError: torch has no activation of that name, or it cannot stand here.
+    """
+    if name in (None, "Identity"):
+        return nn.Identity()
+    if name not in nn.modules.activation.__all__:
+        raise ValueError(f"torch.nn has no activation {name!r}; 'ReLU', 'LeakyReLU', 'GELU', 'Sigmoid' are some it has")
+    if name in _UNFIT_ACTIVATIONS:
+        raise ValueError(f"torch.nn's {name!r} cannot be the activation of a node: {_UNFIT_ACTIVATIONS[name]}")
+    kind: type[nn.Module] = getattr(nn.modules.activation, name)
+    options = inspect.signature(kind).parameters
+    if "dim" in options:
+        return _AcrossChannels(kind(dim=-1))
+    return kind(inplace=True) if "inplace" in options else kind()
+
+
+def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
+    """Batch, instance or group normalisation: the first that ``name`` contains, in any case, as in LeibNetz.
+
+    Group normalisation takes the most groups, up to eight, that divide the channels and leave at least two in each.
+
+    Raises:
+        ValueError: ``name`` contains none of the three.
+    """
+    if "batch" in name.lower():
+        return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
+    if "instance" in name.lower():
+        return {2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels)
+    if "group" in name.lower():
+        return GroupNorm(most_groups(channels), channels)
+    raise ValueError(f"norm_layer {name!r} is none of 'batch', 'instance', 'group'")
+
+
+def is_local(layer: nn.Module) -> bool:
+    """Whether a normalisation, when it evaluates, treats a voxel alike whatever else is in the tensor."""
+    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm)
+
+
+class _AcrossChannels(nn.Module):
+    """An activation along the last axis, for the channels; torch's own along the second one turns channels last around.
+
+    (B, C, Z, Y, X) to the same shape.
+    """
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class _InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation that is channels last, as what it reads; torch's own turns it around."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channels_last(super().forward(x))
+
+
+class _InstanceNorm3d(nn.InstanceNorm3d):
+    """The same for three axes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channels_last(super().forward(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs each channel by what the whole tensor holds (Hu et al. 2018, arXiv 1709.01507).
+
+    (B, C, Z, Y, X) to the same shape. The mean over all voxels goes through two 1³ convolutions, ``squeeze_channels``
+    between them, and a sigmoid, and is multiplied onto the input.
+    """
+
+    def __init__(self, channels: int, squeeze_channels: int, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+        self.fc1 = convolution(channels, squeeze_channels, (1,) * dims)
+        self.fc2 = convolution(squeeze_channels, channels, (1,) * dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=tuple(range(-self.dims, 0)), keepdim=True)
+        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(mean))))
+
+
+class EfficientChannelAttention(nn.Module):
+    """Weighs each channel by what the whole tensor holds in it and in those next to it (Wang et al. 2020).
+
+    ECA-Net, arXiv 1910.03151: (B, C, Z, Y, X) to the same shape. The mean over all voxels goes through one convolution
+    along the channels and a sigmoid, and is multiplied onto the input. The kernel is the paper's: the whole part of
+    (log₂ C + 1) / 2, made odd upwards.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        size = int((math.log2(channels) + 1) / 2)
+        kernel = size if size % 2 else size + 1
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.flatten(2).mean(dim=2)
+        weights = torch.sigmoid(self.conv(mean[:, None])[:, 0])
+        return x * weights[(..., *(None,) * (x.dim() - 2))]

@@ -1,0 +1,63 @@
+"""What all nodes share that keep the voxel size: one lattice, and a margin around each voxel."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from funlib.geometry import Coordinate, Roi
+from torch import Tensor
+
+from scalenet_gp.geometry import format_size
+from scalenet_gp.graph import Node, TensorSpec
+from scalenet_gp.kernels import crop_tensor
+
+__all__ = ["SameLattice", "without_margin"]
+
+
+class SameLattice(Node):
+    """Abstract: inputs and outputs of one voxel size; an output voxel depends on ``margin`` voxels on either side.
+
+    A node kind of this sort says how many channels it makes (:meth:`output_channels`) and computes them
+    (:meth:`forward`). It gets its inputs over one and the same ROI, ``margin`` voxels larger on every side than what it
+    returns.
+    """
+
+    margin: Coordinate | int = 0
+    """Voxels that it needs beyond its output, on either side of each axis."""
+
+    dims: int | None = None
+    """Number of spatial axes, where the node has weights that fix it."""
+
+    @abstractmethod
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        """Channels of every output, given those of every input.
+
+        Raises:
+            ValueError: the node takes other channels.
+        """
+
+    def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
+        if len({spec.voxel_size for spec in inputs}) != 1:
+            sizes = ", ".join(
+                f"{key!r} {format_size(spec.voxel_size)} nm" for key, spec in zip(self.input_keys, inputs, strict=True)
+            )
+            raise ValueError(f"the tensors it joins have to share one voxel size: {sizes}")
+        voxel_size = inputs[0].voxel_size
+        if self.dims not in (None, len(voxel_size)):
+            raise ValueError(f"its kernels have {self.dims} axes, its input has {len(voxel_size)}")
+        channels = self.output_channels(*(spec.channels for spec in inputs))
+        return tuple(TensorSpec(voxel_size, nc) for nc in channels)
+
+    def input_roi(self, output_roi: Roi) -> Roi:
+        margin = self.input_voxel_size * self.margin
+        return output_roi.grow(margin, margin)
+
+    def output_roi(self, input_roi: Roi) -> Roi:
+        margin = self.input_voxel_size * self.margin
+        return input_roi.grow(-margin, -margin)
+
+
+def without_margin(tensor: Tensor, margin: Iterable[int]) -> Tensor:
+    """The part (B, C, Z, Y, X) of a tensor that is ``margin`` voxels away from its border, per spatial axis."""
+    return crop_tensor(tensor, tuple((m, size - m) for m, size in zip(margin, tensor.shape[2:], strict=True)))

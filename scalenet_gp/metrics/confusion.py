@@ -1,0 +1,134 @@
+"""How a prediction agrees with the annotation: counts of voxels, and the scores that follow from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+__all__ = [
+    "ConfusionCounts",
+    "Scores",
+    "empty_scores",
+    "score_table",
+    "scores_from_json",
+    "scores_to_json",
+    "update_scores",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionCounts:
+    """Counts of annotated voxels, and the scores that follow from them; undefined scores are NaN.
+
+    Attributes:
+        true_positive: of the class, and predicted.
+        false_positive: predicted, but not of the class.
+        false_negative: of the class, but not predicted.
+    """
+
+    true_positive: int = 0
+    false_positive: int = 0
+    false_negative: int = 0
+
+    @classmethod
+    def count(cls, predicted: np.ndarray, true: np.ndarray, annotated: np.ndarray) -> ConfusionCounts:
+        """Compare two boolean arrays where a third one is true."""
+        return cls(
+            int((predicted & true & annotated).sum()),
+            int((predicted & ~true & annotated).sum()),
+            int((~predicted & true & annotated).sum()),
+        )
+
+    def __add__(self, other: ConfusionCounts) -> ConfusionCounts:
+        return ConfusionCounts(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+        )
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Dice coefficient, intersection over union, precision and recall."""
+        hit, extra, missed = self.true_positive, self.false_positive, self.false_negative
+        return {
+            "dice": _ratio(2 * hit, 2 * hit + extra + missed),
+            "iou": _ratio(hit, hit + extra + missed),
+            "precision": _ratio(hit, hit + extra),
+            "recall": _ratio(hit, hit + missed),
+        }
+
+
+Scores = dict[str, dict[str, ConfusionCounts]]
+"""The agreement of each class, for each output of the network."""
+
+
+def empty_scores(outputs: Iterable[str], classes: Iterable[str]) -> Scores:
+    """Those of nothing, for :func:`update_scores` to add to."""
+    classes = tuple(classes)
+    return {name: dict.fromkeys(classes, ConfusionCounts()) for name in outputs}
+
+
+def update_scores(
+    scores: Scores, output: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray, threshold: float
+) -> None:
+    """Add what one block of one output shows.
+
+    Args:
+        scores: changed in place.
+        output: which one.
+        prediction: probabilities, (class, Z, Y, X), the classes in the order of ``scores``.
+        target: above 0 where the class is, in the same shape.
+        mask: above 0 where that is annotated, in the same shape.
+        threshold: a voxel from this probability on counts as predicted.
+    """
+    for label, predicted, true, annotated in zip(scores[output], prediction, target, mask, strict=True):
+        scores[output][label] += ConfusionCounts.count(predicted >= threshold, true > 0, annotated > 0)
+
+
+def scores_to_json(scores: Scores) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Counts and scores as JSON knows them, with null for those without a value."""
+    return {
+        name: {
+            label: asdict(agreement)
+            | {key: None if math.isnan(score) else score for key, score in agreement.scores.items()}
+            for label, agreement in classes.items()
+        }
+        for name, classes in scores.items()
+    }
+
+
+def scores_from_json(plain: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Scores:
+    """What :func:`scores_to_json` was given.
+
+    Raises:
+        KeyError: a count is missing.
+    """
+    return {
+        name: {
+            label: ConfusionCounts(**{count.name: values[count.name] for count in fields(ConfusionCounts)})
+            for label, values in classes.items()
+        }
+        for name, classes in plain.items()
+    }
+
+
+def score_table(scores: Mapping[str, Mapping[str, ConfusionCounts]]) -> Table:
+    """Scores as a table for the terminal."""
+    table = Table(title="ConfusionCounts with the annotation", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("output", "class", "Dice", "IoU", "precision", "recall"):
+        table.add_column(column, justify="left" if column in ("output", "class") else "right")
+    for name, classes in scores.items():
+        for index, (label, agreement) in enumerate(classes.items()):
+            values = ("-" if math.isnan(score) else f"{score:.3f}" for score in agreement.scores.values())
+            table.add_row(name if index == 0 else "", label, *values, end_section=index == len(classes) - 1)
+    return table
+
+
+def _ratio(above: int, below: int) -> float:
+    return above / below if below else math.nan

@@ -1,0 +1,120 @@
+"""Pictures of sections: raw data, and classes as colours."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import matplotlib as mpl
+import numpy as np
+
+__all__ = [
+    "as_bytes",
+    "class_colours",
+    "class_legend",
+    "enlarge",
+    "outline",
+    "overlay",
+    "side_by_side",
+    "stack_rows",
+    "to_grey",
+]
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""First row and the one past the last, then the same of the columns."""
+
+
+def to_grey(section: np.ndarray) -> np.ndarray:
+    """A section (Y, X) of intensities in [0, 1] as colours (Y, X, 3); black where it is not a number."""
+    return np.repeat(_shares(section)[..., None], 3, axis=-1).astype(np.float32)
+
+
+def class_colours(count: int) -> np.ndarray:
+    """One colour for each class, (count, 3), as far apart as a palette of ten allows."""
+    palette = np.asarray(mpl.color_sequences["tab10"], dtype=np.float32)
+    return palette[np.arange(count) % len(palette)]
+
+
+def overlay(classes: np.ndarray, background: np.ndarray | None = None, opacity: float = 0.6) -> np.ndarray:
+    """Classes (C, Y, X) with values in [0, 1] as colours (Y, X, 3), laid over ``background`` (Y, X, 3) or black.
+
+    What is not a number is left as it is.
+    """
+    colours = class_colours(len(classes))
+    picture = np.zeros((*classes.shape[1:], 3), np.float32) if background is None else background.copy()
+    for values, colour in zip(_shares(classes), colours, strict=True):
+        share = (opacity if background is not None else 1) * values[..., None].astype(np.float32)
+        picture = picture * (1 - share) + colour * share
+    return picture
+
+
+def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """Colours in [0, 1] as bytes, which is how pictures are put together."""
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
+    """Every voxel of a picture (Y, X, 3) as a square of ``factor`` pixels a side."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarray:
+    """A picture (Y, X, 3), bytes, with a line inside the edges of a box, as far as they are in it.
+
+    Args:
+        picture: what is drawn on, which stays as it is.
+        box: in pixels, rounded to whole ones.
+        colour: by its name in matplotlib.
+        width: of the line, pixels.
+    """
+    within, at_edge = [], []
+    for (begin, end), size in zip(box, picture.shape, strict=False):
+        first, past, pixels = round(begin), round(end), np.arange(size)
+        within.append((pixels >= first) & (pixels < past))
+        at_edge.append((pixels < first + width) | (pixels >= past - width))
+    line = np.logical_and.outer(*within) & np.logical_or.outer(*at_edge)
+    return np.where(line[..., None], as_bytes(np.asarray(mpl.colors.to_rgb(colour))), picture)
+
+
+def side_by_side(*pictures: np.ndarray, gap: int = 2) -> np.ndarray:
+    """Pictures (Y, X, 3), bytes, of one height in a row, white between them."""
+    height = pictures[0].shape[0]
+    row: list[np.ndarray] = []
+    for picture in pictures:
+        row += [picture, np.full((height, gap, 3), 255, np.uint8)]
+    return np.concatenate(row[:-1], axis=1)
+
+
+def stack_rows(*pictures: np.ndarray) -> np.ndarray:
+    """Pictures (Y, X, 3), bytes, below one another, from the left, white where one is narrower than another."""
+    width = max(picture.shape[1] for picture in pictures)
+    widened = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(widened, axis=0)
+
+
+@cache
+def class_legend(names: tuple[str, ...], width: int) -> np.ndarray:
+    """Names of classes beside their colours, (Y, X, 3), bytes, on white, as many in a row as ``width`` pixels hold.
+
+    It is wider only where a single name is.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    canvas = FigureCanvasAgg(Figure(dpi=100))
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, class_colours(len(names)), strict=True)]
+    for columns in range(len(names), 0, -1):
+        legend = canvas.figure.legend(handles=handles, ncols=columns, loc="lower left", frameon=False, borderaxespad=0)
+        extent = legend.get_window_extent(canvas.get_renderer())
+        if extent.width <= width or columns == 1:
+            break
+        legend.remove()
+    # whole pixels, and one more for rounding
+    canvas.figure.set_size_inches((int(extent.width) + 1) / 100, (int(extent.height) + 1) / 100)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Values within [0, 1]; 0 where they are not numbers."""
+    return np.clip(np.nan_to_num(values, posinf=1, neginf=0), 0, 1)

@@ -1,0 +1,340 @@
+"""Training on disk: one safetensors file for each checkpoint, from which nothing is run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.leibnet import SPEC, read_network, rebuild_network, spec_in
+from scalenet_gp.serialization import (
+    atomic_write,
+    flatten_state,
+    open_safetensors,
+    package_versions,
+    serialize_tensors,
+    unflatten_state,
+)
+
+if TYPE_CHECKING:
+    from scalenet_gp.leibnet import LeibNet
+    from scalenet_gp.training import TrainingState
+
+__all__ = ["Checkpoint", "Retention", "latest_checkpoint", "load_checkpoint", "load_network", "save_checkpoint"]
+
+_logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"checkpoint_(\d+)\.(safetensors|partial)")
+_CONTENT = "scalenet_gp.training.checkpoint"
+"""The entry of the file's metadata that holds all that is no tensor, but for the spec."""
+_FORMAT = 1
+_PACKAGES = ("scalenet_gp", "torch", "numpy", "safetensors")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WEIGHTS, _AVERAGE = "weights/", "average/"
+_AVERAGED = "module."
+"""What torch's AveragedModel puts before the name of a weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What training needs to go on, and prediction to begin.
+
+    Attributes:
+        spec: the network's :meth:`LeibNet.to_spec`.
+        weights: its ``state_dict``.
+        state: the ``state_dict`` of :class:`.TrainingState`.
+        iteration: batches that were learned from.
+        metadata: whatever else the writer wants to keep with it: plain values and tensors.
+        versions: of Python and of the packages that it was written with, by name.
+    """
+
+    spec: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    iteration: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def average(self) -> dict[str, Tensor] | None:
+        """The averaged weights by the names that they have in the network, or None."""
+        average = self.state.get("average")
+        return None if average is None else _below(_AVERAGED, average)
+
+    def restore(self, net: LeibNet, where: Path, state: TrainingState | None = None) -> None:
+        """Have training go on from here, or give a network the weights to predict with.
+
+        Args:
+            net: the network; it is given the weights. Without a ``state`` it is given their average, if there is one.
+            where: the file, for messages.
+            state: the state of training ``net``; it takes over what the checkpoint holds.
+
+        Raises:
+            ValueError: the checkpoint is another network's, or was trained with another kind of optimizer or schedule;
+                neither of the two is changed.
+        """
+        own = net.to_spec()
+        if dict(self.spec) != own:
+            raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
+        for weights in filter(None, (self.weights, self.average)):
+            if _shapes(weights) != _shapes(net.state_dict()):
+                raise ValueError(f"{where} has the spec of this network, but not its weights; the file is damaged")
+        if state is None:
+            net.load_state_dict(self.average or dict(self.weights))
+            return
+        ours = state.state_dict()
+        if self.state.keys() != ours.keys():
+            unequal = ", ".join(sorted(self.state.keys() ^ ours.keys()))
+            raise ValueError(f"{where} and this version differ in what is part of the state of training: {unequal}")
+        there, here = (_settings(part["optimizer"]["param_groups"]) for part in (self.state, ours))
+        if there != here:
+            raise ValueError(f"{where} is of an optimizer with other settings: {there} there and {here} here")
+        try:
+            state.load_state_dict(self.state)
+        except ValueError as error:
+            raise ValueError(f"{where} does not fit how this network is trained: {error}") from error
+        net.load_state_dict(dict(self.weights))
+
+
+def save_checkpoint(
+    directory: Path,
+    net: LeibNet,
+    state: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write ``checkpoint_<iteration>.safetensors`` into ``directory``: whole and on the disk, or not at all.
+
+    Tensors are named ``weights/…``, ``average/…`` and ``state/…`` in the file; the spec and all plain values are JSON
+    in its metadata. It is written beside, tensor by tensor, and renamed into place. What writers that were killed have
+    left beside checkpoints is removed.
+
+    Args:
+        directory: the folder; it is made if it is missing.
+        net: the network.
+        state: the state of its training, :meth:`.TrainingState.state_dict`, or as much of it as is to be kept; it says
+            under ``"iteration"`` which this is.
+        metadata: what else to keep: plain values and tensors.
+        versions: of more packages than those that the model graph uses.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: it cannot be written; if the disk is full, the message says how much room it takes. The checkpoints
+            before it are untouched.
+        ValueError: a weight is not finite, or ``metadata`` or ``state`` hold something that could not be read again
+            without running code. The checkpoints before it are untouched.
+    """
+    iteration = state["iteration"]
+    weights = net.state_dict()
+    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"no checkpoint of iteration {iteration} is written: {', '.join(broken)} are not finite")
+    average = state.get("average")
+    if average is not None:  # its weights have names of their own in the file
+        state = {
+            **state,
+            "average": {name: tensor for name, tensor in average.items() if not name.startswith(_AVERAGED)},
+        }
+    try:
+        plain, tensors = flatten_state({"state": state, "metadata": dict(metadata or {})})
+    except ValueError as error:
+        raise ValueError(f"no checkpoint of iteration {iteration} is written: {error}") from error
+    tensors |= {_WEIGHTS + name: tensor for name, tensor in weights.items()}
+    tensors |= {_AVERAGE + name: tensor for name, tensor in _below(_AVERAGED, average or {}).items()}
+    content = {
+        "format": _FORMAT,
+        "iteration": iteration,
+        "versions": package_versions(_PACKAGES) | dict(versions or {}),
+        **plain,
+    }
+    entries = {SPEC: json.dumps(net.to_spec()), _CONTENT: json.dumps(content, allow_nan=False)}
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for left in _named(directory, "partial"):
+        left.unlink(missing_ok=True)
+    path = directory / f"checkpoint_{iteration}.safetensors"
+    _write(path, *serialize_tensors(tensors, entries))
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; tensors go to the processor.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no checkpoint of this project, it is cut short, or another version wrote it in another
+            way.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    with open_safetensors(path, "checkpoint") as file:
+        entries = file.metadata() or {}
+        # copies: what was opened lies in the file, which may be replaced or removed
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    content = _content(entries, path)
+    try:
+        state = unflatten_state(content["state"], tensors)
+        if state.get("average") is not None:
+            state["average"] |= {_AVERAGED + name: tensor for name, tensor in _below(_AVERAGE, tensors).items()}
+        metadata = unflatten_state(content["metadata"], tensors)
+        iteration, versions = content["iteration"], content["versions"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
+    return Checkpoint(spec_in(entries, path), _below(_WEIGHTS, tensors), state, iteration, metadata, versions)
+
+
+def load_network(path: str | Path) -> LeibNet:
+    """The network of a checkpoint, or of a file that :func:`scalenet_gp.leibnet.files.save_network` wrote, ready to
+    predict.
+
+    That of a checkpoint has the averaged weights if training kept an average, and otherwise the weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read as one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with open_safetensors(path) as file:
+        entries = file.metadata() or {}
+        names = list(file.keys())
+        prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in names) else _WEIGHTS
+        weights = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
+    if _CONTENT not in entries:
+        return read_network(path)
+    _content(entries, path)
+    return rebuild_network(spec_in(entries, path), _below(prefix, weights), path)
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The newest whole checkpoint in ``directory``, if there is any; a warning is logged of each newer one."""
+    return next((path for path in reversed(_named(directory)) if _is_whole(path)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which checkpoints of a run are kept.
+
+    Attributes:
+        newest: so many of the newest whole ones.
+        every: and those whose iteration is a multiple of it; none besides the newest unless given.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    newest: int = 3
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("newest", self.newest), ("every", self.every)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} has to be a number of checkpoints or iterations from 1 up, not {value}")
+
+    def thin(self, directory: Path) -> None:
+        """Remove the other checkpoints, also damaged ones, once there are as many whole ones as to keep."""
+        paths = _named(directory)
+        whole = [path for path in paths if _is_whole(path)]
+        if len(whole) < self.newest:
+            return
+        kept = set(whole[-self.newest :])
+        if self.every is not None:
+            kept |= {path for path in whole if _iteration(path) % self.every == 0}
+        for path in paths:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _write(path: Path, length: int, content: Iterable[bytes | memoryview]) -> None:
+    try:
+        with atomic_write(path) as beside, beside.open("wb") as file:
+            file.writelines(content)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        newest = latest_checkpoint(path.parent)
+        raise OSError(
+            error.errno,
+            f"{path} is not written, as there is no room ({error.strerror}): it takes {length:,} bytes, "
+            f"{shutil.disk_usage(path.parent).free:,} are free on the disk; "
+            + ("there are none before it" if newest is None else f"those before it are untouched, up to {newest.name}"),
+        ) from error
+
+
+def _named(directory: Path, ending: str = "safetensors") -> list[Path]:
+    """The files that are named as checkpoints, the oldest first."""
+    return sorted((p for p in directory.glob(f"*.{ending}") if _NAME.fullmatch(p.name) and p.is_file()), key=_iteration)
+
+
+def _iteration(path: Path) -> int:
+    return int(path.stem.removeprefix("checkpoint_"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a checkpoint, as long as it says; a warning is logged if not."""
+    try:
+        with open_safetensors(path, "checkpoint") as file:
+            entries = file.metadata() or {}
+        if _CONTENT not in entries:
+            raise ValueError(f"{path} holds no state of training")
+    except ValueError as error:
+        _logger.warning("passed over: %s", error)
+        return False
+    return True
+
+
+def _content(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """What a checkpoint holds besides spec and tensors."""
+    if _CONTENT not in entries:
+        raise ValueError(f"{path} cannot be read as a checkpoint: its metadata have {sorted(entries)}")
+    try:
+        content: dict[str, Any] = json.loads(entries[_CONTENT])
+        written = content["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
+    if written != _FORMAT:
+        raise ValueError(f"{path} is a checkpoint of format {written}; this version reads format {_FORMAT}")
+    return content
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
+def _settings(groups: Iterable[Mapping[str, Any]]) -> list[tuple[int, list[str]]]:
+    """The size of each group of parameters and what can be set in it: it tells kinds of optimizers apart."""
+    return [
+        (len(group["params"]), sorted(key for key in group if key not in ("params", "initial_lr"))) for group in groups
+    ]
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first thing in which two specs differ, in words."""
+    for key in ours:
+        if key != "nodes" and theirs.get(key) != ours[key]:
+            return f"{key}: {theirs.get(key)} there and {ours[key]} here"
+    pairs = zip(theirs.get("nodes", []), ours["nodes"], strict=False)
+    for their_node, our_node in pairs:
+        if their_node != our_node:
+            differing = [key for key in our_node if their_node.get(key) != our_node[key]]
+            name = our_node.get("output_keys", ["?"])[0]
+            values = "; ".join(f"{key} is {their_node.get(key)} there and {our_node[key]} here" for key in differing)
+            return f"in the node that makes {name!r}, {values}"
+    return f"it has {len(theirs.get('nodes', []))} nodes, this network has {len(ours['nodes'])}"

@@ -1,0 +1,128 @@
+"""How training computes a network: where, in which precision, and what it keeps in memory for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.graph import Plan
+from scalenet_gp.kernels import choose_device
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.training.distributed import ProcessGroup
+
+__all__ = ["ComputeConfig", "Forward", "Precision"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What convolutions and matrix products compute in; weights and losses are float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeConfig:
+    """How training computes a network. What it computes stays the same, but for rounding.
+
+    Weights and voxels are in torch's ``channels_last_3d`` order always: see :class:`.LeibNet`.
+
+    Attributes:
+        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        precision: by torch's autocast; float16 with loss scaling (Micikevicius et al. 2018, arXiv 1710.03740).
+        activation_checkpointing: patterns (as file names have them) of nodes whose insides are computed again in the
+            backward pass
+            instead of kept (activation checkpointing, Chen et al. 2016, arXiv 1604.06174). All nodes: ``("*",)``.
+        compile: have torch.compile make one program of the network, specialised to the plan that is trained.
+
+    Raises:
+        ValueError: no such precision, or ``compile`` together with ``activation_checkpointing``.
+    """
+
+    device: str | torch.device | None = None
+    precision: Precision = "float32"
+    activation_checkpointing: tuple[str, ...] = ()
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in Precision.__args__:  # type: ignore[attr-defined]
+            raise ValueError(f"precision is {self.precision!r}; write one of {', '.join(Precision.__args__)}")  # type: ignore[attr-defined]
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                f"compile=True and activation_checkpointing={self.activation_checkpointing!r} exclude each other: "
+                "the compiler itself chooses what it computes again"
+            )
+
+    def forward_of(self, net: LeibNet, ranks: ProcessGroup) -> Forward:
+        """What computes ``net`` so, together with other processes, once it is on its device.
+
+        Raises:
+            ValueError: the device is not there, or a pattern of ``activation_checkpointing`` matches no node.
+        """
+        return Forward(net, ranks, ranks.device or choose_device(self.device), self, self.run_checkpointed(net))
+
+    def run_checkpointed(self, net: LeibNet) -> frozenset[str]:
+        """The nodes of ``net`` whose insides are computed again.
+
+        Raises:
+            ValueError: a pattern of ``activation_checkpointing`` matches no node.
+        """
+        names = list(net.nodes)
+        for pattern in self.activation_checkpointing:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"activation_checkpointing={pattern!r} matches no node; there are {', '.join(names)}")
+        return frozenset(name for name in names if any(fnmatchcase(name, p) for p in self.activation_checkpointing))
+
+
+class Forward:
+    """Computes a network's outputs for training: see :class:`ComputeConfig`.
+
+    Attributes:
+        device: where.
+        scaled: whether gradients need a scaled loss.
+    """
+
+    def __init__(
+        self,
+        net: LeibNet,
+        ranks: ProcessGroup,
+        device: torch.device,
+        computation: ComputeConfig,
+        recomputed: frozenset[str],
+    ) -> None:
+        self.device = device
+        self.scaled = computation.precision == "float16"
+        self._net = net
+        self._ranks = ranks
+        self._dtype = None if computation.precision == "float32" else getattr(torch, computation.precision)
+        self._recomputed = recomputed
+        self._compiled = computation.compile
+        self._programs: dict[Plan | bool, Any] = {}
+
+    def __call__(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+        """The outputs of ``plan``, float32, with their gradients to come."""
+        with torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            if self._compiled:
+                made = self._compiled_for(plan)(*(inputs[name] for name in plan.inputs))
+                outputs = dict(zip(plan.outputs, made, strict=True))
+            else:
+                outputs = self._plain_for(plan)(inputs, plan, activation_checkpointing=self._recomputed)
+        return {name: tensor.float() for name, tensor in outputs.items()}
+
+    # made at their first use, when the network is where it is to be and what is frozen is so
+
+    def _compiled_for(self, plan: Plan) -> Any:
+        if plan not in self._programs:
+            # with the random numbers that the plain network would draw
+            compiled: Any = torch.compile(self._net.specialise(plan), options={"fallback_random": True})
+            self._programs[plan] = self._ranks.parallel(compiled)
+        return self._programs[plan]
+
+    def _plain_for(self, plan: Plan) -> Any:
+        """The network for plans that need all of its parameters, or for those that do not."""
+        run = {step.node for step in plan.steps}
+        left_out = (node for name, node in self._net.nodes.items() if name not in run)
+        partial = any(parameter.requires_grad for node in left_out for parameter in node.parameters())
+        if partial not in self._programs:
+            self._programs[partial] = self._ranks.parallel(self._net, partial)
+        return self._programs[partial]

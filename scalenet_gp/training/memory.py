@@ -1,0 +1,249 @@
+"""Memory: what a process holds, what there is left, and what to say where a step of training does not fit."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import os
+import platform
+import resource
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from funlib.geometry import Coordinate
+
+from scalenet_gp.analysis import predict_cost
+from scalenet_gp.geometry import format_size
+from scalenet_gp.graph import Plan
+from scalenet_gp.leibnet import LeibNet
+
+__all__ = ["explain_out_of_memory", "free_bytes", "memory_explained", "peak_resident_bytes", "resident_bytes"]
+
+_logger = logging.getLogger(__name__)
+
+_SHARE = 1 / 2
+"""Of the memory that there is, what a proposed plan may take as predicted.
+
+Loss and optimizer come on top of that, and allocators leave gaps, the C library's up to half of what tensors take; see
+:func:`.predict_cost` and :func:`.keep_freed_memory`.
+"""
+
+_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
+"""What torch's allocators, the C++ library, drivers and oneDNN say in a RuntimeError when there is no memory left."""
+
+
+def resident_bytes() -> int:
+    """The physical memory that this process holds; where the system does not tell, the most that it ever held."""
+    pages = _process_pages()
+    return peak_resident_bytes() if pages is None else pages[1] * resource.getpagesize()
+
+
+def peak_resident_bytes() -> int:
+    """The most physical memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that tensors to come can have on ``device``.
+
+    On the processor that is the least of what the limit of the address space (``ulimit -v``), the control group (as of
+    a container or a Slurm job) and the system leave, and what the C library keeps of memory that was let go of. On a
+    GPU it is what the driver has, and what torch keeps.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    left = (_left_of_address_space(), _left_in_control_group(), _available())
+    return int(max(0, min(left))) + _kept_by_c_library()
+
+
+def explain_out_of_memory(
+    net: LeibNet,
+    plan: Plan,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    activation_checkpointing: Collection[str] = (),
+) -> str:
+    """Why a step of training does not fit into memory, and what would: one paragraph.
+
+    It names what the step needs (see :func:`.predict_cost`), what there is for it, the plan's three largest tensors,
+    and the plan of the same outputs that fits (see :meth:`.LeibNet.largest_plan`). Finding that takes a few to tens of
+    seconds.
+
+    Args:
+        net: the network; what its weights and gradients take counts as there for the step.
+        plan: what was to be computed.
+        batch: samples in the batch.
+        dtype: what convolutions compute in.
+        device: where.
+        activation_checkpointing: identifiers of nodes whose insides are computed again in the backward pass.
+
+    Raises:
+        ValueError: the plan is another network's, or ``batch`` is not positive.
+    """
+    need = predict_cost(
+        net, plan, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
+    ).peak
+    tensors = [t for p in net.parameters() for t in (p, p.grad) if t is not None and t.device.type == device.type]
+    there = free_bytes(device) + sum(t.numel() * t.element_size() for t in tensors)
+    largest = sorted(plan.tensors, key=lambda tensor: tensor.numbytes(), reverse=True)[:3]
+    listed = ", ".join(
+        f"{t.name!r} {' × '.join(map(str, (batch, t.channels, *t.shape)))} "
+        f"({_mebibytes(batch * t.numbytes(dtype.itemsize))})"
+        for t in largest
+    )
+    ways = ["a smaller batch"] if batch > 1 else []
+    ways += ["precision='bfloat16'"] if dtype.itemsize > torch.bfloat16.itemsize else []
+    ways += ["activation_checkpointing=('*',)"] if set(net.nodes) - set(activation_checkpointing) else []
+    return (
+        f"out of memory on {device}: a step of training on {_outputs(net, plan)}, in batches of {batch}, needs about "
+        f"{_mebibytes(need)} and more for loss and optimizer; there are {_mebibytes(there)}. Its largest tensors: "
+        f"{listed}. {_what_fits(net, plan, int(_SHARE * min(there, need)), batch, dtype, activation_checkpointing)}"
+        + (f". Less is needed with {' or '.join(ways)}" if ways else "")
+    )
+
+
+@contextmanager
+def memory_explained(
+    net: LeibNet,
+    plan: Plan,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    activation_checkpointing: Collection[str] = (),
+) -> Iterator[None]:
+    """Within it, running out of memory says what would fit: see :func:`explain_out_of_memory`, also for the arguments.
+
+    The functions that were called within let go of their variables before memory is counted: so have one call in it
+    hold what takes memory.
+
+    Raises:
+        MemoryError: torch, numpy or Python found no memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in str(error) for s in _SIGNS)):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        traceback.clear_frames(error.__traceback__)
+        _logger.warning("out of memory on %s; working out what would fit, which can take a minute", device)
+        try:
+            message = explain_out_of_memory(net, plan, batch, dtype, device, activation_checkpointing)
+        except (MemoryError, RuntimeError):  # there is not even enough to think about it
+            message = f"out of memory on {device}: {_outputs(net, plan)}, in batches of {batch}, are too much"
+        raise MemoryError(f"{message} ({reason})") from error
+
+
+def _what_fits(
+    net: LeibNet, plan: Plan, limit: int, batch: int, dtype: torch.dtype, activation_checkpointing: Collection[str]
+) -> str:
+    try:
+        fitting = net.largest_plan(
+            limit,
+            training=True,
+            dtype=dtype,
+            outputs=plan.outputs,
+            batch=batch,
+            activation_checkpointing=activation_checkpointing,
+        )
+    except ValueError as error:
+        return f"No plan would fit: {error}"
+    need = predict_cost(
+        net, fitting, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
+    ).peak
+    return f"What would fit: {_outputs(net, fitting)}, which needs about {_mebibytes(need)}"
+
+
+def _outputs(net: LeibNet, plan: Plan) -> str:
+    """The finest output of a plan in voxels and nanometres."""
+    name = min(plan.outputs, key=lambda name: math.prod(net.voxel_size[name]))
+    shape = plan.outputs[name].shape
+    voxels = " × ".join(map(str, shape / Coordinate(net.voxel_size[name])))
+    return f"{name!r} of {voxels} voxels ({format_size(length * net.unit for length in shape)} nm)"
+
+
+def _mebibytes(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"
+
+
+def _process_pages() -> tuple[int, int] | None:
+    """Pages of address space and of physical memory of this process (proc(5)); None where there is no such file."""
+    try:
+        size, resident, *_ = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return None
+    return int(size), int(resident)
+
+
+def _left_of_address_space() -> float:
+    limit, pages = resource.getrlimit(resource.RLIMIT_AS)[0], _process_pages()
+    return math.inf if limit == resource.RLIM_INFINITY or pages is None else limit - pages[0] * resource.getpagesize()
+
+
+def _available() -> int:
+    """What the system can give without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _left_in_control_group(root: Path = Path("/")) -> float:
+    """What the tightest control group around this process leaves, in either version of them (cgroups(7))."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return math.inf
+    left = math.inf
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        own = top / path.lstrip("/")
+        # in a container the path may be the host's, and the top is the group itself
+        for folder in (group for group in (own, *own.parents) if group.is_relative_to(top)):
+            left = min(left, _left_in(folder, *names))
+    return left
+
+
+def _left_in(folder: Path, limit: str, usage: str) -> float:
+    """Limit minus usage without the files that the system can drop; infinite where there is no limit."""
+    try:
+        most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except OSError:
+        return math.inf
+    droppable = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+    return math.inf if most == "max" else int(most) - used + droppable
+
+
+class _MallInfo(ctypes.Structure):
+    """What mallinfo2(3) fills in."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def _kept_by_c_library() -> int:
+    """Bytes that were let go of and that glibc, from 2.33 on, keeps for what comes next."""
+    if platform.libc_ver()[0] != "glibc":
+        return 0
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _MallInfo
+    return int(mallinfo().fordblks)

@@ -1,0 +1,153 @@
+"""Which level of a pyramid serves a voxel size in a world, and which of its voxels: all in exact rationals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal, final
+
+import numpy as np
+from funlib.geometry import Coordinate
+
+from scalenet_gp.geometry import World, common_unit, format_size
+from scalenet_gp.volumes.metadata import Level
+from scalenet_gp.volumes.resampling import Coverage
+
+__all__ = ["Alignment", "LevelMatch", "fitting_world", "match_level", "reflect_indices"]
+
+Alignment = Literal["exact", "resample"]
+"""What becomes of a volume that is off the lattice that is asked for, since its corner or its voxel size do not fit.
+
+"exact": it is refused. "resample": what is asked for comes from the coarsest level that is as fine on every axis; what
+this one does not have and its whole blocks do not make is resampled, as
+:mod:`scalenet_gp.volumes.resampling` describes.
+Content stays where it is, to the fraction of a voxel, and is a little smoother where the shift is a part of a voxel. A
+voxel that reaches beyond a face of the volume does not count as data.
+
+A finer level whose blocks would fit is not preferred: a crop may lie 4 nm off the lattice of 128 nm voxels, and a patch
+of them is 32768 times as large at 4 nm.
+"""
+
+_Box = Iterable[tuple[int, int]]
+"""Begin and end in voxels, per spatial axis."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LevelMatch:
+    """How a level serves a voxel size: by whole voxels where all its numbers are whole, else resampled.
+
+    Args:
+        level: its index.
+        shape: its voxels.
+        factor: its voxels per served voxel.
+        first: its first voxel, counted in its own voxels from the world's origin.
+    """
+
+    level: int
+    shape: tuple[int, ...]
+    factor: tuple[Fraction, ...]
+    first: tuple[Fraction, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether served voxels are made of whole ones."""
+        return all(length.denominator == 1 for length in self.factor + self.first)
+
+    def available(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Begin and end of the served voxels inside, counted from the world's origin; None if there is none."""
+        begin = tuple(math.ceil(first / f) for first, f in zip(self.first, self.factor, strict=True))
+        end = tuple(
+            math.floor((first + n) / f) for first, n, f in zip(self.first, self.shape, self.factor, strict=True)
+        )
+        return (begin, end) if all(b < e for b, e in zip(begin, end, strict=True)) else None
+
+    def blocks(self, box: _Box) -> list[tuple[int, int]]:
+        """The box of the level's voxels, counted from its first one, that make the served ones in ``box``."""
+        return [
+            (int(b * factor - first), int(e * factor - first))
+            for (b, e), factor, first in zip(box, self.factor, self.first, strict=True)
+        ]
+
+    def coverage(self, box: _Box) -> list[Coverage]:
+        """How the served voxels in ``box`` cover the level's, counted from its first one and mirrored at its faces."""
+        covered = [
+            Coverage.of(b, e, factor, first) for (b, e), factor, first in zip(box, self.factor, self.first, strict=True)
+        ]
+        return [replace(c, index=reflect_indices(c.index, 0, n)) for c, n in zip(covered, self.shape, strict=True)]
+
+
+def match_level(levels: Sequence[Level], size: Coordinate, world: World, placement: Alignment) -> LevelMatch:
+    """The coarsest level that gives the voxel size.
+
+    For an exact placement that is one that has or divides the voxel size, and lies on its own lattice of the world; to
+    be resampled, one that is as fine on every axis.
+
+    Args:
+        levels: of one volume.
+        size: of the voxels, world units.
+        world: in whose lattice they lie.
+        placement: see :data:`Alignment`.
+
+    Raises:
+        ValueError: no level can.
+    """
+    asked = world.size_in_nm(size)
+    origin = world.position_in_nm(Coordinate((0,) * len(asked)))
+    finer: list[LevelMatch] = []
+    reasons: list[str] = []
+    remedy = ""
+    for index, level in enumerate(levels):
+        factor = tuple(a / v for a, v in zip(asked, level.voxel_size, strict=True))
+        first = tuple((b - o) / v for b, o, v in zip(level.begin, origin, level.voxel_size, strict=True))
+        if min(factor) >= 1:
+            finer.append(LevelMatch(index, level.shape, factor, first))
+        if any(f.denominator != 1 for f in factor):
+            reasons.append(f"{level.path}: {format_size(level.voxel_size)} nm does not divide it")
+        elif any(f.denominator != 1 for f in first):
+            reasons.append(
+                f"{level.path}: its corner {format_size(level.begin)} nm is off the lattice of its "
+                f"{format_size(level.voxel_size)} nm from the world's origin {format_size(origin)} nm"
+            )
+            fitting = fitting_world(level.begin, [asked], world.unit)
+            remedy = f"; World(unit={str(fitting.unit)!r}, origin={tuple(map(str, fitting.origin))}) would fit"
+    found = finer if placement == "resample" else [service for service in finer if service.whole]
+    if not found and placement == "exact":
+        remedy += "; opened with placement='resample', the volume would be resampled" if finer else ""
+        raise ValueError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
+    if not found:
+        sizes = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in levels)
+        raise ValueError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
+    return min(found, key=lambda service: math.prod(service.factor))
+
+
+def fitting_world(
+    corner: Iterable[Fraction], voxel_sizes: Sequence[Sequence[Fraction]], unit: Fraction | None
+) -> World:
+    """The world in which ``corner`` lies on the lattice of every one of ``voxel_sizes``, its origin near zero.
+
+    Args:
+        corner: nm.
+        voxel_sizes: nm.
+        unit: nm per world unit; by default the largest that makes every voxel size whole.
+    """
+    steps = [_common_multiple(lengths) for lengths in zip(*voxel_sizes, strict=True)]
+    # the representative in [-step / 2, step / 2)
+    origin = [(c + step / 2) % step - step / 2 for c, step in zip(corner, steps, strict=True)]
+    return World(common_unit(voxel_sizes) if unit is None else unit, tuple(origin))
+
+
+def reflect_indices(index: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """Fold voxel indices into [begin, end), mirrored at the faces."""
+    size = end - begin
+    offset = (index - begin) % (2 * size)
+    folded: np.ndarray = begin + np.minimum(offset, 2 * size - 1 - offset)
+    return folded
+
+
+def _common_multiple(lengths: Sequence[Fraction]) -> Fraction:
+    """The smallest length that is a whole multiple of each one."""
+    denominator = math.lcm(*(length.denominator for length in lengths))
+    return Fraction(math.lcm(*(int(length * denominator) for length in lengths)), denominator)

@@ -1,0 +1,231 @@
+"""An OME-Zarr 0.4 volume that many processes write, block by block: the one way in which volumes are written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self, final
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from scalenet_gp.volumes.image_layout import ImageLayout, Kind
+from scalenet_gp.volumes.location import StrPath
+from scalenet_gp.volumes.metadata import Level, ReadOptions, malformed_error
+from scalenet_gp.volumes.ome_zarr import channel_names, is_ome_zarr, multiscale_attributes, read_ome_zarr
+from scalenet_gp.volumes.reduction import block_majority, block_mean
+from scalenet_gp.volumes.storage import StoredArray, create_array, create_group, find_node, open_array
+
+__all__ = ["MultiscaleArrayWriter", "StoredValues", "create_image", "volume_attributes"]
+
+_OURS = "scalenet_gp"
+_RESERVED = ("multiscales", "omero", _OURS)
+
+
+class StoredValues(BaseModel, frozen=True, extra="forbid"):
+    """What the attributes of a volume say of its values.
+
+    Attributes:
+        kind: what they are; None if the volume does not say.
+        scale: value = stored number × scale.
+    """
+
+    kind: Kind | None = None
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, path: StrPath, attributes: Mapping[str, Any]) -> Self:
+        """From the attributes of the group at ``path``.
+
+        Raises:
+            ValueError: they are malformed.
+        """
+        ours = attributes.get(_OURS, {})
+        try:
+            return cls.model_validate(ours.get("values", {}) if isinstance(ours, dict) else ours)
+        except ValidationError as error:
+            raise malformed_error(str(path), f"attributes {_OURS}.values", error) from error
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class MultiscaleArrayWriter:
+    """A volume of which blocks are written: see :meth:`open`.
+
+    Any number of processes can write at once. What is written touches whole chunks only where it begins and ends at
+    multiples of ``layout.chunks``, or at the end of the volume; anything else is right too, but slower, since chunks
+    are read, merged and written again.
+
+    Args:
+        path: of the multiscale group.
+        layout: see :class:`ImageLayout`.
+    """
+
+    path: Path
+    layout: ImageLayout
+    _arrays: tuple[StoredArray, ...]
+
+    @classmethod
+    def open(cls, path: StrPath) -> MultiscaleArrayWriter:
+        """Open a volume that :func:`create_image` made.
+
+        Raises:
+            FileNotFoundError: there is nothing at ``path``.
+            ValueError: what is there is another kind of volume, or none.
+        """
+        node = find_node(path)
+        if node is None:
+            raise FileNotFoundError(f"{path}: no such volume")
+        kind = StoredValues.of(path, node.attributes).kind
+        if kind is None or not is_ome_zarr(node):
+            raise ValueError(f"{path}: no volume that this package made to be written block by block")
+        metadata = read_ome_zarr(node, ReadOptions())
+        arrays = tuple(open_array(Path(path, level.path)) for level in metadata.levels)
+        first = metadata.levels[0]
+        layout = ImageLayout(
+            first.voxel_size,
+            first.begin,
+            first.shape,
+            channel_names(node) if metadata.channels is not None else (),
+            metadata.dtype.name,
+            kind,
+            len(arrays),
+            arrays[0].chunks[-len(first.shape) :],
+        )
+        if layout.pyramid != metadata.levels:
+            raise ValueError(f"{path}: its levels are not those that this package makes: {metadata.levels}")
+        return cls(Path(path), layout, arrays)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """From fine to coarse."""
+        return self.layout.pyramid
+
+    def write(self, begin: Sequence[int], data: np.ndarray) -> None:
+        """Write a block of the finest level; it is on the disk when this returns.
+
+        Args:
+            begin: its first voxel, per spatial axis, counted from the volume's corner.
+            data: (channel, z, y, x), or (z, y, x) if the volume has no channels; see :meth:`ImageLayout.encode`.
+
+        Raises:
+            ValueError: the block does not fit into the volume, or a value cannot be stored.
+            OSError: it cannot be written, as on a full disk.
+        """
+        layout, shape, dims = self.layout, data.shape, len(self.layout.shape)
+        leading = (len(layout.channels),) if layout.channels else ()
+        if len(begin) != dims or shape[: len(shape) - dims] != leading or len(shape) != dims + len(leading):
+            raise ValueError(
+                f"{self.path}: a block of shape {shape} at {tuple(begin)} does not go into a volume of shape "
+                f"{leading + layout.shape}"
+            )
+        box = self._box(0, begin, shape[-dims:])
+        try:
+            stored = layout.encode(data)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: the block from voxel {tuple(begin)}: {error}") from error
+        self._arrays[0].write((slice(None),) * len(leading) + box, stored)
+
+    def coarsen(self, level: int, begin: Sequence[int], shape: Sequence[int]) -> None:
+        """Make a box of a coarser level from the level before it, which has to be written there.
+
+        Fractions and quantities are averaged in float64, and rounded to what is stored; of labels the most frequent
+        one is taken. One chunk of the result is in memory at a time.
+
+        Args:
+            level: 1 is the first that can be made.
+            begin: first voxel of the box, counted in voxels of ``level`` from the volume's corner.
+            shape: voxels of ``level``.
+
+        Raises:
+            ValueError: no such level, or the box reaches out of it.
+            OSError: the level before cannot be read, or this one not be written.
+        """
+        if not 1 <= level < len(self._arrays):
+            raise ValueError(f"{self.path}: level {level} is not made of another: 1 to {len(self._arrays) - 1} are")
+        factor = self.layout.factors[level - 1]
+        fine, coarse = self._arrays[level - 1], self._arrays[level]
+        reduce = block_majority if self.layout.kind == "labels" else block_mean
+        leading: list[tuple[slice, ...]] = [(slice(c, c + 1),) for c in range(len(self.layout.channels))] or [()]
+        boxes = _chunks_of(self._box(level, begin, shape), self.layout.chunks)
+        for box, channel in itertools.product(boxes, leading):
+            source = tuple(slice(part.start * f, part.stop * f) for part, f in zip(box, factor, strict=True))
+            coarse.write((*channel, *box), reduce(fine[(*channel, *source)], factor))
+
+    def _box(self, level: int, begin: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+        whole = self.levels[level].shape
+        end = tuple(b + n for b, n in zip(begin, shape, strict=True))
+        if min(begin) < 0 or min(shape) < 0 or any(e > n for e, n in zip(end, whole, strict=True)):
+            raise ValueError(
+                f"{self.path}: a block from voxel {tuple(begin)} to {end} reaches out of the volume's {whole}"
+                + (f" at level {level}" if level else "")
+            )
+        return tuple(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True))
+
+
+def create_image(
+    path: StrPath,
+    layout: ImageLayout,
+    attributes: Mapping[str, object] | None = None,
+    name: str | None = None,
+) -> None:
+    """Create a volume of zeros: its metadata and the arrays of all its levels, so that viewers show it from then on.
+
+    It is there as a whole or not at all, also if this process is killed.
+
+    Args:
+        path: of the multiscale group to make; its parent folders are made.
+        layout: of the volume.
+        attributes: further attributes of the group, JSON: where the volume comes from, for example.
+        name: of the image; by default that of the folder.
+
+    Raises:
+        FileExistsError: there is something at ``path``.
+        ValueError: the attributes are no JSON, or named as those of the format; or a length of the layout cannot be
+            stored.
+    """
+    path = Path(path)
+    everything = volume_attributes(name or path.name, layout, attributes)
+    if path.exists():
+        raise FileExistsError(f"{path} exists; choose another path or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    leading = (len(layout.channels),) if layout.channels else ()
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as workshop:
+        group = Path(workshop, path.name)
+        create_group(group, everything)
+        for level in layout.pyramid:
+            chunks = tuple(min(c, n) for c, n in zip(layout.chunks, level.shape, strict=True))
+            create_array(group / level.path, leading + level.shape, (1,) * len(leading) + chunks, layout.dtype)
+        group.rename(path)
+
+
+def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, object] | None) -> dict[str, Any]:
+    """All attributes of a volume's group: those of :func:`create_image`, of OME-Zarr, and what its values are.
+
+    Raises:
+        ValueError: as there.
+    """
+    further = dict(attributes or {})
+    if taken := [key for key in _RESERVED if key in further]:
+        raise ValueError(f"{name}: the attribute {taken[0]!r} is written by the format; choose another name")
+    try:
+        json.dumps(further)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: the attributes are no JSON: {error}") from error
+    values = StoredValues(kind=layout.kind, scale=float(layout.scale))
+    ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype)
+    return {**further, _OURS: {"values": values.model_dump()}, **ome}
+
+
+def _chunks_of(box: Sequence[slice], chunks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """A box, cut where chunks meet."""
+    return itertools.product(
+        *(
+            [slice(max(b, part.start), min(b + c, part.stop)) for b in range(part.start // c * c, part.stop, c)]
+            for part, c in zip(box, chunks, strict=True)
+        )
+    )

@@ -1,0 +1,396 @@
+"""A multiscale volume, read in world coordinates at any voxel size that its levels can give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.geometry import Length, World, exact, exact_size, format_size
+from scalenet_gp.volumes.formats import read_volume
+from scalenet_gp.volumes.level_match import Alignment, LevelMatch, fitting_world, match_level, reflect_indices
+from scalenet_gp.volumes.location import StrPath
+from scalenet_gp.volumes.memory_array import describe_arrays
+from scalenet_gp.volumes.metadata import Level, ReadOptions, Translation, VolumeMetadata, VoxelArray
+from scalenet_gp.volumes.reduction import block_majority, block_mean
+from scalenet_gp.volumes.resampling import weighted_mean
+from scalenet_gp.volumes.storage import ChunkCache
+
+__all__ = ["MultiscaleImage", "Padding"]
+
+Padding = Literal["constant", "reflect"]
+"""What lies outside a volume: one value, or the volume mirrored at its faces.
+
+The faces are where the levels meet (numpy.pad calls it "symmetric"). Mirrored at the centres of the border voxels, as
+numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm. A voxel size
+that does not divide the volume is mirrored at the last whole voxel, up to one such voxel inside the face. What is
+resampled is mirrored at the very faces of the volume, wherever they lie in the lattice that is asked for.
+"""
+
+_Reduction = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class MultiscaleImage:
+    """A pyramid of arrays, opened for reading: see :meth:`open` and :meth:`from_arrays`.
+
+    Wherever a voxel size and a world are asked for, the voxel size is in world units, and the voxels are those of the
+    lattice of its multiples from the world's origin: the same world voxel has the same value whatever ROI it is read
+    with.
+
+    Args:
+        path: of the volume, its URL, or the name of a volume in memory.
+        levels: from fine to coarse.
+        channels: how many; 1 if the file has no channel axis.
+        dtype: of the voxels.
+        placement: what becomes of a lattice that the volume is off; "resample" is for intensities only.
+    """
+
+    path: str
+    levels: tuple[Level, ...]
+    channels: int
+    dtype: np.dtype[Any]
+    _arrays: tuple[VoxelArray, ...]
+    placement: Alignment = "exact"
+
+    _services: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
+    """Those found already: finding one takes longer than reading a small box."""
+
+    def __post_init__(self) -> None:
+        if self.placement not in ("exact", "resample"):
+            raise ValueError(f"{self.path}: placement={self.placement!r} has to be 'exact' or 'resample'")
+
+    @classmethod
+    def open(
+        cls,
+        path: StrPath,
+        translation: Translation | None = None,
+        *,
+        select: Mapping[str, int | str] | None = None,
+        unit: str | None = None,
+        placement: Alignment = "exact",
+        cache: ChunkCache | None = None,
+    ) -> MultiscaleImage:
+        """Open the volume at ``path``: a group of levels, or a single array.
+
+        The format is found out: OME-Zarr 0.4 and 0.5; N5 as COSEM and the N5 viewers write it; and zarr 2, zarr 3 or
+        N5 arrays with the attributes of gunpowder or funlib.persistence, alone or as s0, s1, ... in a group. Only
+        metadata are read; see :func:`scalenet_gp.volumes.storage.bulk_reads_begun` about worker processes.
+
+        Args:
+            path: of the volume, for example ``vnc.zarr/recon-1/em/tem-uint8``, or its URL (``s3://``, ``gs://``,
+                ``http://``, ``https://``, ``file://``).
+            translation: what the file's positions name. By default what the format says: voxel centres in OME-Zarr and
+                COSEM's N5, voxel corners in what gunpowder and funlib.persistence write. To be given for writers that
+                stored something else or nothing.
+            select: for an axis before the spatial ones the one entry to read, by its index or, of channels, its label:
+                ``{"t": 0, "c": "mito"}``. Channels that are not selected from are all read.
+            unit: of the lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
+            placement: what becomes of a lattice that the volume is off: see
+                :data:`~scalenet_gp.volumes.level_match.Alignment`.
+            cache: keeps decoded chunks; by default nothing is kept.
+
+        Raises:
+            FileNotFoundError: there is nothing at ``path``, or a level that its metadata names is missing.
+            ValueError: no volume; metadata that are malformed, contradict each other or lack something; levels whose
+                corners disagree; or arguments that do not fit.
+            OSError: the metadata cannot be read.
+        """
+        metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache))
+        return cls._of(str(path), metadata, placement)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Sequence[np.ndarray],
+        voxel_sizes: Sequence[Iterable[Length]],
+        corner: Iterable[Length] | None = None,
+        *,
+        name: str = "arrays in memory",
+        placement: Alignment = "exact",
+    ) -> MultiscaleImage:
+        """A volume of arrays in memory, which are not copied.
+
+        Args:
+            arrays: the levels, from fine to coarse: (z, y, x), (y, x), or either after a channel axis.
+            voxel_sizes: nm, of each.
+            corner: of the first voxel, nm; zero by default.
+            name: for messages.
+            placement: what becomes of a lattice that the volume is off: see
+                :data:`~scalenet_gp.volumes.level_match.Alignment`.
+
+        Raises:
+            ValueError: no arrays, arrays and voxel sizes that do not fit each other, or no such placement.
+        """
+        return cls._of(name, describe_arrays(name, arrays, voxel_sizes, corner), placement)
+
+    @classmethod
+    def _of(cls, path: str, metadata: VolumeMetadata, placement: Alignment) -> MultiscaleImage:
+        return cls(path, metadata.levels, metadata.channels or 1, metadata.dtype, metadata.arrays, placement)
+
+    @property
+    def dims(self) -> int:
+        """How many spatial axes: 3 (z, y, x) or 2 (y, x)."""
+        return len(self.levels[0].shape)
+
+    def world(self, *voxel_sizes: Iterable[Length], unit: Length | None = None) -> World:
+        """The world in which this volume's corner lies on the lattice of every one of ``voxel_sizes``.
+
+        Its origin is the corner up to whole steps of the coarsest lattice, and of these choices the nearest to zero.
+        So the origin of a volume whose first voxel centre is at zero is minus half a voxel, and world coordinates stay
+        near the physical ones.
+
+        Args:
+            voxel_sizes: nm; by default those of the levels.
+            unit: nm per world unit; by default the largest that makes every voxel size whole.
+
+        Raises:
+            ValueError: a voxel size of the wrong number of axes, or not positive.
+        """
+        sizes = [exact_size(size) for size in voxel_sizes] or [level.voxel_size for level in self.levels]
+        for size in sizes:
+            if len(size) != self.dims or min(size) <= 0:
+                raise ValueError(
+                    f"{self.path}: voxel size {format_size(size)} nm has to be {self.dims} positive lengths"
+                )
+        return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
+
+    def roi(self, voxel_size: Iterable[int], world: World) -> Roi:
+        """The world ROI of the whole voxels that there are at ``voxel_size``; empty if there is none.
+
+        Raises:
+            ValueError: no level can give this voxel size.
+        """
+        size = self._size(voxel_size)
+        available = self._service(size, world).available()
+        if available is None:
+            return Roi((None,) * self.dims, (0,) * self.dims)
+        begin, end = (Coordinate(corner) * size for corner in available)
+        return Roi(begin, end - begin)
+
+    def read(
+        self,
+        roi: Roi,
+        voxel_size: Iterable[int],
+        world: World,
+        labels: bool = False,
+        padding: Padding | None = None,
+        fill_value: float = 0,
+    ) -> np.ndarray:
+        """The voxels of ``roi``, (channel, z, y, x), in the dtype of the volume.
+
+        They come from the level of this voxel size; where there is none, from the coarsest level that divides it, by
+        the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, by their majority (the
+        smallest label of several). A volume opened with ``placement="resample"`` gives what its coarsest level that is
+        fine enough makes: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
+
+        Args:
+            roi: world units, on the lattice of ``voxel_size``.
+            voxel_size: world units.
+            labels: the values are names, not quantities.
+            padding: what lies outside the volume. None: nothing may be asked for there. "constant": ``fill_value``.
+                "reflect": mirrored at its faces, at any distance; a padded voxel depends on its position only.
+            fill_value: for constant padding.
+
+        Raises:
+            ValueError: no level can give this voxel size; ``roi`` is off its lattice, or, without padding, reaches
+                out of the volume; ``fill_value`` does not fit the dtype; labels of a volume that may be resampled.
+            UnreadableDataError: a chunk cannot be decoded.
+        """
+        return self.start(roi, voxel_size, world, labels, padding, fill_value)()
+
+    def start(
+        self,
+        roi: Roi,
+        voxel_size: Iterable[int],
+        world: World,
+        labels: bool = False,
+        padding: Padding | None = None,
+        fill_value: float = 0,
+    ) -> Callable[[], np.ndarray]:
+        """Start to :meth:`read`; call what is returned to wait for the voxels.
+
+        Reads that are started together are decoded together, on all cores. Raises as :meth:`read`, now or then.
+        """
+        if labels:
+            self.check_labels()
+        return self._start(roi, voxel_size, world, block_majority if labels else block_mean, padding, fill_value)
+
+    def start_stored(
+        self, roi: Roi, voxel_size: Iterable[int], world: World
+    ) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
+        """Start to read the voxels that those of :meth:`read` are made of, for reductions of one's own.
+
+        Returns:
+            What to call to wait for the voxels of the level that serves this voxel size, (channel, z, y, x); and how
+            many of them make one voxel along each axis. Raises as :meth:`read` of labels without padding.
+        """
+        self.check_labels()
+        size = self._size(voxel_size)
+        factor = tuple(map(int, self._service(size, world).factor))
+        return self._start(roi, size, world, lambda data, factor: data, None, 0), factor
+
+    def valid(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
+        """Whether there is data: uint8 (1, z, y, x), 1 inside the volume and 0 outside.
+
+        Raises:
+            ValueError: as :meth:`read` with padding.
+        """
+        size = self._size(voxel_size)
+        available = self._service(size, world).available()
+        begin, end = self._voxels(roi, size)
+        mask = np.zeros((1, *np.subtract(end, begin)), dtype=np.uint8)
+        if available is not None:
+            low, high = available
+            inside = tuple(slice(max(f - b, 0), max(t - b, 0)) for b, f, t in zip(begin, low, high, strict=True))
+            mask[(slice(None), *inside)] = 1
+        return mask
+
+    def check_padding(self, padding: Padding | None, fill_value: float) -> None:
+        """Whether this volume can be padded so.
+
+        Raises:
+            ValueError: no such padding, or a fill value that does not fit the dtype.
+        """
+        if padding not in (None, "constant", "reflect"):
+            raise ValueError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
+        if self.dtype.kind == "f":
+            return
+        low, high = (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        if not (low <= fill_value <= high and fill_value == int(fill_value)):
+            raise ValueError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
+
+    def check_labels(self) -> None:
+        """Whether this volume can be read as labels: names have no mean, so they are never resampled.
+
+        Raises:
+            ValueError: it was opened with ``placement="resample"``.
+        """
+        if self.placement != "exact":
+            raise ValueError(
+                f"{self.path}: labels are never resampled: open them with placement='exact', in a world whose origin "
+                "lies on their lattice (MultiscaleImage.world gives one), and resample the intensities"
+            )
+
+    def _start(
+        self,
+        roi: Roi,
+        voxel_size: Iterable[int],
+        world: World,
+        reduce: _Reduction,
+        padding: Padding | None,
+        fill_value: float,
+    ) -> Callable[[], np.ndarray]:
+        self.check_padding(padding, fill_value)
+        size = self._size(voxel_size)
+        service = self._service(size, world)
+        begin, end = self._voxels(roi, size)
+        available = service.available()
+        if available is None:
+            raise ValueError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
+        low, high = available
+        wanted = list(zip(begin, end, strict=True))
+        inside = [
+            (min(max(b, first), last), min(max(e, first), last))
+            for (b, e), first, last in zip(wanted, low, high, strict=True)
+        ]
+        if inside == wanted or (padding == "reflect" and not service.whole):
+            return self._blocks(service, wanted, reduce)
+        if padding == "reflect":
+            return self._mirrored(service, wanted, (low, high), reduce)
+        if padding is None:
+            raise ValueError(
+                f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
+                f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
+            )
+        content = self._blocks(service, inside, reduce) if all(b < e for b, e in inside) else None
+        target = (slice(None), *(slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True)))
+
+        def padded() -> np.ndarray:
+            data = np.full((self.channels, *np.subtract(end, begin)), fill_value, dtype=self.dtype)
+            if content is not None:
+                data[target] = content()
+            return data
+
+        return padded
+
+    def _mirrored(
+        self,
+        service: LevelMatch,
+        box: Iterable[tuple[int, int]],
+        available: tuple[tuple[int, ...], tuple[int, ...]],
+        reduce: _Reduction,
+    ) -> Callable[[], np.ndarray]:
+        """Start to read the served voxels in ``box``, those outside ``available`` mirrored at its faces."""
+        indices = [reflect_indices(np.arange(*ends), *faces) for ends, *faces in zip(box, *available, strict=True)]
+        spans = [(int(index.min()), int(index.max()) + 1) for index in indices]
+        blocks = self._blocks(service, spans, reduce)
+
+        def mirrored() -> np.ndarray:
+            data = blocks()
+            for axis, (index, (first, last)) in enumerate(zip(indices, spans, strict=True), start=1):
+                if not np.array_equal(index, np.arange(first, last)):
+                    data = data.take(index - first, axis)
+            return data
+
+        return mirrored
+
+    def _blocks(
+        self, service: LevelMatch, box: Iterable[tuple[int, int]], reduce: _Reduction
+    ) -> Callable[[], np.ndarray]:
+        """Start to read the served voxels in ``box``, (channel, z, y, x).
+
+        It lies inside the volume. Where voxels are resampled it need not: the volume is mirrored at its faces.
+        """
+        if service.whole:
+            stored = self._stored(service.level, service.blocks(box))
+            return lambda: reduce(stored(), tuple(map(int, service.factor)))
+        covered = service.coverage(box)
+        stored = self._stored(service.level, (along.span for along in covered))
+        return lambda: weighted_mean(stored(), covered)
+
+    def _stored(self, level: int, box: Iterable[tuple[int, int]]) -> Callable[[], np.ndarray]:
+        """Start to read the voxels in ``box`` of a level, counted from its first one: (channel, z, y, x)."""
+        array = self._arrays[level]
+        slices = tuple(slice(b, e) for b, e in box)
+        if len(array.shape) > self.dims:
+            return array.start((slice(0, self.channels), *slices))
+        voxels = array.start(slices)
+        return lambda: voxels()[np.newaxis]
+
+    def _service(self, size: Coordinate, world: World) -> LevelMatch:
+        if (size, world) not in self._services:
+            try:
+                self._services[size, world] = match_level(self.levels, size, world, self.placement)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from error
+        return self._services[size, world]
+
+    def _size(self, voxel_size: Iterable[int]) -> Coordinate:
+        lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)
+        if len(lengths) != self.dims or any(length <= 0 or length.denominator != 1 for length in lengths):
+            raise ValueError(
+                f"{self.path}: voxel size ({', '.join(map(str, lengths))}) has to be {self.dims} positive whole "
+                "numbers of world units; World.size converts from nm"
+            )
+        return Coordinate(map(int, lengths))
+
+    def _voxels(self, roi: Roi, size: Coordinate) -> tuple[Coordinate, Coordinate]:
+        """Begin and end of ``roi`` in voxels from the world's origin."""
+        if roi.dims != self.dims or roi.unbounded or roi.empty:
+            raise ValueError(f"{self.path}: ROI {roi} has to be bounded, not empty, and of {self.dims} axes")
+        if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
+            nearest = roi.snap_to_grid(size, mode="closest")
+            nearest = roi.snap_to_grid(size, mode="grow") if nearest.empty else nearest
+            raise ValueError(
+                f"{self.path}: ROI {roi} is off the lattice of voxels of {tuple(size)} world units; "
+                f"the nearest on it is {nearest}"
+            )
+        return roi.begin // size, roi.end // size
+
+    def _nm(self, size: Coordinate, world: World) -> str:
+        return f"{format_size(world.size_in_nm(size))} nm"

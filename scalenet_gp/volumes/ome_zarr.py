@@ -1,0 +1,270 @@
+"""OME-Zarr 0.4 and 0.5: the one place that knows its metadata.
+
+Positions in a file name voxel *centres*. Version 0.4 is zarr of format 2, with the metadata in ``.zattrs``, and
+version 0.5 zarr of format 3, with the same metadata below "ome" in the attributes of ``zarr.json``.
+
+Sources of the format: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org/0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from scalenet_gp.geometry import format_size
+from scalenet_gp.volumes.axes import served_axes
+from scalenet_gp.volumes.location import StrPath, join
+from scalenet_gp.volumes.metadata import (
+    Level,
+    Number,
+    ReadOptions,
+    Translation,
+    VolumeMetadata,
+    check_arrays,
+    consistent_levels,
+    malformed_error,
+    nanometres,
+    number,
+)
+from scalenet_gp.volumes.storage import ZarrNode, find_node, open_array
+
+__all__ = ["channel_names", "is_ome_zarr", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
+
+
+def is_ome_zarr(node: ZarrNode) -> bool:
+    """Whether this is a group with OME-Zarr metadata of an image."""
+    return node.driver != "n5" and node.array is None and "multiscales" in _ome(node)
+
+
+def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
+    """Read and check the metadata of a multiscale group.
+
+    Args:
+        node: of which :func:`is_ome_zarr` holds.
+        options: how to read it; positions name centres unless they say otherwise.
+
+    Raises:
+        FileNotFoundError: a level that the metadata names is missing.
+        ValueError: malformed metadata, or levels whose corners disagree, or options that do not fit.
+    """
+    path = node.path
+    try:
+        attributes = _Attributes.model_validate(_ome(node))
+    except ValidationError as error:
+        raise malformed_error(path, "OME-Zarr metadata", error) from error
+    multiscale = attributes.multiscales[0]
+    if any(other != multiscale for other in attributes.multiscales):
+        raise ValueError(
+            f"{path}: malformed OME-Zarr metadata: {len(attributes.multiscales)} multiscales that differ; there has to "
+            "be one"
+        )
+    names = [axis.name for axis in multiscale.axes]
+    channel = next((axis.name for axis in multiscale.axes if axis.type == "channel" or axis.name == "c"), None)
+    stored = [open_array(join(path, dataset.path), options.cache) for dataset in multiscale.datasets]
+    labels = [entry.label or "" for entry in attributes.omero.channels] if attributes.omero else []
+    spatial, arrays = served_axes(path, names, channel, stored, options.select, labels)
+    for axis in multiscale.axes[-len(spatial) :]:
+        if axis.type not in (None, "space"):
+            raise ValueError(
+                f"{path}: malformed OME-Zarr metadata: axis {axis.name} is of type {axis.type!r}; it has to be 'space'"
+            )
+    units = [
+        nanometres(f"{path}: malformed OME-Zarr metadata: axis {axis.name}", axis.unit, options.unit)
+        for axis in multiscale.axes[-len(spatial) :]
+    ]
+
+    def levels(translation: Translation | None) -> tuple[Level, ...]:
+        return tuple(
+            _level(path, multiscale, dataset, array.shape, units, translation)
+            for dataset, array in zip(multiscale.datasets, arrays, strict=True)
+        )
+
+    result = consistent_levels(path, levels, options.translation or "centre")
+    if any(math.prod(b.voxel_size) < math.prod(a.voxel_size) for a, b in pairwise(result)):
+        order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
+        raise ValueError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
+    check_arrays(path, result, arrays)
+    channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
+    return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
+
+
+def multiscale_attributes(
+    name: str, axes: Sequence[str], levels: Sequence[Level], channels: Sequence[str], dtype: np.dtype[Any]
+) -> dict[str, Any]:
+    """The attributes of a multiscale group: what :func:`read_ome_zarr` reads back as ``levels``, exactly.
+
+    Args:
+        name: of the image.
+        axes: names of the spatial axes.
+        levels: from fine to coarse.
+        channels: names of the channels; none means no channel axis.
+        dtype: of the voxels: gives viewers the range of values.
+
+    Raises:
+        ValueError: a length cannot be stored, since it is no decimal of twelve digits.
+    """
+    leading = [1.0] * bool(channels)
+    axis_entries = [{"name": "c", "type": "channel"}] * bool(channels)
+    datasets = []
+    for level in levels:
+        centre = [b + v / 2 for b, v in zip(level.begin, level.voxel_size, strict=True)]
+        transformations = [
+            {"type": "scale", "scale": leading + [_stored(length, level.path) for length in level.voxel_size]},
+            {"type": "translation", "translation": [0.0 for _ in leading] + [_stored(x, level.path) for x in centre]},
+        ]
+        datasets.append({"path": level.path, "coordinateTransformations": transformations})
+    attributes: dict[str, Any] = {
+        "multiscales": [
+            {
+                "version": "0.4",
+                "name": name,
+                "axes": axis_entries + [{"name": axis, "type": "space", "unit": "nanometer"} for axis in axes],
+                "datasets": datasets,
+            }
+        ]
+    }
+    if channels:
+        # as pictures of predictions draw them; imported here, for it brings matplotlib
+        from scalenet_gp.pictures import as_bytes, class_colours
+
+        high = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+        window = {"min": 0.0, "start": 0.0, "end": high, "max": high}
+        attributes["omero"] = {
+            "channels": [
+                {"label": label, "color": bytes(colour).hex().upper(), "active": True, "window": window}
+                for label, colour in zip(channels, as_bytes(class_colours(len(channels))), strict=True)
+            ]
+        }
+    return attributes
+
+
+def channel_names(node: ZarrNode) -> tuple[str, ...]:
+    """The labels of the channels; none where the metadata does not name them."""
+    try:
+        omero = _Attributes.model_validate(_ome(node)).omero
+    except ValidationError as error:
+        raise malformed_error(node.path, "OME-Zarr metadata", error) from error
+    return tuple(channel.label or "" for channel in omero.channels) if omero else ()
+
+
+def multiscale_groups(path: StrPath) -> tuple[str, ...]:
+    """The names of the multiscale groups right below the local folder ``path``, sorted: the classes of a crop, say."""
+    nodes = ((entry.name, find_node(entry)) for entry in Path(path).iterdir() if entry.is_dir())
+    return tuple(sorted(name for name, node in nodes if node is not None and is_ome_zarr(node)))
+
+
+def _stored(length: Fraction, where: str) -> float:
+    """The JSON number that reads back as ``length``."""
+    if number(float(length)) != length:
+        raise ValueError(f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits")
+    return float(length)
+
+
+class _Axis(BaseModel):
+    name: str
+    type: str | None = None
+    unit: str | None = None
+
+
+class _Scale(BaseModel):
+    type: Literal["scale"]
+    scale: tuple[Number, ...]
+
+
+class _Translate(BaseModel):
+    type: Literal["translation"]
+    translation: tuple[Number, ...]
+
+
+_Transformations = list[Annotated[_Scale | _Translate, Field(discriminator="type")]]
+
+
+class _Dataset(BaseModel):
+    path: str
+    coordinateTransformations: _Transformations
+
+
+class _Multiscale(BaseModel):
+    version: Literal["0.4", "0.5"] | None = None
+    axes: list[_Axis]
+    datasets: list[_Dataset] = Field(min_length=1)
+    coordinateTransformations: _Transformations | None = None
+
+
+class _Channel(BaseModel):
+    label: str | None = None
+
+
+class _Omero(BaseModel):
+    channels: list[_Channel] = []
+
+
+class _Attributes(BaseModel):
+    version: Literal["0.4", "0.5"] | None = None
+    multiscales: list[_Multiscale] = Field(min_length=1)
+    omero: _Omero | None = None
+
+
+def _ome(node: ZarrNode) -> dict[str, Any]:
+    """The attributes that OME-Zarr defines; some writers of zarr 3 put them where those of zarr 2 do."""
+    if "ome" not in node.attributes:
+        return {key: value for key, value in node.attributes.items() if key != "version"}  # there it is the user's
+    ome = node.attributes["ome"]
+    return ome if isinstance(ome, dict) else {}
+
+
+def _level(
+    path: str,
+    multiscale: _Multiscale,
+    dataset: _Dataset,
+    shape: Sequence[int],
+    units: Sequence[Fraction],
+    translation: Translation | None,
+) -> Level:
+    dims, total = len(units), len(multiscale.axes)
+    inner = _scale_and_translation(f"{path}: {dataset.path}", dataset.coordinateTransformations, total)
+    outer = _scale_and_translation(f"{path}: the group", multiscale.coordinateTransformations or None, total)
+    voxel_size = [u * a * b for u, a, b in zip(units, outer[0][-dims:], inner[0][-dims:], strict=True)]
+    # the group's transformation comes after the level's own
+    position = [
+        u * (s * t + g) for u, s, t, g in zip(units, outer[0][-dims:], inner[1][-dims:], outer[1][-dims:], strict=True)
+    ]
+    if translation == "centre":
+        position = [p - v / 2 for p, v in zip(position, voxel_size, strict=True)]
+    return Level(dataset.path, tuple(shape[-dims:]), tuple(voxel_size), tuple(position))
+
+
+def _scale_and_translation(
+    where: str, transformations: _Transformations | None, length: int
+) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+    """A level must have a scale, a group need not say anything (None)."""
+    one, zero = (Fraction(1),) * length, (Fraction(0),) * length
+    if transformations is None:
+        return one, zero
+    kinds = [transformation.type for transformation in transformations]
+    if kinds not in (["scale"], ["scale", "translation"]):
+        raise ValueError(
+            f"{where}: malformed OME-Zarr metadata: the coordinateTransformations are {kinds}; "
+            "they have to be one scale, then at most one translation"
+        )
+    scale, translation = one, zero
+    for transformation in transformations:
+        if isinstance(transformation, _Scale):
+            values = scale = transformation.scale
+        else:
+            values = translation = transformation.translation
+        if len(values) != length:
+            raise ValueError(
+                f"{where}: malformed OME-Zarr metadata: the {transformation.type} has {len(values)} entries "
+                f"for {length} axes"
+            )
+    if any(factor <= 0 for factor in scale):
+        raise ValueError(f"{where}: malformed OME-Zarr metadata: the scale {format_size(scale)} has to be positive")
+    return scale, translation

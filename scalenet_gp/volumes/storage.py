@@ -1,0 +1,386 @@
+"""Arrays and groups as they are stored: zarr of format 2 and 3, and N5, local or behind a URL.
+
+Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
+creates groups and arrays, and this is the one place that hides its version 2 from its version 3. Everything created is
+of zarr format 2, as OME-Zarr 0.4 demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, final
+
+import numpy as np
+import tensorstore as ts
+import zarr
+from numcodecs import Blosc
+
+from scalenet_gp.volumes.location import (
+    StrPath,
+    begin_bulk_reads,
+    bulk_reads_begun,
+    key_value_store,
+    local_path,
+    read_json,
+    tensorstore_context,
+)
+
+__all__ = [
+    "ChunkCache",
+    "StoredArray",
+    "StrPath",
+    "UnreadableDataError",
+    "UnwritableDataError",
+    "ZarrNode",
+    "bulk_reads_begun",
+    "create_array",
+    "create_group",
+    "find_node",
+    "group_attributes",
+    "open_array",
+    "update_attributes",
+]
+
+_ZARR_2 = int(zarr.__version__.split(".")[0]) < 3
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", "attributes.json")
+_ARRAY_METADATA = {
+    "zarr": ("shape", "chunks", "dtype", "compressor", "filters", "fill_value", "order"),
+    "zarr3": ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value"),
+    "n5": ("dimensions", "blockSize", "dataType", "compression"),
+}
+
+
+class UnreadableDataError(OSError):
+    """A stored chunk cannot be read or decoded."""
+
+
+class UnwritableDataError(OSError):
+    """A chunk cannot be stored: the disk is full, say."""
+
+
+@final
+class ChunkCache:
+    """Decoded chunks kept in memory, those used last, for all volumes opened with this cache.
+
+    What is kept is taken to be still what is stored. Every process has chunks of its own, up to the limit; sent to
+    another process, the cache arrives empty.
+
+    Args:
+        limit: bytes, in every process.
+
+    Raises:
+        ValueError: ``limit`` is negative.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit < 0:
+            raise ValueError(f"a chunk cache of {limit} bytes: it has to be at least 0")
+        self.limit = limit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"limit": self.limit}
+
+    def __repr__(self) -> str:
+        return f"ChunkCache({self.limit})"
+
+    @cached_property
+    def context(self) -> ts.Context:
+        """What tensorstore needs to know."""
+        return tensorstore_context(self.limit)
+
+
+_NO_CACHE = ChunkCache(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrNode:
+    """A group or an array in a hierarchy.
+
+    Args:
+        path: or URL.
+        driver: the format, by tensorstore's names: zarr is zarr 2, zarr3 is zarr 3.
+        attributes: the user's; of an N5 array they include its own metadata.
+        array: the metadata of an array; None for a group.
+    """
+
+    path: str
+    driver: Literal["zarr", "zarr3", "n5"]
+    attributes: dict[str, Any]
+    array: dict[str, Any] | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StoredArray:
+    """An array that was opened: see :func:`open_array`.
+
+    Nothing is read before the first voxel is asked for, in each process by itself: an array can be sent to another
+    process at any time, and goes into a forked one as long as nothing was read before.
+
+    Args:
+        path: or URL.
+        shape: voxels; the axes of N5, which stores x, y, z, are served in reverse order: z, y, x.
+        chunks: voxels that are stored together, along the same axes.
+        dtype: of the voxels, in native byte order.
+        cache: that keeps decoded chunks.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+    cache: ChunkCache
+    _specification: dict[str, Any] = field(repr=False)
+    _axes: tuple[int, ...] = field(repr=False)  # which stored axis each one is
+    _fixed: tuple[tuple[int, int], ...] = field(repr=False, default=())  # stored axes of which one index is read
+
+    @property
+    def ndim(self) -> int:
+        """How many axes."""
+        return len(self.shape)
+
+    def at(self, selected: Mapping[int, int]) -> StoredArray:
+        """The array at one index (value) of some of its axes (key), which are no longer there."""
+        kept = [axis for axis in range(self.ndim) if axis not in selected]
+        return replace(
+            self,
+            shape=tuple(self.shape[axis] for axis in kept),
+            chunks=tuple(self.chunks[axis] for axis in kept),
+            _axes=tuple(self._axes[axis] for axis in kept),
+            _fixed=self._fixed + tuple((self._axes[axis], index) for axis, index in selected.items()),
+        )
+
+    def start(self, box: Sequence[slice]) -> Callable[[], np.ndarray]:
+        """Start to read a box of voxels, one slice per axis. Call what is returned to wait for them.
+
+        Raises:
+            UnreadableDataError: a chunk cannot be read, is truncated, or cannot be decoded; now or then.
+            RuntimeError: see :func:`bulk_reads_begun`.
+        """
+        begin_bulk_reads(self.path)
+        place = self._place(box)
+
+        def unreadable(error: Exception) -> UnreadableDataError:
+            return UnreadableDataError(f"{self.path}: voxels {place} cannot be read: {error}")
+
+        def finish() -> np.ndarray:
+            try:
+                return np.asarray(future.result())
+            except Exception as error:  # every codec has its own kind of complaint
+                raise unreadable(error) from error
+
+        try:
+            future = place.of(self._store).read(order="C")
+        except Exception as error:
+            raise unreadable(error) from error
+        return finish
+
+    def write(self, box: Sequence[slice], data: np.ndarray) -> None:
+        """Store a box of voxels, one slice per axis; they are on the disk when this returns.
+
+        A chunk is replaced as a whole: whoever reads it meanwhile, or after this process was killed, finds the old
+        one or the new one. Several processes can write at once: one that fills a chunk in part merges it with what is
+        stored. A chunk of zeros takes no file.
+
+        Args:
+            box: one slice per axis.
+            data: of the shape of the box and the dtype of the array.
+
+        Raises:
+            UnwritableDataError: a chunk cannot be stored, or one that is filled in part cannot be decoded.
+            RuntimeError: see :func:`bulk_reads_begun`.
+        """
+        begin_bulk_reads(self.path)
+        place = self._place(box)
+        try:
+            place.of(self._writable_store).write(np.ascontiguousarray(data)).result()
+        except Exception as error:
+            raise UnwritableDataError(f"{self.path}: voxels {place} cannot be written: {error}") from error
+
+    def __getitem__(self, box: slice | tuple[slice, ...]) -> np.ndarray:
+        """The voxels of a box. Raises as :meth:`start`."""
+        parts = box if isinstance(box, tuple) else (box,)
+        return self.start(parts + (slice(None),) * (self.ndim - len(parts)))()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_store", "_writable_store")}
+
+    @cached_property
+    def _store(self) -> ts.TensorStore:
+        return ts.open(ts.Spec(self._specification), read=True, context=self.cache.context).result()
+
+    @cached_property
+    def _writable_store(self) -> ts.TensorStore:
+        # without a cache: what is merged with a chunk is what is stored now
+        return ts.open(ts.Spec(self._specification), read=True, write=True, context=_NO_CACHE.context).result()
+
+    def _place(self, box: Sequence[slice]) -> _Place:
+        parts = tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, self.shape, strict=True))
+        index = dict(zip(self._axes, parts, strict=True)) | dict(self._fixed)
+        stored = sorted(self._axes)
+        return _Place(
+            parts, tuple(index[axis] for axis in sorted(index)), tuple(stored.index(axis) for axis in self._axes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A box of an array, and where it is stored."""
+
+    box: tuple[slice, ...]
+    index: tuple[slice | int, ...]
+    order: tuple[int, ...]
+
+    def of(self, store: ts.TensorStore) -> ts.TensorStore:
+        """This part of it, axes in the order that they are served in."""
+        return store[self.index].transpose(self.order)
+
+    def __str__(self) -> str:
+        return f"[{', '.join(f'{part.start}:{part.stop}' for part in self.box)}]"
+
+
+def find_node(path: StrPath) -> ZarrNode | None:
+    """The group or array at ``path``, None if there is nothing. A folder without metadata is a group of N5.
+
+    Where one folder holds metadata of several formats, zarr goes before N5, and zarr 3 before zarr 2.
+
+    Raises:
+        ValueError: the metadata are no JSON objects.
+        OSError: they cannot be read.
+    """
+    name = str(path)
+    files = read_json(path, _METADATA)
+    for file, content in files.items():
+        if not isinstance(content, dict):
+            raise ValueError(f"{name}: {file} has to hold a JSON object, not {content!r}")
+    if "zarr.json" in files:
+        content = files["zarr.json"]
+        attributes = {} if content.get("attributes") is None else content["attributes"]
+        if not isinstance(attributes, dict):
+            raise ValueError(f"{name}: the attributes in zarr.json have to be a JSON object, not {attributes!r}")
+        return ZarrNode(name, "zarr3", attributes, content if "shape" in content else None)
+    if {".zarray", ".zgroup", ".zattrs"} & files.keys():
+        return ZarrNode(name, "zarr", files.get(".zattrs", {}), files.get(".zarray"))
+    attributes = files.get("attributes.json")
+    if attributes is not None:
+        array = {key: attributes[key] for key in _ARRAY_METADATA["n5"] if key in attributes}
+        return ZarrNode(name, "n5", attributes, array if "dimensions" in attributes else None)
+    local = local_path(path)
+    return ZarrNode(name, "n5", {}, None) if local is not None and local.is_dir() else None
+
+
+def group_attributes(path: StrPath) -> dict[str, Any]:
+    """The attributes of the group at ``path``.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: what is there is no group, or its attributes are no JSON.
+    """
+    node = find_node(path)
+    if node is None:
+        raise FileNotFoundError(f"{path}: no such group")
+    if node.array is not None:
+        raise ValueError(f"{path}: an array, not a group")
+    return node.attributes
+
+
+def open_array(path: StrPath, cache: ChunkCache | None = None) -> StoredArray:
+    """Open the array at ``path``.
+
+    Args:
+        path: or URL.
+        cache: keeps decoded chunks; by default nothing is kept.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: what is there is no array, or of a kind that cannot be read.
+    """
+    node = find_node(path)
+    if node is None:
+        raise FileNotFoundError(f"{path}: no such array")
+    return array_of(node, cache)
+
+
+def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
+    """:func:`open_array` of a node that was found."""
+    if node.array is None:
+        raise ValueError(f"{node.path}: a group, not an array")
+    try:
+        metadata = _supported(node.driver, node.array)
+        shape, chunks, dtype = _layout(node.driver, metadata)
+        specification = {
+            "driver": node.driver,
+            "kvstore": key_value_store(node.path),
+            "metadata": metadata,
+            "assume_metadata": True,
+            "recheck_cached_data": "open",
+        }
+        ts.Spec(specification)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{node.path}: no readable {node.driver} array: {reason}") from error
+    axes = tuple(range(len(shape)))
+    if node.driver == "n5":
+        shape, chunks, axes = shape[::-1], chunks[::-1], axes[::-1]
+    return StoredArray(node.path, shape, chunks, dtype, cache or _NO_CACHE, specification, axes)
+
+
+def create_group(path: StrPath, attributes: Mapping[str, Any]) -> None:
+    """Create a group of zarr format 2 at ``path``, which must not exist."""
+    version = {} if _ZARR_2 else {"zarr_format": 2}
+    zarr.open_group(str(path), mode="w-", **version).attrs.update(attributes)
+
+
+def update_attributes(path: StrPath, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to the group at ``path``, or replace them."""
+    zarr.open_group(str(path), mode="r+").attrs.update(attributes)
+
+
+def create_array(path: StrPath, shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any]) -> Any:
+    """Create an array of zeros to be written to at ``path``: zarr format 2, nested chunks, blosc-zstd.
+
+    Probabilities take 1 to 6 % more than at level 5 of zstd, and less than half the time.
+    """
+    layout = {"shape": tuple(shape), "chunks": tuple(chunks), "dtype": dtype, "fill_value": 0}
+    compressor = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE)
+    if _ZARR_2:
+        return zarr.open_array(str(path), mode="w-", compressor=compressor, dimension_separator="/", **layout)
+    encoding = {"name": "v2", "separator": "/"}
+    return zarr.create_array(str(path), zarr_format=2, compressors=compressor, chunk_key_encoding=encoding, **layout)
+
+
+def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of an array as tensorstore understands them.
+
+    Raises:
+        ValueError: they are not complete.
+    """
+    # tensorstore would fill in its own idea of what is absent
+    if absent := [key for key in _ARRAY_METADATA[driver] if key not in metadata]:
+        raise ValueError(f"{', '.join(absent)} missing in its metadata")
+    if driver == "zarr3" and not metadata["codecs"]:
+        raise ValueError("its list of codecs is empty")
+    metadata = dict(metadata)
+    compressor = metadata.get("compressor")
+    if driver == "zarr" and isinstance(compressor, dict) and compressor.get("id") == "zstd":
+        # numcodecs notes whether there are checksums, tensorstore knows no such setting: zstd finds them by itself
+        metadata["compressor"] = {key: value for key, value in compressor.items() if key != "checksum"}
+    return metadata
+
+
+def _layout(driver: str, metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]:
+    """Shape, chunks and native dtype of a stored array, axes as they are stored."""
+    if driver == "zarr":
+        shape, chunks, dtype = metadata["shape"], metadata["chunks"], metadata["dtype"]
+    elif driver == "zarr3":
+        shape, dtype = metadata["shape"], metadata["data_type"]
+        chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    else:
+        shape, chunks, dtype = metadata["dimensions"], metadata["blockSize"], metadata["dataType"]
+    numbers = np.dtype(dtype)
+    if numbers.kind not in "biuf":
+        raise ValueError(f"its dtype is {dtype!r}; volumes hold whole numbers, floats or booleans")
+    return tuple(map(int, shape)), tuple(map(int, chunks)), numbers.newbyteorder("=")

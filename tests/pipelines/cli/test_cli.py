@@ -1,0 +1,553 @@
+"""The command line: its surface, the whole way through it, and every fault said in one line."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scalenet_gp.metrics.confusion import ConfusionCounts
+from scalenet_gp.pipelines.cli import app, main
+from scalenet_gp.pipelines.demo import demo_job as demo_module
+from scalenet_gp.pipelines.demo.demo_job import DemoResult
+from tests.pipelines.conftest import (
+    CLASSES,
+    JUDGED_RUN,
+    OUTPUTS,
+    files_below,
+    write_array,
+    write_config,
+    write_prediction,
+    write_volume,
+)
+
+SURFACE = {
+    "demo": {"--folder": False, "--device": False},
+    "preview": {"CONFIG": True, "--volume": True, "--output": False, "--samples": False, "--seed": False},
+    "train": {
+        "CONFIG": True,
+        "--volume": True,
+        "--run": False,
+        "--device": False,
+        "--log": False,
+        "--dry-run": False,
+    },
+    "predict": {
+        "CONFIG": True,
+        "--volume": True,
+        "--run": False,
+        **dict.fromkeys(
+            (
+                "--output",
+                "--region",
+                "--checkpoint",
+                "--outputs",
+                "--stored",
+                "--precision",
+                "--augment",
+                "--uncertainty",
+                "--mask",
+                "--chunk",
+                "--workers",
+                "--devices",
+                "--launcher",
+                "--host",
+                "--memory",
+            ),
+            False,
+        ),
+    },
+    "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
+    "mask": {
+        "VOLUME": True,
+        "--output": True,
+        "--voxel-size": False,
+        "--block-size": False,
+        "--texture-sigma": False,
+        "--edge-sigma": False,
+        "--min-region-size": False,
+        "--predicted": False,
+        "--threshold": False,
+        "--translation": False,
+    },
+    "view": {
+        "OUT": True,
+        "--raw": False,
+        "--output": False,
+        "--serve": False,
+        "--port": False,
+        "--translation": False,
+    },
+    "inspect": {"CONFIG": True, "--size": True},
+}
+"""The commands, and of each its arguments and options and whether they have to be given."""
+
+
+def run(monkeypatch, *arguments):
+    """What ``scalenet-gp`` with these arguments exits with."""
+    monkeypatch.setattr(sys, "argv", ["scalenet-gp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+def said(capsys):
+    """What went to standard output, and to standard error but for progress bars."""
+    out, err = capsys.readouterr()
+    return out, [line for line in err.splitlines() if line.strip() and not re.search(r"\d+/\d+ \d:\d\d:\d\d", line)]
+
+
+def test_the_surface_is_what_it_was():
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {p.opts[0] if p.opts[0].startswith("-") else p.metavar: p.required for p in command.params}
+        for name, command in commands.items()
+    }
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_help_names_every_option(name):
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert all(option in text for option in SURFACE[name])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("learn",),
+        ("train",),
+        ("train", "run.yaml"),
+        ("train", "run.yaml", "--volume", "v", "--run", "r", "--fast"),
+        ("inspect", "run.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_exits_with_2(arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
+
+
+@pytest.fixture(scope="module")
+def finished(volume, tmp_path_factory):
+    """A folder with a config and a run that went all the way through the command line, and what that printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    config, printed = write_config(folder / "run.yaml"), {}
+    for command in ("train", "predict", "evaluate"):
+        if command == "predict":  # train has done the same at its end
+            shutil.rmtree(folder / "run" / "prediction.zarr")
+            (folder / "run" / "scores.json").unlink()
+            (folder / "run" / "prediction.png").unlink()
+        arguments = [command, str(config), "--volume", str(volume), "--run", str(folder / "run")]
+        result = CliRunner().invoke(app, [*arguments, *(["--workers", "0"] if command == "predict" else [])])
+        assert result.exit_code == 0, result.output
+        printed[command] = result.stdout
+    return folder, printed
+
+
+def test_train_predict_and_evaluate_say_where_everything_is(finished):
+    folder, printed = finished
+    run_folder = folder / "run"
+    lines = {command: [re.split(r"\s{2,}", line) for line in text.splitlines()] for command, text in printed.items()}
+    assert lines["train"][-5:] == [
+        ["TensorBoard log", str(run_folder / "log")],
+        ["newest checkpoint", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
+        ["predicted with", str(run_folder / "checkpoints" / "checkpoint_4.safetensors")],
+        ["predicted OME-Zarr", str(run_folder / "prediction.zarr")],
+        ["picture", str(run_folder / "prediction.png")],
+    ]
+    # the table of scores
+    assert lines["train"][:-5] == lines["evaluate"][:-2]
+    assert lines["predict"] == [["predicted OME-Zarr", str(run_folder / "prediction.zarr")]]
+    assert lines["evaluate"][-2:] == [
+        ["scores", str(run_folder / "scores.json")],
+        ["picture", str(run_folder / "prediction.png")],
+    ]
+    assert all(Path(line[-1]).exists() for line in lines["train"][-5:] + lines["predict"] + lines["evaluate"][-2:])
+    scores = json.loads((run_folder / "scores.json").read_text())
+    for name in OUTPUTS:
+        for label in CLASSES:
+            dice = scores[name][label]["dice"]
+            assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_train_says_that_it_predicted_with_the_best_network(tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml", **JUDGED_RUN)
+    arguments = ["train", str(config), "--volume", str(volume), "--run", str(tmp_path / "run"), "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    printed = dict(re.split(r"\s{2,}", line) for line in result.stdout.splitlines()[-5:])
+    assert printed["predicted with"] == str(tmp_path / "run" / "best.safetensors")
+    assert printed["newest checkpoint"] == str(tmp_path / "run" / "checkpoints" / "checkpoint_4.safetensors")
+
+
+def test_lines_of_json_are_all_that_train_prints_for_machines(monkeypatch, capsys, tmp_path, volume):
+    monkeypatch.setattr(sys, "argv", ["scalenet-gp", "train", str(write_config(tmp_path / "run.yaml"))])
+    sys.argv += ["--volume", str(volume), "--run", str(tmp_path / "run"), "--device", "cpu", "--log", "json"]
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["event"] == "begin"
+    assert [event["iteration"] for event in events if event["event"] == "step"] == [1, 2, 3, 4]
+    assert events[-1]["checkpoint"] == str(tmp_path / "run" / "checkpoints" / "checkpoint_4.safetensors")
+    assert (tmp_path / "run" / "scores.json").is_file()
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml")
+    done = CliRunner().invoke(app, ["train", str(config), "--volume", str(volume), "--dry-run", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    for row in ("parameters", "memory", "for 4 iterations"):
+        assert row in done.stdout
+    assert files_below(tmp_path) == ["run.yaml"]
+
+
+def test_train_needs_a_run_unless_it_only_tries(monkeypatch, capsys, tmp_path, volume):
+    assert run(monkeypatch, "train", write_config(tmp_path / "run.yaml"), "--volume", volume) == 1
+    assert said(capsys) == ("", ["error: say with --run which folder the run is to have"])
+
+
+def test_preview_says_where_the_picture_is(monkeypatch, capsys, tmp_path, volume):
+    config, picture = write_config(tmp_path / "run.yaml"), tmp_path / "new" / "samples.png"
+    arguments = ["preview", config, "--volume", volume, "--output", picture, "--samples", 1, "--seed", 2]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"picture  {picture}\n"
+    before = picture.read_bytes()
+    assert run(monkeypatch, *arguments) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert err == [f"error: {picture} exists; choose another output, or remove it"]
+    assert picture.read_bytes() == before
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_volume_may_lie_behind_a_url(monkeypatch, tmp_path, volume):
+    config = write_config(tmp_path / "run.yaml")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=volume.parent)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{volume.name}"
+        for place, name in ((url, "remote.png"), (volume, "local.png")):
+            picture = ("--output", tmp_path / name, "--samples", 1)
+            assert run(monkeypatch, "preview", config, "--volume", place, *picture) == 0
+        server.shutdown()
+    assert (tmp_path / "remote.png").read_bytes() == (tmp_path / "local.png").read_bytes()
+
+
+def test_preview_writes_where_it_is_called(monkeypatch, tmp_path, volume):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / "run.yaml")
+    result = CliRunner().invoke(app, ["preview", str(config), "--volume", str(volume), "--samples", "1"])
+    assert result.exit_code == 0, result.output
+    assert files_below(tmp_path) == ["preview.png", "run.yaml"]
+
+
+def test_inspect_prints_the_table_and_the_chart(tmp_path):
+    config = write_config(tmp_path / "run.yaml")
+    cube = CliRunner().invoke(app, ["inspect", str(config), "--size", "8"])
+    box = CliRunner().invoke(app, ["inspect", str(config), "--size", "8,8,8"])
+    assert cube.exit_code == box.exit_code == 0
+    assert cube.stdout == box.stdout
+    assert "8 × 8 × 8" in cube.stdout
+    assert "flowchart TD" in cube.stdout
+    assert "0_input" in cube.stdout
+
+
+def test_the_installed_program_runs(tmp_path):
+    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+    config = write_config(tmp_path / "run.yaml")
+    done = subprocess.run([*program, "inspect", config, "--size", "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "flowchart TD" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_installed_program_says_a_fault_in_one_line(volume, tmp_path):
+    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+    config = write_config(tmp_path / "run.yaml", data__raw="em/nothing")
+    arguments = ["train", config, "--volume", volume, "--run", tmp_path / "run"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"error: {volume / 'em' / 'nothing'}: no such multiscale group\n"
+    assert files_below(tmp_path) == ["run.yaml"]
+
+
+def no_multiscales(volume):
+    (volume / "em" / "raw" / ".zattrs").write_text("{}")
+
+
+def levels_that_disagree(volume):
+    attributes = json.loads((volume / "em" / "raw" / ".zattrs").read_text())
+    level = attributes["multiscales"][0]["datasets"][1]
+    level["coordinateTransformations"][1]["translation"] = [0, 0, 0]
+    (volume / "em" / "raw" / ".zattrs").write_text(json.dumps(attributes))
+
+
+def truncated_chunks(volume):
+    for chunk in (volume / "em" / "raw" / "s1").rglob("*"):
+        if chunk.is_file() and not chunk.name.startswith("."):
+            chunk.write_bytes(chunk.read_bytes()[:30])
+
+
+def two_dimensions(volume):
+    (volume / "em" / "raw").rename(volume / "em" / "deep")
+    write_array(volume / "em" / "raw", np.zeros((16, 16), np.uint8))
+
+
+def nothing(volume):
+    pass
+
+
+COARSE = [
+    {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
+    for size in (10, 5)
+]
+TRAINING_FAULTS = {
+    "missing path": (nothing, {"data__raw": "em/gone"}, "{volume}/em/gone: no such multiscale group"),
+    "no multiscales": (no_multiscales, {}, "{volume}/em/raw/s0: no voxel size: neither OME-Zarr metadata nor"),
+    "levels disagree": (
+        levels_that_disagree,
+        {},
+        "{volume}/em/raw: the levels begin at different corners: s0 at -2.25 .* s1 at -4.5 .* translation='centre'",
+    ),
+    "voxel size": (
+        nothing,
+        {"network": COARSE, "training__output_shape": [20] * 3, "training__region__end": [None] * 3},
+        "no level can give voxels of 10 × 10 × 10 nm: s0: 4.5 × 4.5 × 4.5 nm does not divide it",
+    ),
+    "off the lattice": (
+        nothing,
+        {"training__output_shape": [36, 36, 40.5]},
+        "training.output_shape 36 × 36 × 40.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
+    ),
+    "dimensions": (two_dimensions, {}, "{volume}/em/raw has 2 spatial axes, the network has 3"),
+    "no labels": (
+        nothing,
+        {"data__classes": ["bright", "mito"]},
+        "class 'mito' has no labels at {volume}/labels/crop/mito; beside it there are: bright, dark",
+    ),
+    "truncated chunk": (truncated_chunks, {}, "{volume}/em/raw/s1: voxels .* cannot be read: .*blosc"),
+    "unknown field": (nothing, {"training__speed": 2}, "run.yaml: training.speed: Extra inputs are not permitted"),
+    "unknown activation": (nothing, {"network__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
+    "a device that is not there": (nothing, {}, "'abacus' is no device; here are cpu"),
+}
+
+
+@pytest.mark.parametrize("fault", TRAINING_FAULTS)
+def test_a_fault_in_training_is_one_line(monkeypatch, capsys, tmp_path, fault):
+    damage, changes, message = TRAINING_FAULTS[fault]
+    volume = write_volume(tmp_path / "volume")
+    damage(volume)
+    config = write_config(tmp_path / "run.yaml", training__iterations=30, **changes)
+    before = files_below(tmp_path)
+    device = ["--device", "abacus" if "device" in fault else "cpu"]
+    assert run(monkeypatch, "train", config, "--volume", volume, "--run", tmp_path / "run", *device) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1, err
+    assert err[0].startswith("error: ")
+    assert re.search(message.replace("{volume}", re.escape(str(volume))), err[0]), err[0]
+    left = [path for path in files_below(tmp_path) if path not in before]
+    # a chunk shows when samples are drawn: a run was begun, which goes on once the chunk is mended
+    begun = [path for path in left if not path.startswith("run/log/")]
+    assert begun == (["run", "run/config.yaml", "run/log"] if fault == "truncated chunk" else [])
+
+
+def missing_volume(folder):
+    return {"volume": folder / "gone"}, {}
+
+
+def missing_config(folder):
+    (folder / "run.yaml").unlink()
+    return {}, {}
+
+
+def no_run(folder):
+    return {"run": folder / "other"}, {}
+
+
+def other_network(folder):
+    return {}, {"network__1__base_nc": 3}
+
+
+def off_lattice(folder):
+    return {}, {"block_shape": [36, 54, 31.5]}
+
+
+def no_whole_voxel(folder):
+    return {}, {"evaluation": {"begin": [0, 0, 1], "end": [9, 9, 17.5]}}
+
+
+def existing_output(folder):
+    (folder / "out.zarr").mkdir()
+    return {}, {}
+
+
+def truncated_volume(folder):
+    truncated_chunks(folder / "volume")
+    return {}, {}
+
+
+def truncated_checkpoint(folder):
+    checkpoint = folder / "run" / "checkpoints" / "checkpoint_4.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    return {}, {}
+
+
+PREDICTION_FAULTS = {
+    missing_volume: "{folder}/gone/em/raw: no such multiscale group",
+    missing_config: "there is no config {folder}/run.yaml",
+    no_run: "there is no whole checkpoint in {folder}/other/checkpoints; train first",
+    other_network: "checkpoint_4.safetensors is a checkpoint of another network: .* there and .* here",
+    off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
+    no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
+    existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
+    truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .*blosc",
+    truncated_checkpoint: "there is no whole checkpoint in {folder}/run/checkpoints; train first",
+}
+
+
+@pytest.mark.parametrize("fault", PREDICTION_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_in_prediction_is_one_line_and_leaves_nothing(monkeypatch, capsys, tmp_path, finished, fault):
+    volume = write_volume(tmp_path / "volume")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    trained = finished[0] / "run" / "checkpoints" / "checkpoint_4.safetensors"
+    (tmp_path / "run" / "checkpoints" / trained.name).write_bytes(trained.read_bytes())
+    config = write_config(tmp_path / "run.yaml")
+    paths, changes = fault(tmp_path)
+    if changes:
+        write_config(config, **changes)
+    before = files_below(tmp_path)
+    paths = {"volume": volume, "run": tmp_path / "run", **paths}
+    options = [f"--{name}={path}" for name, path in paths.items()]
+    options += ["--output", tmp_path / "out.zarr", "--devices", "cpu", "--workers", "0"]
+    assert run(monkeypatch, "predict", config, *options) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1, err
+    assert re.match("error: .*" + PREDICTION_FAULTS[fault].replace("{folder}", re.escape(str(tmp_path))), err[0]), err[
+        0
+    ]
+    # blocks that can be read are done, and kept
+    kept = [path for path in files_below(tmp_path) if path not in before]
+    assert {path.split("/")[0] for path in kept} == ({"out.zarr.partial"} if fault is truncated_volume else set())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"--prediction": "gone"}, "gone/0_output: no such multiscale group"),
+        ({"--prediction": "small"}, "small/0_output covers .* not all of"),
+        ({}, "scores.json exists; choose another output, or remove it"),
+    ],
+    ids=["missing", "too small", "exists"],
+)
+def test_a_fault_in_evaluation_is_one_line_and_leaves_nothing(
+    monkeypatch, capsys, tmp_path, volume, arguments, message
+):
+    shape = {name: (2, 4 // factor, 4 // factor, 4 // factor) for name, factor in OUTPUTS.items()}
+    write_prediction(tmp_path / "small", {name: np.zeros(s) for name, s in shape.items()})
+    (tmp_path / "run").mkdir()
+    if not arguments:
+        (tmp_path / "run" / "scores.json").write_text("mine")
+    before = files_below(tmp_path)
+    options = [f"{name}={tmp_path / value}" for name, value in arguments.items()]
+    config = write_config(tmp_path / "run.yaml")
+    code = run(monkeypatch, "evaluate", config, "--volume", volume, "--run", tmp_path / "run", *options)
+    out, err = said(capsys)
+    assert code == 1
+    assert out == ""
+    assert len(err) == 1
+    assert re.search("^error: .*" + message, err[0])
+    assert files_below(tmp_path) == sorted([*before, "run.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("wide", "--size is a number of voxels, as 64 or 4,128,128, not 'wide'"),
+        ("8,8", r"needs 3 positive numbers of voxels, not \(8, 8\)"),
+        ("0", "needs 3 positive numbers of voxels"),
+        ("7", r"an output of \(7, 7, 7\) voxels .* multiples of \(2, 2, 2\) are, \(8, 8, 8\) for one"),
+    ],
+)
+def test_a_size_that_cannot_be_is_one_line(monkeypatch, capsys, tmp_path, size, message):
+    assert run(monkeypatch, "inspect", write_config(tmp_path / "run.yaml"), "--size", size) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert len(err) == 1
+    assert re.search("^error: .*" + message, err[0])
+
+
+@pytest.mark.parametrize("content", ["data: [", "a: b: c"])
+def test_a_config_that_is_no_yaml_is_one_line(monkeypatch, capsys, tmp_path, content):
+    """The parser's own message has several."""
+    (tmp_path / "run.yaml").write_text(content)
+    assert run(monkeypatch, "inspect", tmp_path / "run.yaml", "--size", 8) == 1
+    _, err = said(capsys)
+    assert len(err) == 1
+    assert re.search(r"^error: .*run\.yaml is no YAML: .* line 1", err[0])
+
+
+def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
+    """They are markup to the terminal's printer."""
+    assert run(monkeypatch, "inspect", tmp_path / "[bold]run[/bold].yaml", "--size", 8) == 1
+    _, err = said(capsys)
+    assert err == [f"error: there is no config {tmp_path}/[bold]run[/bold].yaml"]
+
+
+def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
+    asked = []
+
+    def result(folder, device):
+        asked.append((folder, device))
+        places = (folder / name for name in ("volume", "log", "checkpoint", "prediction", "picture"))
+        return DemoResult(*places, {"0_output": {"mito": ConfusionCounts(6, 2, 4)}})
+
+    monkeypatch.setattr(demo_module, "demo", result)
+    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert asked == [(tmp_path, "cpu")]
+    assert re.search(r"0_output\s+mito\s+0\.667\s+0\.500\s+0\.750\s+0\.600", done.stdout)
+    for name in ("log", "checkpoint", "prediction", "picture"):
+        assert str(tmp_path / name) in done.stdout
+
+
+def test_demo_refuses_a_folder_that_exists(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "demo", "--folder", tmp_path) == 1
+    _, err = said(capsys)
+    assert err == [f"error: {tmp_path} exists; choose another folder, or remove it"]
+    assert files_below(tmp_path) == []
+
+
+def test_the_demo_finds_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+
+    def remember(folder, device):
+        folders.append(folder)
+        folder.mkdir()
+        raise ValueError("only its folder is of interest here")
+
+    monkeypatch.setattr("scalenet_gp.pipelines.demo.demo_job.demo", remember)
+    for _ in range(3):
+        CliRunner().invoke(app, ["demo"])
+    assert list(map(str, folders)) == ["demo", "demo-2", "demo-3"]

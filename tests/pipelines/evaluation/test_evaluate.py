@@ -1,0 +1,176 @@
+"""The evaluation job against numpy: arrays cut out by hand, voxels counted one by one."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.volumes.storage import open_array
+from tests.pipelines.conftest import (
+    CLASSES,
+    JUDGED,
+    OUTPUTS,
+    files_below,
+    tiny_config,
+    truth_at,
+    write_array,
+    write_prediction,
+)
+
+
+def random_values(seed=0, margin=0):
+    """Probabilities of both scales, in steps of 1/8 so that some are the threshold itself."""
+    rng = np.random.default_rng(seed)
+    shapes = {name: [(e - b + 2 * margin) // factor for b, e in JUDGED] for name, factor in OUTPUTS.items()}
+    return {name: rng.integers(0, 9, (len(CLASSES), *shape)) / 8 for name, shape in shapes.items()}
+
+
+def counted(values, threshold=0.5):
+    """By hand: {output: {class: (true positive, false positive, false negative)}}."""
+    expected = {}
+    for name, factor in OUTPUTS.items():
+        truth, annotated = truth_at(factor)
+        expected[name] = {}
+        for label, p, t, a in zip(CLASSES, values[name] >= threshold, truth, annotated, strict=True):
+            expected[name][label] = tuple(
+                sum(bool(x) is px and bool(y) is py for x, y in zip(p[a], t[a], strict=True))
+                for px, py in ((True, True), (True, False), (False, True))
+            )
+    return expected
+
+
+def as_counts(scores):
+    return {
+        name: {label: (a.true_positive, a.false_positive, a.false_negative) for label, a in classes.items()}
+        for name, classes in scores.items()
+    }
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.125])
+@pytest.mark.parametrize("block", [(36, 54, 36), (18, 18, 27), (180, 180, 180)])
+def test_counts_are_those_of_numpy(volume, tmp_path, threshold, block):
+    values = random_values()
+    prediction = write_prediction(tmp_path / "p", values)
+    scores = evaluate(tiny_config(threshold=threshold, block_shape=block), volume, prediction)
+    assert as_counts(scores) == counted(values, threshold)
+    assert all(min(counts) > 0 for counts in as_counts(scores)["1_output"].values())
+
+
+def test_voxels_that_are_not_annotated_do_not_count(volume, tmp_path):
+    """``dark`` is annotated in voxels 4 to 12 along z only: what is predicted above is neither right nor wrong."""
+    values, other = random_values(), random_values()
+    for name, factor in OUTPUTS.items():
+        other[name][1, (12 - 4) // factor :] = 1
+    scores = [
+        evaluate(tiny_config(), volume, write_prediction(tmp_path / name, v))
+        for name, v in (("one", values), ("other", other))
+    ]
+    assert scores[0] == scores[1]
+    truth, annotated = truth_at(1)
+    assert annotated[1].sum() < annotated[0].sum()
+    assert truth[1].sum() == sum(as_counts(scores[0])["1_output"]["dark"][::2])
+
+
+def test_a_prediction_of_more_than_the_region_is_cut_to_it(volume, tmp_path):
+    values = random_values(margin=2)
+    prediction = write_prediction(tmp_path / "p", values, [b - 2 for b, _ in JUDGED])
+    inner = {name: values[name][:, 2 // f : -2 // f, 2 // f : -2 // f, 2 // f : -2 // f] for name, f in OUTPUTS.items()}
+    assert as_counts(evaluate(tiny_config(), volume, prediction)) == counted(inner)
+
+
+def test_a_part_of_the_region(volume, tmp_path):
+    values = random_values()
+    prediction = write_prediction(tmp_path / "p", values)
+    region = Region(begin=(0, 0, 0), end=(36, None, None))  # z voxels 4 to 8, and more along x than was predicted
+    with pytest.raises(ValueError, match="not all of"):
+        evaluate(tiny_config(), volume, prediction, region=region)
+    scores = evaluate(tiny_config(), volume, prediction, region=Region(begin=(0, 0, 99), end=(36, None, None)))
+    truth, _ = truth_at(1)
+    hits = int(((values["1_output"][0, :4] >= 0.5) & truth[0, :4]).sum())
+    assert scores["1_output"]["bright"].true_positive == hits
+
+
+def test_what_was_predicted_is_evaluated(volume, predicted):
+    values = {name: open_array(predicted / name / "s0")[:] for name in OUTPUTS}
+    assert as_counts(evaluate(tiny_config(), volume, predicted)) == counted(values)
+
+
+def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_path):
+    values = random_values()
+    for name in OUTPUTS:
+        values[name][1] = 0  # nothing is predicted dark
+    prediction = write_prediction(tmp_path / "p", values)
+    scores = evaluate(tiny_config(), volume, prediction, output=tmp_path / "new" / "scores.json")
+    read = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert read.keys() == OUTPUTS.keys()
+    for name in OUTPUTS:
+        for label in CLASSES:
+            counts = counted(values)[name][label]
+            assert tuple(read[name][label][k] for k in ("true_positive", "false_positive", "false_negative")) == counts
+    assert read["1_output"]["dark"]["precision"] is None
+    assert read["1_output"]["dark"]["recall"] == 0
+    assert read["1_output"]["bright"]["dice"] == scores["1_output"]["bright"].scores["dice"]
+
+
+def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):
+    (tmp_path / "scores.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"scores\.json exists"):
+        evaluate(tiny_config(), volume, predicted, output=tmp_path / "scores.json")
+    assert (tmp_path / "scores.json").read_text() == "mine"
+
+
+def test_a_prediction_of_other_classes_is_refused(volume, tmp_path):
+    values = {name: array[:1] for name, array in random_values().items()}
+    prediction = write_prediction(tmp_path / "p", values)
+    with pytest.raises(ValueError, match="0_output has 1 channels, not one for each of the classes bright, dark"):
+        evaluate(tiny_config(), volume, prediction, output=tmp_path / "scores.json")
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_prediction_that_does_not_cover_the_region_is_refused(volume, tmp_path):
+    values = {name: array[..., 2:] for name, array in random_values().items()}
+    values["0_output"] = values["0_output"][..., :-1]
+    prediction = write_prediction(tmp_path / "p", values)
+    message = (
+        r"0_output covers \[18, 36, 99\] to \[90, 144, 126\] nm .* not all of \[18, 36, 99\] to \[90, 144, 153\] nm"
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate(tiny_config(), volume, prediction)
+
+
+def test_a_prediction_of_other_voxels_is_refused(volume, tmp_path):
+    prediction = write_prediction(tmp_path / "p", random_values())
+    (prediction / "0_output").rename(prediction / "fine")
+    (prediction / "1_output").rename(prediction / "0_output")
+    (prediction / "fine").rename(prediction / "1_output")
+    with pytest.raises(ValueError, match=r"1_output: no level can give voxels of 4.5 × 4.5 × 4.5 nm"):
+        evaluate(tiny_config(), volume, prediction)
+
+
+def test_a_missing_prediction_is_named(volume, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere/0_output"):
+        evaluate(tiny_config(), volume, tmp_path / "nowhere", output=tmp_path / "scores.json")
+    assert files_below(tmp_path) == []
+
+
+def test_a_region_without_annotation_is_refused(volume, predicted):
+    region = Region(begin=(0, 0, 0), end=(18, 18, 18))
+    with pytest.raises(ValueError, match=r"nothing is annotated in the region \[0, 0, 0\] to \[18, 18, 18\] nm"):
+        evaluate(tiny_config(), volume, predicted, region=region)
+
+
+def test_labels_that_a_level_cannot_give_are_refused(tmp_path, volume, predicted):
+    (tmp_path / "em").symlink_to(volume / "em")
+    for name in CLASSES:
+        write_array(tmp_path / "labels" / "crop" / name, np.ones((8, 8, 8), np.uint8), voxel=6)
+    with pytest.raises(ValueError, match="bright: no level can give voxels of 9 × 9 × 9 nm"):
+        evaluate(tiny_config(), tmp_path, predicted)
+
+
+def test_a_prediction_whose_channels_have_other_names_is_refused(volume, tmp_path):
+    truth = {name: truth_at(factor)[0] for name, factor in OUTPUTS.items()}
+    prediction = write_prediction(tmp_path / "prediction", truth, classes=CLASSES[::-1])
+    with pytest.raises(ValueError, match=r"0_output holds the classes .*, the config has "):
+        evaluate(tiny_config(), volume, prediction)

@@ -1,0 +1,70 @@
+"""The end of a run: prediction, scores, picture and what TensorBoard compares runs by, of the best network."""
+
+import json
+import math
+import shutil
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from scalenet_gp.pipelines.evaluation.run_result import final_evaluation
+from scalenet_gp.volumes.storage import group_attributes
+from tests.pipelines.conftest import CLASSES, OUTPUTS, tiny_config
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of a finished run, and its newest checkpoint."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("prediction*", "scores.json"))
+    return folder, folder / "checkpoints" / "checkpoint_4.safetensors"
+
+
+def test_what_a_run_comes_to_is_written_and_logged(volume, run):
+    folder, checkpoint = run
+    end = final_evaluation(tiny_config(), volume, folder, checkpoint, "cpu")
+    assert (end.network, end.prediction, end.picture) == (
+        checkpoint,
+        folder / "prediction.zarr",
+        folder / "prediction.png",
+    )
+    assert group_attributes(end.prediction)["checkpoint"] == checkpoint.name
+    assert end.picture.read_bytes().startswith(b"\x89PNG")
+    written = json.loads((folder / "scores.json").read_text())
+    logs = [EventAccumulator(str(path)).Reload() for path in (folder / "log").rglob("events*")]
+    scalars = {tag: log.Scalars(tag)[-1].value for log in logs for tag in log.Tags()["scalars"]}
+    final = [event for log in logs for tag in log.Tags()["scalars"] if "final" in tag for event in log.Scalars(tag)]
+    assert {event.step for event in final} == {4}
+    for output in OUTPUTS:
+        for label in CLASSES:
+            assert written[output][label]["false_negative"] == end.scores[output][label].false_negative
+            for name, score in end.scores[output][label].scores.items():
+                # what no voxel was predicted or annotated for is not a number, and is left out
+                expected = pytest.approx(score) if math.isfinite(score) else None
+                assert scalars.get(f"final/{name}/{output}/{label}") == expected
+    parameters = {
+        name
+        for log in logs
+        for plugin in log.summary_metadata.values()
+        if plugin.plugin_data.plugin_name == "hparams"
+        for name in HParamsPluginData.FromString(plugin.plugin_data.content).session_start_info.hparams
+    }
+    assert {"training.learning_rate", "network.0.base_nc", "training.region.begin"} <= parameters
+
+
+def test_the_best_network_is_the_one_that_is_judged_and_an_earlier_end_is_replaced(volume, run):
+    folder, checkpoint = run
+    shutil.copy(checkpoint.with_name("checkpoint_3.safetensors"), folder / "best.safetensors")
+    (folder / "prediction.zarr").mkdir()
+    for left in ("prediction.zarr/mine", "scores.json", "prediction.png"):
+        (folder / left).write_text("of an earlier end")
+    best = final_evaluation(tiny_config(), volume, folder, checkpoint, "cpu")
+    assert best.network == folder / "best.safetensors"
+    assert group_attributes(best.prediction)["checkpoint"] == "best.safetensors"
+    assert not (best.prediction / "mine").exists()
+    assert json.loads((folder / "scores.json").read_text()).keys() == OUTPUTS.keys()
+    (folder / "best.safetensors").unlink()
+    newest = final_evaluation(tiny_config(), volume, folder, checkpoint, "cpu")
+    assert newest.scores != best.scores
+    assert group_attributes(newest.prediction)["checkpoint"] == checkpoint.name

@@ -1,0 +1,65 @@
+"""A job goes into a file and comes back, and two jobs are told apart by what changes voxels."""
+
+import pytest
+
+from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
+from tests.pipelines.conftest import tiny_config
+
+
+@pytest.fixture
+def job(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.write_bytes(b"weights")
+    return PredictionJob(
+        config=tiny_config(),
+        volume="s3://bucket/volume.zarr",
+        networks=(NetworkFile.of(checkpoint, 2),),
+        output=tmp_path / "out.zarr",
+        region=Region(begin=(0, 0, "9/2"), end=(9, 9, 18)),
+        outputs=("1_output",),
+    )
+
+
+def test_a_job_is_the_same_after_a_file(job):
+    job.partial.mkdir()
+    job.write()
+    assert PredictionJob.read(job.file) == job
+    job.file.write_text("{}")
+    with pytest.raises(ValueError, match=r"job\.json is no job"):
+        PredictionJob.read(job.file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"stored": "uint8"}, 'stored: "float32" and "uint8"'),
+        ({"region": Region(begin=(0, 0, 0), end=(9, 9, 18))}, "region.begin: "),
+        ({"config": tiny_config(network__0__base_nc=3)}, "config.network.0.base_nc: 2 and 3"),
+        ({"config": tiny_config(training__seed=9, threshold=0.3)}, None),
+        ({"thickness": 9}, None),
+    ],
+)
+def test_only_what_changes_voxels_is_a_difference(job, changes, told):
+    differences = job.differences(job.model_copy(update=changes))
+    assert len(differences) == (told is not None)
+    assert all(difference.startswith(told) for difference in differences)
+
+
+def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
+    path, kept = tmp_path / "best", tmp_path / "kept"
+    path.write_bytes(b"weights")
+    file = NetworkFile.of(path)
+    assert file.check(kept) == path
+    kept.write_bytes(b"weights")
+    assert file.check(kept) == kept
+    path.write_bytes(b"others")
+    assert file.check(kept) == kept
+    kept.write_bytes(b"others")
+    with pytest.raises(ValueError, match="is not the file that this prediction began with"):
+        file.check(kept)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="is gone; the prediction that uses it cannot go on"):
+        file.check(kept)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        NetworkFile.of(path)

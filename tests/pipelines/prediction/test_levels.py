@@ -1,0 +1,203 @@
+"""Coarser levels are the means of finer ones, whether they were made with the blocks or in boxes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from scalenet_gp.pipelines.prediction.block_work import BlockWork
+from scalenet_gp.pipelines.prediction.coarser_levels import LevelWork, levels_within_blocks
+from scalenet_gp.pipelines.prediction.engine import Workers
+from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
+from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.process.signals import Interrupted
+from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter
+from scalenet_gp.volumes.storage import open_array
+from tests.pipelines.conftest import tiny_config, tissue, write_array, write_config
+from tests.pipelines.prediction.predictions import files, network
+from tests.pipelines.prediction.test_scheduler_killed import wait_until
+
+LONG = (16, 16, 1200)
+BLOCK = (72, 72, 144)  # two chunks of 16 voxels of one output, with which a level is made, and one of the other
+BOXES = {1: 19, 2: 10, 3: 5, 4: 5}
+"""How many boxes a level has that is not made with the blocks."""
+LEVELS = {"0_output": 4, "1_output": 5}
+
+
+def check_means(output, levels):
+    """Whether each level is the mean of the one before, whole blocks of voxels only."""
+    for name, count in levels.items():
+        layout = MultiscaleArrayWriter.open(output / name).layout
+        assert layout.levels == count
+        for level in range(1, count):
+            fine = open_array(output / name / f"s{level - 1}")[:]
+            coarse = open_array(output / name / f"s{level}")[:]
+            factors = [n // m for n, m in zip(fine.shape, coarse.shape, strict=True)]
+            cut = fine[tuple(slice(n * f) for n, f in zip(coarse.shape, factors, strict=True))]
+            parts = cut.reshape([n for pair in zip(coarse.shape, factors, strict=True) for n in pair])
+            np.testing.assert_allclose(coarse, parts.mean(axis=(1, 3, 5, 7)), rtol=1e-6)
+
+
+def volume_of(folder, shape):
+    raw, _ = tissue(shape)
+    write_array(folder / "volume" / "em" / "raw", raw, levels=2)
+    return folder / "volume"
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A volume, a checkpoint, and what is predicted of them in one go."""
+    folder = tmp_path_factory.mktemp("long")
+    config = tiny_config(block_shape=BLOCK)
+    volume, checkpoint = volume_of(folder, LONG), network(folder, config)
+    return config, volume, checkpoint, predict(config, volume, checkpoint, folder / "out.zarr", "all", "cpu", chunk=16)
+
+
+@pytest.mark.parametrize("block", [(72, 72, 576), (72, 72, 540)])
+def test_levels_are_means(tmp_path, block):
+    config = tiny_config(block_shape=block)
+    volume = volume_of(tmp_path, (16, 16, 300))
+    output = predict(config, volume, network(tmp_path, config), tmp_path / "out.zarr", "all", "cpu")
+    check_means(output, {"0_output": 2, "1_output": 3})
+    layout = MultiscaleArrayWriter.open(output / "1_output").layout
+    assert levels_within_blocks(layout, (0, 0, block[2] // 4.5)) == 2
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The boxes that are made, with their levels, as they are."""
+    boxes, work = [], LevelWork.__call__
+
+    def watched(self, roi):
+        work(self, roi)
+        boxes.append((self._level, str(roi)))
+
+    monkeypatch.setattr(LevelWork, "__call__", watched)
+    return boxes
+
+
+def per_level(boxes):
+    return Counter(level for level, _ in boxes)
+
+
+def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
+    """A box that fails is told, and the others of its level are made; a signal ends it after a box."""
+    config, volume, checkpoint, whole = long
+    output, work, computed = tmp_path / "out.zarr", LevelWork.__call__, []
+    doomed = []
+    arguments = (config, volume, checkpoint, output, "all", "cpu")
+
+    def failing(self, roi):
+        if len(made) == 7 and not doomed:
+            doomed.append(roi)
+        if roi in doomed:
+            raise OSError("no such luck")
+        work(self, roi)
+
+    with monkeypatch.context() as context:
+        context.setattr(LevelWork, "__call__", failing)
+        with pytest.raises(UnfinishedPredictionError, match="no such luck"):
+            predict(*arguments, chunk=16)
+    assert per_level(made) == {1: BOXES[1] - 1}
+    first = list(made)
+    assert not output.exists()
+    monkeypatch.setattr(BlockWork, "__call__", lambda self, roi: computed.append(roi))
+
+    def signalled(self, roi):
+        work(self, roi)
+        if len(made) == BOXES[1] + 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with monkeypatch.context() as context:
+        context.setattr(LevelWork, "__call__", signalled)
+        with pytest.raises(Interrupted, match=r"SIGUSR1 ended the run, which goes on from .*out\.zarr\.partial"):
+            predict(*arguments, chunk=16)
+    assert per_level(made) == {1: BOXES[1], 2: 3}
+    predict(*arguments, chunk=16)
+    assert made[: len(first)] == first
+    assert len(set(made)) == len(made)
+    assert per_level(made) == BOXES
+    assert computed == []
+    assert files(output) == files(whole)
+
+
+def test_no_level_is_made_of_blocks_that_are_missing(long, made, tmp_path, monkeypatch):
+    config, volume, checkpoint, _ = long
+    work = BlockWork.__call__
+
+    def failing(self, roi):
+        if roi.begin[2] == self._prediction.grid.roi.begin[2]:
+            raise OSError("no such luck")
+        work(self, roi)
+
+    monkeypatch.setattr(BlockWork, "__call__", failing)
+    with pytest.raises(UnfinishedPredictionError, match=r"1 block could not be predicted.*no such luck"):
+        predict(config, volume, checkpoint, tmp_path / "out.zarr", "all", "cpu", chunk=16)
+    assert made == []
+
+
+def test_levels_are_means_whatever_the_boxes(long):
+    check_means(long[-1], LEVELS)
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_levels(long, made, tmp_path):
+    config, volume, checkpoint, whole = long
+    log = tmp_path / "log"
+    launcher = tmp_path / "launcher"
+    launcher.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec "$@"\n')
+    launcher.chmod(0o755)
+    workers = Workers(2, ("cpu",), str(launcher), "127.0.0.1")
+    output = predict(config, volume, checkpoint, tmp_path / "out.zarr", "all", workers=workers, chunk=16)
+    assert files(output) == files(whole)
+    assert {line.split("--level ")[1] for line in log.read_text().splitlines() if "--level" in line} == {"1"}
+    assert per_level(made) == {level: count for level, count in BOXES.items() if level > 1}  # by this process
+
+
+_SLOWED = """
+import sys, time
+from pathlib import Path
+from scalenet_gp.pipelines.cli import main as cli
+from scalenet_gp.pipelines.prediction import {module}
+
+def slowed(*arguments):
+    Path({flag!r}).touch()
+    time.sleep({seconds})
+    return original(*arguments)
+
+original, {module}.{name} = {module}.{name}, slowed
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "seconds", "code"),
+    [
+        ("coarser_levels", "coarsen", 0.3, os.EX_TEMPFAIL),  # the box is finished
+        ("engine", "create_or_resume", 60, os.EX_TEMPFAIL),  # at once
+        ("engine", "finish", 1, 0),  # it is done
+    ],
+)
+def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, module, name, seconds, code):
+    config, volume, checkpoint, whole = long
+    settings = write_config(tmp_path / "run.yaml", block_shape=list(BLOCK))
+    output, flag = tmp_path / "out.zarr", tmp_path / "there"
+    script = _SLOWED.format(module=module, name=name, seconds=seconds, flag=str(flag))
+    command = [sys.executable, "-c", script, "predict", settings, "--volume", volume, "--run", "none", "--chunk", "16"]
+    command += ["--checkpoint", checkpoint, "--output", output, "--region", "all", "--devices", "cpu", "--workers", "0"]
+    process = subprocess.Popen([*map(str, command), "--stored", "float32"], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: flag.exists() or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=50)
+    assert process.returncode == code, told
+    if code:
+        assert "SIGTERM ended the run" in told
+        assert not output.exists()
+        predict(config, volume, checkpoint, output, "all", "cpu", chunk=16)
+    assert files(output) == files(whole)
+    assert not output.with_name("out.zarr.partial").exists()

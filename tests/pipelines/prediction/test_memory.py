@@ -1,0 +1,143 @@
+"""A process takes as much memory for blocks as it may, and no more; what does not fit is swept in slabs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from scalenet_gp.nodes import MultiscaleWriter
+from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.prediction.engine import Workers
+from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
+from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction.prediction import Prediction
+from scalenet_gp.training.checkpoint import save_checkpoint
+from scalenet_gp.volumes.storage import group_attributes
+from tests.pipelines.prediction.predictions import voxels
+
+MIB = 2**20
+SHAPE = (384, 96, 96)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from scalenet_gp.kernels.device import keep_freed_memory
+
+keep_freed_memory()
+from scalenet_gp.pipelines.prediction.engine import Workers
+from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.prediction.predict_job import predict
+
+folder, memory = Path(sys.argv[1]), int(sys.argv[2])
+config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+
+
+def held(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def made(name, region, memory):
+    predict(config, folder, checkpoint, folder / name, region, workers=Workers(devices=("cpu",), memory=memory))
+
+
+made("small", Region(begin=(0, 0, 0), end=(128, 128, 128)), 2**31)
+before = held("VmRSS:")
+Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+made("large", "all", memory)
+print(held("VmHWM:") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A volume and a checkpoint of a U-Net, to be predicted in one block."""
+    folder = tmp_path_factory.mktemp("memory")
+    raw = np.random.default_rng(0).integers(0, 255, SHAPE, dtype=np.uint8)
+    with MultiscaleWriter(folder / "raw", voxel_size=(8,) * 3, corner=(0,) * 3, shape=SHAPE, dtype=raw.dtype) as writer:
+        writer.write((0, 0, 0), raw)
+    region = {"begin": [0, 0, 0], "end": [256, 256, 256]}
+    config = Config.model_validate(
+        {
+            "data": {"raw": "raw", "labels": "labels", "classes": ["one"], "cache": 0},
+            "network": [{"top_resolution": [8, 8, 8], "base_nc": 8, "downsample_factors": [[2, 2, 2]]}],
+            "training": {"iterations": 1, "output_shape": [256] * 3, "region": region},
+            "evaluation": region,
+            "block_shape": [8 * voxels for voxels in SHAPE],
+        }
+    )
+    config.write(folder / "run.yaml")
+    torch.manual_seed(0)
+    save_checkpoint(folder, config.build_network(), {"iteration": 1})
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux tells it")
+def test_it_holds_no_more_than_it_may(folder, tmp_path):
+    """Less than one pass takes: so it is done in slabs, and the peak is below it, and not far."""
+    for name in ("raw", "run.yaml", "checkpoint_1.safetensors"):
+        os.symlink(folder / name, tmp_path / name)
+    memory = 400 * MIB
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    script = [sys.executable, "-c", SCRIPT, str(tmp_path), str(memory)]
+    result = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    held = int(result.stdout.split()[-1])
+    assert memory / 3 < held < memory
+    assert group_attributes(tmp_path / "large")["job"]["thickness"] < 8 * SHAPE[0]
+
+
+@pytest.mark.slow
+def test_slabs_do_not_show(folder, tmp_path):
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    made = {}
+    for memory in (400 * MIB, 4096 * MIB):
+        output = predict(
+            config, folder, checkpoint, tmp_path / f"{memory}", "all", workers=Workers(devices=("cpu",), memory=memory)
+        )
+        made[group_attributes(output)["job"]["thickness"]] = voxels(output, "0_output")
+    slabs, whole = made.values()
+    assert len(made) == 2
+    np.testing.assert_allclose(slabs, whole, atol=1e-6)
+
+
+def test_too_little_is_refused_with_what_it_takes(folder, tmp_path):
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    output = tmp_path / "out.zarr"
+    told = r"\(384, 96, 96\) voxels of '0_output' takes \d+ MiB.* make blocks smaller.*of the 50 MiB that a worker may"
+    with pytest.raises(ValueError, match=told):
+        predict(config, folder, checkpoint, output, "all", workers=Workers(devices=("cpu",), memory=50 * MIB))
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_gpu_half_precision_is_not_charged_for_what_processors_take(folder, tmp_path):
+    """A processor without such instructions unfolds its inputs for them; that is no matter where a GPU computes."""
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    thickness = {}
+    for precision in ("float32", "bfloat16"):
+        job = PredictionJob(
+            config=config,
+            volume=str(folder),
+            networks=(NetworkFile.of(checkpoint),),
+            output=tmp_path / "out.zarr",
+            region=Region(begin=(0, 0, 0), end=tuple(8 * n for n in SHAPE)),
+            outputs=("0_output",),
+            precision=precision,
+        )
+        thickness[precision] = Prediction.open(job).thickness(400 * MIB, on_processor=False)
+    assert thickness["float32"] < 8 * SHAPE[0]
+    assert thickness["bfloat16"] > thickness["float32"]
+
+
+def test_chunks_are_as_large_as_wanted(folder, tmp_path):
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    output = predict(config, folder, checkpoint, tmp_path / "out.zarr", config.evaluation, "cpu", chunk=16)
+    assert json.loads((output / "0_output" / "s0" / ".zarray").read_text())["chunks"] == [1, 16, 16, 16]

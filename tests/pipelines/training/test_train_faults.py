@@ -1,0 +1,290 @@
+"""What ends a run, provoked for real through the command line: what a user reads, and what is there to go on from."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from safetensors.numpy import load_file
+
+from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.training.train_job import train
+from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
+from tests.pipelines.cli.test_cli import run, said
+from tests.pipelines.conftest import CROPS, files_below, tiny_config, tissue, write_array, write_config
+from tests.pipelines.training.test_train import assert_equal, reporting
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of")
+PROGRAM = [sys.executable, "-m", "scalenet_gp.pipelines.cli"]
+
+
+def arguments(config, volume, folder):
+    return ["train", config, "--volume", volume, "--run", folder, "--device", "cpu", "--log", "json"]
+
+
+def events(text, kind):
+    told = map(json.loads, text.splitlines())
+    return [event for event in told if event["event"] == kind]
+
+
+def one_error(lines):
+    (line,) = lines
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+# --------------------------------------------------------------------------------------------------- poisoned raw data
+
+
+@pytest.fixture
+def float_volume(tmp_path):
+    """The usual volume, its raw data as floats, and the finest level of it to write to."""
+    raw, masks = tissue()
+    volume = tmp_path / "volume"
+    write_array(volume / "em" / "raw", (raw / 255).astype(np.float32), levels=3)
+    for name, crop in CROPS.items():
+        box = tuple(slice(*bounds) for bounds in crop)
+        write_array(volume / "labels" / "crop" / name, masks[name][box], [bounds[0] for bounds in crop], labels=True)
+    return volume, zarr.open_array(str(volume / "em" / "raw" / "s0"), mode="r+")
+
+
+def test_steps_on_a_poisoned_chunk_are_skipped_and_the_run_goes_on(monkeypatch, capsys, tmp_path, float_volume):
+    volume, finest = float_volume
+    finest[:8, :8, :8] = np.nan
+    config = write_config(
+        tmp_path / "run.yaml", augmentation=None, training__overhang=None, training__iterations=10, training__seed=3
+    )
+    monkeypatch.setattr(sys, "argv", ["scalenet-gp", *map(str, arguments(config, volume, tmp_path / "run"))])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    steps = events(capsys.readouterr().out, "step")
+    skipped = [step["skipped"] for step in steps]
+    # the loss is null where the batch reached into the chunk, and those steps are the ones that are counted
+    assert skipped == np.cumsum([step["loss"] is None for step in steps]).tolist()
+    assert 0 < skipped[-1] < len(steps) == 10
+    final = load_checkpoint(tmp_path / "run" / "checkpoints" / "checkpoint_10.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in final.weights.values())
+    assert final.state["skipped"] == skipped[-1]
+
+
+def test_too_many_in_a_row_end_the_run_and_leave_the_batch(monkeypatch, capsys, tmp_path, float_volume):
+    volume, finest = float_volume
+    finest[:] = np.nan
+    config = write_config(tmp_path / "run.yaml", augmentation=None, training__skips_in_a_row=2)
+    assert run(monkeypatch, *arguments(config, volume, tmp_path / "run")) == 1
+    out, err = said(capsys)
+    left = tmp_path / "run" / "skipped_3.safetensors"
+    message = one_error(err)
+    assert message == (
+        "3 steps in a row were skipped, the last in iteration 3, where the input '1_input' is not finite; that batch "
+        f"is in {left}"
+    )
+    assert events(out, "end") == [{"event": "end", "reason": f"FloatingPointError: {message}", "checkpoint": None}]
+    arrays = load_file(left)
+    assert {"RAW_0_INPUT", "RAW_1_INPUT", "TARGET_0_OUTPUT", "MASK_1_OUTPUT"} <= arrays.keys()
+    assert np.isnan(arrays["RAW_1_INPUT"]).all()
+    assert np.isfinite(arrays["RAW_0_INPUT"]).all()
+    # of a network that has had nothing to learn from there is no checkpoint
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+# ------------------------------------------------------------------------------------------------------ dead processes
+
+
+def children():
+    """The processes that this one has started and that are alive."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+            command = status.with_name("cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(parent) == os.getpid() and state != "Z" and "resource_tracker" not in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+@LINUX
+@pytest.mark.slow
+# the news of the death may come while torch opens a file, which then closes itself with a warning that nobody can catch
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
+    changes = {"training__iterations": 400, "training__checkpoint_every": 1000, "training__images_every": 1000}
+    config = write_config(tmp_path / "run.yaml", **changes, training__schedule="constant", training__workers=2)
+    before, done = set(children()), []
+
+    def kill(record):
+        done.append(record.iteration)
+        if record.iteration == 2:
+            os.kill(max(set(children()) - before), signal.SIGKILL)
+
+    with reporting(kill):
+        assert run(monkeypatch, *arguments(config, volume, tmp_path / "run")) == 1
+    message = one_error(said(capsys)[1])
+    number = done[-1]
+    assert re.match(
+        r"worker \d \(pid \d+\) was killed by SIGKILL .* while (waiting for work|making batch \d+)", message
+    )
+    checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint.name == f"checkpoint_{number}.safetensors"
+    assert set(children()) <= before
+    longer = {**changes, "training__iterations": number + 1, "training__schedule": "constant"}
+    gone_on = train(tiny_config(**longer), volume, tmp_path / "run", "cpu", "none")
+    assert_equal(gone_on, train(tiny_config(**longer), volume, tmp_path / "whole", "cpu", "none"))
+
+
+@LINUX
+def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(monkeypatch, capsys, tmp_path, volume):
+    changes = {"training__iterations": 100_000, "training__images_every": 1_000_000}
+    config, folder = write_config(tmp_path / "run.yaml", **changes), tmp_path / "run"
+    command = [*PROGRAM, *map(str, arguments(config, volume, folder))]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while '"step"' not in (line := first.stdout.readline()):
+            assert line, first.stderr.read()
+        assert run(monkeypatch, *arguments(config, volume, folder)) == 1
+        message = one_error(said(capsys)[1])
+        assert message.startswith(f"{folder} is being trained by pid {first.pid} on host ")
+        assert message.endswith("; wait for its end, or choose another folder")
+        time.sleep(0.1)
+        first.send_signal(signal.SIGTERM)
+        out, err = first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert first.returncode == 75
+    newest = latest_checkpoint(folder / "checkpoints")
+    ended = f"SIGTERM ended the run, which goes on from {newest}"
+    assert err == f"{ended}\n"
+    assert events(out, "step")[-1]["iteration"] == load_checkpoint(newest).iteration
+    assert json.loads(out.splitlines()[-1]) == {"event": "end", "reason": ended, "checkpoint": str(newest)}
+    assert ".lock" not in files_below(folder)
+
+    before = files_below(folder)
+    other = write_config(tmp_path / "other.yaml", **changes, training__batch_size=2, network__1__base_nc=3)
+    assert run(monkeypatch, *arguments(other, volume, folder)) == 1
+    message = one_error(said(capsys)[1])
+    assert message.startswith(
+        f"{folder} holds a run with another config: network.1.base_nc: 2 there, 3 here; training.batch_size: 1 there, "
+        "2 here. Only training.iterations, "
+    )
+    assert files_below(folder) == before
+
+
+# ---------------------------------------------------------------------------------------------------------- a full disk
+
+FULL = """
+import json, resource, shutil, sys
+from pathlib import Path
+import torch
+from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.training.train_job import train
+torch.set_num_threads(1)
+kind, short, long, volume, run, left = sys.argv[1:]
+train(Config.read(Path(short)), volume, Path(run), "cpu", "none")
+if kind == "limit":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+else:
+    Path(run, "other").write_bytes(bytes(shutil.disk_usage(run).free - 100_000))
+sys.argv = ["scalenet-gp", "train", long, "--volume", volume, "--run", run, "--device", "cpu", "--log", "json"]
+try:
+    main()
+finally:
+    Path(run, "other").unlink(missing_ok=True)
+    if kind == "disk":
+        shutil.copytree(run, left)
+"""
+IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+
+
+def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_path, volume):
+    """On a file system of 1 MB that one process sees, or, where none can be mounted, by a limit on the size of files.
+
+    Tests of checkpoints provoke both, and find them reported alike.
+    """
+    changes = {f"network__{scale}__base_nc": 8 for scale in (0, 1)} | {"training__images_every": 1000}
+    short, long = (
+        write_config(tmp_path / f"{n}.yaml", **changes, training__iterations=n, training__schedule="constant")
+        for n in (2, 4)
+    )
+    kind, folder, left = "disk", tmp_path / "small", tmp_path / "left"
+    folder.mkdir()
+    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", IN_A_SMALL_FILE_SYSTEM, str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*within, "true"], check=False).returncode:
+        kind, within, left = "limit", [], folder
+    done = subprocess.run(
+        [*within, sys.executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    # of the batch that could not be saved is told, too
+    assert [event["iteration"] for event in events(done.stdout, "step")] == [3]
+    message = one_error(done.stderr.splitlines())
+    assert re.search(
+        r"checkpoint_3\.safetensors is not written, as there is no room .*: it takes [\d,]+ bytes, "
+        r"[\d,]+ are free on the disk; those before it are untouched, up to checkpoint_2\.safetensors$",
+        message,
+    ), message
+    assert [path.name for path in (left / "checkpoints").iterdir()] == ["checkpoint_2.safetensors"]
+    config = tiny_config(**changes, training__iterations=4, training__schedule="constant")
+    gone_on = train(config, volume, left, "cpu", "none")
+    assert_equal(gone_on, train(config, volume, tmp_path / "whole", "cpu", "none"))
+
+
+# -------------------------------------------------------------------------------------------------------- out of memory
+
+LITTLE_MEMORY = """
+import resource, sys
+import torch
+from scalenet_gp.training import memory
+from scalenet_gp.pipelines.cli import main
+torch.set_num_threads(1)
+memory._what_fits = lambda *_: "What would fit is for tests of that"  # looking for it takes long
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 900 * 2**20,) * 2)
+main()
+"""
+
+
+@LINUX
+@pytest.mark.slow
+def test_out_of_memory_names_the_largest_tensors(tmp_path, volume):
+    config = write_config(
+        tmp_path / "run.yaml",
+        augmentation=None,
+        network__0__base_nc=128,
+        network__1__base_nc=128,
+        training__output_shape=[72] * 3,
+        training__overhang=[36] * 3,
+        training__batch_size=16,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, *map(str, arguments(config, volume, tmp_path / "run"))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    notice, line = done.stderr.splitlines()
+    assert notice == "out of memory on cpu; working out what would fit, which can take a minute"
+    assert re.match(
+        r"out of memory on cpu: a step of training on '1_output' of 16 × 16 × 16 voxels .* in batches of 16, needs "
+        r"about .* Its largest tensors: '1_in_conv_0' 16 × 128 × 24 × 24 × 24 \(108 MiB\), .*\. "
+        r"What would fit is for tests of that",
+        one_error([line]),
+    ), line
+    assert not (tmp_path / "run" / "checkpoints").exists()

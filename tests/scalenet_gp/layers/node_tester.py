@@ -1,0 +1,331 @@
+"""The one tester that every kind of node goes through.
+
+For a new kind, subclass :class:`KindTester` in a test module, as ``class TestMyKind(KindTester)``, with
+
+- ``cases``: by name, a :class:`Case` for every variant of the kind that differs in its ROI rule or its computation;
+- ``wrong``: by name, what builds a node (or a network) that cannot be, and a part of the message that refuses it.
+
+Every test here then runs for every case, in two and in three dimensions; compiling alone, which takes longest, takes
+turns between the two from case to case. What the kind computes is not known here: that needs a test of its own, against
+something independent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Coordinate, Roi
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from scalenet_gp import LeibNet, Node, Plan, TensorSpec
+from scalenet_gp.kernels.tensors import channels_last
+from tests.scalenet_gp.helpers import cropped, random_inputs, randomised
+
+__all__ = ["Case", "KindTester", "odd_twins"]
+
+SAMPLES = 32  # so many random inputs at once that a maximum or a rectifier lets every voxel through in one of them
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant of a node kind.
+
+    Args:
+        build: the node, given the number of spatial axes, 2 or 3.
+        inputs: the tensors it reads, with three axes each; in two dimensions the last one is left out.
+        smallest: voxels per axis of the smallest request, where what the node computes has no meaning for one voxel.
+        dims: the numbers of axes that it can have.
+    """
+
+    build: Callable[[int], Node]
+    inputs: Mapping[str, TensorSpec]
+    smallest: int = 1
+    dims: tuple[int, ...] = (2, 3)
+
+    def net(self, dims: int) -> LeibNet:
+        """A network of the one node, with random weights in float64, to evaluate; all that the node makes is output."""
+        node = self.build(dims)
+        specs = {key: TensorSpec(spec.voxel_size[:dims], spec.channels) for key, spec in self.inputs.items()}
+        net = randomised(LeibNet([node], specs, node.output_keys))
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if name.endswith("bias"):
+                    parameter.abs_()  # few units that a rectifier silences for all inputs
+        return net
+
+    def requests(self, net: LeibNet) -> Iterator[dict[str, Roi]]:
+        """Requests for each output and for all, small ones in every phase to the lattices, left of the origin."""
+        step = whole_step(net)
+        shapes = [(0, 0, 0), (0, 1, 2), (2, 0, 1)]
+        phases = max(max(step / net.voxel_size[key]) for key in net.output_keys)
+        alone = [(key,) for key in net.output_keys]
+        for keys in [*alone, net.output_keys] if len(alone) > 1 else alone:
+            for phase, shape in itertools.product(range(phases), shapes):
+                yield {
+                    key: self._roi(net.voxel_size[key], step, phase + index, shape[index:] + shape[:index])
+                    for index, key in enumerate(keys)
+                }
+
+    def plan(self, net: LeibNet) -> Plan:
+        """One plan for all outputs, a few voxels of each."""
+        return net.plan({key: self._roi(net.voxel_size[key], whole_step(net), 0, (2, 1, 2)) for key in net.output_keys})
+
+    def _roi(self, size: Coordinate, step: Coordinate, phase: int, more: tuple[int, ...]) -> Roi:
+        begin = Coordinate((phase + axis) % (s // v) * v for axis, (s, v) in enumerate(zip(step, size, strict=True)))
+        return Roi(begin - step, size * Coordinate(self.smallest + m for m in more[: size.dims]))
+
+
+class KindTester:
+    """Subclass it with ``cases`` and ``wrong``; see the top of the file."""
+
+    cases: ClassVar[dict[str, Case]] = {}
+    wrong: ClassVar[dict[str, tuple[Callable[[], object], str]]] = {}
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "case" in metafunc.fixturenames:
+            runs = {f"{name}-{dims}d": (case, dims) for name, case in self.cases.items() for dims in case.dims}
+            metafunc.parametrize(("case", "dims"), runs.values(), ids=runs)
+        if "alternating" in metafunc.fixturenames:
+            turns = {
+                name: (case, case.dims[-1 - turn % len(case.dims)])
+                for turn, (name, case) in enumerate(self.cases.items())
+            }
+            ids = [f"{name}-{dims}d" for name, (_, dims) in turns.items()]
+            metafunc.parametrize("alternating", turns.values(), ids=ids)
+        if "refused" in metafunc.fixturenames:
+            metafunc.parametrize("refused", self.wrong.values(), ids=self.wrong)
+
+    def test_the_planned_inputs_are_what_the_outputs_depend_on(self, case: Case, dims: int) -> None:
+        """By autograd: every face of the planned ROI matters and, computed as part of more, nothing outside it."""
+        net = case.net(dims)
+        for request in case.requests(net):
+            plan = net.plan(request)
+            assert dependence(net, request, request) == plan.inputs, f"{request}: not every face matters"
+            if net.tileable:
+                more = {key: roi.grow(net.voxel_size[key] * 2, net.voxel_size[key] * 2) for key, roi in request.items()}
+                assert dependence(net, more, request) == plan.inputs, f"{request}: other than the plan's inputs matter"
+
+    def test_tiles_agree_with_the_whole_where_the_node_says_so_and_only_there(self, case: Case, dims: int) -> None:
+        net = case.net(dims)
+        step = whole_step(net)
+        whole = net.plan({key: Roi((0,) * dims, step + net.voxel_size[key] * 3) for key in net.output_keys})
+        inputs = random_inputs(whole, batch=2)
+        worst = 0.0
+        with torch.no_grad():
+            together = net(inputs, whole)
+            for key, roi in whole.outputs.items():
+                for tile in halves(roi, net.voxel_size[key], case.smallest):
+                    plan = net.plan({key: tile})
+                    alone = net(crop_inputs(net, inputs, whole, plan), plan)[key]
+                    part = cropped(together[key], roi, tile, net.voxel_size[key])
+                    worst = max(worst, (alone - part).abs().max().item())
+        assert (worst < 1e-9) == net.tileable, f"tileable is {net.tileable}, and tiles differ by {worst}"
+
+    def test_the_spec_rebuilds_it(self, case: Case, dims: int) -> None:
+        net = case.net(dims)
+        twin = LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).double().eval()
+        twin.load_state_dict(net.state_dict())
+        assert twin.fingerprint == net.fingerprint
+        plan = case.plan(net)
+        inputs = random_inputs(plan, batch=2)
+        with torch.no_grad():
+            same(twin(inputs, plan), net(inputs, plan))
+
+    def test_an_argument_of_any_type_is_refused_or_comes_back(self) -> None:
+        """Each argument of the first case in turn: whatever builds is rebuilt from JSON, and computes the same."""
+        case = next(iter(self.cases.values()))
+        dims = case.dims[0]
+        (node,) = case.net(dims).nodes.values()
+        specs = {key: TensorSpec(spec.voxel_size[:dims], spec.channels) for key, spec in case.inputs.items()}
+        built = 0
+        for name, value in node.arguments.items():
+            for odd in odd_twins(value):
+                try:
+                    twin = type(node)(**{**node.arguments, name: odd})
+                    net = randomised(LeibNet([twin], specs, twin.output_keys))
+                except ValueError:
+                    continue
+                except Exception as error:
+                    pytest.fail(f"{name}={odd!r} ends in {error!r}")
+                try:
+                    described = json.dumps(net.to_spec(), allow_nan=False)
+                except ValueError:
+                    continue
+                again = LeibNet.from_spec(json.loads(described)).double().eval()
+                assert json.dumps(again.to_spec()) == described, f"{name}={odd!r} comes back as another"
+                again.load_state_dict(net.state_dict())
+                plan = case.plan(net)
+                inputs = random_inputs(plan)
+                with torch.no_grad():
+                    torch.testing.assert_close(again(inputs, plan), net(inputs, plan), rtol=0, atol=0, equal_nan=True)
+                built += 1
+        assert built, "nothing was built, not even with tuples for lists"
+
+    def test_the_specialised_network_is_the_same(self, case: Case, dims: int) -> None:
+        net = case.net(dims)
+        plan = case.plan(net)
+        inputs = random_inputs(plan, batch=2)
+        special = net.specialise(plan)
+        with torch.no_grad():
+            made = special(*(inputs[key] for key in special.input_keys))
+            same(dict(zip(special.output_keys, made, strict=True)), net(inputs, plan))
+
+    def test_the_specialised_network_is_the_same_exported(self, case: Case, dims: int) -> None:
+        special, taken = specialised(case, dims)
+        with torch.no_grad():
+            exported = torch.export.export(special, taken).module()
+            torch.testing.assert_close(tuple(exported(*taken)), special(*taken))
+
+    def test_the_specialised_network_is_the_same_compiled(self, alternating: tuple[Case, int]) -> None:
+        special, taken = specialised(*alternating)
+        torch._dynamo.reset()
+        with torch.no_grad():
+            compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
+            torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
+
+    def test_gradients_are_right_in_training(self, case: Case, dims: int) -> None:
+        """Those of the inputs and of all parameters, by finite differences; random numbers drawn alike each time."""
+        net = case.net(dims).train()
+        plan = case.plan(net)
+        inputs = random_inputs(plan, batch=2)
+        parameters = dict(net.named_parameters())
+
+        def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+            read, weights = tensors[: len(inputs)], tensors[len(inputs) :]
+            with torch.random.fork_rng():
+                torch.manual_seed(4)
+                made = functional_call(
+                    net,
+                    dict(zip(parameters, weights, strict=True)),
+                    (dict(zip(inputs, read, strict=True)), plan),
+                )
+            return tuple(made.values())
+
+        leaves = [tensor.detach().clone().requires_grad_() for tensor in (*inputs.values(), *parameters.values())]
+        assert torch.autograd.gradcheck(outputs, leaves, fast_mode=True)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+    def test_gradients_reach_every_parameter(self, case: Case, dims: int, dtype: torch.dtype) -> None:
+        net = case.net(dims).to(dtype).train()
+        plan = case.plan(net)
+        inputs = random_inputs(plan, dtype, batch=SAMPLES)
+        made = net(inputs, plan)
+        assert {key: (tensor.dtype, tensor.shape[1]) for key, tensor in made.items()} == {
+            key: (dtype, net.specs[key].channels) for key in net.output_keys
+        }
+        if any(parameter.requires_grad for parameter in net.parameters()):
+            weighted_sum(made.values()).backward()
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None, f"{name} has no gradient"
+            assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+            assert parameter.grad.any(), f"the gradient of {name} is zero"
+
+    @pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
+    def test_inputs_are_never_written_to_and_their_memory_format_is_kept(
+        self, case: Case, dims: int, training: bool
+    ) -> None:
+        # torch's own convolutions change the format of float64 and, on one thread, of few samples
+        net = case.net(dims).float().train(training)
+        plan = case.plan(net)
+        (node,) = net.nodes.values()
+        inputs = random_inputs(plan, torch.float32, batch=SAMPLES)
+        read = [channels_last(inputs[key]) for key in node.input_keys]
+        before = [tensor.clone() for tensor in read]
+        with torch.no_grad():
+            made = node(*read)
+        for tensor, unchanged in zip(read, before, strict=True):
+            assert torch.equal(tensor, unchanged), "the node wrote to an input"
+        for key, tensor in zip(node.output_keys, (made,) if isinstance(made, Tensor) else made, strict=True):
+            order = [tensor.stride(axis) for axis in (0, *range(2, dims + 2), 1) if tensor.shape[axis] > 1]
+            assert order == sorted(order, reverse=True), f"{key!r} is not channels last: {tensor.stride()}"
+
+    def test_what_it_cannot_be_is_refused(self, refused: tuple[Callable[[], object], str]) -> None:
+        build, message = refused
+        with pytest.raises(ValueError) as caught:
+            build()
+        assert message in str(caught.value)
+
+
+def odd_twins(value: object) -> Iterator[object]:
+    """What someone might give in the place of an argument: the same of another type, and what is quite another."""
+    if isinstance(value, list):
+        yield from (tuple(value), deque(value), np.array(value), iter(value))
+        if all(isinstance(item, str | int) for item in value):
+            yield from (set(value), dict.fromkeys(value).keys(), [str(item) for item in value])
+        if all(isinstance(item, int) for item in value):
+            yield from ([float(item) for item in value], [item + 0.5 for item in value], tuple(map(np.int64, value)))
+    elif isinstance(value, int | float):
+        yield from (np.float64(value), np.int64(value), np.bool_(value), float(value), int(value), bool(value))
+    yield from ([value], str(value), None, True, 0, -1, 2, 1.0, 2.5, math.nan, "", "a", b"a", "\ud800")
+    yield from ([], ["a"], {}, {"a": 1}, {1}, range(1, 3), object())
+
+
+def specialised(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network of a case for one plan, in float32, and what it takes."""
+    net = case.net(dims).float()
+    plan = case.plan(net)
+    inputs = random_inputs(plan, torch.float32, batch=2)
+    special = net.specialise(plan).eval()
+    return special, tuple(inputs[key] for key in special.input_keys)
+
+
+def whole_step(net: LeibNet) -> Coordinate:
+    """The smallest box on which the lattices of all tensors close."""
+    return net.smallest_plan.step
+
+
+def dependence(net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi]) -> dict[str, Roi]:
+    """The smallest world ROI of each input that the part ``wanted`` of the outputs ``computed`` depends on.
+
+    The gradient is that of a sum with random weights: in a plain one a normalisation or a softmax would cancel.
+    """
+    plan = net.plan(computed)
+    inputs = {key: tensor.requires_grad_() for key, tensor in random_inputs(plan, batch=SAMPLES).items()}
+    made = net(inputs, plan)
+    weighted_sum(cropped(made[key], computed[key], roi, net.voxel_size[key]) for key, roi in wanted.items()).backward()
+    boxes = {}
+    for key, roi in plan.inputs.items():
+        strength = inputs[key].grad.abs().sum(dim=(0, 1))
+        where = (strength > 1e-9 * strength.max()).nonzero()  # less is rounding, in the weights of an interpolation
+        first, past = Coordinate(where.min(dim=0).values.tolist()), Coordinate((where.max(dim=0).values + 1).tolist())
+        boxes[key] = Roi(roi.begin + first * net.voxel_size[key], (past - first) * net.voxel_size[key])
+    return boxes
+
+
+def weighted_sum(tensors: Iterator[Tensor]) -> Tensor:
+    """All values times random numbers, added up."""
+    generator = torch.Generator().manual_seed(3)
+    return sum((t * torch.randn(t.shape, dtype=t.dtype, generator=generator)).sum() for t in tensors)
+
+
+def halves(roi: Roi, voxel_size: Coordinate, smallest: int) -> list[Roi]:
+    """``roi`` in two unequal parts per axis."""
+    cuts = [
+        [(begin, begin + size * smallest), (begin + size * smallest, end)]
+        for begin, end, size in zip(roi.begin, roi.end, voxel_size, strict=True)
+    ]
+    return [
+        Roi([first for first, _ in tile], [past - first for first, past in tile]) for tile in itertools.product(*cuts)
+    ]
+
+
+def crop_inputs(net: LeibNet, inputs: Mapping[str, Tensor], whole: Plan, part: Plan) -> dict[str, Tensor]:
+    """What a smaller plan needs of the inputs of a larger one."""
+    return {key: cropped(inputs[key], whole.inputs[key], roi, net.voxel_size[key]) for key, roi in part.inputs.items()}
+
+
+def same(made: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Bit by bit."""
+    assert list(made) == list(expected)
+    for key, tensor in expected.items():
+        assert torch.equal(made[key], tensor), f"{key!r} differs by {(made[key] - tensor).abs().max()}"
