@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Roi
 from torch import Tensor
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 
@@ -32,15 +33,15 @@ class NetworkArrays:
         for kind, given, known in (("input", inputs, net.input_keys), ("output", outputs, net.output_keys)):
             unknown = [name for name in given if name not in known]
             if unknown:
-                raise ValueError(f"{net.name} has no {kind} {unknown}; it has {', '.join(known)}")
+                raise PipelineError(f"{net.name} has no {kind} {unknown}; it has {', '.join(known)}")
         missing = [name for name in net.input_keys if name not in inputs]
         if missing:
-            raise ValueError(f"{net.name} reads {', '.join(net.input_keys)}; no array is given for {missing}")
+            raise PipelineError(f"{net.name} reads {', '.join(net.input_keys)}; no array is given for {missing}")
         if not outputs:
-            raise ValueError(f"give an array for at least one output of {', '.join(net.output_keys)}")
+            raise PipelineError(f"give an array for at least one output of {', '.join(net.output_keys)}")
         if len(set(outputs.values())) < len(outputs):
             listed = ", ".join(f"{name!r}: {key}" for name, key in outputs.items())
-            raise ValueError(f"every output of {net.name} needs an array of its own, not {listed}")
+            raise PipelineError(f"every output of {net.name} needs an array of its own, not {listed}")
         self.net = net
         self.inputs = dict(inputs)
         self.outputs = dict(outputs)
@@ -55,15 +56,15 @@ class NetworkArrays:
         for name, key in self.inputs.items():
             expected = self.net.voxel_size[name]
             if spec is None or key not in spec:
-                raise ValueError(f"{self.net.name} reads {name!r} from {key}, which no node upstream provides")
+                raise PipelineError(f"{self.net.name} reads {name!r} from {key}, which no node upstream provides")
             offered = spec[key].voxel_size
             if offered is None or len(offered) != len(expected):
                 axes = "none" if offered is None else len(offered)
-                raise ValueError(
+                raise PipelineError(
                     f"{name!r} of {self.net.name} has {len(expected)} spatial axes, array {key} upstream has {axes}"
                 )
             if offered != expected:
-                raise ValueError(
+                raise PipelineError(
                     f"{name!r} of {self.net.name} has voxels of {tuple(expected)} world units (of {self.net.unit} nm), "
                     f"array {key} upstream has {tuple(offered)}"
                 )
@@ -98,7 +99,7 @@ class NetworkArrays:
         for name in plan.inputs:
             array = batch[self.inputs[name]]
             if not np.issubdtype(array.data.dtype, np.floating):
-                raise ValueError(
+                raise PipelineError(
                     f"array {self.inputs[name]} for {name!r} is {array.data.dtype}; a network takes floats, "
                     "so put gunpowder's Normalize before it"
                 )
@@ -132,7 +133,7 @@ def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device)
     """
     dims = roi.dims
     if array.data.ndim not in (dims + 1, dims + 2):
-        raise ValueError(
+        raise PipelineError(
             f"array {key} has shape {array.data.shape}; what is expected is (batch, channel, {dims} spatial axes) or "
             f"(channel, {dims} spatial axes): gunpowder's Unsqueeze adds an axis, Stack makes batches"
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.special import ndtr
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities
 
 __all__ = ["Blur", "BlurAugment", "blur_kernel"]
@@ -67,7 +68,7 @@ class BlurAugment(RandomAugment[Blur]):
         except (TypeError, ValueError):
             bounds = np.empty(0)
         if bounds.shape != (2,) and (bounds.ndim != 2 or bounds.shape[1] != 2):
-            raise ValueError(f"sigma is {sigma!r}; write (low, high), or one such pair per spatial axis")
+            raise ArgumentError(f"sigma is {sigma!r}; write (low, high), or one such pair per spatial axis")
         self._shared = bounds.ndim == 1
         self.sigma = tuple(as_interval("sigma", tuple(pair), least=0) for pair in np.atleast_2d(bounds).tolist())
         self._dims = 0
@@ -77,11 +78,11 @@ class BlurAugment(RandomAugment[Blur]):
         dims = {key: 0 if self.spec[key].voxel_size is None else len(self.spec[key].voxel_size) for key in self.arrays}
         self._dims = dims[self.arrays[0]] if self._shared else len(self.sigma)
         if set(dims.values()) != {self._dims} or not self._dims:
-            raise ValueError(
+            raise ArgumentError(
                 f"arrays need {self._dims or 'spatial'} axes to be blurred by sigma={self.sigma}, they have {dims}"
             )
         if self._replay is not None and len(self._replay.sigma) != self._dims:
-            raise ValueError(f"replay has sigma={self._replay.sigma}; there are {self._dims} spatial axes")
+            raise ArgumentError(f"replay has sigma={self._replay.sigma}; there are {self._dims} spatial axes")
 
     def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Blur:
         drawn = [generator.uniform(*bounds) for bounds in self.sigma]

@@ -12,6 +12,7 @@ from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchReque
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.random_augment import as_probability, unused_name
 from scalenet_gp.nodes.augment.samples import Samples
@@ -73,7 +74,7 @@ class DeformAugment(BatchFilter):
         self.dims = len(self.control_point_spacing)
         self.jitter_sigma = tuple(float(sigma) for sigma in jitter_sigma)
         if len(self.jitter_sigma) != self.dims or not all(isfinite(s) and s >= 0 for s in self.jitter_sigma):
-            raise ValueError(f"jitter_sigma is {jitter_sigma!r}; write {self.dims} numbers, none below 0")
+            raise ArgumentError(f"jitter_sigma is {jitter_sigma!r}; write {self.dims} numbers, none below 0")
         self.rotation_axes = self._axes("rotation_axes", rotation_axes, (0, 2, 3))
         self.mirror_axes = self._axes("mirror_axes", mirror_axes, (0, 1, 2, 3))
         self.transpose_axes = self._axes("transpose_axes", transpose_axes, (0, 2, 3))
@@ -82,7 +83,7 @@ class DeformAugment(BatchFilter):
         self.normalize = normalize
         self._replay = None if replay is None else Deformation.from_json(replay)
         if self._replay is not None and len(self._replay.matrix) != self.dims:
-            raise ValueError(
+            raise ArgumentError(
                 f"replay has {len(self._replay.matrix)} spatial axes, control_point_spacing has {self.dims}"
             )
         self._offset = Coordinate((0,) * self.dims)
@@ -187,15 +188,15 @@ class DeformAugment(BatchFilter):
 
     def _spatial_specs(self, request: BatchRequest) -> dict[ArrayKey, ArraySpec]:
         if request.graph_specs:
-            raise ValueError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
+            raise ArgumentError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
         specs = {key: spec for key, spec in request.array_specs.items() if spec.roi is not None}
         for key, spec in specs.items():
             if spec.roi.dims != self.dims:
-                raise ValueError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
+                raise ArgumentError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
             if spec.roi.empty:
-                raise ValueError(f"{key} is requested in {spec.roi}, which is empty; leave it out of the request")
+                raise ArgumentError(f"{key} is requested in {spec.roi}, which is empty; leave it out of the request")
             if self.spec[key].interpolatable is None:
-                raise ValueError(
+                raise ArgumentError(
                     f"the spec of {key} does not say whether it may be interpolated; "
                     "have its source set interpolatable=True (intensities) or False (labels)"
                 )
@@ -204,9 +205,9 @@ class DeformAugment(BatchFilter):
     def _axes(self, name: str, axes: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
         chosen = tuple(index(axis) for axis in axes)
         if len(set(chosen)) != len(chosen) or not all(0 <= axis < self.dims for axis in chosen):
-            raise ValueError(f"{name} is {axes!r}; write different axes between 0 and {self.dims - 1}")
+            raise ArgumentError(f"{name} is {axes!r}; write different axes between 0 and {self.dims - 1}")
         if len(chosen) not in lengths:
-            raise ValueError(f"{name} is {axes!r}; one axis alone cannot be turned, write none, two or three")
+            raise ArgumentError(f"{name} is {axes!r}; one axis alone cannot be turned, write none, two or three")
         return chosen
 
     def _intervals(
@@ -216,7 +217,7 @@ class DeformAugment(BatchFilter):
         pairs = np.array(bounds, dtype=float)
         pairs = pairs[None] if pairs.ndim == 1 else pairs
         if pairs.shape not in ((1, 2), (self.dims, 2)) or not all(0 < low <= high < np.inf for low, high in pairs):
-            raise ValueError(
+            raise ArgumentError(
                 f"scale_interval is {bounds!r}; write (low, high) with 0 < low <= high, or {self.dims} such pairs"
             )
         return tuple((float(low), float(high)) for low, high in pairs)
@@ -226,9 +227,9 @@ def _whole_spacing(spacing: Sequence[int]) -> tuple[int, ...]:
     try:
         whole = tuple(index(length) for length in spacing)
     except TypeError as error:
-        raise ValueError(f"control_point_spacing is {spacing!r}; write whole world units per axis") from error
+        raise ArgumentError(f"control_point_spacing is {spacing!r}; write whole world units per axis") from error
     if len(whole) not in (2, 3) or min(whole) <= 0:
-        raise ValueError(f"control_point_spacing is {spacing!r}; write two or three lengths above 0")
+        raise ArgumentError(f"control_point_spacing is {spacing!r}; write two or three lengths above 0")
     return whole
 
 
@@ -239,7 +240,7 @@ def _check_place(deformation: Deformation, roi: Roi) -> None:
         ValueError: its centre lies outside ``roi``.
     """
     if not roi.contains(Coordinate(deformation.target_centre)):
-        raise ValueError(
+        raise ArgumentError(
             f"replay deforms about {deformation.target_centre}, outside of what is requested, {roi}: it is the record "
             "of a sample elsewhere; give SampleLocation the record of that sample's place"
         )

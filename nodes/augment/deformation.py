@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from scipy.interpolate import BSpline, make_interp_spline
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["Deformation", "ElasticField"]
 
 
@@ -79,7 +81,7 @@ class ElasticField:
         steps = (along - self.begin[axis]) / self.spacing[axis]
         if steps[0] < 0 or steps[-1] > self.shape[axis] - 1:
             end = self.begin[axis] + (self.shape[axis] - 1) * self.spacing[axis]
-            raise ValueError(
+            raise ArgumentError(
                 f"the elastic field has control points from {self.begin[axis]} to {end} along axis {axis}, "
                 f"and none for {along[0]:g} to {along[-1]:g}"
             )
@@ -190,13 +192,13 @@ class Deformation:
         try:
             deformation = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
-            raise ValueError(f"{text!r} is no record of a deformation: {error}") from error
+            raise ArgumentError(f"{text!r} is no record of a deformation: {error}") from error
         dims, elastic = len(deformation.matrix), deformation.elastic
         parts = [*deformation.matrix, deformation.target_centre, deformation.source_centre]
         if elastic is not None:
             parts += [elastic.begin, elastic.spacing, elastic.shape, elastic.sigma]
         if dims not in (2, 3) or any(len(part) != dims for part in parts):
-            raise ValueError(f"{text!r} is no record of a deformation: its parts differ in their number of axes")
+            raise ArgumentError(f"{text!r} is no record of a deformation: its parts differ in their number of axes")
         return deformation
 
 

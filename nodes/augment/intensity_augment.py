@@ -11,6 +11,7 @@ import torch
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.random_augment import (
     DrawnParameters,
     RandomAugment,
@@ -79,7 +80,7 @@ class IntensityAugment(RandomAugment[Intensity]):
         self.shift = as_interval("shift", shift)
         self.gamma = as_interval("gamma", gamma)
         if self.gamma[0] <= 0:
-            raise ValueError(f"gamma is {gamma!r}; an exponent has to be above 0")
+            raise ArgumentError(f"gamma is {gamma!r}; an exponent has to be above 0")
         self.clip = clip
 
     def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Intensity:

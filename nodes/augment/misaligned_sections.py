@@ -11,6 +11,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Coordinate, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.random_augment import DrawnParameters, as_probability, check_intensities
 from scalenet_gp.nodes.augment.section_augment import SectionAugment, choose_sections
 
@@ -93,26 +94,28 @@ class MisalignedSections(SectionAugment[Misalignment]):
         except (TypeError, ValueError):
             self.sigma = np.array(np.nan)
         if self.sigma.ndim > 1 or not all(isfinite(s) and s >= 0 for s in self.sigma.flat):
-            raise ValueError(f"sigma is {sigma!r}; write one length of at least 0, or one per axis within a section")
+            raise ArgumentError(f"sigma is {sigma!r}; write one length of at least 0, or one per axis within a section")
         self._plane_axes = 0
 
     def setup(self) -> None:
         super().setup()
         self._plane_axes = len(self.spec[self.arrays[0]].voxel_size) - 1
         if self.sigma.ndim and len(self.sigma) != self._plane_axes:
-            raise ValueError(f"sigma has {len(self.sigma)} lengths; there are {self._plane_axes} axes within a section")
+            raise ArgumentError(
+                f"sigma has {len(self.sigma)} lengths; there are {self._plane_axes} axes within a section"
+            )
         if self._replay is not None:
             for section, moved in (*self._replay.slips.items(), *self._replay.shifts.items()):
                 if len(moved) != self._plane_axes:
-                    raise ValueError(
+                    raise ArgumentError(
                         f"replay displaces section {section} by {moved}; "
                         f"write a length along each of the {self._plane_axes} axes within a section"
                     )
         for key in self.arrays:
             if len(self.spec[key].voxel_size) != self._plane_axes + 1:
-                raise ValueError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")
+                raise ArgumentError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")
             if self.spec[key].interpolatable is None:
-                raise ValueError(
+                raise ArgumentError(
                     f"the spec of {key} does not say whether it may be interpolated; "
                     "have its source set interpolatable=True (intensities) or False (labels)"
                 )

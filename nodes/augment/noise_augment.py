@@ -12,6 +12,7 @@ import torch
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.random_augment import (
     DrawnParameters,
     RandomAugment,
@@ -83,7 +84,7 @@ class NoiseAugment(RandomAugment[Noise]):
                 as_whole("reference_voxel_size", length) for length in reference_voxel_size
             )
             if not self.reference_voxel_size or min(self.reference_voxel_size) <= 0:
-                raise ValueError(f"reference_voxel_size is {self.reference_voxel_size}; write lengths above 0")
+                raise ArgumentError(f"reference_voxel_size is {self.reference_voxel_size}; write lengths above 0")
 
     def setup(self) -> None:
         super().setup()
@@ -91,7 +92,7 @@ class NoiseAugment(RandomAugment[Noise]):
             for key in self.arrays:
                 voxel_size = self.spec[key].voxel_size
                 if voxel_size is None or len(voxel_size) != len(self.reference_voxel_size):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"{key} has the voxel size {voxel_size}, which cannot be compared with "
                         f"reference_voxel_size={self.reference_voxel_size}"
                     )

@@ -13,6 +13,7 @@ from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest, Roi
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from scalenet_gp.errors import ArgumentError, UnknownNameError
 from scalenet_gp.nodes.requests import request_generator
 
 __all__ = [
@@ -100,10 +101,10 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
 
     def __init__(self, arrays: Iterable[ArrayKey], *, p: float = 1.0, replay: str | None = None) -> None:
         if isinstance(arrays, ArrayKey):
-            raise ValueError(f"arrays is {arrays}; write a list of keys, [{arrays}]")
+            raise ArgumentError(f"arrays is {arrays}; write a list of keys, [{arrays}]")
         self.arrays = tuple(arrays)
         if not self.arrays:
-            raise ValueError(f"arrays is empty; name the arrays that {type(self).__name__} is to change")
+            raise ArgumentError(f"arrays is empty; name the arrays that {type(self).__name__} is to change")
         self.p = as_probability("p", p)
         self._replay: DrawnT | None = None if replay is None else self.parameters.from_json(replay)
         self._drawn: DrawnT | None = None
@@ -137,7 +138,7 @@ class RandomAugment(BatchFilter, ABC, Generic[DrawnT]):
         self.enable_autoskip()
         for key in self.arrays:
             if key not in self.spec:
-                raise KeyError(
+                raise UnknownNameError(
                     f"{type(self).__name__} is to change {key}, upstream provides {list(self.spec.array_specs)}"
                 )
             self.updates(key, self.spec[key])
@@ -186,7 +187,7 @@ def check_intensities(key: ArrayKey, data: NDArray[Any], node: str, *, bounded: 
             stays so: :class:`.Train` skips that batch.
     """
     if data.dtype.kind != "f" or data.dtype.itemsize > 8:
-        raise ValueError(
+        raise ArgumentError(
             f"{key} is of type {data.dtype}; put a Normalize node before {node}, or use DeformAugment(normalize=True)"
         )
     rounding = _STEPS * np.finfo(data.dtype).eps
@@ -194,7 +195,7 @@ def check_intensities(key: ArrayKey, data: NDArray[Any], node: str, *, bounded: 
     if np.isnan(low):  # looking past what is no number takes several times as long
         low, high = np.fmin.reduce(data, axis=None, initial=0), np.fmax.reduce(data, axis=None, initial=1)
     if bounded and not (low >= -rounding and high <= 1 + rounding):
-        raise ValueError(
+        raise ArgumentError(
             f"{key} has intensities from {np.nanmin(data)} to {np.nanmax(data)}, outside [0, 1]; "
             f"put a Normalize node before {node}, or set clip=False"
         )
@@ -213,7 +214,7 @@ def as_interval(name: str, bounds: Sequence[float] | float, *, least: float = -n
         ascending = False
     if not ascending:
         above = "" if least == -np.inf else f"{least:g} <= "
-        raise ValueError(f"{name} is {bounds!r}; write (low, high) with {above}low <= high")
+        raise ArgumentError(f"{name} is {bounds!r}; write (low, high) with {above}low <= high")
     return float(low), float(high)
 
 
@@ -224,7 +225,7 @@ def as_probability(name: str, value: float) -> float:
         ValueError: it is not.
     """
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value!r}; a probability lies between 0 and 1")
+        raise ArgumentError(f"{name} is {value!r}; a probability lies between 0 and 1")
     return float(value)
 
 
@@ -237,7 +238,7 @@ def as_whole(name: str, length: int) -> int:
     try:
         return index(length)
     except TypeError as error:
-        raise ValueError(f"{name} is {length!r}; write a whole number of world units") from error
+        raise ArgumentError(f"{name} is {length!r}; write a whole number of world units") from error
 
 
 def unused_name(name: str, attrs: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.augment.sampling import MapTables, byte_pairs, extent, sample_linear, sample_nearest
 from scalenet_gp.nodes.augment.threads import over_planes
@@ -61,7 +62,7 @@ class Samples:
             The dtype of ``data`` (interpolated integers are rounded, halves to even), or float32 fractions.
         """
         if interpolate and data.dtype.kind not in "biuf":
-            raise ValueError(f"values of type {data.dtype} cannot be interpolated; numbers can")
+            raise ArgumentError(f"values of type {data.dtype} cannot be interpolated; numbers can")
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
         first, last = self._bounds(interpolate)
         channels = data.shape[: data.ndim - len(self.shape)]
@@ -101,7 +102,7 @@ class Samples:
             ValueError: the box has more voxels than compiled code counts.
         """
         if np.prod(box) > np.iinfo(np.int32).max:
-            raise ValueError(f"a source box of {tuple(map(int, box))} voxels is too large to be deformed at once")
+            raise ArgumentError(f"a source box of {tuple(map(int, box))} voxels is too large to be deformed at once")
         return np.ascontiguousarray(data).reshape(-1, *box), result.reshape(-1, *self._volume)
 
     @property

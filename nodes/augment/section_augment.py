@@ -12,6 +12,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.random_augment import (
     DrawnParameters,
     DrawnT,
@@ -64,9 +65,9 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         super().__init__(arrays, p=p, replay=replay)
         self.thickness, self.origin = as_whole("thickness", thickness), as_whole("origin", origin)
         if self.thickness <= 0:
-            raise ValueError(f"thickness is {thickness!r}; a section is at least one world unit thick")
+            raise ArgumentError(f"thickness is {thickness!r}; a section is at least one world unit thick")
         if not isinstance(axis, SupportsIndex) or axis < 0:
-            raise ValueError(f"axis is {axis!r}; write a whole number, spatial axes count from 0")
+            raise ArgumentError(f"axis is {axis!r}; write a whole number, spatial axes count from 0")
         self.axis = index(axis)
 
     def setup(self) -> None:
@@ -74,7 +75,9 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         for key in self.arrays:
             voxel_size = self.spec[key].voxel_size
             if voxel_size is None or len(voxel_size) <= self.axis:
-                raise ValueError(f"the voxel size of {key} is {voxel_size}, it has no axis {self.axis} across sections")
+                raise ArgumentError(
+                    f"the voxel size of {key} is {voxel_size}, it has no axis {self.axis} across sections"
+                )
 
     def sections(self, rois: Iterable[Roi]) -> range:
         """The numbers of the sections that the union of ``rois`` touches."""
@@ -178,7 +181,7 @@ class MissingSections(_Repainted[Missing]):
         super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
         self.probability = as_probability("probability", probability)
         if not isfinite(value):
-            raise ValueError(f"value is {value!r}; write a finite intensity")
+            raise ArgumentError(f"value is {value!r}; write a finite intensity")
         self.value = float(value)
 
     def draw(self, generator: np.random.Generator, rois: Mapping[ArrayKey, Roi]) -> Missing:

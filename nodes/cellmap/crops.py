@@ -18,6 +18,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import ArrayKey, BatchProvider, MergeProvider
 
+from scalenet_gp.errors import PipelineError, UnknownNameError
 from scalenet_gp.geometry import Length, World, exact
 from scalenet_gp.nodes.sources import MultiscaleSource
 from scalenet_gp.nodes.targets import ClassTargets
@@ -102,14 +103,14 @@ def open_branch(
     volume = _raw(crop, placement, cache)
     wanted = crop.classes if classes is None else tuple(classes)
     if groups is not None and (strange := [name for name in wanted if name not in groups]):
-        raise KeyError(f"the class groups have no {', '.join(strange)}; they have {', '.join(groups)}")
+        raise UnknownNameError(f"the class groups have no {', '.join(strange)}; they have {', '.join(groups)}")
     parts = {name: tuple(groups[name]) if groups is not None else (name,) for name in wanted}
     opened = open_classes(crop, {part: None for name in wanted for part in (name, *parts[name])}, cache=cache)
     channels = {name: parts[name] if opened[name].volume is None else (name,) for name in wanted}
     needed = {part: opened[part] for united in channels.values() for part in united}
     annotated = [label.volume for label in needed.values() if label.volume is not None]
     if not annotated:
-        raise ValueError(
+        raise PipelineError(
             f"{crop.labels}: no labels of {', '.join(wanted)}; the datasplit has {', '.join(crop.classes)}"
         )
     sizes = [World(exact(unit)).size_in_nm(Coordinate(size)) for size in (*raw.values(), *targets.values())]
@@ -161,7 +162,7 @@ def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
             size, voxel = math.prod(level.shape), math.prod(level.voxel_size)
             counts = stated if stated is not None and _complete(stated, label) else _counted(label)
             if sum(counts.values()) > size:
-                raise ValueError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
+                raise PipelineError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
             present[name] = present.get(name, Fraction(0)) + (size - sum(counts.values())) * voxel
             known[name] = known.get(name, Fraction(0)) + (size - counts.get("unknown", 0)) * voxel
     return {name: float(present[name] / volume) for name, volume in known.items() if volume}
@@ -181,7 +182,7 @@ def check_counts(crop: Crop) -> None:
             if any(counted[kind] != number for kind, number in stated.items()):
                 faults.append(f"{label.volume.path}: complement_counts state {dict(stated)}, the voxels are {counted}")
     if faults:
-        raise ValueError("; ".join(faults))
+        raise PipelineError("; ".join(faults))
 
 
 def _raw(crop: Crop, placement: Alignment, cache: ChunkCache | None) -> MultiscaleImage:
@@ -196,7 +197,7 @@ def _check_overlap(crop: Crop, annotated: Roi, world: World, raw: MultiscaleImag
     begin, end = (world.position_in_nm(corner) for corner in (annotated.begin, annotated.end))
     whole = raw.levels[0]
     if any(e <= first or b >= last for b, e, first, last in zip(begin, end, whole.begin, whole.end, strict=True)):
-        raise ValueError(
+        raise PipelineError(
             f"{crop.labels}: the labels lie outside the raw volume {crop.raw}: theirs is the box from "
             f"({_listed(begin)}) to ({_listed(end)}) nm, that of raw from ({_listed(whole.begin)}) to "
             f"({_listed(whole.end)}) nm; the translations of the two have to be in one coordinate system"

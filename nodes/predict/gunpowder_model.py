@@ -9,6 +9,7 @@ import gunpowder as gp
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 
@@ -48,7 +49,7 @@ class GunpowderModel(nn.Module):
         net.specialise(plan)  # refuses the plan of another network now, and not when the first batch comes
         taken = [name for name in plan.outputs if hasattr(self, name)]
         if taken:
-            raise ValueError(
+            raise PipelineError(
                 f"gunpowder finds an output of a model as the attribute of its name, and a {type(self).__name__} has "
                 f"attributes {taken} that are something else; give these outputs of {net.name} other names"
             )
@@ -73,20 +74,20 @@ class GunpowderModel(nn.Module):
         names = tuple(self.plan.inputs)
         inputs = dict(zip(names, numbered, strict=False)) | named
         if len(numbered) + len(named) != len(inputs) or set(inputs) != set(names):
-            raise ValueError(
+            raise PipelineError(
                 f"{self.net.name} takes {', '.join(names)} by number or name, not {len(numbered)} by number and "
                 f"{', '.join(named) or 'none'} by name"
             )
         axes = {inputs[name].ndim for name in names}
         if axes not in ({self.net.dims + 1}, {self.net.dims + 2}):
             shapes = ", ".join(f"{name!r} {tuple(inputs[name].shape)}" for name in names)
-            raise ValueError(
+            raise PipelineError(
                 f"all inputs are (batch, channel, {self.net.dims} spatial axes) or all are (channel, {self.net.dims} "
                 f"spatial axes), but the shapes are {shapes}"
             )
         integers = [name for name in names if not inputs[name].is_floating_point()]
         if integers:
-            raise ValueError(
+            raise PipelineError(
                 f"{integers} hold integers; a network takes floats, so put gunpowder's Normalize before it"
             )
         batched = axes == {self.net.dims + 2}
@@ -108,12 +109,12 @@ class GunpowderModel(nn.Module):
         unknown = [name for name in arrays if name not in rois]
         missing = [name for name in self.plan.inputs if name not in arrays]
         if unknown or missing:
-            raise ValueError(
+            raise PipelineError(
                 f"the plan has {', '.join(rois)}; it has nothing called {unknown}, and {missing} are given no array"
             )
         if len(set(arrays.values())) < len(arrays):
             listed = ", ".join(f"{name!r}: {key}" for name, key in arrays.items())
-            raise ValueError(f"each input and output needs an array of its own, not {listed}")
+            raise PipelineError(f"each input and output needs an array of its own, not {listed}")
         request = gp.BatchRequest()
         for name, key in arrays.items():
             request[key] = gp.ArraySpec(roi=rois[name])
@@ -130,7 +131,7 @@ class GunpowderModel(nn.Module):
         """
         unknown = [name for name in outputs if name not in self.plan.outputs]
         if unknown:
-            raise ValueError(f"the plan has the outputs {', '.join(self.plan.outputs)}, but no {unknown}")
+            raise PipelineError(f"the plan has the outputs {', '.join(self.plan.outputs)}, but no {unknown}")
         dtype = torch.empty(0, dtype=self._returned_dtype).numpy().dtype
         return {
             key: gp.ArraySpec(voxel_size=self.net.voxel_size[name], interpolatable=True, dtype=dtype)

@@ -11,6 +11,7 @@ from typing import Literal
 from gunpowder import Batch, BatchFilter, BatchRequest
 from gunpowder.profiling import Timing
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.prefetch.batch_workers import BatchWorkers
 from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
 from scalenet_gp.volumes import bulk_reads_begun
@@ -75,11 +76,11 @@ class Prefetch(BatchFilter):
         self.first = _at_least(0, "first", first)
         self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
         if not timeout > 0:
-            raise ValueError(f"timeout is {timeout!r} s; it has to be above 0")
+            raise PipelineError(f"timeout is {timeout!r} s; it has to be above 0")
         self.timeout = timeout
         known = multiprocessing.get_all_start_methods()
         if start_method is not None and start_method not in known:
-            raise ValueError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
+            raise PipelineError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
         self.start_method = start_method
         self._given_seed = None if seed is None else _at_least(0, "seed", seed)
         self._seed, self._requested_seed = self._given_seed, None
@@ -140,7 +141,7 @@ class Prefetch(BatchFilter):
             self._requested_seed = requested
             self._seed = secrets.randbits(32) if requested is None else requested
         elif requested != self._requested_seed:
-            raise ValueError(
+            raise PipelineError(
                 f"the request arrives with the seed {requested}, those before had {self._requested_seed}: batches made "
                 "ahead know no later seeds. Give Prefetch the seed of the run, or all requests the same"
             )
@@ -165,5 +166,5 @@ class Prefetch(BatchFilter):
 
 def _at_least(least: int, name: str, value: int) -> int:
     if index(value) < least:
-        raise ValueError(f"{name} is {value!r}; it has to be at least {least}")
+        raise PipelineError(f"{name} is {value!r}; it has to be at least {least}")
     return index(value)

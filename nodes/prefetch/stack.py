@@ -9,6 +9,7 @@ import gunpowder as gp
 import numpy as np
 from gunpowder.profiling import Timing
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
 
 __all__ = ["Stack"]
@@ -34,9 +35,9 @@ class Stack(gp.Stack):
 
     def __init__(self, num_repetitions: int, first: int = 0) -> None:
         if index(num_repetitions) < 1:
-            raise ValueError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
+            raise PipelineError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
         if index(first) < 0:
-            raise ValueError(f"first is {first}; samples are numbered from 0")
+            raise PipelineError(f"first is {first}; samples are numbered from 0")
         super().__init__(num_repetitions)
         self.first = first
 

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from gunpowder import Array, Batch, BatchRequest, RandomProvider
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.requests import request_generator
 from scalenet_gp.nodes.samplers.weighted_samplers import check_weights
 
@@ -41,18 +42,18 @@ class RandomVolume(RandomProvider):
     def __init__(self, weights: Mapping[str, float], *, replay: str | None = None) -> None:
         check_weights("weights", weights, weights)
         if not any(weights.values()):
-            raise ValueError(f"the weights {dict(weights)} are all 0")
+            raise PipelineError(f"the weights {dict(weights)} are all 0")
         self.weights = dict(weights)
         self._replay = None if replay is None else _recorded(replay)
         if replay is not None and self._replay not in list(self.weights):
-            raise ValueError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
+            raise PipelineError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
         super().__init__(probabilities=list(self.weights.values()))
 
     def setup(self) -> None:
         """Announce what all volumes provide."""
         branches = self.get_upstream_providers()
         if len(branches) != len(self.weights):
-            raise ValueError(
+            raise PipelineError(
                 f"RandomVolume names {len(self.weights)} volumes ({', '.join(self.weights)}), "
                 f"but {len(branches)} branches end in it"
             )
@@ -63,7 +64,7 @@ class RandomVolume(RandomProvider):
                     expected, found = getattr(spec, what), getattr(branch.spec[key], what)
                     if expected != found:
                         first = next(iter(self.weights))
-                        raise ValueError(f"{what} of {key} is {expected} in {first}, but {found} in {name}")
+                        raise PipelineError(f"{what} of {key} is {expected} in {first}, but {found} in {name}")
 
     def provide(self, request: BatchRequest) -> Batch:
         """Ask the volume that is drawn."""
@@ -86,4 +87,4 @@ def _recorded(record: str) -> Any:
     try:
         return json.loads(record).get("volume")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise PipelineError(f'replay={record!r} is no text of array.attrs["location"]') from error

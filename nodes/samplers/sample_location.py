@@ -13,6 +13,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchProvider, BatchRequest
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.augment import DeformAugment
 from scalenet_gp.nodes.requests import request_generator
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
@@ -70,7 +71,7 @@ class SampleLocation(BatchFilter):
             if spec.roi is not None and spec.voxel_size is not None
         ]
         if self.reference not in voxels:
-            raise ValueError(
+            raise PipelineError(
                 f"the reference {self.reference} is no array of voxels that is provided upstream; "
                 f"there are {', '.join(map(str, voxels)) or 'none'}"
             )
@@ -89,7 +90,9 @@ class SampleLocation(BatchFilter):
     def prepare(self, request: BatchRequest) -> None:
         """Draw, and move the ROIs."""
         if self.reference not in request or request[self.reference].roi is None:
-            raise ValueError(f"the reference {self.reference} is not requested; ask for it, as a placeholder at least")
+            raise PipelineError(
+                f"the reference {self.reference} is not requested; ask for it, as a placeholder at least"
+            )
         if self._replay is None:
             place = self.draw(request_generator(request, type(self).__name__), request)
         else:
@@ -153,11 +156,11 @@ class SampleLocation(BatchFilter):
                 continue
             roi, offered = spec.roi, self._offered[key]
             if roi.dims != dims:
-                raise ValueError(f"{key} has {roi.dims} spatial axes, the reference {self.reference} has {dims}")
+                raise PipelineError(f"{key} has {roi.dims} spatial axes, the reference {self.reference} has {dims}")
             bounded = [d for d in range(dims) if offered.shape[d] is not None]
             missing = tuple(max(0, int(roi.shape[d] - offered.shape[d])) if d in bounded else 0 for d in range(dims))
             if any(missing):
-                raise ValueError(
+                raise PipelineError(
                     f"{key} can never be met: it offers {offered}, and a ROI of {tuple(roi.shape)} is asked for; "
                     f"{missing} world units are missing"
                 )
@@ -178,10 +181,10 @@ class SampleLocation(BatchFilter):
     def _replayed(self, request: BatchRequest) -> Sample:
         opening, place = self._opening(request), self._replay
         if place is None or len(place.begin) != len(opening):
-            raise ValueError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
+            raise PipelineError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
         for number, (axis, begin) in enumerate(zip(opening, place.begin, strict=True)):
             if not axis.begins(begin, begin):
-                raise ValueError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
+                raise PipelineError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
         return place
 
 
@@ -205,7 +208,7 @@ def _recorded(record: str) -> Sample:
         begin = Coordinate(index(along) for along in drawn.pop("begin"))
         drawn.pop("shift", None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise PipelineError(f'replay={record!r} is no text of array.attrs["location"]') from error
     return Sample(begin, drawn)
 
 

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
 __all__ = ["Affinities"]
@@ -57,7 +58,7 @@ class Affinities(DerivedArray):
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
         """As far as the offsets reach."""
         if len(voxel_size) != len(self.offsets[0]):
-            raise ValueError(
+            raise PipelineError(
                 f"{self.name()}: the offsets have {len(self.offsets[0])} axes, {self.source} has {len(voxel_size)}"
             )
         along = list(zip(*self.offsets, strict=True))
@@ -71,7 +72,7 @@ class Affinities(DerivedArray):
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """Affinities and mask at every offset."""
         if len(values) != 1:
-            raise ValueError(
+            raise PipelineError(
                 f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1"
             )
         labels, sure = values[0], known[0]
@@ -93,11 +94,11 @@ class Affinities(DerivedArray):
 def _whole(offsets: tuple[Iterable[int], ...]) -> tuple[tuple[int, ...], ...]:
     """Checked offsets."""
     if not all(isinstance(offset, Iterable) for offset in offsets):
-        raise ValueError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
+        raise PipelineError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
     given = tuple(tuple(offset) for offset in offsets)
     axes = {len(offset) for offset in given}
     if len(axes) != 1 or axes == {0}:
-        raise ValueError(f"offsets={given} have to be one or more, all with the same number of axes")
+        raise PipelineError(f"offsets={given} have to be one or more, all with the same number of axes")
     if any(length % 1 != 0 for offset in given for length in offset):
-        raise ValueError(f"offsets={given} have to be whole numbers of voxels")
+        raise PipelineError(f"offsets={given} have to be whole numbers of voxels")
     return tuple(tuple(int(length) for length in offset) for offset in given)

@@ -10,6 +10,7 @@ import edt
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.geometry import Length, World, exact
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
@@ -54,7 +55,7 @@ class BoundaryDistance(DerivedArray):
         super().__init__(target, mask, (distance, np.float32), (distance_mask, np.uint8))
         for name, length in (("maximum", maximum), ("unit", unit)):
             if exact(length) <= 0:
-                raise ValueError(f"{name}={length} nm has to be positive")
+                raise PipelineError(f"{name}={length} nm has to be positive")
         self.distance, self.distance_mask = distance, distance_mask
         self.maximum, self.unit = exact(maximum) / world.unit, exact(unit) / world.unit
 

@@ -9,6 +9,7 @@ from functools import reduce
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.requests import CheapCopySpec
 
 __all__ = ["DerivedArray"]
@@ -37,7 +38,7 @@ class DerivedArray(BatchFilter, ABC):
         self._derived = {key: np.dtype(dtype) for key, dtype in derived if key is not None}
         keys = [key for key in (source, mask, *(key for key, _ in derived)) if key is not None]
         if len(set(keys)) < len(keys):
-            raise ValueError(f"{self.name()} needs an array of its own for each of {', '.join(map(str, keys))}")
+            raise PipelineError(f"{self.name()} needs an array of its own for each of {', '.join(map(str, keys))}")
 
     @abstractmethod
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
@@ -60,10 +61,10 @@ class DerivedArray(BatchFilter, ABC):
         read = [key for key in (self.source, self.mask) if key is not None]
         for key in read:
             if key not in self.spec or self.spec[key].voxel_size is None:
-                raise ValueError(f"{self.name()} reads {key}, which no node upstream provides with a voxel size")
+                raise PipelineError(f"{self.name()} reads {key}, which no node upstream provides with a voxel size")
         sizes = {str(key): tuple(self.spec[key].voxel_size) for key in read}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"{self.name()}: array and mask have different voxel sizes: {sizes}")
+            raise PipelineError(f"{self.name()}: array and mask have different voxel sizes: {sizes}")
         size = self.spec[self.source].voxel_size
         below, above = (reach * size for reach in self.margin(size))
         rois = [self.spec[key].roi for key in read if self.spec[key].roi is not None]
@@ -90,7 +91,7 @@ class DerivedArray(BatchFilter, ABC):
         if self.mask is not None:
             known = self._voxels(batch, self.mask, roi) > 0
             if len(known) not in (1, len(values)):
-                raise ValueError(
+                raise PipelineError(
                     f"{self.name()}: the mask {self.mask} has {len(known)} channels, {self.source} has {len(values)}"
                 )
         below, above = (reach * size for reach in self.margin(size))
@@ -106,7 +107,7 @@ class DerivedArray(BatchFilter, ABC):
         inner = roi.grow(-below, -above)
         if inner.empty:
             read = " and ".join(str(key) for key in (self.source, self.mask) if key is not None)
-            raise ValueError(
+            raise PipelineError(
                 f"{self.name()}: {read} end with {roi}, and nothing is left of it without the margin that is needed, "
                 f"{below} below and {above} above (world units); a smaller margin, a larger crop, or a source with "
                 "padding and a mask would do"
@@ -122,7 +123,7 @@ class DerivedArray(BatchFilter, ABC):
     def _voxels(self, batch: Batch, key: ArrayKey, roi: Roi) -> np.ndarray:
         data: np.ndarray = batch[key].crop(roi, copy=False).data
         if data.ndim not in (roi.dims, roi.dims + 1):
-            raise ValueError(
+            raise PipelineError(
                 f"{self.name()}: {key} has shape {data.shape}; what is expected is (channel, {roi.dims} spatial axes) "
                 f"or {roi.dims} spatial axes, so this node goes before Stack"
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import gunpowder as gp
 from torch import Tensor
 
+from scalenet_gp.errors import PipelineError
 from scalenet_gp.losses import CrossEntropyDice
 
 __all__ = ["Supervision"]
@@ -51,7 +52,7 @@ class Supervision:
         """
         weight = float(self.weight(iteration) if callable(self.weight) else self.weight)
         if not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of the loss on {self.prediction} has to be from 0 up, not {weight}")
+            raise PipelineError(f"the weight of the loss on {self.prediction} has to be from 0 up, not {weight}")
         return weight
 
     def compute(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -66,5 +67,5 @@ class Supervision:
         weighted = weights is not None and len(weights) == prediction.shape[1]
         loss = self.loss(prediction, target, mask, *((prediction.new_tensor(weights),) if weighted else ()))
         if loss.ndim:
-            raise ValueError(f"the loss on {self.prediction} has to be a scalar, not of shape {tuple(loss.shape)}")
+            raise PipelineError(f"the loss on {self.prediction} has to be a scalar, not of shape {tuple(loss.shape)}")
         return loss

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import PipelineError, TrainingDivergedError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
@@ -105,11 +106,11 @@ class Train(gp.BatchFilter):
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         if checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is a number of batches from 1 up, not {checkpoint_every}")
+            raise PipelineError(f"checkpoint_every is a number of batches from 1 up, not {checkpoint_every}")
         try:
             self._metadata = json.loads(json.dumps(dict(metadata or {})))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
+            raise PipelineError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
         self.net = net
         self.supervision = dict(outputs)
         self.arrays = NetworkArrays(net, inputs, {name: s.prediction for name, s in outputs.items()})
@@ -230,7 +231,7 @@ class Train(gp.BatchFilter):
             if key is None or key not in request:
                 continue
             if prediction not in request or request[prediction].roi != request[key].roi:
-                raise ValueError(
+                raise PipelineError(
                     f"{key}, the gradient of {prediction}, is requested; ask for that too, in the same ROI"
                 )
         return self.arrays.plan(request)
@@ -276,12 +277,12 @@ class Train(gp.BatchFilter):
         expected, channels = self.net.voxel_size[name], self.net.specs[name].channels
         weights = supervision.class_weights
         if weights is not None and len(weights) != channels:
-            raise ValueError(f"output {name!r} has {channels} channels, but {len(weights)} class weights are given")
+            raise PipelineError(f"output {name!r} has {channels} channels, but {len(weights)} class weights are given")
         for key in filter(None, (supervision.target, supervision.mask)):
             if key not in self.spec:
-                raise ValueError(f"output {name!r} is trained on {key}, which no node upstream provides")
+                raise PipelineError(f"output {name!r} is trained on {key}, which no node upstream provides")
             if self.spec[key].voxel_size != expected:
-                raise ValueError(
+                raise PipelineError(
                     f"output {name!r} has voxels of {tuple(expected)} world units, its {key} upstream has "
                     f"{self.spec[key].voxel_size}"
                 )
@@ -292,7 +293,9 @@ class Train(gp.BatchFilter):
             n for n in {**ours, **theirs} if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
         ]
         if differing:
-            raise ValueError(f"{path} has weights of another network: {', '.join(differing)} are not alike in the two")
+            raise PipelineError(
+                f"{path} has weights of another network: {', '.join(differing)} are not alike in the two"
+            )
         self.net.load_state_dict(theirs)
 
     def _losses(
@@ -322,7 +325,7 @@ class Train(gp.BatchFilter):
                     masks[name] = masks[name].expand(-1, prediction.shape[1], *roi.dims * (-1,))
             for given, tensor in ((key, targets[name]), (mask, masks[name])):
                 if tensor.shape != prediction.shape:
-                    raise ValueError(
+                    raise PipelineError(
                         f"output {name!r} has shape {tuple(prediction.shape)}, its {given} has "
                         f"{tuple(tensor.shape)}: batch, channels and voxels have to agree"
                     )
@@ -359,7 +362,7 @@ class Train(gp.BatchFilter):
             rank = "" if self._ranks.alone else f"_rank_{self._ranks.rank}"
             name = f"skipped_{self.iteration}{rank}.safetensors"
             where = f"; that batch is in {write_fault(self._checkpoints.parent / name, batch)}"
-        raise FloatingPointError(
+        raise TrainingDivergedError(
             f"{most + 1} steps in a row were skipped, the last in iteration {self.iteration}, where "
             f"{found[0] if found else 'the loss or its gradient'} is not finite{where}"
         )

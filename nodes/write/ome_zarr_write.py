@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
+from scalenet_gp.errors import PipelineError, UnknownNameError
 from scalenet_gp.geometry import World
 from scalenet_gp.volumes import MultiscaleWriter, StrPath
 
@@ -62,7 +63,7 @@ class OmeZarrWrite(BatchFilter):
         self.levels = levels
         self.attributes = dict(attributes or {})
         if self.paths.keys() != self.rois.keys() or not self.channels.keys() <= self.paths.keys():
-            raise ValueError(
+            raise PipelineError(
                 f"the arrays written are {_names(self.paths)}; there are ROIs for {_names(self.rois)} and channel "
                 f"names for {_names(self.channels)}"
             )
@@ -75,7 +76,7 @@ class OmeZarrWrite(BatchFilter):
         """Check the paths and ROIs; nothing is written yet."""
         for key, path in self.paths.items():
             if key not in self.spec:
-                raise KeyError(
+                raise UnknownNameError(
                     f"{key} is to be written to {path}, but upstream provides {_names(self.spec.array_specs)}"
                 )
             spec, roi = self.spec[key], self.rois[key]
@@ -83,9 +84,9 @@ class OmeZarrWrite(BatchFilter):
             # a network's predictions have no ROI of their own: they end where its inputs do
             provided = spec.roi is None or spec.roi.contains(roi)
             if roi.dims != len(size) or roi.unbounded or roi.empty or not provided:
-                raise ValueError(f"{key}: ROI {roi} to be written to {path} is not within {spec.roi}, as provided")
+                raise PipelineError(f"{key}: ROI {roi} to be written to {path} is not within {spec.roi}, as provided")
             if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
-                raise ValueError(
+                raise PipelineError(
                     f"{key}: ROI {roi} to be written to {path} is off the lattice of its voxels of {tuple(size)}; "
                     f"the nearest on it is {roi.snap_to_grid(size, mode='closest')}"
                 )
@@ -137,11 +138,11 @@ class OmeZarrWrite(BatchFilter):
     def _write(self, key: ArrayKey, array: Array) -> None:
         total, voxel_size = self.rois[key], array.spec.voxel_size
         if not total.contains(array.spec.roi):
-            raise ValueError(f"{key}: the block {array.spec.roi} is outside {total}, which is to be written")
+            raise PipelineError(f"{key}: the block {array.spec.roi} is outside {total}, which is to be written")
         dims = total.dims
         leading = array.data.shape[: array.data.ndim - dims]
         if len(leading) > 2 or (len(leading) == 2 and leading[0] != 1):
-            raise ValueError(
+            raise PipelineError(
                 f"{key}: an array of shape {array.data.shape} cannot be written: it has to be (z, y, x), "
                 "(channel, z, y, x) or (1, channel, z, y, x)"
             )
@@ -159,7 +160,7 @@ class OmeZarrWrite(BatchFilter):
         count = data.shape[0] if data.ndim > dims else 1
         names = self.channels.get(key, () if count == 1 else tuple(map(str, range(count))))
         if names and len(names) != count:
-            raise ValueError(f"{key}: {len(names)} channel names {tuple(names)} for {count} channels")
+            raise PipelineError(f"{key}: {len(names)} channel names {tuple(names)} for {count} channels")
         return MultiscaleWriter(
             self.paths[key],
             voxel_size=self.world.size_in_nm(spec.voxel_size),
@@ -191,7 +192,7 @@ class _Coverage:
         overlapping = np.flatnonzero(((self._begins < end) & (self._ends > begin)).all(axis=1))
         if overlapping.size:
             other = overlapping[0]
-            raise ValueError(
+            raise PipelineError(
                 f"{name}: the block of voxels {tuple(begin)} to {tuple(end)} overlaps the one of "
                 f"{tuple(self._begins[other].tolist())} to {tuple(self._ends[other].tolist())}, written before; the "
                 "blocks have to tile the ROI"

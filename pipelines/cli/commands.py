@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from scalenet_gp.analysis import to_mermaid
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.kernels import keep_freed_memory, set_deterministic_mkl
 from scalenet_gp.metrics import score_table
 from scalenet_gp.pipelines.cli.options import ConfigFile, Device, Run, Volume, print_results, print_table
@@ -99,7 +100,7 @@ def train(
         print_table(dry_run_table(dry_run(settings, volume, device)))
         return
     if run is None:
-        raise ValueError("say with --run which folder the run is to have")
+        raise ConfigError("say with --run which folder the run is to have")
     checkpoint = train_job.train(settings, volume, run, device, log.value)
     if int(os.environ.get("RANK", 0)):
         return
@@ -153,7 +154,7 @@ def inspect(
     try:
         voxels = [int(part) for part in size.split(",")]
     except ValueError:
-        raise ValueError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
+        raise ConfigError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
     plan = inspect_job.plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
     print_table(inspect_job.plan_table(net, plan))
     typer.echo(to_mermaid(net))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli.options import ConfigFile, Volume, print_results
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.masks import mask_of_prediction, mask_tissue
@@ -123,7 +124,7 @@ def predict(
     """
     if run is None:
         if not checkpoint or output is None:
-            raise ValueError(
+            raise ConfigError(
                 "say with --run whose network to take, or with --checkpoint and --output which, and where to"
             )
         networks, made = checkpoint, output
@@ -199,7 +200,9 @@ def mask(
     chosen = {name: value for name, value in options.items() if value is not None}
     if predicted is None:
         if threshold is not None:
-            raise ValueError("--threshold is one of probabilities: name the class of a prediction with --predicted too")
+            raise ConfigError(
+                "--threshold is one of probabilities: name the class of a prediction with --predicted too"
+            )
         size = voxel_size and voxel_size.split(",")
         made = mask_tissue(
             volume,
@@ -212,7 +215,7 @@ def mask(
         for_texture = [*([] if voxel_size is None else ["voxel_size"]), *chosen]
         if for_texture:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in for_texture)
-            raise ValueError(
+            raise ConfigError(
                 f"{names}: this is for texture; leave it out with --predicted, which takes voxels as they are"
             )
         made = mask_of_prediction(
@@ -281,6 +284,6 @@ def _region(text: str | None) -> Region | Literal["all"] | None:
         return Region.model_validate({"begin": begin.split(","), "end": end.split(",")})
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise ValueError(
+        raise ConfigError(
             f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {reason}"
         ) from error

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
 from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
@@ -80,7 +81,7 @@ class DataConfig(Strict):
     @classmethod
     def _differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
-            raise ValueError(f"every class is learned once; {', '.join(classes)} repeats one")
+            raise ConfigError(f"every class is learned once; {', '.join(classes)} repeats one")
         return classes
 
     @field_validator("groups")
@@ -88,9 +89,9 @@ class DataConfig(Strict):
     def _unite(cls, groups: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
         for name, members in groups.items():
             if name not in info.data.get("classes", ()):
-                raise ValueError(f"{name} is none of the classes {', '.join(info.data.get('classes', ()))}")
+                raise ConfigError(f"{name} is none of the classes {', '.join(info.data.get('classes', ()))}")
             if not members:
-                raise ValueError(f"{name} unites no classes")
+                raise ConfigError(f"{name} unites no classes")
         return groups
 
     @field_validator("intensities")
@@ -98,7 +99,7 @@ class DataConfig(Strict):
     def _within_the_range(cls, intensities: tuple[float, float]) -> tuple[float, float]:
         low, high = intensities
         if not 0 <= low < high <= 1:
-            raise ValueError(f"intensities go up within 0 and 1; {low} to {high} do not")
+            raise ConfigError(f"intensities go up within 0 and 1; {low} to {high} do not")
         return intensities
 
 
@@ -151,7 +152,7 @@ class SectionsConfig(Strict):
     @model_validator(mode="after")
     def _displaced(self) -> SectionsConfig:
         if (self.slip or self.shift) and not self.displacement_sigma:
-            raise ValueError(
+            raise ConfigError(
                 f"slip is {self.slip} and shift {self.shift}, but displacement_sigma is 0 nm; write a length above 0"
             )
         return self
@@ -226,9 +227,9 @@ class Config(Strict):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no YAML: {error}") from error
+            raise ConfigError(f"{path} is no YAML: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from error
+            raise ConfigError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from error
 
     def write(self, path: Path) -> None:
         """Write it as YAML; :meth:`read` gives the same config again."""

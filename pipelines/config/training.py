@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
 from scalenet_gp import losses
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config.types import Probability, Region, Size, Strict
 from scalenet_gp.training import Metric
 
@@ -59,7 +60,7 @@ class SamplingConfig(Strict):
     @classmethod
     def _share(cls, classes: dict[str, float]) -> dict[str, float]:
         if (total := fsum(classes.values())) > 1 + _SLACK:
-            raise ValueError(f"the shares sum to {total:g}; they may sum to 1 at most")
+            raise ConfigError(f"the shares sum to {total:g}; they may sum to 1 at most")
         return classes
 
 
@@ -81,7 +82,7 @@ class OptimizerConfig(Strict):
     def _there(self) -> OptimizerConfig:
         kind = getattr(torch.optim, self.name, None)
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise ValueError(f"torch.optim has no optimizer {self.name!r}")
+            raise ConfigError(f"torch.optim has no optimizer {self.name!r}")
         _check_arguments(f"torch.optim.{self.name}", kind, self.arguments, ("params", "lr"))
         return self
 
@@ -105,7 +106,7 @@ class LossConfig(Strict):
     @model_validator(mode="after")
     def _there(self) -> LossConfig:
         if self.name not in _LOSSES:
-            raise ValueError(f"there is no loss {self.name!r}; there are {', '.join(_LOSSES)}")
+            raise ConfigError(f"there is no loss {self.name!r}; there are {', '.join(_LOSSES)}")
         self.make()
         return self
 
@@ -222,4 +223,4 @@ def _check_arguments(what: str, kind: type, arguments: Mapping[str, Any], own: t
     taken = [name for name in inspect.signature(kind).parameters if name not in own]
     unknown = [name for name in arguments if name not in taken]
     if unknown:
-        raise ValueError(f"{what} takes no argument {', '.join(unknown)} here; it takes {', '.join(taken)}")
+        raise ConfigError(f"{what} takes no argument {', '.join(unknown)} here; it takes {', '.join(taken)}")

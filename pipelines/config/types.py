@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import exact
 
 __all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Region", "Size", "Strict"]
@@ -48,7 +49,7 @@ def _as_intervals(bounds: Any) -> Any:
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     low, high = bounds
     if not (isfinite(low) and isfinite(high) and low <= high):
-        raise ValueError(f"the lower bound comes first and both are finite; {low:g} to {high:g} are not so")
+        raise ConfigError(f"the lower bound comes first and both are finite; {low:g} to {high:g} are not so")
     return bounds
 
 
@@ -82,8 +83,8 @@ class Region(Strict):
     @model_validator(mode="after")
     def _check(self) -> Region:
         if len(self.begin) != len(self.end):
-            raise ValueError(f"begin has {len(self.begin)} axes and end {len(self.end)}")
+            raise ConfigError(f"begin has {len(self.begin)} axes and end {len(self.end)}")
         for b, e in zip(self.begin, self.end, strict=True):
             if b is not None and e is not None and b >= e:
-                raise ValueError(f"a region ends after it begins; {_plain(b)} to {_plain(e)} nm does not")
+                raise ConfigError(f"a region ends after it begins; {_plain(b)} to {_plain(e)} nm does not")
         return self

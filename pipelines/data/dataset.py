@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.leibnet import LeibNet
@@ -70,7 +71,7 @@ class Dataset:
         cache = ChunkCache(config.cache * 2**20)
         raw = MultiscaleImage.open(join(path, config.raw), config.translation, placement=config.placement, cache=cache)
         if raw.dims != net.dims:
-            raise ValueError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
+            raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
         if config.placement == "resample":
@@ -126,14 +127,14 @@ class Dataset:
             ValueError: it has other axes than the volume, or no whole voxel.
         """
         if len(region.begin) != self.net.dims:
-            raise ValueError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
+            raise ConfigError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
         lattice = self.lattice(outputs)
         # a volume without labels can be predicted in a region that needs none
         labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, lattice)
         begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
         roi = Roi(begin, end - begin).snap_to_grid(lattice, mode="shrink")
         if roi.empty:
-            raise ValueError(f"the region {region} holds no whole voxel of {self._nm(lattice)} nm")
+            raise ConfigError(f"the region {region} holds no whole voxel of {self._nm(lattice)} nm")
         return roi
 
     def region(self, roi: Roi) -> Region:
@@ -156,7 +157,7 @@ class Dataset:
         """
         roi = self.roi(region).intersect(self.labelled())
         if roi.empty:
-            raise ValueError(f"nothing is annotated in the region {region}")
+            raise ConfigError(f"nothing is annotated in the region {region}")
         return roi
 
     def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
@@ -175,7 +176,7 @@ class Dataset:
         for name, key in keys.items():
             volume, size = MultiscaleImage.open(prediction / name), self.net.voxel_size[name]
             if volume.channels != len(self.config.classes):
-                raise ValueError(
+                raise ConfigError(
                     f"{volume.path} has {volume.channels} channels, not one for each of the classes "
                     f"{', '.join(self.config.classes)}"
                 )
@@ -183,10 +184,10 @@ class Dataset:
             channels = attributes.get("omero", {}).get("channels", [])
             named = tuple(channel["label"] for channel in channels)
             if named and named != self.config.classes:
-                raise ValueError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
+                raise ConfigError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
             there = volume.roi(size, self.world)
             if not there.contains(roi):
-                raise ValueError(
+                raise ConfigError(
                     f"{volume.path} covers {self.region(there)} from the raw volume's corner, not all of "
                     f"{self.region(roi)}"
                 )
@@ -204,7 +205,7 @@ class Dataset:
         lattice = self.lattice(outputs)
         fits = len(shape) == self.net.dims and min(shape) > 0
         if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
-            raise ValueError(
+            raise ConfigError(
                 f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(lattice)} nm, so that "
                 "it is whole voxels of every output"
             )

@@ -6,6 +6,7 @@ from collections import Counter
 
 from funlib.geometry import Coordinate
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, Sampler, StratifiedSampler, UniformSampler
 from scalenet_gp.pipelines.config import Config
@@ -28,7 +29,7 @@ def build_sampler(config: Config, dataset: Dataset) -> Sampler:
         for name, stratum in sampling.strata.items():
             parts = [dataset.roi(region).intersect(annotated) for region in stratum.regions]
             if any(part.empty for part in parts):
-                raise ValueError(f"training.sampling.strata.{name} has a region in which nothing is annotated")
+                raise ConfigError(f"training.sampling.strata.{name} has a region in which nothing is annotated")
             strata[name] = UniformSampler(parts, overhang)
         everywhere = StratifiedSampler(strata, {name: stratum.weight for name, stratum in sampling.strata.items()})
     if not sampling.classes:
@@ -36,7 +37,7 @@ def build_sampler(config: Config, dataset: Dataset) -> Sampler:
     volumes, shares = dataset.class_volumes(), Counter[str]()
     for label, share in sampling.classes.items():
         if label not in config.data.classes:
-            raise ValueError(
+            raise ConfigError(
                 f"training.sampling.classes names {label}; the classes are {', '.join(config.data.classes)}"
             )
         members = config.data.members(label)
@@ -51,5 +52,5 @@ def _overhang(config: Config, dataset: Dataset) -> Coordinate:
     if size is None:
         return Coordinate((0,) * dims)
     if len(size) != dims or min(size) < 0:
-        raise ValueError(f"training.overhang {format_size(size)} nm has to be {dims} lengths of at least 0 nm")
+        raise ConfigError(f"training.overhang {format_size(size)} nm has to be {dims} lengths of at least 0 nm")
     return dataset.world.size(size, "training.overhang")

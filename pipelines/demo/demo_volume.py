@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.volumes import MultiscaleWriter, StrPath, create_group
 
 __all__ = ["CLASSES", "MARGIN", "DemoVolume", "make_demo_volume", "write_demo_volume"]
@@ -70,13 +71,13 @@ def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 224, 224), voxe
             kind.
     """
     if not 0 < voxel_size_nm <= min(MITOCHONDRION_RADII):
-        raise ValueError(
+        raise ConfigError(
             f"voxels of {voxel_size_nm} nm do not show mitochondria of {2 * min(MITOCHONDRION_RADII)} nm: "
             f"give a size from 1 to {min(MITOCHONDRION_RADII)} nm"
         )
     if len(shape) != 3 or min(cells := cells_along(shape, voxel_size_nm)) == 0 or max(cells) == 1:
         least = -(-CELL_PITCH // voxel_size_nm)
-        raise ValueError(
+        raise ConfigError(
             f"a demo volume of {tuple(shape)} voxels of {voxel_size_nm} nm does not hold a cell of each kind: "
             f"{(least, least, 2 * least)} voxels would"
         )

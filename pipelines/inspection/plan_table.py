@@ -9,6 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
@@ -25,12 +26,12 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
     """
     finest = min(net.output_keys, key=lambda key: tuple(net.voxel_size[key]))
     if len(voxels) != net.dims or min(voxels) < 1:
-        raise ValueError(f"the output size needs {net.dims} positive numbers of voxels, not {tuple(voxels)}")
+        raise ConfigError(f"the output size needs {net.dims} positive numbers of voxels, not {tuple(voxels)}")
     sizes = zip(*(net.voxel_size[key] for key in net.output_keys), strict=True)
     steps = [math.lcm(*lengths) // fine for lengths, fine in zip(sizes, net.voxel_size[finest], strict=True)]
     if any(count % step for count, step in zip(voxels, steps, strict=True)):
         nearest = tuple(-(-count // step) * step for count, step in zip(voxels, steps, strict=True))
-        raise ValueError(
+        raise ConfigError(
             f"an output of {tuple(voxels)} voxels is no whole number of voxels of the coarser outputs; multiples of "
             f"{tuple(steps)} are, {nearest} for one"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from matplotlib.figure import Figure
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, array_keys
@@ -62,7 +63,7 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     """
     seed = config.training.seed if seed is None else seed
     if samples < 1 or seed < 0:
-        raise ValueError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
+        raise ConfigError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
     shape = dataset.shape(config.training.output_shape, "training.output_shape")

@@ -15,6 +15,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import DTypeLike
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, World, exact_size, format_size
 from scalenet_gp.nodes import MultiscaleImage, MultiscaleWriter
 from scalenet_gp.pipelines.plots import draw_mask
@@ -73,7 +74,7 @@ def mask_tissue(
     boxes = list(_boxes(raw.shape, edge))
     cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)
     if prod(raw.shape) < 2:
-        raise ValueError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
+        raise ArgumentError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
     attributes = {"source": str(volume), "texture": asdict(options)}
     with (
         _mask_volumes(output, raw, attributes) as write,
@@ -123,7 +124,7 @@ def mask_of_prediction(
             most 1.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold!r} has to be a probability above 0, at most 1")
+        raise ArgumentError(f"threshold={threshold!r} has to be a probability above 0, at most 1")
     opened = MultiscaleImage.open(prediction, translation, select=None if label is None else {"c": label})
     found = _Grid.of(opened, opened.levels[0].voxel_size)
     largest = np.iinfo(opened.dtype).max if opened.dtype.kind in "iu" else 1
@@ -168,14 +169,14 @@ class _Grid:
             ValueError: it has several channels, or no whole voxel of this size.
         """
         if volume.channels > 1:
-            raise ValueError(f"{volume.path} has {volume.channels} channels; name the one to make a mask of")
+            raise ArgumentError(f"{volume.path} has {volume.channels} channels; name the one to make a mask of")
         nm = texture_voxel_size(volume) if voxel_size is None else exact_size(voxel_size)
         nm = nm * volume.dims if len(nm) == 1 else nm
         world = volume.world(nm)
         size = world.size(nm)
         roi = volume.roi(size, world)
         if roi.empty:
-            raise ValueError(f"{volume.path} has no whole voxel of {format_size(nm)} nm")
+            raise ArgumentError(f"{volume.path} has no whole voxel of {format_size(nm)} nm")
         return cls(volume, world, size, roi)
 
     @property

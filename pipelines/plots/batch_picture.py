@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from scalenet_gp.errors import ConfigError, UnknownNameError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentation
 from scalenet_gp.pipelines.plots.drawing import (
@@ -80,16 +81,16 @@ def draw_batch(
             captions.
     """
     if not raw:
-        raise ValueError("there are no raw arrays to draw; name one or more, from coarse to fine")
+        raise ConfigError("there are no raw arrays to draw; name one or more, from coarse to fine")
     drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), (world or World()).unit, intensities)
     after = drawing.samples(batch)
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
     if any(len(samples) != len(after) for samples in rows.values()):
-        raise ValueError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
+        raise ConfigError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
     if captions is None:
         captions = [describe_augmentation(records, world) for records in _records(batch[raw[-1]], len(after))]
     if len(captions) != len(after):
-        raise ValueError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
+        raise ConfigError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
     columns = len(raw) + len(targets)
     width = max(_PANEL * columns + 0.4, 5)
     tallest = max(plane.roi.shape[0] / plane.roi.shape[1] for plane in after[0].values())
@@ -144,17 +145,17 @@ class _Drawing:
         masks = (mask for mask in self.targets.values() if mask is not None)
         keys = [*self.raw, *self.targets, *masks]
         if missing := [str(key) for key in keys if key not in batch]:
-            raise KeyError(f"the batch has no {', '.join(missing)}; it has {', '.join(map(str, batch.arrays))}")
+            raise UnknownNameError(f"the batch has no {', '.join(missing)}; it has {', '.join(map(str, batch.arrays))}")
         for kind in (self.raw, tuple(self.targets)):
             sizes = [prod(batch[key].spec.voxel_size) for key in kind]
             if sizes != sorted(sizes, reverse=True):
-                raise ValueError(f"{', '.join(map(str, kind))} have to be named from coarse to fine")
+                raise ConfigError(f"{', '.join(map(str, kind))} have to be named from coarse to fine")
         finest = batch[(*self.raw, *self.targets)[-1]].spec
         middle = middle_section(finest.roi, finest.voxel_size)
         planes = {key: _planes(key, batch[key], middle) for key in keys}
         for target in self.targets:
             if (channels := len(planes[target][0].values)) != len(self.classes):
-                raise ValueError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
+                raise ConfigError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
         return [dict(zip(planes, sample, strict=True)) for sample in zip(*planes.values(), strict=True)]
 
     def draw(self, row: Sequence[Axes], sample: _Sample) -> None:
@@ -223,7 +224,7 @@ def _planes(key: gp.ArrayKey, array: gp.Array, middle: Roi) -> list[_Plane]:
     """What is drawn of an array of every sample."""
     roi, dims = array.spec.roi, array.spec.roi.dims
     if array.data.ndim not in (dims + 1, dims + 2):
-        raise ValueError(
+        raise ConfigError(
             f"{key} has shape {array.data.shape}; to be drawn it has to be (channel, {dims} spatial axes), or several "
             "of those stacked"
         )

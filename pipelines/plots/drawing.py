@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pictures import class_colours, overlay, to_grey
 
 __all__ = [
@@ -54,7 +55,7 @@ def section(data: np.ndarray, roi: Roi, wanted: Roi) -> np.ndarray:
     # in half world units, so that the middle is a whole number
     index = int(2 * wanted.begin[0] + wanted.shape[0] - 2 * roi.begin[0]) * depth // int(2 * roi.shape[0])
     if not 0 <= index < depth:
-        raise ValueError(f"an array in {roi} does not reach the section {wanted}, in which the others are drawn")
+        raise ConfigError(f"an array in {roi} does not reach the section {wanted}, in which the others are drawn")
     return data[:, index]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from daisy import logging as daisy_logging
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.prediction.block_progress import BlockProgress
 from scalenet_gp.pipelines.prediction.failures import BlockFailure, UnfinishedPredictionError, read_cause
 from scalenet_gp.pipelines.prediction.job import PredictionJob
@@ -52,7 +53,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.count == 0 and (self.launcher or self.host or len(self.devices) > 1):
-            raise ValueError(
+            raise ConfigError(
                 "without workers there is nobody to launch, to reach this machine or to share devices: give some, or "
                 "no launcher, host or second device"
             )

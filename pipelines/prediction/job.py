@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.pipelines.config import Config, Region, Strict
 from scalenet_gp.serialization import atomic_write
@@ -71,7 +72,7 @@ class NetworkFile(Strict):
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is gone; the prediction that uses it cannot go on")
         if _digest(self.path) != self.sha256:
-            raise ValueError(f"{self.path} is not the file that this prediction began with; put that one back")
+            raise ConfigError(f"{self.path} is not the file that this prediction began with; put that one back")
         return self.path
 
 
@@ -176,7 +177,7 @@ class PredictionJob(Strict):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise ValueError(f"{path} is no job of this version: {error}") from error
+            raise ConfigError(f"{path} is no job of this version: {error}") from error
 
     def write(self) -> None:
         """Write it to :attr:`file`, whole or not at all."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.config import Config, Region
@@ -97,7 +98,7 @@ def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence
     far = (b + n * size for b, n, size in zip(level.begin, level.shape, level.voxel_size, strict=True))
     predicted = dataset.region(roi)
     if any(b < first or e > past for b, first, e, past in zip(begin, level.begin, end, far, strict=True)):
-        raise ValueError(
+        raise ConfigError(
             f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
         )
     return predicted
@@ -106,7 +107,7 @@ def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence
 def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in net.output_keys]
     if unknown:
-        raise ValueError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
+        raise ConfigError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
 
 
 def _absolute(path: StrPath) -> str:

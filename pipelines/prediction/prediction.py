@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Ensemble, block_thickness, lattice_symmetries
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.data import Dataset
@@ -141,7 +142,7 @@ class Prediction:
             limit = max(0, int(memory / _GAPS) - beside)
             return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision), intensities)
         except ValueError as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "
                 f"between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written meanwhile)"
             ) from None
@@ -169,14 +170,14 @@ def _network(job: PredictionJob, index: int) -> LeibNet:
     trained.restore(net, path)
     learned = trained.metadata.get("learned", job.config.data.learned)
     if learned != job.config.data.learned:
-        raise ValueError(f"{path} was trained with {learned}, the config has {job.config.data.learned}")
+        raise ConfigError(f"{path} was trained with {learned}, the config has {job.config.data.learned}")
     return net.eval()
 
 
 def _check_tileable(net: LeibNet, blocks: int) -> None:
     whole = [name for name, node in net.nodes.items() if not node.tileable]
     if whole and blocks > 1:
-        raise ValueError(
+        raise ConfigError(
             f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {blocks} "
             "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
         )

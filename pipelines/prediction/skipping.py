@@ -10,6 +10,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.nodes import MultiscaleImage
 from scalenet_gp.pipelines.prediction.grid import Grid
@@ -39,7 +40,7 @@ def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
     """
     dims = len(grid.shape)
     if mask.dims != dims:
-        raise ValueError(f"the mask {mask.path} has {mask.dims} axes; it has to have {dims}, as what is predicted has")
+        raise ConfigError(f"the mask {mask.path} has {mask.dims} axes; it has to have {dims}, as what is predicted has")
     level = mask.levels[0]
     begin, end = (world.position_in_nm(corner) for corner in (grid.roi.begin, grid.roi.end))
     spans = [
@@ -59,7 +60,7 @@ def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
             there = _any_between(there, axis, first[index], last[index])
         touched[np.ix_(*reached)] |= there
     if not touched.any():
-        raise ValueError(
+        raise ConfigError(
             f"the mask {mask.path} leaves out every block: the region lies between {format_size(begin)} "
             f"and {format_size(end)} nm, and {_extent(mask)}"
         )

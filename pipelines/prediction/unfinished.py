@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 from numpy.typing import NDArray
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import MultiscaleImage
 from scalenet_gp.pipelines.prediction.block_times import read_times, seconds_in_all
 from scalenet_gp.pipelines.prediction.job import PredictionJob
@@ -39,13 +40,13 @@ def create_or_resume(prediction: Prediction) -> PredictionJob:
         differences = begun.differences(job)
         if differences:
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-            raise ValueError(
+            raise ConfigError(
                 f"{job.partial} is an unfinished prediction of another kind, there and here: "
                 f"{'; '.join(differences[:_SHOWN])}{more}. Go on with what it is, remove the folder, or choose another "
                 "output"
             )
         if begun.thickness is not None and job.thickness is not None and begun.thickness > job.thickness:
-            raise ValueError(
+            raise ConfigError(
                 f"{job.partial} was begun with more memory for each worker than there is now; give as much, or remove "
                 "the folder"
             )

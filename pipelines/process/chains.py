@@ -10,6 +10,8 @@ from gunpowder.nodes.batch_provider import BatchRequestError
 from gunpowder.pipeline import PipelineRequestError, PipelineSetupError, PipelineTeardownError
 from gunpowder.producer_pool import WorkersDied
 
+from scalenet_gp.errors import ConfigError
+
 __all__ = ["build_chain", "unwrap_errors"]
 
 _WRAPPERS = (BatchRequestError, PipelineRequestError, PipelineSetupError, PipelineTeardownError)
@@ -43,7 +45,7 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, _WRAPPERS) and (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, AssertionError):
-        return ValueError(f"gunpowder refuses the request: {error}")
+        return ConfigError(f"gunpowder refuses the request: {error}")
     if isinstance(error, WorkersDied):
         return ChildProcessError("a worker process died; there may be too little memory for so many")
     if isinstance(error, BatchRequestError):

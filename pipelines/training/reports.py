@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TextIO, final
 
 import torch
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.process import Advance, Interrupted, console, progress_bar
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.training import Metric, StepResult, ValidationResult, resident_bytes
@@ -193,7 +194,7 @@ class JsonReport(TrainingReport):
         self, iterations: int, first: int, device: torch.device, every: int = 1, stream: TextIO | None = None
     ) -> None:
         if every < 1:
-            raise ValueError(f"every is a number of iterations from 1 up, not {every}")
+            raise ConfigError(f"every is a number of iterations from 1 up, not {every}")
         super().__init__(iterations, first, device, every)
         self._every = every
         self._stream = sys.stdout if stream is None else stream
@@ -263,7 +264,7 @@ def training_report(
         return JsonReport(iterations, first, device, every)
     if form == "none":
         return NoReport(iterations, first, device)
-    raise ValueError(f"a report is of the form 'bar', 'json' or 'none', not {form!r}")
+    raise ConfigError(f"a report is of the form 'bar', 'json' or 'none', not {form!r}")
 
 
 def _note(numbers: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.process import folder_lock
 
@@ -93,7 +94,7 @@ class RunFolder:
             return
         begun, ours = (c.model_dump(mode="json") for c in (Config.read(self.config), config))
         if differences := list(_differences(begun, ours)):
-            raise ValueError(
+            raise ConfigError(
                 f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
                 f"{', '.join(MAY_CHANGE)} may change; choose another folder for this config"
             )

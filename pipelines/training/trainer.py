@@ -10,6 +10,7 @@ import gunpowder as gp
 import numpy as np
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, TensorBoardLog, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
 from scalenet_gp.pipelines.data import Dataset, array_keys
@@ -78,7 +79,7 @@ def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict
     weights = _loss_weights(config, names)
     classes = settings.class_weights
     if classes is not None and len(classes) != len(config.data.classes):
-        raise ValueError(
+        raise ConfigError(
             f"training.class_weights has {len(classes)} entries for the classes {', '.join(config.data.classes)}"
         )
     return {
@@ -99,13 +100,13 @@ def _loss_weights(config: Config, names: Sequence[str]) -> list[float | Callable
     given = config.training.loss_weights or (1.0,) * len(names)
     rows = [entry.weights if isinstance(entry, LossWeights) else given for entry in given]
     if any(len(row) != len(names) for row in rows):
-        raise ValueError(f"training.loss_weights is {given}; write one for each of the outputs {', '.join(names)}")
+        raise ConfigError(f"training.loss_weights is {given}; write one for each of the outputs {', '.join(names)}")
     scheduled = [entry for entry in given if isinstance(entry, LossWeights)]
     if not scheduled:
         return [weight for weight in given if not isinstance(weight, LossWeights)]
     times = [entry.iteration for entry in scheduled]
     if times != sorted(set(times)):
-        raise ValueError(f"training.loss_weights are given for iterations {times}; write them in order")
+        raise ConfigError(f"training.loss_weights are given for iterations {times}; write them in order")
     return [
         partial(np.interp, xp=times, fp=[entry.weights[output] for entry in scheduled]) for output in range(len(names))
     ]
@@ -115,7 +116,7 @@ def _schedule(config: Config) -> SchedulerFactory | None:
     settings, judging = config.training, config.validation
     if settings.schedule == "plateau":
         if judging is None:
-            raise ValueError("training.schedule is 'plateau', which needs to be judged: write a validation")
+            raise ConfigError("training.schedule is 'plateau', which needs to be judged: write a validation")
         return partial(ReduceLROnPlateau, factor=0.1, patience=max(1, (judging.patience or 9) // 3))
     if settings.schedule == "constant":
         return None

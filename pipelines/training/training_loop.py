@@ -10,6 +10,7 @@ from typing import Any, Self, final
 
 import gunpowder as gp
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Train
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, array_keys
@@ -89,7 +90,7 @@ class TrainingLoop:
         iterations, trainer = self.config.training.iterations, self.trainer
         self.ranks.check_same("the iteration to go on from", trainer.iteration)
         if trainer.iteration > iterations:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.folder.path} has done {trainer.iteration} iterations already; training.iterations is "
                 f"{iterations}"
             )

@@ -13,6 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.metrics import Scores, empty_scores, update_scores
 from scalenet_gp.nodes import SampleLocation, UniformSampler
@@ -68,11 +69,11 @@ class Validation:
         apart_from: Mapping[str, Region] | None = None,
     ) -> None:
         if samples < 1 or seed < 0:
-            raise ValueError(f"{samples} samples with the seed {seed}: one sample is the least, 0 the lowest seed")
+            raise ConfigError(f"{samples} samples with the seed {seed}: one sample is the least, 0 the lowest seed")
         annotated = dataset.annotated(region)
         for name, other in (apart_from or {}).items():
             if not dataset.roi(other).intersect(annotated).empty:
-                raise ValueError(
+                raise ConfigError(
                     f"the region to validate by, {region}, overlaps {name}, {other}, in what is annotated; let one end "
                     "where the other begins"
                 )
@@ -126,7 +127,7 @@ class Validation:
             for number in range(self.samples):
                 self._judge_sample(net, self._batches[number], device, scores, losses)
         if not losses:
-            raise ValueError(
+            raise ConfigError(
                 f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
                 "finite: take more samples, or a region that is annotated more densely"
             )

@@ -8,6 +8,7 @@ from typing import Self, final
 
 from funlib.geometry import Coordinate
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Train
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset
@@ -46,7 +47,7 @@ class ValidationCallback:
     ) -> None:
         settings = config.validation
         if settings is None:
-            raise ValueError("the config has no validation to judge by")
+            raise ConfigError("the config has no validation to judge by")
         self.best = EarlyStopping(settings.metric, settings.every, settings.patience)
         self._kept, self._ranks = folder.best, ranks
         self._validation: Validation | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.process import HOST, serve_files
 from scalenet_gp.volumes import (
     Level,
@@ -169,7 +170,7 @@ def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> d
     if node is None:
         raise FileNotFoundError(f"{raw}: no such volume")
     if not is_ome_zarr(node):
-        raise ValueError(f"{raw}: neuroglancer finds the place of OME-Zarr volumes, and this is none")
+        raise ConfigError(f"{raw}: neuroglancer finds the place of OME-Zarr volumes, and this is none")
     _check_shown(MultiscaleImage.open(raw, translation))
     where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
     return {"type": "image", "name": "raw", "source": f"zarr://{where}"}
@@ -208,7 +209,7 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
 
 def _check_shown(volume: MultiscaleImage) -> None:
     if volume.dtype.name in ("float16", "float64", "bool"):
-        raise ValueError(
+        raise ConfigError(
             f"{volume.path}: neuroglancer cannot show {volume.dtype}; predict to uint8 or float32, or use napari"
         )
 

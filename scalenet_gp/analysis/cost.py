@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from scalenet_gp.errors import GraphError
 from scalenet_gp.graph import Plan, Specialised
 from scalenet_gp.kernels import are_handed_over, channels_last
 
@@ -172,9 +173,9 @@ def predict_slabbed_memory(
 
 def _check_arguments(batch: int, dtype: torch.dtype) -> None:
     if batch < 1:
-        raise ValueError(f"a batch has at least one sample, not {batch}")
+        raise GraphError(f"a batch has at least one sample, not {batch}")
     if not dtype.is_floating_point:
-        raise ValueError(f"a network computes in a floating point type, not in {dtype}")
+        raise GraphError(f"a network computes in a floating point type, not in {dtype}")
 
 
 def _without_values(module: Specialised, dtype: torch.dtype) -> tuple[nn.Module, torch.device]:

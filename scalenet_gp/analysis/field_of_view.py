@@ -12,6 +12,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
+from scalenet_gp.errors import GraphError, UnknownNameError
 from scalenet_gp.graph import Plan
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def effective_receptive_field(
             is active.
     """
     if samples < 1 or not 0 < share <= 1:
-        raise ValueError(f"samples is at least 1 and share in (0, 1], not {samples} and {share}")
+        raise GraphError(f"samples is at least 1 and share in (0, 1], not {samples} and {share}")
     plan = _of_voxel(net, output, Coordinate((0,) * net.dims))
     module = copy.deepcopy(net.specialise(plan)).eval().requires_grad_(False)
     like = next(module.parameters(), torch.empty(0))
@@ -91,7 +92,7 @@ def effective_receptive_field(
         for total, gradient in zip(totals.values(), torch.autograd.grad(made.sum(), inputs), strict=True):
             total += gradient.detach().abs().sum(dim=(0, 1)).to(total)
     if not any(total.any() for total in totals.values()):
-        raise ValueError(f"{output!r} has no gradient for any of {samples} random inputs: no unit is active")
+        raise GraphError(f"{output!r} has no gradient for any of {samples} random inputs: no unit is active")
     return {
         key: EffectiveField(plan.inputs[key], total / samples, _extent(total, net.specs[key].voxel_size, share))
         for key, total in totals.items()
@@ -100,7 +101,7 @@ def effective_receptive_field(
 
 def _of_voxel(net: LeibNet, output: str, begin: Coordinate) -> Plan:
     if output not in net.output_keys:
-        raise KeyError(f"there is no output {output!r}; there are {', '.join(net.output_keys)}")
+        raise UnknownNameError(f"there is no output {output!r}; there are {', '.join(net.output_keys)}")
     return net.plan({output: Roi(begin, net.voxel_size[output])})
 
 

@@ -15,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.analysis.cost import predict_cost
+from scalenet_gp.errors import GraphError, UnknownNameError
 from scalenet_gp.graph import Plan
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def valid_output_shapes(net: LeibNet, output: str, at_most: Sequence[int]) -> tu
     """
     smallest = _step(net, _named(net, [output])) / net.voxel_size[output]
     if len(at_most) != net.dims:
-        raise ValueError(f"at_most has {len(at_most)} axes, {tuple(at_most)}; the network has {net.dims}")
+        raise GraphError(f"at_most has {len(at_most)} axes, {tuple(at_most)}; the network has {net.dims}")
     if any(most < least for most, least in zip(at_most, smallest, strict=True)):
-        raise ValueError(
+        raise GraphError(
             f"{output!r}: no tile of at most {tuple(at_most)} voxels shares its plan with its neighbours; the smallest "
             f"has {tuple(smallest)}"
         )
@@ -126,7 +127,7 @@ def largest_plan(
 
     start = (1,) * net.dims
     if memory(start) > memory_limit:
-        raise ValueError(
+        raise GraphError(
             f"the smallest plan, with outputs of {tuple(box.shape)} world units, needs {memory(start) / 2**20:.1f} MiB "
             f"for a batch of {batch} and {'training' if training else 'inference'}; the limit is "
             f"{memory_limit / 2**20:.1f} MiB"
@@ -151,10 +152,10 @@ def largest_plan(
 def _named(net: LeibNet, outputs: Iterable[str] | None) -> tuple[str, ...]:
     keys = net.output_keys if outputs is None else tuple(outputs)
     if not keys:
-        raise ValueError(f"name at least one output of {', '.join(net.output_keys)}")
+        raise GraphError(f"name at least one output of {', '.join(net.output_keys)}")
     for key in keys:
         if key not in net.output_keys:
-            raise KeyError(f"there is no output {key!r}; there are {', '.join(net.output_keys)}")
+            raise UnknownNameError(f"there is no output {key!r}; there are {', '.join(net.output_keys)}")
     return keys
 
 

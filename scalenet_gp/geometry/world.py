@@ -14,6 +14,8 @@ from fractions import Fraction
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import LatticeError
+
 __all__ = ["Length", "World", "common_unit", "exact", "exact_size", "format_size"]
 
 Length = int | float | str | Fraction
@@ -29,7 +31,7 @@ def exact(length: Length) -> Fraction:
     try:
         return Fraction(str(length))
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{length!r} is no finite length; write a number such as 8, 4.6 or '23/5'") from error
+        raise LatticeError(f"{length!r} is no finite length; write a number such as 8, 4.6 or '23/5'") from error
 
 
 def exact_size(lengths: Iterable[Length]) -> tuple[Fraction, ...]:
@@ -68,7 +70,7 @@ class World:
         object.__setattr__(self, "unit", exact(self.unit))
         object.__setattr__(self, "origin", exact_size(self.origin))
         if self.unit <= 0:
-            raise ValueError(f"the world unit is {self.unit} nm; it has to be positive")
+            raise LatticeError(f"the world unit is {self.unit} nm; it has to be positive")
 
     def size(self, nanometres: Iterable[Length], what: str = "size") -> Coordinate:
         """A physical size (nm) in world units.
@@ -80,7 +82,7 @@ class World:
         units = [length / self.unit for length in lengths]
         if any(unit.denominator != 1 for unit in units):
             fitting = common_unit([lengths, [self.unit]])
-            raise ValueError(
+            raise LatticeError(
                 f"{what} {format_size(lengths)} nm is no whole number of world units of {self.unit} nm; "
                 f"a world unit of {fitting} nm would fit"
             )
@@ -112,5 +114,5 @@ class World:
         if not self.origin:
             return (Fraction(0),) * dims
         if len(self.origin) != dims:
-            raise ValueError(f"the world's origin has {len(self.origin)} axes, this has {dims}")
+            raise LatticeError(f"the world's origin has {len(self.origin)} axes, this has {dims}")
         return self.origin

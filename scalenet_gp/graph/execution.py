@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
+from scalenet_gp.errors import GraphError, UnknownNameError
 from scalenet_gp.graph.plan import InputCrop, Plan, PlannedTensor, Step
 from scalenet_gp.kernels import UpsampledView, channels_last, crop_tensor, run_checkpointed
 
@@ -55,20 +56,20 @@ def run_step(
     reads.clear()
     made = (made,) if isinstance(made, Tensor) else made
     if len(made) != len(step.keeps):
-        raise ValueError(
+        raise GraphError(
             f"node {step.node!r} made {len(made)} tensors where its output_keys are "
             f"{', '.join(repr(name) for name, _ in step.keeps)}"
         )
     kept = {}
     for (name, crop), shape, tensor in zip(step.keeps, step.makes, made, strict=True):
         if tuple(tensor.shape[2:]) != shape:
-            raise ValueError(
+            raise GraphError(
                 f"node {step.node!r} made {tuple(tensor.shape[2:])} voxels of {name!r} where its output_roi says "
                 f"{shape}"
             )
         if crop is not None:
             if tensor.shape[1] != planned[name].channels:
-                raise ValueError(
+                raise GraphError(
                     f"node {step.node!r} made {tensor.shape[1]} channels of {name!r} where its output_specs says "
                     f"{planned[name].channels}"
                 )
@@ -112,7 +113,7 @@ class Specialised(nn.Module):
             ValueError: there are more or fewer inputs than planned, or one has other channels or voxels.
         """
         if len(inputs) != len(self.input_keys):
-            raise ValueError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
+            raise GraphError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
         tensors = validate_inputs(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
         return tuple(execute(self.plan, self.nodes, tensors, self._recompute).values())  # type: ignore[arg-type]
 
@@ -127,17 +128,17 @@ def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tenso
     tensors: dict[str, Tensor] = {}
     for name, planned in plan.input_tensors.items():
         if name not in inputs:
-            raise KeyError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
+            raise UnknownNameError(f"the plan needs {name!r}; there are only {sorted(inputs)}")
         tensor, expected = inputs[name], (planned.channels, *planned.shape)
         if tuple(tensor.shape[1:]) != expected:
-            raise ValueError(
+            raise GraphError(
                 f"{name!r} has shape {tuple(tensor.shape)}; the plan takes (batch, {', '.join(map(str, expected))}), "
                 f"which is the ROI {planned.roi} of {planned.channels} channels"
             )
         tensors[name] = tensor
     if len({(tensor.shape[0], tensor.dtype, tensor.device) for tensor in tensors.values()}) > 1:
         listed = "; ".join(f"{name!r}: {len(t)} of {t.dtype} on {t.device}" for name, t in tensors.items())
-        raise ValueError(f"all inputs share one batch size, one type and one device, but here are {listed}")
+        raise GraphError(f"all inputs share one batch size, one type and one device, but here are {listed}")
     return tensors
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
+from scalenet_gp.errors import GraphError
 from scalenet_gp.geometry import exact_size, format_size
 from scalenet_gp.options import coerce_arguments, to_json_value
 
@@ -37,15 +38,15 @@ class TensorSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "voxel_size", exact_size(self.voxel_size))
         if len(self.voxel_size) not in (2, 3):
-            raise ValueError(f"a voxel size has 2 or 3 axes, {format_size(self.voxel_size)} has {len(self.voxel_size)}")
+            raise GraphError(f"a voxel size has 2 or 3 axes, {format_size(self.voxel_size)} has {len(self.voxel_size)}")
         if min(self.voxel_size) <= 0:
-            raise ValueError(f"voxel size {format_size(self.voxel_size)} nm has to be positive on every axis")
+            raise GraphError(f"voxel size {format_size(self.voxel_size)} nm has to be positive on every axis")
         try:
             object.__setattr__(self, "channels", operator.index(self.channels))
         except TypeError:
-            raise ValueError(f"channels are a whole number, not {self.channels!r}") from None
+            raise GraphError(f"channels are a whole number, not {self.channels!r}") from None
         if self.channels < 1:
-            raise ValueError(f"a tensor has at least one channel, not {self.channels}")
+            raise GraphError(f"a tensor has at least one channel, not {self.channels}")
 
     def __str__(self) -> str:
         return f"{self.channels} channels of {format_size(self.voxel_size)} nm"
@@ -87,7 +88,7 @@ class _NodeType(ABCMeta):
         try:
             taken = {**bound.arguments, **coerce_arguments(cls.__init__, given)}  # type: ignore[misc]
         except ValueError as error:
-            raise ValueError(f"{cls.__name__} {arguments.get('output_keys', '')}: {error}") from None
+            raise GraphError(f"{cls.__name__} {arguments.get('output_keys', '')}: {error}") from None
         node = super().__call__(**taken)
         node.arguments = arguments
         return node
@@ -121,11 +122,11 @@ class Node(nn.Module, metaclass=_NodeType):
     def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str], identifier: str | None = None) -> None:
         super().__init__()
         if isinstance(input_keys, str) or isinstance(output_keys, str):
-            raise ValueError(f"tensor names come as a list of strings, not as one: {input_keys!r}, {output_keys!r}")
+            raise GraphError(f"tensor names come as a list of strings, not as one: {input_keys!r}, {output_keys!r}")
         if not input_keys or not output_keys:
-            raise ValueError(f"a node reads and makes at least one tensor, not {input_keys!r} and {output_keys!r}")
+            raise GraphError(f"a node reads and makes at least one tensor, not {input_keys!r} and {output_keys!r}")
         if self.arity not in (None, len(input_keys)):
-            raise ValueError(f"a {type(self).__name__} reads {self.arity} tensor(s), not {list(input_keys)}")
+            raise GraphError(f"a {type(self).__name__} reads {self.arity} tensor(s), not {list(input_keys)}")
         self.input_keys = tuple(input_keys)
         self.output_keys = tuple(output_keys)
         self.identifier = self.output_keys[0] if identifier is None else identifier
@@ -169,7 +170,7 @@ class Node(nn.Module, metaclass=_NodeType):
         """
         own = self._own(voxel_sizes)
         if self._voxel_sizes not in ({}, own):
-            raise ValueError(
+            raise GraphError(
                 f"node {self.identifier!r} belongs to another graph already, with voxel sizes of "
                 f"{_listed(self._voxel_sizes)} world units; here they would be {_listed(own)}"
             )
@@ -223,10 +224,10 @@ def build_node(kind: str, **arguments: Any) -> Node:
         ValueError: no class of that name has been defined, or it takes other arguments.
     """
     if kind not in _NodeType.kinds:
-        raise ValueError(f"there is no kind of node {kind!r}; there are {', '.join(sorted(_NodeType.kinds))}")
+        raise GraphError(f"there is no kind of node {kind!r}; there are {', '.join(sorted(_NodeType.kinds))}")
     cls = _NodeType.kinds[kind]
     try:
         cls.signature().bind(**arguments)
     except TypeError as error:
-        raise ValueError(f"a node of kind {kind!r} cannot be built from {arguments}: {error}") from error
+        raise GraphError(f"a node of kind {kind!r} cannot be built from {arguments}: {error}") from error
     return cls(**arguments)

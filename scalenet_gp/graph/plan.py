@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import GraphError, UnknownNameError
+
 __all__ = ["Crop", "InputCrop", "Plan", "PlannedTensor", "Step"]
 
 Crop = tuple[tuple[int, int], ...]
@@ -132,7 +134,7 @@ class Plan:
         for tensor in self.tensors:
             if tensor.name == name:
                 return tensor
-        raise KeyError(f"the plan has no tensor {name!r}; it has {', '.join(t.name for t in self.tensors)}")
+        raise UnknownNameError(f"the plan has no tensor {name!r}; it has {', '.join(t.name for t in self.tensors)}")
 
     @property
     def step(self) -> Coordinate:
@@ -148,7 +150,7 @@ class Plan:
         """
         by = Coordinate(offset)
         if by.dims != self.step.dims or any(o % s for o, s in zip(by, self.step, strict=True)):
-            raise ValueError(f"a shift by {tuple(by)} leaves the lattices; multiples of {tuple(self.step)} keep them")
+            raise GraphError(f"a shift by {tuple(by)} leaves the lattices; multiples of {tuple(self.step)} keep them")
         return replace(
             self,
             tensors=tuple(replace(t, begin=tuple(Coordinate(t.begin) + by)) for t in self.tensors),

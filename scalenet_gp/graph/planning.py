@@ -8,6 +8,7 @@ from typing import Any
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import GraphError, UnknownNameError
 from scalenet_gp.graph.fusion import fused_inputs
 from scalenet_gp.graph.node import Node, TensorSpec
 from scalenet_gp.graph.plan import Crop, InputCrop, Plan, PlannedTensor, Step
@@ -24,20 +25,20 @@ def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordina
         KeyError: there is no such output.
     """
     if not outputs:
-        raise ValueError(f"ask for at least one output of {', '.join(voxel_sizes)}")
+        raise GraphError(f"ask for at least one output of {', '.join(voxel_sizes)}")
     for key, roi in outputs.items():
         if key not in voxel_sizes:
-            raise KeyError(f"there is no output {key!r}; there are {', '.join(voxel_sizes)}")
+            raise UnknownNameError(f"there is no output {key!r}; there are {', '.join(voxel_sizes)}")
         voxel_size = voxel_sizes[key]
         if roi.dims != voxel_size.dims:
-            raise ValueError(f"{key!r}: the ROI {roi} has {roi.dims} axes, the network has {voxel_size.dims}")
+            raise GraphError(f"{key!r}: the ROI {roi} has {roi.dims} axes, the network has {voxel_size.dims}")
         if roi.unbounded or roi.empty:
-            raise ValueError(f"{key!r}: the ROI {roi} is {'unbounded' if roi.unbounded else 'empty'}")
+            raise GraphError(f"{key!r}: the ROI {roi} is {'unbounded' if roi.unbounded else 'empty'}")
         grown = roi.snap_to_grid(voxel_size, mode="grow")
         if grown != roi:
             shrunk = roi.snap_to_grid(voxel_size, mode="shrink")
             nearest = f"{grown} around it" + ("" if shrunk.empty else f" or {shrunk} inside it")
-            raise ValueError(
+            raise GraphError(
                 f"{key!r}: the ROI {roi} is off the lattice, whose voxels are {tuple(voxel_size)} world units; "
                 f"on it are {nearest}"
             )
@@ -169,12 +170,12 @@ def _made(
     keeps: list[tuple[str, Crop | None]] = []
     for key in node.output_keys:
         if computed != computed.snap_to_grid(voxel_sizes[key]):
-            raise ValueError(
+            raise GraphError(
                 f"node {node.identifier!r} makes {computed} of {covered}, which is no whole number of the "
                 f"{tuple(voxel_sizes[key])} world units of {key!r}: its output_roi is wrong"
             )
         if key in tensors and not computed.contains(tensors[key].roi):
-            raise ValueError(
+            raise GraphError(
                 f"node {node.identifier!r} asks for {covered} to make {tensors[key].roi} of {key!r}, "
                 f"and then makes {computed}: its input_roi and output_roi contradict each other"
             )

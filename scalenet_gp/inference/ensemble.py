@@ -11,6 +11,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError, UnknownNameError
 from scalenet_gp.graph import check_request
 from scalenet_gp.inference.member_weights import Weight, member_shares
 from scalenet_gp.inference.running_moments import RunningMoments
@@ -75,7 +76,7 @@ class Ensemble:
         exclusive: bool = False,
     ) -> None:
         if not networks:
-            raise ValueError("an ensemble has at least one network")
+            raise ArgumentError("an ensemble has at least one network")
         self.networks = tuple(networks)
         self.symmetries = (Symmetry.identity(networks[0].dims),) if symmetries is None else tuple(symmetries)
         self.products = tuple(products)
@@ -107,7 +108,7 @@ class Ensemble:
         made = {}
         for key in outputs:
             if key not in self._channels:
-                raise KeyError(f"there is no output {key!r}; there are {', '.join(self._channels)}")
+                raise UnknownNameError(f"there is no output {key!r}; there are {', '.join(self._channels)}")
             for product in self.products:
                 one = product == "entropy" and self.exclusive
                 made[_name(key, product)] = 1 if one else self._channels[key]
@@ -168,7 +169,7 @@ class Ensemble:
         check_request(outputs, {key: self._first.voxel_size[key] for key in self._first.output_keys})
         for key in outputs:
             if key not in self._shares:
-                raise ValueError(
+                raise ArgumentError(
                     f"weights are given by output, but not for {key!r}; only for {', '.join(self._shares)}"
                 )
         needed = []
@@ -189,10 +190,10 @@ class Ensemble:
     def _check_covered(self, inputs: Mapping[str, Tensor], whole: Mapping[str, Roi]) -> None:
         for key, roi in whole.items():
             if key not in inputs:
-                raise KeyError(f"the ensemble needs {key!r}; there are only {sorted(inputs)}")
+                raise UnknownNameError(f"the ensemble needs {key!r}; there are only {sorted(inputs)}")
             expected = tuple(int(voxels) for voxels in roi.shape / self._first.voxel_size[key])
             if tuple(inputs[key].shape[2:]) != expected:
-                raise ValueError(
+                raise ArgumentError(
                     f"{key!r} has shape {tuple(inputs[key].shape)}; what the members need together is {roi}, which is "
                     f"(batch, channels, {', '.join(map(str, expected))})"
                 )
@@ -202,11 +203,11 @@ class Ensemble:
             return
         single = [key for key, channels in self._channels.items() if channels < 2]
         if single:
-            raise ValueError(
+            raise ArgumentError(
                 f"the output {single[0]!r} has one channel, which cannot exclude others: exclusive is False"
             )
         if any(isinstance(weight, Mapping) for weight in weights or ()):
-            raise ValueError(
+            raise ArgumentError(
                 "exclusive probabilities that are weighted channel by channel do not sum to 1; give one weight per "
                 "network"
             )
@@ -233,7 +234,7 @@ def _entropy(key: str, mean: Tensor, exclusive: bool) -> Tensor:
     p = mean if mean.dtype == torch.float64 else mean.float()
     low, high = torch.aminmax(p)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        raise ValueError(
+        raise ArgumentError(
             f"{key!r} is {low.item():g} to {high.item():g}, and an entropy is that of probabilities, 0 to 1: of a "
             "network that ends in a Sigmoid or a Softmax"
         )
@@ -242,7 +243,7 @@ def _entropy(key: str, mean: Tensor, exclusive: bool) -> Tensor:
         return (torch.special.entr(p) + torch.special.entr(1 - p)) / math.log(2)
     low, high = torch.aminmax(p.sum(dim=1))
     if not (low >= 1 - _ROUNDING and high <= 1 + _ROUNDING):
-        raise ValueError(
+        raise ArgumentError(
             f"the channels of {key!r} sum to {low.item():g} to {high.item():g}, those of exclusive classes to 1, as of "
             "a network that ends in a Softmax; for classes that a voxel can have together, exclusive is False"
         )
@@ -252,18 +253,20 @@ def _entropy(key: str, mean: Tensor, exclusive: bool) -> Tensor:
 def _check_products(products: Sequence[Product]) -> None:
     known = get_args(Product)
     if not products or len(set(products)) < len(products) or not set(products) <= set(known):
-        raise ValueError(f"products are some of {', '.join(known)}, each once, not {products!r}")
+        raise ArgumentError(f"products are some of {', '.join(known)}, each once, not {products!r}")
 
 
 def _check_symmetries(symmetries: Sequence[Symmetry], net: LeibNet) -> None:
     if not symmetries or len(set(symmetries)) < len(symmetries):
-        raise ValueError(f"give at least one symmetry, and each once, not {', '.join(map(str, symmetries)) or 'none'}")
+        raise ArgumentError(
+            f"give at least one symmetry, and each once, not {', '.join(map(str, symmetries)) or 'none'}"
+        )
     for symmetry in symmetries:
         if symmetry.dims != net.dims:
-            raise ValueError(f"the symmetry {symmetry} has {symmetry.dims} axes, {net.name} has {net.dims}")
+            raise ArgumentError(f"the symmetry {symmetry} has {symmetry.dims} axes, {net.name} has {net.dims}")
         for key, voxel_size in net.voxel_size.items():
             if not symmetry.keeps(voxel_size):
-                raise ValueError(
+                raise ArgumentError(
                     f"the symmetry {symmetry} does not keep the lattice of {key!r} of {net.name}, whose voxels are "
                     f"{tuple(voxel_size)} world units; lattice_symmetries gives those that do"
                 )
@@ -273,7 +276,7 @@ def _check_alike(first: LeibNet, net: LeibNet, index: int) -> None:
     """Refuse a network that reads or makes other than the first."""
 
     def refuse(what: str, its: object, others: object) -> None:
-        raise ValueError(
+        raise ArgumentError(
             f"the networks of an ensemble share {what}, but network {index} has {its} and network 0 {others}"
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["IntensityWindow"]
 
 
@@ -46,7 +48,7 @@ class IntensityWindow:
             ValueError: ``raw`` is of another type.
         """
         if raw.dtype != self.dtype:
-            raise ValueError(f"the raw data are said to be {self.dtype}, and are {raw.dtype}")
+            raise ArgumentError(f"the raw data are said to be {self.dtype}, and are {raw.dtype}")
         if raw.is_floating_point():
             scale, shift = (torch.tensor(number, dtype=raw.dtype) for number in (self.scale, self.shift))
             return (raw * scale).add_(shift)

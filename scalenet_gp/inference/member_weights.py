@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["Weight", "member_shares"]
 
 Weight = float | Mapping[str, Sequence[float]]
@@ -35,7 +37,7 @@ def member_shares(
             negative or infinite, or too few members weigh anything in a channel.
     """
     if len(weights) != networks:
-        raise ValueError(f"there are {len(weights)} weights for {networks} networks")
+        raise ArgumentError(f"there are {len(weights)} weights for {networks} networks")
     for index, weight in enumerate(weights):
         _check(weight, index, channels)
     shares: dict[str, list[Tensor]] = {}
@@ -64,14 +66,14 @@ def _shares(members: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check(weight: Weight, index: int, channels: Mapping[str, int]) -> None:
     if not isinstance(weight, Mapping):
         if not (np.isfinite(weight) and weight > 0):
-            raise ValueError(f"network {index} weighs {weight!r}; write a number above 0, or leave the network out")
+            raise ArgumentError(f"network {index} weighs {weight!r}; write a number above 0, or leave the network out")
         return
     for key, numbers in weight.items():
         if key not in channels:
-            raise ValueError(f"network {index} has weights for {key!r}; the outputs are {', '.join(channels)}")
+            raise ArgumentError(f"network {index} has weights for {key!r}; the outputs are {', '.join(channels)}")
         given = np.asarray(numbers, float)
         if given.shape != (channels[key],) or not (np.isfinite(given).all() and (given >= 0).all()):
-            raise ValueError(
+            raise ArgumentError(
                 f"network {index} has weights {numbers!r} for {key!r}; write one number from 0 up for each of its "
                 f"{channels[key]} channels"
             )
@@ -81,9 +83,9 @@ def _check_enough(key: str, members: NDArray[np.float64], least: int) -> None:
     having = (members > 0).sum(axis=0)
     channel = int(having.argmin())
     if having[channel] == 0:
-        raise ValueError(f"no network has a weight above 0 for channel {channel} of {key!r}")
+        raise ArgumentError(f"no network has a weight above 0 for channel {channel} of {key!r}")
     if having[channel] < least:
-        raise ValueError(
+        raise ArgumentError(
             f"a variance is that of two or more members, and only one has a weight in channel {channel} of {key!r}: "
             "give more networks or symmetries, or leave the variance out of the products"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["RunningMoments"]
 
 
@@ -33,7 +35,7 @@ class RunningMoments:
             ValueError: it was not kept, or there is but one tensor.
         """
         if self._variance is None:
-            raise ValueError("a variance takes two tensors or more, and that it is kept from the first")
+            raise ArgumentError("a variance takes two tensors or more, and that it is kept from the first")
         return self._variance
 
     def add(self, tensor: Tensor, share: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Roi
 
 from scalenet_gp.analysis import predict_slabbed_memory
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.inference.intensity_window import IntensityWindow
 from scalenet_gp.inference.slabbed_inference import SlabbedInference
 from scalenet_gp.inference.slabs import AXIS
@@ -62,7 +63,7 @@ def choose_slab_thickness(
     needed = {n: sweep_memory(net, outputs, n, dtype, intensities) for n in (whole, *thinner[-1:])}
     least = min(needed, key=needed.__getitem__)
     blocks = ", ".join(f"{tuple(roi.shape / net.voxel_size[key])} voxels of {key!r}" for key, roi in outputs.items())
-    raise ValueError(
+    raise ArgumentError(
         f"a block of {blocks} takes {_size(needed[least])} of memory, in slabs of {least} world units, but there are "
         f"{_size(memory_limit)} for it; make blocks smaller, above all across the first axis, or allow for more memory"
     )

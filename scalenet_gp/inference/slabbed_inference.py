@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Roi
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Crop, Plan, as_input, run_step, validate_inputs
 from scalenet_gp.inference.intensity_window import IntensityWindow
 from scalenet_gp.inference.slabs import AXIS, Slab, slab_bounds, slabs_of
@@ -59,14 +60,14 @@ class SlabbedInference:
         plan = net.plan(outputs)
         for key in outputs:
             if thickness is not None and (thickness < 1 or thickness % net.voxel_size[key][AXIS]):
-                raise ValueError(
+                raise ArgumentError(
                     f"slabs of {thickness} world units are no whole voxels of {key!r}, which have "
                     f"{net.voxel_size[key][AXIS]}"
                 )
         cuts = slab_bounds(outputs, thickness)
         if len(cuts) > 2 and not net.tileable:
             whole = [name for name, node in net.nodes.items() if not node.tileable]
-            raise ValueError(
+            raise ArgumentError(
                 f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so it cannot "
                 f"be computed in slabs of {thickness}; {cuts[-1] - cuts[0]} world units make it one"
             )
@@ -101,7 +102,7 @@ class SlabbedInference:
             KeyError: an input is missing.
         """
         if self.plan.network != net.fingerprint:
-            raise ValueError(f"the sweep is for network {self.plan.network}, this is {net.name} {net.fingerprint}")
+            raise ArgumentError(f"the sweep is for network {self.plan.network}, this is {net.name} {net.fingerprint}")
         return self.execute(net.nodes, validate_inputs(inputs, self.plan), intensities)  # type: ignore[arg-type]
 
     def execute(

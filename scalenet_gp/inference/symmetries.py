@@ -13,6 +13,7 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["Symmetry", "lattice_symmetries"]
@@ -43,9 +44,9 @@ class Symmetry:
         object.__setattr__(self, "axes", tuple(self.axes))
         object.__setattr__(self, "mirrored", frozenset(self.mirrored))
         if not self.axes or sorted(self.axes) != list(range(self.dims)):
-            raise ValueError(f"the axes {self.axes} are no order of 0, 1 and so on, each of them once")
+            raise ArgumentError(f"the axes {self.axes} are no order of 0, 1 and so on, each of them once")
         if not self.mirrored <= set(self.axes):
-            raise ValueError(f"mirrored axes are some of 0 to {self.dims - 1}, not {sorted(self.mirrored)}")
+            raise ArgumentError(f"mirrored axes are some of 0 to {self.dims - 1}, not {sorted(self.mirrored)}")
 
     @classmethod
     def identity(cls, dims: int) -> Symmetry:
@@ -70,7 +71,9 @@ class Symmetry:
             ValueError: the two have different numbers of axes.
         """
         if first.dims != self.dims:
-            raise ValueError(f"{first} has {first.dims} axes and {self} has {self.dims}: neither can follow the other")
+            raise ArgumentError(
+                f"{first} has {first.dims} axes and {self} has {self.dims}: neither can follow the other"
+            )
         carried = {axis for axis in range(self.dims) if self.axes[axis] in first.mirrored}
         return Symmetry(tuple(first.axes[axis] for axis in self.axes), self.mirrored ^ carried)
 
@@ -138,7 +141,7 @@ def lattice_symmetries(
     for axes in orders:
         for axis in mirrors:
             if axes[axis] not in mirrors:
-                raise ValueError(
+                raise ArgumentError(
                     f"axis {axis} is mirrored and changes places with axis {axes[axis]}, which is not: give both in "
                     f"mirror_axes {mirrors}, or neither, or leave one of them out of transpose_axes {movable}"
                 )
@@ -151,5 +154,7 @@ def lattice_symmetries(
 def _axes(name: str, axes: Iterable[int] | None, dims: int) -> tuple[int, ...]:
     given = tuple(range(dims)) if axes is None else tuple(axes)
     if len(set(given)) < len(given) or not set(given) <= set(range(dims)):
-        raise ValueError(f"{name} is {given}; it takes some of the axes {', '.join(map(str, range(dims)))}, each once")
+        raise ArgumentError(
+            f"{name} is {given}; it takes some of the axes {', '.join(map(str, range(dims)))}, each once"
+        )
     return tuple(sorted(given))

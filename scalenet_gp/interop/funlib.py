@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.interop.weights import load_renamed
@@ -75,7 +76,7 @@ def load_funlib_unet(
     )
     factors = [tuple(factor) for factor in downsample_factors]
     if not factors or len({len(factor) for factor in factors}) > 1 or not all(map(is_whole, chain(*factors))):
-        raise ValueError(
+        raise CheckpointError(
             "downsample_factors needs one factor or more of whole numbers from 1 up, all with as many axes, not "
             f"{factors}"
         )
@@ -168,11 +169,11 @@ def _kernels(name: str, given: Kernels | None, levels: int, dims: int) -> list[l
     if given is None:
         return [[(3,) * dims] * 2] * levels
     if len(given) != levels:
-        raise ValueError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
+        raise CheckpointError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
     kernels = [[tuple(size) if isinstance(size, Iterable) else (size,) * dims for size in level] for level in given]
     for level in kernels:
         if not level or any(len(kernel) != dims or not all(map(is_whole, kernel)) for kernel in level):
-            raise ValueError(
+            raise CheckpointError(
                 f"{name} needs at least one kernel per level, each of whole numbers from 1 up on {dims} axes; one "
                 f"level has {level}"
             )

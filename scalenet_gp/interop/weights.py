@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
 from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["load_renamed"]
@@ -37,7 +38,7 @@ def load_renamed(net: LeibNet, weights: Mapping[str, Tensor | np.ndarray], their
     ]
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise ValueError(f"these are not the weights of this {net.name}: {'; '.join(problems[:_LISTED])}{more}")
+        raise CheckpointError(f"these are not the weights of this {net.name}: {'; '.join(problems[:_LISTED])}{more}")
     net.load_state_dict({ours: given[theirs] for ours, theirs in their_names.items()})
 
 

@@ -8,6 +8,8 @@ import platform
 
 import torch
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["choose_device", "keep_freed_memory", "set_deterministic_mkl"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # mallopt(3)
@@ -25,13 +27,13 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"{name!r} is no device; here are {', '.join(there)}") from error
+        raise ArgumentError(f"{name!r} is no device; here are {', '.join(there)}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} was asked for by name and is not here; here are {', '.join(there)}")
+        raise ArgumentError(f"device {name!r} was asked for by name and is not here; here are {', '.join(there)}")
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(f"device {name!r} cannot be used here ({error}); here are {', '.join(there)}") from error
+        raise ArgumentError(f"device {name!r} cannot be used here ({error}); here are {', '.join(there)}") from error
     return device
 
 

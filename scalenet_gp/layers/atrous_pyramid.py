@@ -8,6 +8,7 @@ import torch
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.checks import check_channels, is_whole
 from scalenet_gp.layers.layers import activation_layer, convolution
 from scalenet_gp.layers.same_lattice import SameLattice, without_margin
@@ -59,15 +60,15 @@ class AtrousPyramid(SameLattice):
         kernel = (3,) * dims if kernel_size is None else tuple(kernel_size)
         steps = [tuple(d) if isinstance(d, Iterable) else (d,) * dims for d in dilations]
         if not steps or any(len(step) != dims or not all(map(is_whole, step)) for step in steps):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: dilations are one or more whole numbers from 1 up, or {dims} of them for each "
                 f"branch, not {list(dilations)}"
             )
         if len(kernel) != dims:
-            raise ValueError(f"{self.identifier}: the kernel {kernel} has {len(kernel)} axes, not {dims}")
+            raise ArgumentError(f"{self.identifier}: the kernel {kernel} has {len(kernel)} axes, not {dims}")
         lost = [[(k - 1) * d for k, d in zip(kernel, step, strict=True)] for step in steps]
         if any(voxels % 2 for branch in lost for voxels in branch):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: kernel {kernel} with dilations {steps} takes {lost} voxels off the axes; an odd "
                 "number would shift a branch by half a voxel"
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.layers import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
@@ -56,7 +57,7 @@ class AttentionGate(SameLattice):
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
         if input_channels != (self.input_nc, self.gating_nc):
             skip_nc, gating_nc = input_channels
-            raise ValueError(
+            raise ArgumentError(
                 f"it gates {self.input_nc} channels by {self.gating_nc}, its inputs have {skip_nc} and {gating_nc}"
             )
         return (self.input_nc,)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["check_channels", "check_whole", "is_whole"]
 
 
@@ -16,10 +18,10 @@ def check_whole(**numbers: object) -> None:
     """Raises ValueError unless each of ``numbers``, by name, is a whole number from 1 up."""
     for name, number in numbers.items():
         if not is_whole(number):
-            raise ValueError(f"{name} is a whole number from 1 up, not {number!r}")
+            raise ArgumentError(f"{name} is a whole number from 1 up, not {number!r}")
 
 
 def check_channels(taken: int, found: int) -> None:
     """Raises ValueError unless the one input of a node has as many channels as the node takes."""
     if found != taken:
-        raise ValueError(f"it takes {taken} channels, its input has {found}")
+        raise ArgumentError(f"it takes {taken} channels, its input has {found}")

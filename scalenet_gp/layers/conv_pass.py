@@ -10,6 +10,7 @@ from typing import Any, Literal
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import UpsampledView, accepts_unfused_inputs, convolve_joined, join_parts
 from scalenet_gp.layers.checks import check_channels, check_whole, is_whole
 from scalenet_gp.layers.layers import (
@@ -104,23 +105,23 @@ class ConvPass(SameLattice):
             check_whole(input_nc=input_nc, output_nc=output_nc, squeeze_ratio=squeeze_ratio, groups=groups)
             kernels, steps, lost = _reach(kernel_sizes, dilations, padding)
         except ValueError as error:
-            raise ValueError(f"{self.identifier}: {error}") from None
+            raise ArgumentError(f"{self.identifier}: {error}") from None
         if padding_mode not in _PADDING_MODES:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: padding_mode is one of {sorted(_PADDING_MODES)}, not {padding_mode!r}"
             )
         if input_nc % groups or output_nc % groups:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: groups has to divide the channels of every convolution, {input_nc} and "
                 f"{output_nc}; {math.gcd(input_nc, output_nc)} is the largest that does, {groups} does not"
             )
         if separable and groups > 1:
-            raise ValueError(f"{self.identifier}: a separable pass has its own groups; leave out groups={groups}")
+            raise ArgumentError(f"{self.identifier}: a separable pass has its own groups; leave out groups={groups}")
         weighed = len(kernels) // squeeze_ratio
         if eca and squeeze_excitation:
-            raise ValueError(f"{self.identifier}: choose one of squeeze_excitation and eca, which have one place")
+            raise ArgumentError(f"{self.identifier}: choose one of squeeze_excitation and eca, which have one place")
         if eca and weighed == len(kernels):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: squeeze_ratio 1 names no convolution for eca to follow; take 2 or more"
             )
         self.dims = len(lost)
@@ -195,12 +196,12 @@ def _reach(
     """
     kernels = [tuple(kernel) for kernel in kernel_sizes]
     if not all(kernels) or len({len(kernel) for kernel in kernels}) != 1:
-        raise ValueError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
+        raise ArgumentError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
     if padding not in ("valid", "same"):  # a kind derived from this one may pass anything
-        raise ValueError(f"padding is 'valid' or 'same', not {padding!r}")
+        raise ArgumentError(f"padding is 'valid' or 'same', not {padding!r}")
     steps = [(1,) * len(kernel) for kernel in kernels] if dilations is None else [tuple(step) for step in dilations]
     if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or not all(map(is_whole, chain(*steps))):
-        raise ValueError(
+        raise ArgumentError(
             f"dilations needs whole numbers from 1 up, one per axis of each of the kernels {kernels}, not {steps}"
         )
     named = f"{kernels}" if dilations is None else f"{kernels} of dilations {steps}"
@@ -209,12 +210,12 @@ def _reach(
     ]
     lost = [sum(axis) for axis in zip(*reaches, strict=True)]
     if any(voxels % 2 for voxels in lost):
-        raise ValueError(
+        raise ArgumentError(
             f"kernels {named} take {lost} voxels off the axes; an odd number would shift the output by half a voxel, "
             "so give each axis an even number of even kernels"
         )
     if padding == "same" and any(voxels % 2 for reach in reaches for voxels in reach):
-        raise ValueError(
+        raise ArgumentError(
             f"with padding 'same', even kernels, here {named}, would shift the output, as they are padded on their "
             "upper side; make them odd"
         )

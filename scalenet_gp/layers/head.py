@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.layers.checks import check_channels
 from scalenet_gp.layers.layers import activation_layer, convolution
@@ -55,7 +56,7 @@ class Head(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
-            raise ValueError(f"{self.identifier}: classes is a list of one or more different names, not {classes!r}")
+            raise ArgumentError(f"{self.identifier}: classes is a list of one or more different names, not {classes!r}")
         self.dims = dims
         self.input_nc = input_nc
         self.classes = tuple(classes)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.layers import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
@@ -38,7 +39,7 @@ class Join(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         if len(self.input_keys) < 2 or len(input_ncs) != len(self.input_keys):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: it joins two or more tensors and takes the channels of each, not "
                 f"{list(input_keys)} with {list(input_ncs)}"
             )
@@ -51,7 +52,7 @@ class Join(SameLattice):
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
         if input_channels != self.input_ncs:
-            raise ValueError(f"it joins tensors of {self.input_ncs} channels, its inputs have {input_channels}")
+            raise ArgumentError(f"it joins tensors of {self.input_ncs} channels, its inputs have {input_channels}")
         return self.input_ncs[:1]
 
     def _projected(self, others: Sequence[Tensor]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import GroupNorm, channels_last, most_groups, recast_convolutions
 from scalenet_gp.layers.checks import is_whole
 
@@ -45,9 +46,9 @@ def convolution(
     kernel = tuple(kernel_size)
     kinds = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
     if len(kernel) not in kinds or not all(map(is_whole, kernel)):
-        raise ValueError(f"a kernel has 2 or 3 axes of at least one voxel, not {kernel}")
+        raise ArgumentError(f"a kernel has 2 or 3 axes of at least one voxel, not {kernel}")
     if not (is_whole(in_channels) and is_whole(out_channels)):
-        raise ValueError(
+        raise ArgumentError(
             f"a convolution has one channel or more on either side, not {in_channels!r} and {out_channels!r}"
         )
     if options.get("padding") == "valid":
@@ -91,9 +92,11 @@ def activation_layer(name: str | None) -> nn.Module:
     if name in (None, "Identity"):
         return nn.Identity()
     if name not in nn.modules.activation.__all__:
-        raise ValueError(f"torch.nn has no activation {name!r}; 'ReLU', 'LeakyReLU', 'GELU', 'Sigmoid' are some it has")
+        raise ArgumentError(
+            f"torch.nn has no activation {name!r}; 'ReLU', 'LeakyReLU', 'GELU', 'Sigmoid' are some it has"
+        )
     if name in _UNFIT_ACTIVATIONS:
-        raise ValueError(f"torch.nn's {name!r} cannot be the activation of a node: {_UNFIT_ACTIVATIONS[name]}")
+        raise ArgumentError(f"torch.nn's {name!r} cannot be the activation of a node: {_UNFIT_ACTIVATIONS[name]}")
     kind: type[nn.Module] = getattr(nn.modules.activation, name)
     options = inspect.signature(kind).parameters
     if "dim" in options:
@@ -115,7 +118,7 @@ def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
         return {2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels)
     if "group" in name.lower():
         return GroupNorm(most_groups(channels), channels)
-    raise ValueError(f"norm_layer {name!r} is none of 'batch', 'instance', 'group'")
+    raise ArgumentError(f"norm_layer {name!r} is none of 'batch', 'instance', 'group'")
 
 
 def is_local(layer: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import TensorSpec
 from scalenet_gp.kernels import GroupNormGuard, channels_last
 from scalenet_gp.layers.checks import is_whole
@@ -74,17 +75,17 @@ class ModuleNode(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         if not isinstance(module, nn.Module):
-            raise ValueError(f"{self.identifier}: module is a torch.nn.Module, not {module!r}")
+            raise ArgumentError(f"{self.identifier}: module is a torch.nn.Module, not {module!r}")
         numbers = (len(input_ncs), len(output_ncs))
         if numbers != (len(self.input_keys), len(self.output_keys)) or not all(
             map(is_whole, [*input_ncs, *output_ncs])
         ):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: every tensor has its number of channels, whole and from 1 up: {list(input_keys)} "
                 f"those of {list(input_ncs)}, {list(output_keys)} those of {list(output_ncs)}"
             )
         if downsample is not None and upsample is not None:
-            raise ValueError(f"{self.identifier}: a node makes voxels coarser or finer, not both")
+            raise ArgumentError(f"{self.identifier}: a node makes voxels coarser or finer, not both")
         self.dims = len(margin)
         self.margin = Coordinate(self._whole("margin", margin, 0))
         self.coarsening = self._whole("downsample", (1,) * self.dims if downsample is None else downsample, 1)
@@ -101,7 +102,7 @@ class ModuleNode(SameLattice):
 
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
         if input_channels != self.input_ncs:
-            raise ValueError(f"it takes tensors of {self.input_ncs} channels, its inputs have {input_channels}")
+            raise ArgumentError(f"it takes tensors of {self.input_ncs} channels, its inputs have {input_channels}")
         return self.output_ncs
 
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -124,7 +125,7 @@ class ModuleNode(SameLattice):
     def _whole(self, name: str, numbers: Sequence[int], least: int) -> tuple[int, ...]:
         whole = tuple(int(number) for number in numbers)
         if len(whole) not in (2, 3) or len(whole) != self.dims or whole != tuple(numbers) or min(whole) < least:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: margin, downsample and upsample have the same 2 or 3 axes, and {name} takes whole "
                 f"numbers from {least} up, not {tuple(numbers)}"
             )
@@ -245,7 +246,7 @@ class _Trial:
 
     def _wrong(self, found: str) -> ValueError:
         node = self.node
-        return ValueError(
+        return ArgumentError(
             f"{node.identifier}: the module is not what is declared, margin {tuple(node.margin)}, downsample "
             f"{node.coarsening}, upsample {node.refining}, tileable {node.tileable}: {found}"
         )

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.resampling import Downsampling
 
 __all__ = ["Pool"]
@@ -38,7 +39,7 @@ class Pool(Downsampling):
         super().__init__(input_keys, output_keys, factor, None, identifier)
         kinds = {"max": (nn.MaxPool2d, nn.MaxPool3d), "mean": (nn.AvgPool2d, _MeanPool3d)}
         if mode not in kinds:  # a kind derived from this one may pass anything
-            raise ValueError(f"{self.identifier}: mode is one of {sorted(kinds)}, not {mode!r}")
+            raise ArgumentError(f"{self.identifier}: mode is one of {sorted(kinds)}, not {mode!r}")
         self.pool: nn.Module = kinds[mode][len(self.factor) - 2](self.factor)
 
     def forward(self, *tensors: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.layers.checks import check_channels
 
@@ -38,7 +39,7 @@ class _Resampling(Node):
         super().__init__(input_keys, output_keys, identifier)
         self.factor = tuple(int(f) for f in factor)
         if len(self.factor) not in (2, 3) or self.factor != tuple(factor) or min(self.factor) < 1:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: the factor has 2 or 3 axes of whole numbers from 1 up, not {tuple(factor)}"
             )
         self._channels = channels
@@ -46,7 +47,7 @@ class _Resampling(Node):
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
         (spec,) = inputs
         if len(spec.voxel_size) != len(self.factor):
-            raise ValueError(f"its factor has {len(self.factor)} axes, its input has {len(spec.voxel_size)}")
+            raise ArgumentError(f"its factor has {len(self.factor)} axes, its input has {len(spec.voxel_size)}")
         input_nc, output_nc = self._channels or (spec.channels, spec.channels)
         check_channels(input_nc, spec.channels)
         voxel_size = tuple(size * f for size, f in zip(spec.voxel_size, self._coarsening, strict=True))

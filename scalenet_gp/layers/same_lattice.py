@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.kernels import crop_tensor
@@ -42,10 +43,10 @@ class SameLattice(Node):
             sizes = ", ".join(
                 f"{key!r} {format_size(spec.voxel_size)} nm" for key, spec in zip(self.input_keys, inputs, strict=True)
             )
-            raise ValueError(f"the tensors it joins have to share one voxel size: {sizes}")
+            raise ArgumentError(f"the tensors it joins have to share one voxel size: {sizes}")
         voxel_size = inputs[0].voxel_size
         if self.dims not in (None, len(voxel_size)):
-            raise ValueError(f"its kernels have {self.dims} axes, its input has {len(voxel_size)}")
+            raise ArgumentError(f"its kernels have {self.dims} axes, its input has {len(voxel_size)}")
         channels = self.output_channels(*(spec.channels for spec in inputs))
         return tuple(TensorSpec(voxel_size, nc) for nc in channels)
 

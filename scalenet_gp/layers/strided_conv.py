@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.layers import activation_layer, convolution, is_local, normalization_layer
 from scalenet_gp.layers.resampling import Downsampling
 
@@ -49,7 +50,7 @@ class StridedConv(Downsampling):
         super().__init__(input_keys, output_keys, factor, (input_nc, output_nc), identifier)
         kernel = self.factor if kernel_size is None else tuple(kernel_size)
         if len(kernel) != len(self.factor) or any((k - f) % 2 for k, f in zip(kernel, self.factor, strict=True)):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: kernel {kernel} and factor {self.factor} have to differ by an even number of "
                 "voxels on every axis, or the output would be shifted by half a voxel"
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.checks import check_channels, is_whole
 from scalenet_gp.layers.same_lattice import SameLattice
 
@@ -49,12 +50,12 @@ class TransformerBlock(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         if not is_whole(num_heads) or input_nc % num_heads or input_nc < 2 * dims:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: input_nc has to be a multiple of num_heads, and at least {2 * dims} for a sine "
                 f"and a cosine along each of {dims} axes; {input_nc} channels and {num_heads} heads are given"
             )
         if round(mlp_ratio * input_nc) < 1:
-            raise ValueError(f"{self.identifier}: mlp_ratio {mlp_ratio} of {input_nc} channels leaves none")
+            raise ArgumentError(f"{self.identifier}: mlp_ratio {mlp_ratio} of {input_nc} channels leaves none")
         self.dims = dims
         self.input_nc = input_nc
         # batch_first would let torch take another way in evaluation, whose results differ and which ONNX does not know

@@ -8,6 +8,7 @@ from typing import Literal
 from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.resampling import Upsampling
 from scalenet_gp.layers.same_lattice import without_margin
 
@@ -44,7 +45,7 @@ class Upsample(Upsampling):
         # "nearest" rounds the wrong way at some factors, 41 being the first; "nearest-exact" takes voxel centres
         modes = {"nearest": "nearest-exact", "linear": {2: "bilinear", 3: "trilinear"}[len(self.factor)]}
         if mode not in modes:  # a kind derived from this one may pass anything
-            raise ValueError(f"{self.identifier}: mode is one of {sorted(modes)}, not {mode!r}")
+            raise ArgumentError(f"{self.identifier}: mode is one of {sorted(modes)}, not {mode!r}")
         self.mode = mode
         self.margin: Coordinate = Coordinate(f // 2 if mode == "linear" else 0 for f in self.factor)
         self.upsample = nn.Upsample(scale_factor=tuple(float(f) for f in self.factor), mode=modes[mode])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.checks import check_channels
 from scalenet_gp.layers.layers import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
@@ -47,7 +48,7 @@ class VariationalBottleneck(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         if len(self.output_keys) != 3:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.identifier}: it makes a sample, a mean and a logarithm of the variance, which are three names, "
                 f"not {list(output_keys)}"
             )

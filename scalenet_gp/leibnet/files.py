@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
 from scalenet_gp.leibnet.spec import build_network, network_spec
 from scalenet_gp.serialization import atomic_write, open_safetensors, serialize_tensors
 
@@ -40,7 +41,7 @@ def save_network(path: str | Path, net: LeibNet) -> Path:
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(f"a network is written as {path.with_suffix('.safetensors').name}, not as {path.name}")
+        raise CheckpointError(f"a network is written as {path.with_suffix('.safetensors').name}, not as {path.name}")
     _, content = serialize_tensors(net.state_dict(), {SPEC: json.dumps(network_spec(net))})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as beside, beside.open("wb") as file:
@@ -78,7 +79,7 @@ def rebuild_network(spec: Mapping[str, Any], weights: Mapping[str, Tensor], path
                 tensor.data = tensor.data.to(weights[name].dtype)
         net.load_state_dict(dict(weights))
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} holds no network that can be built: {error}") from error
+        raise CheckpointError(f"{path} holds no network that can be built: {error}") from error
     return net.eval()
 
 
@@ -89,9 +90,11 @@ def spec_in(metadata: Mapping[str, str], path: Path) -> Mapping[str, Any]:
         ValueError: there is none, or it is damaged.
     """
     if SPEC not in metadata:
-        raise ValueError(f"{path} has weights but no spec of a network: its metadata have {sorted(metadata)}")
+        raise CheckpointError(f"{path} has weights but no spec of a network: its metadata have {sorted(metadata)}")
     try:
         spec: Mapping[str, Any] = json.loads(metadata[SPEC])
     except ValueError as error:
-        raise ValueError(f"{path}: the spec in its metadata is no JSON ({error}); the file may be damaged") from error
+        raise CheckpointError(
+            f"{path}: the spec in its metadata is no JSON ({error}); the file may be damaged"
+        ) from error
     return spec

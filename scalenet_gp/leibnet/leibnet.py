@@ -23,6 +23,7 @@ from scalenet_gp.analysis import (
     to_mermaid,
     valid_output_shapes,
 )
+from scalenet_gp.errors import GraphError
 from scalenet_gp.geometry import common_unit
 from scalenet_gp.graph import (
     Node,
@@ -315,7 +316,7 @@ class LeibNet(nn.Module):
 
     def _check_plan(self, plan: Plan) -> None:
         if plan.network != self.fingerprint:
-            raise ValueError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
+            raise GraphError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
 
     def _nodes(self) -> list[Node]:
         return list(self.nodes.values())  # type: ignore[arg-type]

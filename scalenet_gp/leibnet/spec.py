@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from scalenet_gp.errors import GraphError
 from scalenet_gp.graph import Node, TensorSpec, build_node
 from scalenet_gp.options import to_json_value
 
@@ -62,7 +63,7 @@ class NodeSpec(BaseModel):
         try:
             return build_node(self.kind, **arguments)
         except Exception as error:  # a constructor may raise anything when arguments do not fit each other
-            raise ValueError(f"node {name!r} of kind {self.kind!r} cannot be built: {error}") from error
+            raise GraphError(f"node {name!r} of kind {self.kind!r} cannot be built: {error}") from error
 
 
 class NetworkSpec(BaseModel):
@@ -99,14 +100,14 @@ def network_spec(net: LeibNet) -> dict[str, Any]:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError) as error:
                 kind, made = described["kind"], node.output_keys[0]  # type: ignore[index]
-                raise ValueError(
+                raise GraphError(
                     f"no spec can hold the argument {name} of the {kind} that makes {made!r} ({error}); write a "
                     f"subclass of {kind} whose constructor takes names and numbers alone and makes the rest itself"
                 ) from error
     try:
         _checked(spec)
     except ValueError as error:
-        raise ValueError(f"no spec can hold the network: {error}") from error
+        raise GraphError(f"no spec can hold the network: {error}") from error
     return spec
 
 
@@ -120,14 +121,14 @@ def build_network(spec: Mapping[str, Any]) -> LeibNet:
     from scalenet_gp.leibnet.leibnet import LeibNet
 
     if not isinstance(spec, Mapping):
-        raise ValueError(f"a spec is a mapping, as to_spec() makes it; this is of type {type(spec).__name__}")
+        raise GraphError(f"a spec is a mapping, as to_spec() makes it; this is of type {type(spec).__name__}")
     schema = spec.get("schema")
     if schema != _SCHEMA:
-        raise ValueError(f"this version reads network specs of schema {_SCHEMA}, not {schema!r}")
+        raise GraphError(f"this version reads network specs of schema {_SCHEMA}, not {schema!r}")
     try:
         checked = _checked(spec)
     except ValueError as error:
-        raise ValueError(f"this is no spec of a network: {error}") from error
+        raise GraphError(f"this is no spec of a network: {error}") from error
     nodes = [node.node() for node in checked.nodes]
     return LeibNet(nodes, {key: i.tensor() for key, i in checked.inputs.items()}, checked.outputs, checked.name)
 
@@ -147,11 +148,11 @@ def _checked(spec: Mapping[str, Any]) -> NetworkSpec:
     try:
         text = json.dumps(to_json_value(spec), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"JSON cannot hold it ({error})") from error
+        raise GraphError(f"JSON cannot hold it ({error})") from error
     try:
         return NetworkSpec.model_validate_json(text)
     except ValidationError as error:
-        raise ValueError(_in_words(error)) from error
+        raise GraphError(_in_words(error)) from error
 
 
 def _described(net: LeibNet) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
 
 __all__ = ["Boundary"]
@@ -41,11 +42,11 @@ class Boundary(MaskedLoss):
         super().__init__()
         self.voxel_size = tuple(map(float, voxel_size))
         if len(self.voxel_size) not in (2, 3) or not all(0 < size < inf for size in self.voxel_size):
-            raise ValueError(f"voxel_size has to be two or three positive numbers, not {self.voxel_size}")
+            raise ArgumentError(f"voxel_size has to be two or three positive numbers, not {self.voxel_size}")
 
     def compute(self, known: Annotated) -> Tensor:
         if known.prediction.ndim - 2 != len(self.voxel_size):
-            raise ValueError(
+            raise ArgumentError(
                 f"voxel_size={self.voxel_size} has {len(self.voxel_size)} axes, a prediction of shape "
                 f"{tuple(known.prediction.shape)} has {known.prediction.ndim - 2}"
             )

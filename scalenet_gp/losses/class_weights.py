@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["balanced_class_weights"]
 
 
@@ -27,7 +29,7 @@ def balanced_class_weights(shares: Sequence[float], least: float = 0.01) -> Tens
         ValueError: there is no class, a share is not in [0, 1], or ``least`` not in (0, 1].
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares={tuple(shares)} have to be numbers between 0 and 1, one for each class")
+        raise ArgumentError(f"shares={tuple(shares)} have to be numbers between 0 and 1, one for each class")
     if not 0 < least <= 1:
-        raise ValueError(f"least={least} has to lie above 0 and at most at 1")
+        raise ArgumentError(f"least={least} has to lie above 0 and at most at 1")
     return torch.tensor([1 / (len(shares) * max(share, least)) for share in shares], dtype=torch.float32)

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.label_smoothing import checked_smoothing
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss, ratio
 
@@ -52,7 +53,7 @@ class CrossEntropy(MaskedLoss):
 
 def _check_sums(what: str, sums: Tensor) -> None:
     if not ((sums - 1).abs() <= _ROUNDING).all():
-        raise ValueError(
+        raise ArgumentError(
             f"the annotated part of the {what} has to sum to 1 over the channels, it sums to {sums.min().item():g} to "
             f"{sums.max().item():g}; for a network that ends in a Softmax over channels it does, for classes that a "
             "voxel can have together there is BinaryCrossEntropy"

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from scalenet_gp.errors import UnknownNameError
 from scalenet_gp.losses.named_losses import NamedLosses
 
 __all__ = ["DeepSupervision"]
@@ -65,7 +66,7 @@ class DeepSupervision(NamedLosses):
         for what, known in (("loss", losses), ("target", targets), ("mask", masks)):
             missing = [name for name in predictions if name not in known]
             if missing:
-                raise KeyError(f"there is no {what} for {', '.join(missing)}, but for {', '.join(known)}")
+                raise UnknownNameError(f"there is no {what} for {', '.join(missing)}, but for {', '.join(known)}")
         return {
             name: losses[name](prediction, targets[name], masks[name], class_weights)
             for name, prediction in predictions.items()

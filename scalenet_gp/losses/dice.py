@@ -6,6 +6,7 @@ from typing import final
 
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
 
 __all__ = ["Dice"]
@@ -28,7 +29,7 @@ class Dice(MaskedLoss):
     def __init__(self, smoothing: float = 1.0) -> None:
         super().__init__()
         if not smoothing > 0:
-            raise ValueError(f"smoothing has to be positive, not {smoothing}: an absent class would divide by zero")
+            raise ArgumentError(f"smoothing has to be positive, not {smoothing}: an absent class would divide by zero")
         self.smoothing = smoothing
 
     def compute(self, known: Annotated) -> Tensor:

@@ -8,6 +8,7 @@ from typing import ClassVar, final
 from torch import Tensor
 from torch.nn import functional
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
 
 __all__ = ["DistanceRegression"]
@@ -33,7 +34,7 @@ class DistanceRegression(MaskedLoss):
     def __init__(self, beta: float | None = 1.0) -> None:
         super().__init__()
         if beta is not None and not 0 <= beta < inf:
-            raise ValueError(f"beta has to be from 0 up, or None for squared errors, not {beta}")
+            raise ArgumentError(f"beta has to be from 0 up, or None for squared errors, not {beta}")
         self.beta = beta
 
     def compute(self, known: Annotated) -> Tensor:

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
 
 __all__ = ["Focal"]
@@ -32,9 +33,9 @@ class Focal(MaskedLoss):
     def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:
         super().__init__()
         if not 0 <= gamma < inf:
-            raise ValueError(f"gamma has to be from 0 up, not {gamma}")
+            raise ArgumentError(f"gamma has to be from 0 up, not {gamma}")
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha has to lie in [0, 1], not {alpha}")
+            raise ArgumentError(f"alpha has to lie in [0, 1], not {alpha}")
         self.gamma, self.alpha = gamma, alpha
 
     def compute(self, known: Annotated) -> Tensor:

@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["KullbackLeibler"]
 
 
@@ -26,7 +28,7 @@ class KullbackLeibler(nn.Module):
             ValueError: the two differ in shape.
         """
         if mean.shape != log_variance.shape:
-            raise ValueError(
+            raise ArgumentError(
                 "mean and logarithm of the variance have to have one shape (B, C, Z, Y, X), not "
                 f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
             )

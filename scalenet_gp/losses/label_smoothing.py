@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["checked_smoothing"]
 
 
@@ -12,5 +14,7 @@ def checked_smoothing(share: float) -> float:
         ValueError: it is not in [0, 1).
     """
     if not 0 <= share < 1:
-        raise ValueError(f"label_smoothing has to be from 0 to below 1, not {share}: with 1, no target says anything")
+        raise ArgumentError(
+            f"label_smoothing has to be from 0 to below 1, not {share}: with 1, no target says anything"
+        )
     return share

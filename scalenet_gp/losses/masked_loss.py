@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["Annotated", "MaskedLoss", "ratio"]
 
 
@@ -104,7 +106,7 @@ class MaskedLoss(nn.Module, ABC):
     def _annotated(self, prediction: Tensor, target: Tensor, mask: Tensor, class_weights: Tensor | None) -> Annotated:
         if not prediction.shape == target.shape == mask.shape or prediction.ndim not in (4, 5):
             shapes = ", ".join(str(tuple(t.shape)) for t in (prediction, target, mask))
-            raise ValueError(
+            raise ArgumentError(
                 f"prediction, target and mask have to have one shape (B, C, Z, Y, X) or (B, C, Y, X), not {shapes}"
             )
         prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
@@ -121,7 +123,7 @@ class MaskedLoss(nn.Module, ABC):
     def _check_range(self, what: str, values: Tensor) -> None:
         right = (values >= 0) & (values <= 1) if self.probabilities else values.isfinite()
         if not right.all():
-            raise ValueError(
+            raise ArgumentError(
                 f"the annotated part of the {what} has to "
                 + ("lie in [0, 1]" if self.probabilities else "be finite")
                 + f", it has values from {values.min().item():g} to {values.max().item():g}"
@@ -131,12 +133,12 @@ class MaskedLoss(nn.Module, ABC):
 
 def _checked_weights(weights: Tensor, classes: int) -> Tensor:
     if weights.shape != (classes,):
-        raise ValueError(
+        raise ArgumentError(
             f"class_weights has to have one weight for each of the {classes} channels, shape ({classes},), not "
             f"{tuple(weights.shape)}"
         )
     if not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
-        raise ValueError(f"class_weights have to be finite, from 0 up and not all 0, not {weights.tolist()}")
+        raise ArgumentError(f"class_weights have to be finite, from 0 up and not all 0, not {weights.tolist()}")
     return weights
 
 

@@ -7,6 +7,8 @@ from math import inf
 
 from torch import Tensor, nn
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["NamedLosses"]
 
 
@@ -27,12 +29,12 @@ class NamedLosses(nn.Module):
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
         super().__init__()
         if not losses:
-            raise ValueError("there has to be at least one loss")
+            raise ArgumentError("there has to be at least one loss")
         if losses.keys() != weights.keys():
-            raise ValueError(f"there are losses for {', '.join(losses)}, but weights for {', '.join(weights)}")
+            raise ArgumentError(f"there are losses for {', '.join(losses)}, but weights for {', '.join(weights)}")
         for name, weight in weights.items():
             if not 0 <= weight < inf:
-                raise ValueError(f"the weight of {name!r} has to be from 0 up, not {weight}")
+                raise ArgumentError(f"the weight of {name!r} has to be from 0 up, not {weight}")
         self.weights = dict(weights)
         self.losses = nn.ModuleList(losses[name] for name in weights)
 
@@ -44,7 +46,7 @@ class NamedLosses(nn.Module):
             ValueError: there are none.
         """
         if not parts:
-            raise ValueError(f"there is no loss to add up; there could be {', '.join(self.weights)}")
+            raise ArgumentError(f"there is no loss to add up; there could be {', '.join(self.weights)}")
         first, *others = (self.weights[name] * loss for name, loss in parts.items())
         return sum(others, start=first)
 

@@ -6,6 +6,7 @@ from typing import final
 
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss
 
 __all__ = ["Tversky"]
@@ -35,11 +36,11 @@ class Tversky(MaskedLoss):
     def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smoothing: float = 1.0) -> None:
         super().__init__()
         if not (alpha >= 0 and beta >= 0):
-            raise ValueError(f"alpha={alpha} and beta={beta} may not be negative")
+            raise ArgumentError(f"alpha={alpha} and beta={beta} may not be negative")
         if not gamma >= 1:
-            raise ValueError(f"gamma has to be from 1 up, not {gamma}; the loss is taken to the power 1 / gamma")
+            raise ArgumentError(f"gamma has to be from 1 up, not {gamma}; the loss is taken to the power 1 / gamma")
         if not smoothing > 0:
-            raise ValueError(f"smoothing has to be positive, not {smoothing}: an absent class would divide by zero")
+            raise ArgumentError(f"smoothing has to be positive, not {smoothing}: an absent class would divide by zero")
         self.alpha, self.beta, self.gamma, self.smoothing = alpha, beta, gamma, smoothing
 
     def compute(self, known: Annotated) -> Tensor:

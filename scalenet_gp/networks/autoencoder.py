@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length
 from scalenet_gp.layers import VariationalBottleneck
 from scalenet_gp.leibnet import LeibNet
@@ -35,7 +36,7 @@ def build_autoencoder(
     """
     options = UNetOptions(top_resolution, input_nc=input_nc, output_nc=input_nc, **arguments)
     if options.attention_gates:
-        raise ValueError("an autoencoder has no skip connections, so there is nothing for attention_gates to gate")
+        raise ArgumentError("an autoencoder has no skip connections, so there is nothing for attention_gates to gate")
     parts = Parts(options)
     encoder = parts.encoder()
     bottleneck, coarsest = parts.bottleneck(parts.encoded)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, get_args
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import exact, format_size
 from scalenet_gp.graph import Node
 from scalenet_gp.layers import Concatenate, GatedSum, Pool, ScaleAttention, Sum, Upsample
@@ -34,7 +35,7 @@ def injection(parts: Parts, coarse: Parts, join: BottleneckJoin = "concatenate")
     """
     if join not in get_args(BottleneckJoin):
         choices = ", ".join(map(repr, get_args(BottleneckJoin)))
-        raise ValueError(f"subnet {parts.prefix[:-1]!r}: bottleneck_join is one of {choices}, not {join!r}")
+        raise ArgumentError(f"subnet {parts.prefix[:-1]!r}: bottleneck_join is one of {choices}, not {join!r}")
     _check_lattices(parts, coarse)
     prefix, spec, coarse_spec = parts.prefix, parts.options.bottleneck_spec, coarse.options.features_spec
     ratios = [c / own for c, own in zip(coarse_spec.voxel_size, spec.voxel_size, strict=True)]
@@ -60,13 +61,13 @@ def _check_lattices(parts: Parts, coarse: Parts) -> None:
     subnet, other = (repr(each.prefix[:-1]) for each in (parts, coarse))
     sizes, coarse_sizes = parts.options.bottleneck_spec.voxel_size, coarse.options.features_spec.voxel_size
     if len(sizes) != len(coarse_sizes):
-        raise ValueError(
+        raise ArgumentError(
             f"subnet {subnet} has {len(sizes)} axes and subnet {other}, whose features enter it, {len(coarse_sizes)}"
         )
     for axis, (size, coarse_size) in enumerate(zip(sizes, coarse_sizes, strict=True)):
         if 1 not in ((coarse_size / size).numerator, (coarse_size / size).denominator):
             fitting = " or ".join(f"{_written(fit)} nm" for fit in _fitting(coarse_size, size))
-            raise ValueError(
+            raise ArgumentError(
                 f"subnet {subnet}: on axis {axis} its bottleneck has voxels of {_written(size)} nm, and subnet "
                 f"{other}, whose features enter it, a top_resolution of {_written(coarse_size)} nm; one has to be a "
                 f"whole multiple of the other, so give subnet {other} a top_resolution of {fitting} there"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.graph import TensorSpec
 from scalenet_gp.options import coerce_arguments, to_json_value
@@ -22,7 +23,7 @@ def _or_else(message: str) -> WrapValidator:
         try:
             return handler(value)
         except ValidationError:
-            raise ValueError(message) from None
+            raise ArgumentError(message) from None
 
     return WrapValidator(read)
 
@@ -117,22 +118,24 @@ class UNetOptions:
             object.__setattr__(self, name, value)
         axes = len(self.input_spec.voxel_size)
         if self.kernel_sizes is not None and self.convs_per_level is not None:
-            raise ValueError(
+            raise ArgumentError(
                 f"kernel_sizes {self.kernel_sizes} lists the convolutions of every pass; leave out convs_per_level, "
                 f"here {self.convs_per_level}"
             )
         if not self.factors or not self.kernels:
-            raise ValueError(f"a U-Net has at least one factor and one kernel, not {self.factors} and {self.kernels}")
+            raise ArgumentError(
+                f"a U-Net has at least one factor and one kernel, not {self.factors} and {self.kernels}"
+            )
         wrong = [sizes for sizes in (*self.factors, *self.kernels) if len(sizes) != axes]
         if wrong:
-            raise ValueError(f"the voxel size has {axes} axes, but among the factors and kernels is {wrong[0]}")
+            raise ArgumentError(f"the voxel size has {axes} axes, but among the factors and kernels is {wrong[0]}")
         if self.output_nc == 0 and (self.deep_supervision or not self.heads):
-            raise ValueError(
+            raise ArgumentError(
                 "with an output_nc of 0 there is no 'output': then there have to be heads, and no deep_supervision, "
                 "whose outputs have output_nc channels"
             )
         if self.deep_supervision and self.levels < 2:
-            raise ValueError(
+            raise ArgumentError(
                 "deep_supervision makes outputs at the coarser levels of the decoder, and with one downsampling factor "
                 "there is none; give two or more"
             )
@@ -141,7 +144,7 @@ class UNetOptions:
             if unknown:
                 raise TypeError(f"the head {name!r} has no argument {unknown[0]!r}; it has {', '.join(_HEAD)}")
             if "classes" not in arguments:
-                raise ValueError(f"the head {name!r} has no 'classes', the names of its channels")
+                raise ArgumentError(f"the head {name!r} has no 'classes', the names of its channels")
 
     @property
     def dims(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.injection import injection
@@ -55,7 +56,7 @@ def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TW
 def _chained(subnets: Sequence[Mapping[str, Any]], name: str, **defaults: Any) -> LeibNet:
     listed = list(subnets) if isinstance(subnets, Iterable) else []
     if not listed or not all(isinstance(subnet, Mapping) for subnet in listed):
-        raise ValueError(
+        raise ArgumentError(
             f"{name} takes a list of one or more subnets, each a mapping such as {_TWO_SCALES[0]}, not {subnets!r}"
         )
     nodes: list[Node] = []
@@ -65,12 +66,14 @@ def _chained(subnets: Sequence[Mapping[str, Any]], name: str, **defaults: Any) -
     for index, subnet in enumerate(listed):
         arguments = {**defaults, **to_json_value(subnet)}
         if "top_resolution" not in arguments:
-            raise ValueError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
+            raise ArgumentError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
         if coarse is None and "bottleneck_join" in arguments:
-            raise ValueError(f"subnet {index} is the coarsest: no features enter its bottleneck by a 'bottleneck_join'")
+            raise ArgumentError(
+                f"subnet {index} is the coarsest: no features enter its bottleneck by a 'bottleneck_join'"
+            )
         identifier = arguments.pop("subnet_id", index)
         if not isinstance(identifier, str | int):
-            raise ValueError(f"subnet {index}: subnet_id is a name or a whole number, not {identifier!r}")
+            raise ArgumentError(f"subnet {index}: subnet_id is a name or a whole number, not {identifier!r}")
         join = arguments.pop("bottleneck_join", "concatenate")
         try:
             options = UNetOptions(**arguments)

@@ -15,6 +15,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["coerce_arguments", "to_json_value"]
 
 
@@ -61,7 +63,7 @@ def coerce_arguments(takes: Callable[..., Any], arguments: Mapping[str, Any]) ->
         except ValidationError as error:
             wrong.append(_in_words(name, error))
     if wrong:
-        raise ValueError("; ".join(sorted(wrong)))
+        raise ArgumentError("; ".join(sorted(wrong)))
     return made
 
 

@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
+
 __all__ = ["open_safetensors", "serialize_tensors", "stored_type"]
 
 
@@ -70,7 +72,7 @@ def stored_type(dtype: torch.dtype) -> str:
     try:
         content = save({"": torch.empty(0, dtype=dtype)})
     except (KeyError, SafetensorError) as error:
-        raise ValueError(f"safetensors files hold no tensors of {dtype}") from error
+        raise CheckpointError(f"safetensors files hold no tensors of {dtype}") from error
     name: str = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])[""]["dtype"]
     return name
 
@@ -86,7 +88,7 @@ def open_safetensors(path: Path, kind: str = "safetensors file") -> Iterator[saf
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as a {kind} ({error}); it may be damaged or cut short") from error
+        raise CheckpointError(f"{path} cannot be read as a {kind} ({error}); it may be damaged or cut short") from error
 
 
 def _content(tensor: Tensor) -> memoryview:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
 from scalenet_gp.serialization.safetensors_files import stored_type
 
 __all__ = ["flatten_state", "unflatten_state"]
@@ -65,15 +66,15 @@ def unflatten_state(plain: object, tensors: Mapping[str, Tensor]) -> Any:
         case [("!tensor", [str(name), *strides])] if name in tensors:
             return _laid_out(tensors[name], strides, name)
         case [("!tensor", [str(name), *_])]:
-            raise ValueError(f"the tensor {name!r} is missing")
-    raise ValueError(f"{plain} stands for no value")
+            raise CheckpointError(f"the tensor {name!r} is missing")
+    raise CheckpointError(f"{plain} stands for no value")
 
 
 def _unpacked_pair(pair: object, tensors: Mapping[str, Tensor]) -> tuple[str | int, Any]:
     match pair:
         case [str() | int() as key, value]:
             return key, unflatten_state(value, tensors)
-    raise ValueError(f"{pair!r} is no key with its value")
+    raise CheckpointError(f"{pair!r} is no key with its value")
 
 
 def _packed(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
@@ -89,7 +90,7 @@ def _packed(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
         case dict():
             for key in tree:
                 if not isinstance(key, str | int) or isinstance(key, bool):
-                    raise ValueError(f"{_place(path)} has the key {key!r}; keys have to be strings or integers")
+                    raise CheckpointError(f"{_place(path)} has the key {key!r}; keys have to be strings or integers")
             if all(isinstance(key, str) and not key.startswith(_TAG) for key in tree):
                 return {key: _packed(value, (*path, key), tensors) for key, value in tree.items()}
             return {"!dict": [[key, _packed(value, (*path, key), tensors)] for key, value in tree.items()]}
@@ -101,7 +102,7 @@ def _packed(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
             tensors[name] = tree
             return {"!tensor": [name, *_copied_strides(tree)]}
     kind = f"{type(tree).__module__}.{type(tree).__qualname__}"
-    raise ValueError(f"{_place(path)} is a {kind}; only plain values and tensors can be read without running code")
+    raise CheckpointError(f"{_place(path)} is a {kind}; only plain values and tensors can be read without running code")
 
 
 def _all_packed(items: Iterable[object], path: _Path, tensors: dict[str, Tensor]) -> list[Any]:
@@ -116,11 +117,11 @@ def _place(path: _Path) -> str:
 
 def _check_storable(tensor: Tensor, path: _Path) -> None:
     if tensor.layout != torch.strided:
-        raise ValueError(f"{_place(path)} is a tensor of {tensor.layout}; safetensors files hold dense ones")
+        raise CheckpointError(f"{_place(path)} is a tensor of {tensor.layout}; safetensors files hold dense ones")
     try:
         stored_type(tensor.dtype)
     except ValueError as error:
-        raise ValueError(f"{_place(path)} is a tensor that cannot be stored: {error}") from error
+        raise CheckpointError(f"{_place(path)} is a tensor that cannot be stored: {error}") from error
 
 
 def _copied_strides(tensor: Tensor) -> tuple[int, ...]:
@@ -135,7 +136,7 @@ def _laid_out(tensor: Tensor, strides: list[Any], name: str) -> Tensor:
     if not strides:
         return tensor
     if not _leave_no_gaps(strides, tensor.shape):
-        raise ValueError(f"the tensor {name!r} of shape {tuple(tensor.shape)} cannot have the strides {strides}")
+        raise CheckpointError(f"the tensor {name!r} of shape {tuple(tensor.shape)} cannot have the strides {strides}")
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
 
 

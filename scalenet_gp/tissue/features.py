@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.tissue.options import BLANK_EDGE, TextureOptions
 from scalenet_gp.volumes import block_mean
 
@@ -47,7 +48,7 @@ def cell_texture(
         ValueError: there are values that are not finite.
     """
     if not np.isfinite(volume).all():
-        raise ValueError(
+        raise ArgumentError(
             f"{np.count_nonzero(~np.isfinite(volume))} voxels are no finite numbers; write 0 there, and large gaps "
             "count as blank"
         )

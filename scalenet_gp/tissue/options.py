@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, isfinite
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["BLANK_EDGE", "TextureOptions"]
 
 BLANK_EDGE = 5
@@ -39,11 +41,11 @@ class TextureOptions:
         for name, least in (("block_size", 2 * _LEAST_CELL), ("min_region_size", 1)):
             number = getattr(self, name)
             if isinstance(number, bool) or number != int(number) or number < least:
-                raise ValueError(f"{name}={number!r} has to be a whole number of voxels, at least {least}")
+                raise ArgumentError(f"{name}={number!r} has to be a whole number of voxels, at least {least}")
         for name in ("texture_sigma", "edge_sigma"):
             sigma = getattr(self, name)
             if not (isfinite(sigma) and sigma > 0):
-                raise ValueError(f"{name}={sigma!r} has to be a positive number of voxels")
+                raise ArgumentError(f"{name}={sigma!r} has to be a positive number of voxels")
 
     @property
     def cell(self) -> int:

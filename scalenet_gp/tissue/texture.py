@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.tissue.features import cell_texture
 from scalenet_gp.tissue.options import TextureOptions
 from scalenet_gp.tissue.regions import is_tissue, tissue_confidence, tissue_evidence
@@ -59,7 +60,7 @@ def em_texture_masking(
     options = TextureOptions(block_size, texture_sigma, edge_sigma, min_region_size)
     volume = np.asarray(volume)
     if volume.ndim not in (2, 3) or volume.dtype.kind not in "biuf" or prod(volume.shape) < 2:
-        raise ValueError(
+        raise ArgumentError(
             f"a volume of shape {volume.shape} and dtype {volume.dtype} has no texture; give real numbers with axes "
             "(z, y, x) or (y, x) and at least two voxels"
         )

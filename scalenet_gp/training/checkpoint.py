@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import CheckpointError
 from scalenet_gp.leibnet import SPEC, read_network, rebuild_network, spec_in
 from scalenet_gp.serialization import (
     atomic_write,
@@ -84,24 +85,26 @@ class Checkpoint:
         """
         own = net.to_spec()
         if dict(self.spec) != own:
-            raise ValueError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
+            raise CheckpointError(f"{where} is a checkpoint of another network: {_difference(self.spec, own)}")
         for weights in filter(None, (self.weights, self.average)):
             if _shapes(weights) != _shapes(net.state_dict()):
-                raise ValueError(f"{where} has the spec of this network, but not its weights; the file is damaged")
+                raise CheckpointError(f"{where} has the spec of this network, but not its weights; the file is damaged")
         if state is None:
             net.load_state_dict(self.average or dict(self.weights))
             return
         ours = state.state_dict()
         if self.state.keys() != ours.keys():
             unequal = ", ".join(sorted(self.state.keys() ^ ours.keys()))
-            raise ValueError(f"{where} and this version differ in what is part of the state of training: {unequal}")
+            raise CheckpointError(
+                f"{where} and this version differ in what is part of the state of training: {unequal}"
+            )
         there, here = (_settings(part["optimizer"]["param_groups"]) for part in (self.state, ours))
         if there != here:
-            raise ValueError(f"{where} is of an optimizer with other settings: {there} there and {here} here")
+            raise CheckpointError(f"{where} is of an optimizer with other settings: {there} there and {here} here")
         try:
             state.load_state_dict(self.state)
         except ValueError as error:
-            raise ValueError(f"{where} does not fit how this network is trained: {error}") from error
+            raise CheckpointError(f"{where} does not fit how this network is trained: {error}") from error
         net.load_state_dict(dict(self.weights))
 
 
@@ -139,7 +142,7 @@ def save_checkpoint(
     weights = net.state_dict()
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise ValueError(f"no checkpoint of iteration {iteration} is written: {', '.join(broken)} are not finite")
+        raise CheckpointError(f"no checkpoint of iteration {iteration} is written: {', '.join(broken)} are not finite")
     average = state.get("average")
     if average is not None:  # its weights have names of their own in the file
         state = {
@@ -149,7 +152,7 @@ def save_checkpoint(
     try:
         plain, tensors = flatten_state({"state": state, "metadata": dict(metadata or {})})
     except ValueError as error:
-        raise ValueError(f"no checkpoint of iteration {iteration} is written: {error}") from error
+        raise CheckpointError(f"no checkpoint of iteration {iteration} is written: {error}") from error
     tensors |= {_WEIGHTS + name: tensor for name, tensor in weights.items()}
     tensors |= {_AVERAGE + name: tensor for name, tensor in _below(_AVERAGED, average or {}).items()}
     content = {
@@ -190,7 +193,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata = unflatten_state(content["metadata"], tensors)
         iteration, versions = content["iteration"], content["versions"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
     return Checkpoint(spec_in(entries, path), _below(_WEIGHTS, tensors), state, iteration, metadata, versions)
 
 
@@ -241,7 +244,7 @@ class Retention:
     def __post_init__(self) -> None:
         for name, value in (("newest", self.newest), ("every", self.every)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} has to be a number of checkpoints or iterations from 1 up, not {value}")
+                raise CheckpointError(f"{name} has to be a number of checkpoints or iterations from 1 up, not {value}")
 
     def thin(self, directory: Path) -> None:
         """Remove the other checkpoints, also damaged ones, once there are as many whole ones as to keep."""
@@ -288,7 +291,7 @@ def _is_whole(path: Path) -> bool:
         with open_safetensors(path, "checkpoint") as file:
             entries = file.metadata() or {}
         if _CONTENT not in entries:
-            raise ValueError(f"{path} holds no state of training")
+            raise CheckpointError(f"{path} holds no state of training")
     except ValueError as error:
         _logger.warning("passed over: %s", error)
         return False
@@ -298,14 +301,14 @@ def _is_whole(path: Path) -> bool:
 def _content(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
     """What a checkpoint holds besides spec and tensors."""
     if _CONTENT not in entries:
-        raise ValueError(f"{path} cannot be read as a checkpoint: its metadata have {sorted(entries)}")
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: its metadata have {sorted(entries)}")
     try:
         content: dict[str, Any] = json.loads(entries[_CONTENT])
         written = content["format"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error!r}); it may be damaged") from error
     if written != _FORMAT:
-        raise ValueError(f"{path} is a checkpoint of format {written}; this version reads format {_FORMAT}")
+        raise CheckpointError(f"{path} is a checkpoint of format {written}; this version reads format {_FORMAT}")
     return content
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
@@ -46,9 +47,9 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         if self.precision not in Precision.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"precision is {self.precision!r}; write one of {', '.join(Precision.__args__)}")  # type: ignore[attr-defined]
+            raise ArgumentError(f"precision is {self.precision!r}; write one of {', '.join(Precision.__args__)}")  # type: ignore[attr-defined]
         if self.compile and self.activation_checkpointing:
-            raise ValueError(
+            raise ArgumentError(
                 f"compile=True and activation_checkpointing={self.activation_checkpointing!r} exclude each other: "
                 "the compiler itself chooses what it computes again"
             )
@@ -70,7 +71,9 @@ class ComputeConfig:
         names = list(net.nodes)
         for pattern in self.activation_checkpointing:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(f"activation_checkpointing={pattern!r} matches no node; there are {', '.join(names)}")
+                raise ArgumentError(
+                    f"activation_checkpointing={pattern!r} matches no node; there are {', '.join(names)}"
+                )
         return frozenset(name for name in names if any(fnmatchcase(name, p) for p in self.activation_checkpointing))
 
 

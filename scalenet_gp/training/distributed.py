@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.training.liveness import watchdog
 
@@ -72,7 +73,7 @@ class ProcessGroup:
         normalising = [name for name, module in net.named_modules() if isinstance(module, _BatchNorm)]
         on_processor = any(tensor.device.type == "cpu" for tensor in net.state_dict().values())
         if normalising and on_processor:
-            raise ValueError(
+            raise ArgumentError(
                 f"{normalising[0]!r} normalises over the batch, whose samples lie in {self.size} processes; torch does "
                 "so on GPUs only. Train in one process, on GPUs, or with norm_layer='group'"
             )
@@ -143,7 +144,7 @@ class ProcessGroup:
         numbers = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(numbers, torch.tensor(number, dtype=torch.int64))
         if len({int(each) for each in numbers}) > 1:
-            raise ValueError(f"{what} differs among the ranks: {', '.join(str(int(each)) for each in numbers)}")
+            raise ArgumentError(f"{what} differs among the ranks: {', '.join(str(int(each)) for each in numbers)}")
 
 
 @contextmanager
@@ -170,7 +171,7 @@ def distributed_context(
         return
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
-        raise ValueError(
+        raise ArgumentError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} are not in the environment; start "
             "several processes with torchrun, or unset it"
         )
@@ -198,9 +199,9 @@ def _own(device: torch.device, local_rank: int) -> torch.device:
     if device.type != "cuda":
         return device
     if device.index is not None:
-        raise ValueError(f"device {str(device)!r} is one for all processes; write 'cuda', and each takes its own")
+        raise ArgumentError(f"device {str(device)!r} is one for all processes; write 'cuda', and each takes its own")
     if local_rank >= torch.cuda.device_count():
-        raise ValueError(
+        raise ArgumentError(
             f"this is process {local_rank} on its machine, counted from 0, which has {torch.cuda.device_count()} GPUs; "
             "--nproc-per-node can be that at most"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.metrics import Scores, scores_from_json, scores_to_json
 from scalenet_gp.serialization import atomic_write
 
@@ -95,9 +96,9 @@ class EarlyStopping:
 
     def __init__(self, metric: Metric, every: int, patience: int | None = None) -> None:
         if every < 1:
-            raise ValueError(f"every is {every}; networks are judged every 1 or more iterations")
+            raise ArgumentError(f"every is {every}; networks are judged every 1 or more iterations")
         if patience is not None and patience < 1:
-            raise ValueError(f"patience is {patience}; it is a number of judgements from 1 up, or None")
+            raise ArgumentError(f"patience is {patience}; it is a number of judgements from 1 up, or None")
         self.metric: Metric = metric
         self.every = every
         self.patience = patience

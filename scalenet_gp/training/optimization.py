@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
+from scalenet_gp.errors import ArgumentError
+
 __all__ = ["Optimization", "OptimizerFactory", "SchedulerFactory"]
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -68,9 +70,11 @@ class Optimization:
             ("ema_decay", 0 if self.ema_decay is None else self.ema_decay, 0, 1),
         ):
             if not least <= value < below:
-                raise ValueError(f"{name} has to be from {least}{'' if below == inf else ' to below 1'}, not {value}")
+                raise ArgumentError(
+                    f"{name} has to be from {least}{'' if below == inf else ' to below 1'}, not {value}"
+                )
         if self.clip_norm is not None and not 0 < self.clip_norm < inf:
-            raise ValueError(f"clip_norm has to be a norm above 0, not {self.clip_norm}")
+            raise ArgumentError(f"clip_norm has to be a norm above 0, not {self.clip_norm}")
 
     def freeze(self, net: nn.Module) -> list[nn.Module]:
         """Have the frozen parameters need no gradients.
@@ -85,11 +89,11 @@ class Optimization:
         for pattern in self.frozen:
             matching = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matching:
-                raise ValueError(f"frozen={pattern!r} matches no parameter; there are {', '.join(parameters)}")
+                raise ArgumentError(f"frozen={pattern!r} matches no parameter; there are {', '.join(parameters)}")
             for name in matching:
                 parameters[name].requires_grad_(False)
         if not any(parameter.requires_grad for parameter in parameters.values()):
-            raise ValueError(f"frozen={self.frozen!r} leaves no parameter to train")
+            raise ArgumentError(f"frozen={self.frozen!r} leaves no parameter to train")
         owners = [module for module in net.modules() if any(True for _ in module.parameters())]
         return [module for module in owners if not any(p.requires_grad for p in module.parameters())]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.training.memory import resident_bytes
@@ -63,11 +64,11 @@ class TensorBoardLog:
         classes: Sequence[str] = (),
     ) -> None:
         if scalars_every < 1 or images_every < 1:
-            raise ValueError(f"scalars_every {scalars_every} and images_every {images_every} have to be from 1 up")
+            raise ArgumentError(f"scalars_every {scalars_every} and images_every {images_every} have to be from 1 up")
         if intensities[0] == intensities[1]:
-            raise ValueError(f"intensities are those of black and white, which cannot both be {intensities[0]}")
+            raise ArgumentError(f"intensities are those of black and white, which cannot both be {intensities[0]}")
         if len(set(classes)) < len(classes):
-            raise ValueError(f"every class needs a name of its own, not {', '.join(classes)}")
+            raise ArgumentError(f"every class needs a name of its own, not {', '.join(classes)}")
         self.folder = Path(folder)
         self.scalars_every = scalars_every
         self.images_every = images_every

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.training.compute import ComputeConfig
@@ -190,7 +191,7 @@ class TrainingState:
             ValueError: it was trained with another kind of optimizer or schedule, or by another number of processes.
         """
         if state["ranks"] != self._ranks.size:
-            raise ValueError(
+            raise ArgumentError(
                 f"{state['ranks']} processes trained together and {self._ranks.size} do now: a batch is that of all "
                 "of them, so that the run would be another one"
             )
@@ -198,7 +199,7 @@ class TrainingState:
         for name, part in kept.items():
             if (part is None) != (state[name] is None):
                 had, has = ("none" if part is None else "one" for part in (state[name], part))
-                raise ValueError(f"the checkpoint was written with {had} where there is {has} now: {name}")
+                raise ArgumentError(f"the checkpoint was written with {had} where there is {has} now: {name}")
         self.optimizer.load_state_dict(dict(state["optimizer"]))
         for name, part in kept.items():
             if part is not None:

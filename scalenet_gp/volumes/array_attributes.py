@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.volumes.metadata import Number, ReadOptions, Translation, malformed_error, nanometres
 from scalenet_gp.volumes.storage import ZarrNode
@@ -61,7 +62,7 @@ class Geometry:
             ValueError: other axes.
         """
         if len(factors) != len(self.voxel_size):
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: downsampling factors of {len(factors)} axes for {self.source} of {len(self.voxel_size)}"
             )
         position = self.position
@@ -80,7 +81,7 @@ def geometries_of(node: ZarrNode, options: ReadOptions) -> tuple[Geometry, ...]:
     path, attributes, is_n5 = node.path, node.attributes, node.driver == "n5"
     readers = _READERS if is_n5 else {name: read for name, read in _READERS.items() if name != "pixelResolution"}
     if "offset" in attributes and not {"voxel_size", "resolution"} & attributes.keys():
-        raise ValueError(f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither")
+        raise VolumeFormatError(f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither")
     found = tuple(read(path, attributes, is_n5, options) for name, read in readers.items() if name in attributes)
     names = _dimension_names(node)
     for geometry in found:
@@ -95,20 +96,20 @@ def require_agreement(path: str, geometries: Sequence[Geometry], translation: Tr
         ValueError: they contradict each other, or there is none.
     """
     if not geometries:
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: no voxel size: neither OME-Zarr metadata nor any of the attributes resolution, voxel_size, "
             "transform and, for N5, pixelResolution"
         )
     best = next((geometry for geometry in geometries if geometry.position is not None), geometries[0])
     for other in geometries:
         if other.voxel_size != best.voxel_size:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: {best.source} says voxels of {format_size(best.voxel_size)} nm (z, y, x), {other.source} "
                 f"of {format_size(other.voxel_size)} nm; remove the one that is wrong"
             )
         here, there = best.corner(translation), other.corner(translation)
         if here is not None and there is not None and here != there:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: {best.source} says that the first voxel begins at {format_size(here)} nm (z, y, x), "
                 f"{other.source} at {format_size(there)} nm; remove the one that is wrong"
             )
@@ -126,12 +127,12 @@ def transform_geometry(path: str, attributes: Mapping[str, Any], _: bool, option
     axes, units = stored.axes[::step], stored.units[::step]
     scale, translate = stored.scale[::step], stored.translate[::step]
     if tuple(axes) not in (("z", "y", "x"), ("y", "x")):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the axes of its transform are {', '.join(stored.axes)} in order {stored.order or 'C'!r}; they "
             "have to be z, y, x or y, x (or reversed in order 'F')"
         )
     if not len(axes) == len(units) == len(scale) == len(translate):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: malformed transform: {len(axes)} axes, {len(units)} units, {len(scale)} scales and "
             f"{len(translate)} translations"
         )
@@ -189,17 +190,19 @@ def _named_axes(path: str, source: str, attributes: Mapping[str, Any], step: int
     types = axes.types or derived or ["space"] * len(size)
     if types[::step] != ["channel"] * (len(types) - len(size)) + ["space"] * len(size):
         order = ("channel, if there is such an axis, then space", "space, then channel if there is such an axis")
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the types of its axes are {types} for a {source} of {len(size)}; they have to be "
             f"{order[step == -1]}"
         )
     _check_names(path, "axis_names", names, len(size), step)
     units = (axes.units or [axes.unit] * len(size))[::step]
     if len(units) != len(size):
-        raise ValueError(f"{path}: {len(units)} units for a {source} of {len(size)} axes")
+        raise VolumeFormatError(f"{path}: {len(units)} units for a {source} of {len(size)} axes")
     lengths = [nanometres(f"{path}: {source}", u, options.unit or (None if u else "nanometer")) for u in units]
     if axes.unit and {nanometres(f"{path}: {source}", axes.unit, options.unit)} != set(lengths):
-        raise ValueError(f"{path}: its unit {axes.unit!r} contradicts its units {units}; remove the one that is wrong")
+        raise VolumeFormatError(
+            f"{path}: its unit {axes.unit!r} contradicts its units {units}; remove the one that is wrong"
+        )
     sizes = _sizes(path, source, _times(size, lengths))
     return Geometry(source, sizes, _offset(path, attributes, lengths, step), "corner")
 
@@ -218,7 +221,7 @@ def _check_names(path: str, source: str, names: Sequence[str | None], dims: int,
     leading, space = known[: max(len(known) - dims, 0)], known[-dims:]
     spatial = {"z", "y", "x"}
     if spatial & set(leading) or (spatial & set(space) and space != ["z", "y", "x"][-dims:]):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the {source} are {', '.join(map(str, names))} for voxels of {dims} axes; they have to be "
             f"{', '.join((['channel'] * len(leading) + ['z', 'y', 'x'][-dims:])[::step])}"
         )
@@ -229,7 +232,7 @@ def _offset(path: str, attributes: Mapping[str, Any], units: Sequence[Fraction],
         return None
     offset = _numbers(path, "offset", attributes["offset"])[::step]
     if len(offset) != len(units):
-        raise ValueError(f"{path}: an offset of {len(offset)} axes for voxels of {len(units)}")
+        raise VolumeFormatError(f"{path}: an offset of {len(offset)} axes for voxels of {len(units)}")
     return _times(offset, units)
 
 
@@ -242,7 +245,7 @@ def _numbers(path: str, name: str, value: object) -> _Lengths:
 
 def _sizes(path: str, name: str, sizes: Sequence[Fraction]) -> _Lengths:
     if len(sizes) not in (2, 3) or min(sizes) <= 0:
-        raise ValueError(f"{path}: malformed {name}: {format_size(sizes)} has to be 2 or 3 positive numbers")
+        raise VolumeFormatError(f"{path}: malformed {name}: {format_size(sizes)} has to be 2 or 3 positive numbers")
     return tuple(sizes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.storage import StoredArray
 
 __all__ = ["served_axes"]
@@ -36,15 +37,17 @@ def served_axes(
     dims = next((len(space) for space in _SPATIAL if tuple(names[-len(space) :]) == space), 0)
     leading = names[: len(names) - dims]
     if not dims or len(set(names)) < len(names) or {"z", "y", "x"} & set(leading):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the axes are {', '.join(names)}; they have to be z, y, x or y, x, after axes of time and "
             "channels, if there are any"
         )
     for array in arrays:
         if array.ndim != len(names):
-            raise ValueError(f"{array.path} has {array.ndim} dimensions, the axes are {len(names)}: {', '.join(names)}")
+            raise VolumeFormatError(
+                f"{array.path} has {array.ndim} dimensions, the axes are {len(names)}: {', '.join(names)}"
+            )
     if unknown := select.keys() - set(leading):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: there is no axis {', '.join(sorted(unknown))} to select from; there are: "
             f"{', '.join(leading) or 'only axes of space'}"
         )
@@ -54,7 +57,7 @@ def served_axes(
         if name in select:
             chosen[axis] = _index(path, name, select[name], length, labels if name == channel else ())
         elif name != channel and length != 1:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: axis {name} has {length} entries: select one, for example select={{{name!r}: 0}}"
             )
         elif name != channel:
@@ -66,8 +69,10 @@ def _index(path: str, axis: str, wanted: int | str, length: int, labels: Sequenc
     if isinstance(wanted, str):
         named = f"the labels are {', '.join(labels)}" if labels else "it has no labels: give its index"
         if labels.count(wanted) != 1:
-            raise ValueError(f"{path}: axis {axis} has {labels.count(wanted)} entries labelled {wanted!r}; {named}")
+            raise VolumeFormatError(
+                f"{path}: axis {axis} has {labels.count(wanted)} entries labelled {wanted!r}; {named}"
+            )
         wanted = labels.index(wanted)
     if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted < length:
-        raise ValueError(f"{path}: axis {axis} has no entry {wanted!r}; they are 0 to {length - 1}")
+        raise VolumeFormatError(f"{path}: axis {axis} has no entry {wanted!r}; they are 0 to {length - 1}")
     return wanted

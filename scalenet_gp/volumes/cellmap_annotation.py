@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.location import join
 from scalenet_gp.volumes.storage import find_node
 
@@ -56,7 +57,7 @@ def read_annotation(path: str, level: str) -> Annotation:
     name = path.rstrip("/").rpartition("/")[-1]
     group, array = (_parsed(where, name) for where in (path, join(path, level)))
     if group is not None and array is not None and group.annotation_type != array.annotation_type:
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the annotation_type of the group, {group.annotation_type.model_dump()}, contradicts that of "
             f"{level}, {array.annotation_type.model_dump()}"
         )
@@ -93,14 +94,16 @@ def _parsed(path: str, name: str) -> _Stated | None:
         stated = _Stated.model_validate(cellmap["annotation"])
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{path}: malformed attributes cellmap.annotation: {'; '.join(faults)}") from error
+        raise VolumeFormatError(f"{path}: malformed attributes cellmap.annotation: {'; '.join(faults)}") from error
     if stated.class_name != name:
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: the annotation is of the class {stated.class_name!r}, but lies in the folder {name!r}"
         )
     encoding = stated.annotation_type.encoding
     if len(set(encoding.values())) < len(encoding):
-        raise ValueError(f"{path}: one value stands for two things in the encoding {encoding}; they have to differ")
+        raise VolumeFormatError(
+            f"{path}: one value stands for two things in the encoding {encoding}; they have to differ"
+        )
     if stated.annotation_type.type == "instance_segmentation" and "present" in encoding:
-        raise ValueError(f"{path}: of instances no single value is 'present', as the encoding {encoding} says")
+        raise VolumeFormatError(f"{path}: of instances no single value is 'present', as the encoding {encoding} says")
     return stated

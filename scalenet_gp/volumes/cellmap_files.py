@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, final, get_args
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.location import StrPath, join, local_path
 
 __all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit"]
@@ -53,19 +54,19 @@ def read_datasplit(path: StrPath) -> tuple[Crop, ...]:
     crops: dict[str, Crop] = {}
     for where, fields in _rows(path):
         if len(fields) != 5:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{where}: {len(fields)} fields; they have to be 5: usage, raw container, raw dataset, label "
                 "container, label dataset"
             )
         usage, raw_container, raw_dataset, container, dataset = fields
         if usage not in get_args(Usage):
-            raise ValueError(f"{where}: the usage {usage!r} has to be one of {', '.join(get_args(Usage))}")
+            raise VolumeFormatError(f"{where}: the usage {usage!r} has to be one of {', '.join(get_args(Usage))}")
         if empty := [field for field in fields if not field]:
-            raise ValueError(f"{where}: {len(empty)} of the fields {fields} are empty")
+            raise VolumeFormatError(f"{where}: {len(empty)} of the fields {fields} are empty")
         folder, classes = _classes(where, dataset)
         labels = join(container, folder) if folder else container
         if labels in crops:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{where}: {labels} has a row already; a crop has one row, with all its classes in brackets"
             )
         crops[labels] = Crop(cast(Usage, usage), join(raw_container, raw_dataset), labels, classes)
@@ -87,15 +88,17 @@ def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
     members: dict[str, tuple[str, list[int]]] = {}
     for where, fields in _rows(path):
         if len(fields) != 3:
-            raise ValueError(f"{where}: {len(fields)} fields; they have to be 3: class, number, numbers that it unites")
+            raise VolumeFormatError(
+                f"{where}: {len(fields)} fields; they have to be 3: class, number, numbers that it unites"
+            )
         name, number, united = fields
         identity = _integer(where, number)
         if not name or name in members:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{where}: the class {name!r} has a line already" if name else f"{where}: a class without name"
             )
         if identity in names:
-            raise ValueError(f"{where}: {name} has the number {identity}, which is that of {names[identity]}")
+            raise VolumeFormatError(f"{where}: {name} has the number {identity}, which is that of {names[identity]}")
         names[identity] = name
         members[name] = where, [_integer(where, part) for part in united.split(",") if part.strip()]
     return {name: tuple(dict.fromkeys(_single(name, names, members, ()))) for name in members}
@@ -107,12 +110,12 @@ def _single(
     """The single classes of a class, some perhaps more than once."""
     where, united = members[name]
     if name in above:
-        raise ValueError(f"{where}: {name} unites itself: {' > '.join((*above, name))}")
+        raise VolumeFormatError(f"{where}: {name} unites itself: {' > '.join((*above, name))}")
     if not united:
         yield name
     for identity in united:
         if identity not in names:
-            raise ValueError(f"{where}: {name} unites the class {identity}, which has no line")
+            raise VolumeFormatError(f"{where}: {name} unites the class {identity}, which has no line")
         yield from _single(names[identity], names, members, (*above, name))
 
 
@@ -122,15 +125,17 @@ def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
     if not bracket:
         folder, _, listed = dataset.rstrip("/").rpartition("/")
     elif not listed.endswith("]") or (folder and not folder.endswith("/")):
-        raise ValueError(f"{where}: the label dataset {dataset!r} has to end in its classes, as in 'crop1/[nuc,mito]'")
+        raise VolumeFormatError(
+            f"{where}: the label dataset {dataset!r} has to end in its classes, as in 'crop1/[nuc,mito]'"
+        )
     classes = tuple(name.strip() for name in listed.removesuffix("]").split(","))
     if strange := [name for name in classes if set(name) & set("[]\"'")]:
-        raise ValueError(
+        raise VolumeFormatError(
             f"{where}: the classes {', '.join(strange)} of {dataset!r} have to be without quotes and brackets, as in "
             "'crop1/[nuc,mito]'"
         )
     if not all(classes) or len(set(classes)) < len(classes):
-        raise ValueError(f"{where}: the classes of {dataset!r} have to have names, and each to be there once")
+        raise VolumeFormatError(f"{where}: the classes of {dataset!r} have to have names, and each to be there once")
     return folder.rstrip("/"), classes
 
 
@@ -138,24 +143,26 @@ def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
     """Where each row is, for messages, and its fields; empty lines are left out."""
     file = local_path(path)
     if file is None:
-        raise ValueError(f"{path}: tables are read from local files only; copy it, and give the path of the copy")
+        raise VolumeFormatError(
+            f"{path}: tables are read from local files only; copy it, and give the path of the copy"
+        )
     if not file.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not readable as text in UTF-8: {error}") from error
+        raise VolumeFormatError(f"{path}: not readable as text in UTF-8: {error}") from error
     reader = csv.reader(io.StringIO(text), skipinitialspace=True)
     try:
         for row in reader:
             if row and row != [""]:
                 yield f"{path}, line {reader.line_num}", [field.strip() for field in row]
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
+        raise VolumeFormatError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
 
 
 def _integer(where: str, text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise ValueError(f"{where}: {text!r} has to be the number of a class") from error
+        raise VolumeFormatError(f"{where}: {text!r} has to be the number of a class") from error

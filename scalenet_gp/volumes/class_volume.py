@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 
 __all__ = ["ClassVolume"]
@@ -39,11 +40,11 @@ class ClassVolume:
         meanings = {"absent": self.absent, "present": self.present, "unknown": self.unknown}
         values = [value for value in meanings.values() if value is not None]
         if len(set(values)) < len(values):
-            raise ValueError(f"one value stands for two of {meanings}; they have to differ")
+            raise VolumeFormatError(f"one value stands for two of {meanings}; they have to differ")
         if self.volume is not None:
             self.volume.check_labels()
         if self.volume is not None and self.volume.channels > 1:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.volume.path}: the label volume of a class has one channel, not {self.volume.channels}"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.array_attributes import Geometry, geometries_of, require_agreement
 from scalenet_gp.volumes.axes import served_axes
 from scalenet_gp.volumes.level_groups import level_geometries, level_nodes
@@ -76,7 +77,7 @@ def _read_arrays(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     stored = [array_of(level.node, options.cache) for level in described]
     for level, array in zip(described, stored, strict=True):
         if array.ndim - len(level.geometry.voxel_size) not in (0, 1) or array.ndim != stored[0].ndim:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{array.path} has {array.ndim} dimensions and a voxel size of {len(level.geometry.voxel_size)}; it "
                 f"can have one axis of channels more, and {stored[0].path} has {stored[0].ndim} and {dims}"
             )
@@ -108,7 +109,7 @@ def _described_group(group: ZarrNode, options: ReadOptions) -> list[_Described]:
     if not described:
         local = local_path(group.path)
         below = ", ".join(multiscale_groups(local)) if local is not None else ""
-        raise ValueError(
+        raise VolumeFormatError(
             f"{group.path}: a group without OME-Zarr metadata ('multiscales') and without arrays s0, s1, ..."
             + (f"; multiscale groups below it: {below}" if below else "")
         )

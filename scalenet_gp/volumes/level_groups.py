@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import count
 from typing import Any
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.array_attributes import (
     Geometry,
     factors_of,
@@ -87,7 +88,7 @@ def _listed_factors(group: ZarrNode, index: int) -> tuple[Fraction, ...] | None:
     for name in ("downsamplingFactors", "scales"):
         if (listed := group.attributes.get(name)) is not None:
             if not isinstance(listed, list) or len(listed) <= index:
-                raise ValueError(f"{group.path}: malformed {name}: no factors for array {index} in {listed!r}")
+                raise VolumeFormatError(f"{group.path}: malformed {name}: no factors for array {index} in {listed!r}")
             return factors_of(f"{group.path}: {name}", {"downsamplingFactors": listed[index]})
     return None
 
@@ -100,9 +101,9 @@ def _datasets(group: ZarrNode) -> list[Any]:
         datasets = list(group.attributes["multiscales"][0]["datasets"])
         names = [entry["path"] if isinstance(entry, Mapping) else entry for entry in datasets]
     except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(
+        raise VolumeFormatError(
             f"{group.path}: malformed multiscales: {error!r}; it has to list datasets with paths"
         ) from error
     if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{group.path}: malformed multiscales: the paths of its datasets are {names}")
+        raise VolumeFormatError(f"{group.path}: malformed multiscales: the paths of its datasets are {names}")
     return datasets

@@ -11,6 +11,7 @@ from typing import Literal, final
 import numpy as np
 from funlib.geometry import Coordinate
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import World, common_unit, format_size
 from scalenet_gp.volumes.metadata import Level
 from scalenet_gp.volumes.resampling import Coverage
@@ -116,10 +117,10 @@ def match_level(levels: Sequence[Level], size: Coordinate, world: World, placeme
     found = finer if placement == "resample" else [service for service in finer if service.whole]
     if not found and placement == "exact":
         remedy += "; opened with placement='resample', the volume would be resampled" if finer else ""
-        raise ValueError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
+        raise VolumeFormatError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
     if not found:
         sizes = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in levels)
-        raise ValueError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
+        raise VolumeFormatError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
     return min(found, key=lambda service: math.prod(service.factor))
 
 

@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
+from scalenet_gp.errors import VolumeFormatError
+
 __all__ = [
     "StrPath",
     "begin_bulk_reads",
@@ -90,7 +92,7 @@ def key_value_store(path: StrPath) -> dict[str, Any]:
     try:
         specification: dict[str, Any] = ts.KvStore.Spec(join(path, "")).to_json()
     except ValueError as error:
-        raise ValueError(f"{path}: not a URL that can be read: {error}") from error
+        raise VolumeFormatError(f"{path}: not a URL that can be read: {error}") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if specification["driver"] == "s3" and endpoint:
         specification["endpoint"] = endpoint
@@ -124,7 +126,7 @@ def read_json(path: StrPath, names: Iterable[str]) -> dict[str, Any]:
         try:
             contents[name] = json.loads(text)
         except ValueError as error:  # of the text or of its encoding
-            raise ValueError(f"{join(path, name)}: not readable as JSON: {error}") from error
+            raise VolumeFormatError(f"{join(path, name)}: not readable as JSON: {error}") from error
     return contents
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from pydantic import PlainValidator, ValidationError
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import exact, format_size
 from scalenet_gp.volumes.storage import ChunkCache
 
@@ -115,7 +116,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.translation not in (None, "centre", "corner"):
-            raise ValueError(f"translation={self.translation!r} has to be None, 'centre' or 'corner'")
+            raise VolumeFormatError(f"translation={self.translation!r} has to be None, 'centre' or 'corner'")
         if self.unit is not None:
             nanometres("the argument unit", self.unit, None)
 
@@ -127,7 +128,7 @@ def number(value: object) -> Fraction:
         ValueError: it is none, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{value!r} should be a number")
+        raise VolumeFormatError(f"{value!r} should be a number")
     if not isinstance(value, float):
         return exact(value)
     meant = exact(format(value, ".12g"))
@@ -155,20 +156,20 @@ def nanometres(what: str, unit: str | None, stated: str | None) -> Fraction:
     """
     known = f"it has to be one of {', '.join(_NANOMETRES)}"
     if not unit and stated is None:
-        raise ValueError(f"{what} has no unit; state what it is counted in, for example unit='nanometer'")
+        raise VolumeFormatError(f"{what} has no unit; state what it is counted in, for example unit='nanometer'")
     name = unit or stated or ""
     length = _UNITS.get(name, _UNITS.get(name.lower()) if len(name) > 2 or name == "Å" else None)
     if length is None:
-        raise ValueError(f"{what} has the unit {name!r}; {known}")
+        raise VolumeFormatError(f"{what} has the unit {name!r}; {known}")
     if stated is not None and nanometres("the argument unit", stated, None) != length:
-        raise ValueError(f"{what} has the unit {name!r}, and unit={stated!r} contradicts it: leave it out")
+        raise VolumeFormatError(f"{what} has the unit {name!r}, and unit={stated!r} contradicts it: leave it out")
     return length
 
 
 def malformed_error(path: str, what: str, error: ValidationError) -> ValueError:
     """The exception that names every fault in metadata that do not fit a model."""
     faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-    return ValueError(f"{path}: malformed {what}: {'; '.join(faults)}")
+    return VolumeFormatError(f"{path}: malformed {what}: {'; '.join(faults)}")
 
 
 def consistent_levels(
@@ -191,7 +192,7 @@ def consistent_levels(
         others: tuple[Translation, ...] = ("centre", "corner")
         fitting = [other for other in others if other != translation and _disagreement(read(other)) is None]
         remedy = f"; with translation={fitting[0]!r} they would agree" if fitting else ""
-        raise ValueError(f"{path}: {fault}, read with translation={translation!r}{remedy}")
+        raise VolumeFormatError(f"{path}: {fault}, read with translation={translation!r}{remedy}")
     return tuple(replace(level, begin=levels[0].begin) for level in levels)
 
 
@@ -204,7 +205,7 @@ def check_arrays(path: str, levels: Sequence[Level], arrays: Sequence[VoxelArray
     first, channels = arrays[0], len(arrays[0].shape) - len(levels[0].shape)
     for level, array in zip(levels, arrays, strict=True):
         if array.dtype != first.dtype or array.shape[:channels] != first.shape[:channels]:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: levels disagree in channels or dtype: {levels[0].path} is {first.dtype} of "
                 f"shape {first.shape}, {level.path} is {array.dtype} of shape {array.shape}"
             )

@@ -13,6 +13,7 @@ from typing import Any, Self, final
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.image_layout import ImageLayout, Kind
 from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.metadata import Level, ReadOptions, malformed_error
@@ -82,7 +83,7 @@ class MultiscaleArrayWriter:
             raise FileNotFoundError(f"{path}: no such volume")
         kind = StoredValues.of(path, node.attributes).kind
         if kind is None or not is_ome_zarr(node):
-            raise ValueError(f"{path}: no volume that this package made to be written block by block")
+            raise VolumeFormatError(f"{path}: no volume that this package made to be written block by block")
         metadata = read_ome_zarr(node, ReadOptions())
         arrays = tuple(open_array(Path(path, level.path)) for level in metadata.levels)
         first = metadata.levels[0]
@@ -97,7 +98,7 @@ class MultiscaleArrayWriter:
             arrays[0].chunks[-len(first.shape) :],
         )
         if layout.pyramid != metadata.levels:
-            raise ValueError(f"{path}: its levels are not those that this package makes: {metadata.levels}")
+            raise VolumeFormatError(f"{path}: its levels are not those that this package makes: {metadata.levels}")
         return cls(Path(path), layout, arrays)
 
     @property
@@ -119,7 +120,7 @@ class MultiscaleArrayWriter:
         layout, shape, dims = self.layout, data.shape, len(self.layout.shape)
         leading = (len(layout.channels),) if layout.channels else ()
         if len(begin) != dims or shape[: len(shape) - dims] != leading or len(shape) != dims + len(leading):
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: a block of shape {shape} at {tuple(begin)} does not go into a volume of shape "
                 f"{leading + layout.shape}"
             )
@@ -127,7 +128,7 @@ class MultiscaleArrayWriter:
         try:
             stored = layout.encode(data)
         except ValueError as error:
-            raise ValueError(f"{self.path}: the block from voxel {tuple(begin)}: {error}") from error
+            raise VolumeFormatError(f"{self.path}: the block from voxel {tuple(begin)}: {error}") from error
         self._arrays[0].write((slice(None),) * len(leading) + box, stored)
 
     def coarsen(self, level: int, begin: Sequence[int], shape: Sequence[int]) -> None:
@@ -146,7 +147,9 @@ class MultiscaleArrayWriter:
             OSError: the level before cannot be read, or this one not be written.
         """
         if not 1 <= level < len(self._arrays):
-            raise ValueError(f"{self.path}: level {level} is not made of another: 1 to {len(self._arrays) - 1} are")
+            raise VolumeFormatError(
+                f"{self.path}: level {level} is not made of another: 1 to {len(self._arrays) - 1} are"
+            )
         factor = self.layout.factors[level - 1]
         fine, coarse = self._arrays[level - 1], self._arrays[level]
         reduce = block_majority if self.layout.kind == "labels" else block_mean
@@ -160,7 +163,7 @@ class MultiscaleArrayWriter:
         whole = self.levels[level].shape
         end = tuple(b + n for b, n in zip(begin, shape, strict=True))
         if min(begin) < 0 or min(shape) < 0 or any(e > n for e, n in zip(end, whole, strict=True)):
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: a block from voxel {tuple(begin)} to {end} reaches out of the volume's {whole}"
                 + (f" at level {level}" if level else "")
             )
@@ -211,11 +214,11 @@ def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, o
     """
     further = dict(attributes or {})
     if taken := [key for key in _RESERVED if key in further]:
-        raise ValueError(f"{name}: the attribute {taken[0]!r} is written by the format; choose another name")
+        raise VolumeFormatError(f"{name}: the attribute {taken[0]!r} is written by the format; choose another name")
     try:
         json.dumps(further)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: the attributes are no JSON: {error}") from error
+        raise VolumeFormatError(f"{name}: the attributes are no JSON: {error}") from error
     values = StoredValues(kind=layout.kind, scale=float(layout.scale))
     ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype)
     return {**further, _OURS: {"values": values.model_dump()}, **ome}

@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import Length, World, exact, exact_size, format_size
 from scalenet_gp.volumes.formats import read_volume
 from scalenet_gp.volumes.level_match import Alignment, LevelMatch, fitting_world, match_level, reflect_indices
@@ -62,7 +63,7 @@ class MultiscaleImage:
 
     def __post_init__(self) -> None:
         if self.placement not in ("exact", "resample"):
-            raise ValueError(f"{self.path}: placement={self.placement!r} has to be 'exact' or 'resample'")
+            raise VolumeFormatError(f"{self.path}: placement={self.placement!r} has to be 'exact' or 'resample'")
 
     @classmethod
     def open(
@@ -154,7 +155,7 @@ class MultiscaleImage:
         sizes = [exact_size(size) for size in voxel_sizes] or [level.voxel_size for level in self.levels]
         for size in sizes:
             if len(size) != self.dims or min(size) <= 0:
-                raise ValueError(
+                raise VolumeFormatError(
                     f"{self.path}: voxel size {format_size(size)} nm has to be {self.dims} positive lengths"
                 )
         return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
@@ -257,12 +258,12 @@ class MultiscaleImage:
             ValueError: no such padding, or a fill value that does not fit the dtype.
         """
         if padding not in (None, "constant", "reflect"):
-            raise ValueError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
+            raise VolumeFormatError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
         if self.dtype.kind == "f":
             return
         low, high = (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
         if not (low <= fill_value <= high and fill_value == int(fill_value)):
-            raise ValueError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
+            raise VolumeFormatError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
 
     def check_labels(self) -> None:
         """Whether this volume can be read as labels: names have no mean, so they are never resampled.
@@ -271,7 +272,7 @@ class MultiscaleImage:
             ValueError: it was opened with ``placement="resample"``.
         """
         if self.placement != "exact":
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: labels are never resampled: open them with placement='exact', in a world whose origin "
                 "lies on their lattice (MultiscaleImage.world gives one), and resample the intensities"
             )
@@ -291,7 +292,7 @@ class MultiscaleImage:
         begin, end = self._voxels(roi, size)
         available = service.available()
         if available is None:
-            raise ValueError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
+            raise VolumeFormatError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
         low, high = available
         wanted = list(zip(begin, end, strict=True))
         inside = [
@@ -303,7 +304,7 @@ class MultiscaleImage:
         if padding == "reflect":
             return self._mirrored(service, wanted, (low, high), reduce)
         if padding is None:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
                 f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
             )
@@ -367,13 +368,13 @@ class MultiscaleImage:
             try:
                 self._services[size, world] = match_level(self.levels, size, world, self.placement)
             except ValueError as error:
-                raise ValueError(f"{self.path}: {error}") from error
+                raise VolumeFormatError(f"{self.path}: {error}") from error
         return self._services[size, world]
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
         lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)
         if len(lengths) != self.dims or any(length <= 0 or length.denominator != 1 for length in lengths):
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: voxel size ({', '.join(map(str, lengths))}) has to be {self.dims} positive whole "
                 "numbers of world units; World.size converts from nm"
             )
@@ -382,11 +383,11 @@ class MultiscaleImage:
     def _voxels(self, roi: Roi, size: Coordinate) -> tuple[Coordinate, Coordinate]:
         """Begin and end of ``roi`` in voxels from the world's origin."""
         if roi.dims != self.dims or roi.unbounded or roi.empty:
-            raise ValueError(f"{self.path}: ROI {roi} has to be bounded, not empty, and of {self.dims} axes")
+            raise VolumeFormatError(f"{self.path}: ROI {roi} has to be bounded, not empty, and of {self.dims} axes")
         if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
             nearest = roi.snap_to_grid(size, mode="closest")
             nearest = roi.snap_to_grid(size, mode="grow") if nearest.empty else nearest
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{self.path}: ROI {roi} is off the lattice of voxels of {tuple(size)} world units; "
                 f"the nearest on it is {nearest}"
             )

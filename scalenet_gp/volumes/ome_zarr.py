@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.volumes.axes import served_axes
 from scalenet_gp.volumes.location import StrPath, join
@@ -61,7 +62,7 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
         raise malformed_error(path, "OME-Zarr metadata", error) from error
     multiscale = attributes.multiscales[0]
     if any(other != multiscale for other in attributes.multiscales):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{path}: malformed OME-Zarr metadata: {len(attributes.multiscales)} multiscales that differ; there has to "
             "be one"
         )
@@ -72,7 +73,7 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     spatial, arrays = served_axes(path, names, channel, stored, options.select, labels)
     for axis in multiscale.axes[-len(spatial) :]:
         if axis.type not in (None, "space"):
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{path}: malformed OME-Zarr metadata: axis {axis.name} is of type {axis.type!r}; it has to be 'space'"
             )
     units = [
@@ -89,7 +90,7 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     result = consistent_levels(path, levels, options.translation or "centre")
     if any(math.prod(b.voxel_size) < math.prod(a.voxel_size) for a, b in pairwise(result)):
         order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
-        raise ValueError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
+        raise VolumeFormatError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
     check_arrays(path, result, arrays)
     channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
     return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
@@ -163,7 +164,9 @@ def multiscale_groups(path: StrPath) -> tuple[str, ...]:
 def _stored(length: Fraction, where: str) -> float:
     """The JSON number that reads back as ``length``."""
     if number(float(length)) != length:
-        raise ValueError(f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits")
+        raise VolumeFormatError(
+            f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits"
+        )
     return float(length)
 
 
@@ -250,7 +253,7 @@ def _scale_and_translation(
         return one, zero
     kinds = [transformation.type for transformation in transformations]
     if kinds not in (["scale"], ["scale", "translation"]):
-        raise ValueError(
+        raise VolumeFormatError(
             f"{where}: malformed OME-Zarr metadata: the coordinateTransformations are {kinds}; "
             "they have to be one scale, then at most one translation"
         )
@@ -261,10 +264,12 @@ def _scale_and_translation(
         else:
             values = translation = transformation.translation
         if len(values) != length:
-            raise ValueError(
+            raise VolumeFormatError(
                 f"{where}: malformed OME-Zarr metadata: the {transformation.type} has {len(values)} entries "
                 f"for {length} axes"
             )
     if any(factor <= 0 for factor in scale):
-        raise ValueError(f"{where}: malformed OME-Zarr metadata: the scale {format_size(scale)} has to be positive")
+        raise VolumeFormatError(
+            f"{where}: malformed OME-Zarr metadata: the scale {format_size(scale)} has to be positive"
+        )
     return scale, translation

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from scalenet_gp.errors import VolumeFormatError
+
 __all__ = ["block_majority", "block_mean", "known_majority", "round_to_type"]
 
 
@@ -111,4 +113,4 @@ def _blocks(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
 def _check(data: np.ndarray, factor: Sequence[int]) -> None:
     spatial = data.shape[data.ndim - len(factor) :]
     if len(spatial) != len(factor) or any(n % f for n, f in zip(spatial, factor, strict=True)):
-        raise ValueError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")
+        raise VolumeFormatError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")

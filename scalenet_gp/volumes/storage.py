@@ -17,6 +17,7 @@ import tensorstore as ts
 import zarr
 from numcodecs import Blosc
 
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.location import (
     StrPath,
     begin_bulk_reads,
@@ -77,7 +78,7 @@ class ChunkCache:
 
     def __init__(self, limit: int) -> None:
         if limit < 0:
-            raise ValueError(f"a chunk cache of {limit} bytes: it has to be at least 0")
+            raise VolumeFormatError(f"a chunk cache of {limit} bytes: it has to be at least 0")
         self.limit = limit
 
     def __getstate__(self) -> dict[str, Any]:
@@ -255,12 +256,12 @@ def find_node(path: StrPath) -> ZarrNode | None:
     files = read_json(path, _METADATA)
     for file, content in files.items():
         if not isinstance(content, dict):
-            raise ValueError(f"{name}: {file} has to hold a JSON object, not {content!r}")
+            raise VolumeFormatError(f"{name}: {file} has to hold a JSON object, not {content!r}")
     if "zarr.json" in files:
         content = files["zarr.json"]
         attributes = {} if content.get("attributes") is None else content["attributes"]
         if not isinstance(attributes, dict):
-            raise ValueError(f"{name}: the attributes in zarr.json have to be a JSON object, not {attributes!r}")
+            raise VolumeFormatError(f"{name}: the attributes in zarr.json have to be a JSON object, not {attributes!r}")
         return ZarrNode(name, "zarr3", attributes, content if "shape" in content else None)
     if {".zarray", ".zgroup", ".zattrs"} & files.keys():
         return ZarrNode(name, "zarr", files.get(".zattrs", {}), files.get(".zarray"))
@@ -283,7 +284,7 @@ def group_attributes(path: StrPath) -> dict[str, Any]:
     if node is None:
         raise FileNotFoundError(f"{path}: no such group")
     if node.array is not None:
-        raise ValueError(f"{path}: an array, not a group")
+        raise VolumeFormatError(f"{path}: an array, not a group")
     return node.attributes
 
 
@@ -307,7 +308,7 @@ def open_array(path: StrPath, cache: ChunkCache | None = None) -> StoredArray:
 def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
     """:func:`open_array` of a node that was found."""
     if node.array is None:
-        raise ValueError(f"{node.path}: a group, not an array")
+        raise VolumeFormatError(f"{node.path}: a group, not an array")
     try:
         metadata = _supported(node.driver, node.array)
         shape, chunks, dtype = _layout(node.driver, metadata)
@@ -321,7 +322,7 @@ def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
         ts.Spec(specification)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{node.path}: no readable {node.driver} array: {reason}") from error
+        raise VolumeFormatError(f"{node.path}: no readable {node.driver} array: {reason}") from error
     axes = tuple(range(len(shape)))
     if node.driver == "n5":
         shape, chunks, axes = shape[::-1], chunks[::-1], axes[::-1]
@@ -360,9 +361,9 @@ def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     # tensorstore would fill in its own idea of what is absent
     if absent := [key for key in _ARRAY_METADATA[driver] if key not in metadata]:
-        raise ValueError(f"{', '.join(absent)} missing in its metadata")
+        raise VolumeFormatError(f"{', '.join(absent)} missing in its metadata")
     if driver == "zarr3" and not metadata["codecs"]:
-        raise ValueError("its list of codecs is empty")
+        raise VolumeFormatError("its list of codecs is empty")
     metadata = dict(metadata)
     compressor = metadata.get("compressor")
     if driver == "zarr" and isinstance(compressor, dict) and compressor.get("id") == "zstd":
@@ -382,5 +383,5 @@ def _layout(driver: str, metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], 
         shape, chunks, dtype = metadata["dimensions"], metadata["blockSize"], metadata["dataType"]
     numbers = np.dtype(dtype)
     if numbers.kind not in "biuf":
-        raise ValueError(f"its dtype is {dtype!r}; volumes hold whole numbers, floats or booleans")
+        raise VolumeFormatError(f"its dtype is {dtype!r}; volumes hold whole numbers, floats or booleans")
     return tuple(map(int, shape)), tuple(map(int, chunks)), numbers.newbyteorder("=")
