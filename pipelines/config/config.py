@@ -25,23 +25,15 @@ from pydantic import (
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
+from scalenet_gp.options import Factor, Interval, IntervalPerAxis, Length, Options, Probability, Size
+from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
-from scalenet_gp.pipelines.config.types import (
-    Factor,
-    Interval,
-    IntervalPerAxis,
-    Length,
-    Probability,
-    Region,
-    Size,
-    Strict,
-)
 from scalenet_gp.serialization import atomic_write
 
 __all__ = ["AugmentationConfig", "Config", "DataConfig", "SectionsConfig", "SubnetConfig"]
 
 
-class DataConfig(Strict):
+class DataConfig(Options):
     """Where the data is within the volume, whose path is given when the job starts.
 
     Attributes:
@@ -103,7 +95,7 @@ class DataConfig(Strict):
         return intensities
 
 
-class SubnetConfig(Strict):
+class SubnetConfig(Options):
     """One scale: see :class:`scalenet_gp.networks.UNetOptions`, and of its join :func:`scalenet_gp.build_scalenet`."""
 
     top_resolution: Size
@@ -128,7 +120,7 @@ class SubnetConfig(Strict):
     bottleneck_join: Literal["concatenate", "sum", "gated_sum", "attention"] | None = None
 
 
-class SectionsConfig(Strict):
+class SectionsConfig(Options):
     """Faults of serial sections: see :class:`scalenet_gp.nodes.MissingSections` and its siblings.
 
     Attributes:
@@ -158,7 +150,7 @@ class SectionsConfig(Strict):
         return self
 
 
-class AugmentationConfig(Strict):
+class AugmentationConfig(Options):
     """What is varied at random: see :class:`scalenet_gp.nodes.DeformAugment` and :class:`IntensityAugment`.
 
     Attributes:
@@ -191,7 +183,7 @@ class AugmentationConfig(Strict):
     sections: SectionsConfig | None = None
 
 
-class Config(Strict):
+class Config(Options):
     """A run from training to evaluation.
 
     Attributes:

@@ -12,7 +12,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, mo
 
 from scalenet_gp import losses
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.config.types import Probability, Region, Size, Strict
+from scalenet_gp.options import Options, Probability, Size
+from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.training import Metric
 
 __all__ = [
@@ -33,7 +34,7 @@ _RADAM = {"weight_decay": 1e-4, "decoupled_weight_decay": True}
 _SLACK = 1e-9  # shares that are written as decimals sum to a little more than 1
 
 
-class StratumConfig(Strict):
+class StratumConfig(Options):
     """Sampler of one kind: see :class:`scalenet_gp.nodes.StratifiedSampler`.
 
     Attributes:
@@ -45,7 +46,7 @@ class StratumConfig(Strict):
     regions: tuple[Region, ...] = Field(min_length=1)
 
 
-class SamplingConfig(Strict):
+class SamplingConfig(Options):
     """Where samples are taken; everywhere in the annotation alike unless said otherwise.
 
     Attributes:
@@ -64,7 +65,7 @@ class SamplingConfig(Strict):
         return classes
 
 
-class OptimizerConfig(Strict):
+class OptimizerConfig(Options):
     """Any optimizer of ``torch.optim``.
 
     Attributes:
@@ -92,7 +93,7 @@ class OptimizerConfig(Strict):
         return made
 
 
-class LossConfig(Strict):
+class LossConfig(Options):
     """A loss of :mod:`scalenet_gp.losses` for the probabilities of classes that networks of configs predict.
 
     Attributes:
@@ -118,7 +119,7 @@ class LossConfig(Strict):
         return made
 
 
-class LossWeights(Strict):
+class LossWeights(Options):
     """The outputs' weights at one iteration; between two, they change evenly.
 
     Attributes:
@@ -130,7 +131,7 @@ class LossWeights(Strict):
     weights: tuple[NonNegativeFloat, ...] = Field(min_length=1)
 
 
-class TrainingConfig(Strict):
+class TrainingConfig(Options):
     """How long, on what and how fast.
 
     Attributes:
@@ -198,7 +199,7 @@ class TrainingConfig(Strict):
     images_every: int = Field(250, ge=1)
 
 
-class ValidationConfig(Strict):
+class ValidationConfig(Options):
     """How a network is judged while it is trained.
 
     Attributes:

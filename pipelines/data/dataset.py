@@ -18,7 +18,8 @@ from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, MultiscaleImage, MultiscaleSource
-from scalenet_gp.pipelines.config import DataConfig, Region, Size
+from scalenet_gp.options import Size
+from scalenet_gp.pipelines.config import DataConfig, Region
 from scalenet_gp.volumes import (
     StoredValues,
     StrPath,

@@ -13,7 +13,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
-from scalenet_gp.pipelines.config import Config, Region, Strict
+from scalenet_gp.options import Options
+from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.serialization import atomic_write
 
 __all__ = ["NetworkFile", "PredictionJob", "partial_path"]
@@ -33,7 +34,7 @@ _WITHOUT_VOXELS = (
 """What the voxels of a prediction do not depend on, but for the rounding of floats."""
 
 
-class NetworkFile(Strict):
+class NetworkFile(Options):
     """A checkpoint to predict with.
 
     Attributes:
@@ -76,7 +77,7 @@ class NetworkFile(Strict):
         return self.path
 
 
-class PredictionJob(Strict):
+class PredictionJob(Options):
     """A prediction. Paths are absolute; processes and devices are no part of it.
 
     Attributes:

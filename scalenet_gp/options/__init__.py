@@ -1,5 +1,32 @@
-"""Arguments and options: checked once, kept as JSON can hold them."""
+"""Options: frozen models and their field types, and arguments as JSON can hold them."""
 
 from scalenet_gp.options.arguments import coerce_arguments, to_json_value
+from scalenet_gp.options.model import Options, field_descriptions
+from scalenet_gp.options.signature import ComponentOptions, options_of
+from scalenet_gp.options.types import (
+    Bound,
+    Factor,
+    Interval,
+    IntervalPerAxis,
+    Length,
+    Probability,
+    Size,
+    to_yaml_length,
+)
 
-__all__ = ["coerce_arguments", "to_json_value"]
+__all__ = [
+    "Bound",
+    "ComponentOptions",
+    "Factor",
+    "Interval",
+    "IntervalPerAxis",
+    "Length",
+    "Options",
+    "Probability",
+    "Size",
+    "coerce_arguments",
+    "field_descriptions",
+    "options_of",
+    "to_json_value",
+    "to_yaml_length",
+]

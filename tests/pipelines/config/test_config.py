@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.config.types import Region
 from tests.pipelines.conftest import TINY, changed, tiny_config, write_config
 
 INFINITE = float("inf")

@@ -7,7 +7,7 @@ import gunpowder as gp
 import numpy as np
 import pytest
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.process.chains import build_chain
 from tests.pipelines.conftest import CORNER, CROPS, VOXEL, tiny_config, tissue, write_array

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.conftest import (

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from scalenet_gp.pictures.panels import class_colours
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.training.train_job import train

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes.storage import open_array
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from tests.pipelines.conftest import tiny_config
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scalenet_gp.nodes import MultiscaleWriter
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.config.types import Region
 from scalenet_gp.pipelines.prediction.engine import Workers
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.predict_job import predict
@@ -32,7 +32,7 @@ from scalenet_gp.kernels.device import keep_freed_memory
 keep_freed_memory()
 from scalenet_gp.pipelines.prediction.engine import Workers
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.predict_job import predict
 
 folder, memory = Path(sys.argv[1]), int(sys.argv[2])

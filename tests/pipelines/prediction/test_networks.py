@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
 from scalenet_gp.pipelines.prediction.engine import Workers
 from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError

@@ -10,7 +10,7 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.job import PredictionJob
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.process.tiling import tiles

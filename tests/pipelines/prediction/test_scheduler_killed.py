@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from tests.pipelines.conftest import tiny_config, write_config
 from tests.pipelines.prediction.predictions import BLOCKS, files, network

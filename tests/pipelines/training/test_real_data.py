@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.config.types import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.prediction.predict_job import predict

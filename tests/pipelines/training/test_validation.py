@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from scalenet_gp.losses import BinaryCrossEntropy
-from scalenet_gp.pipelines.config.types import Region
+from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.training.validation import Validation
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState

@@ -1,4 +1,4 @@
-"""What the fields of a config are: checked when they are read, and the same in YAML.
+"""Types of option fields: checked when they are read, and the same in YAML.
 
 Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw
 volume, so that a volume's first section begins at 0 whatever its file calls that place.
@@ -12,27 +12,24 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PositiveFloat,
-    model_validator,
 )
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import exact
 
-__all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Region", "Size", "Strict"]
+__all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Size", "to_yaml_length"]
 
 
 def _exact_or_none(length: Any) -> Fraction | None:
     return None if length is None else exact(length)
 
 
-def _plain(length: Fraction | None) -> int | float | str | None:
-    """What YAML holds and :func:`exact` reads back as it was."""
+def to_yaml_length(length: Fraction | None) -> int | float | str | None:
+    """Return a length (nm) as YAML holds it; :func:`.exact` reads back the same length."""
     if length is None:
         return None
     if length.denominator == 1:
@@ -54,37 +51,10 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 T = TypeVar("T")
-Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(_plain)]
-Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(_plain)]
+Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(to_yaml_length)]
+Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(to_yaml_length)]
 Size = tuple[Length, ...]
 Factor = tuple[Annotated[int, Field(ge=1)], ...]
 Interval = Annotated[tuple[T, T], AfterValidator(_ascending)]
 IntervalPerAxis = Annotated[tuple[Interval[PositiveFloat], ...], BeforeValidator(_as_intervals), Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """Abstract: unknown fields are errors, and nothing changes after it was checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Region(Strict):
-    """A box, from ``begin`` to ``end`` in nm from the raw volume's corner; ``null`` is as far as the labels reach."""
-
-    begin: tuple[Bound, ...]
-    end: tuple[Bound, ...]
-
-    def __str__(self) -> str:
-        ends = ([_plain(bound) for bound in end] for end in (self.begin, self.end))
-        begin, end = (", ".join("null" if bound is None else str(bound) for bound in end) for end in ends)
-        return f"[{begin}] to [{end}] nm"
-
-    @model_validator(mode="after")
-    def _check(self) -> Region:
-        if len(self.begin) != len(self.end):
-            raise ConfigError(f"begin has {len(self.begin)} axes and end {len(self.end)}")
-        for b, e in zip(self.begin, self.end, strict=True):
-            if b is not None and e is not None and b >= e:
-                raise ConfigError(f"a region ends after it begins; {_plain(b)} to {_plain(e)} nm does not")
-        return self
