@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPEC", "read_network", "rebuild_network", "save_network", "spec_in"]
 
-SPEC = "scalenet_gp.leibnet.spec"
+SPEC = "scalenet_gp.spec"
 """The entry of the file's metadata that holds the network's spec."""
 
 

@@ -35,7 +35,7 @@ __all__ = ["Checkpoint", "Retention", "latest_checkpoint", "load_checkpoint", "l
 _logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint_(\d+)\.(safetensors|partial)")
-_CONTENT = "scalenet_gp.training.checkpoint"
+_CONTENT = "scalenet_gp.checkpoint"
 """The entry of the file's metadata that holds all that is no tensor, but for the spec."""
 _FORMAT = 1
 _PACKAGES = ("scalenet_gp", "torch", "numpy", "safetensors")

@@ -133,7 +133,7 @@ def test_one_file_is_written_and_any_reader_of_safetensors_reads_it(tmp_path: Pa
     assert weights.keys() == net.state_dict().keys()
     length = int.from_bytes(path.read_bytes()[:8], "little")
     header = json.loads(path.read_bytes()[8 : 8 + length])
-    assert json.loads(header["__metadata__"]["scalenet_gp.leibnet.spec"]) == net.to_spec()
+    assert json.loads(header["__metadata__"]["scalenet_gp.spec"]) == net.to_spec()
 
 
 def test_a_checkpoint_is_read_by_the_same_function(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def rewritten(path: Path, weights: Any = None, spec: Any = None) -> Path:
     length = int.from_bytes(path.read_bytes()[:8], "little")
     metadata = json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]
     if spec is not None:
-        metadata["scalenet_gp.leibnet.spec"] = spec
+        metadata["scalenet_gp.spec"] = spec
     save_file(content if weights is None else weights(content), path, metadata)
     return path
 

@@ -163,8 +163,8 @@ def test_any_reader_of_safetensors_reads_it(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in tensors} == {"weights", "average", "state"}
     length = int.from_bytes(path.read_bytes()[:8], "little")
     entries = json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]
-    assert json.loads(entries["scalenet_gp.leibnet.spec"]) == state.net.to_spec()
-    content = json.loads(entries["scalenet_gp.training.checkpoint"])
+    assert json.loads(entries["scalenet_gp.spec"]) == state.net.to_spec()
+    content = json.loads(entries["scalenet_gp.checkpoint"])
     assert (content["iteration"], content["metadata"], content["state"]["seed"]) == (2, {"seed": 7}, 3)
 
 
