@@ -5,37 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal, get_args
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import exact, format_size
 from scalenet_gp.graph import Node
 from scalenet_gp.layers import Concatenate, GatedSum, Pool, ScaleAttention, Sum, Upsample
+from scalenet_gp.networks.options import BottleneckJoin
 from scalenet_gp.networks.parts import Parts
 
-__all__ = ["BottleneckJoin", "injection"]
-
-BottleneckJoin = Literal["concatenate", "sum", "gated_sum", "attention"]
-"""How two tensors become the one that a bottleneck reads."""
+__all__ = ["injection"]
 
 
 def injection(parts: Parts, coarse: Parts, join: BottleneckJoin = "concatenate") -> tuple[list[Node], int]:
-    """The nodes that make ``"bottleneck_join"`` of what the encoder makes and the coarse features, and its channels.
+    """Return the nodes that join the encoded tensor and the coarse features, and the channels of ``"bottleneck_join"``.
 
     Along the axes on which the coarse features have larger voxels than the bottleneck they are upsampled (nearest
     neighbour); along those on which they have smaller ones they are pooled (mean).
 
     Args:
-        parts: those of the subnet that the features enter.
-        coarse: those of the subnet before it; its features are the channels before its output.
-        join: what is done with both.
+        parts: parts of the subnet that the features enter.
+        coarse: parts of the subnet before it; its features are the channels before its output.
+        join: how the two become one tensor.
 
     Raises:
-        ValueError: there is no such ``join``, or the voxel sizes do not fit; the message says which would.
+        ArgumentError: the voxel sizes do not fit; the message says which would.
     """
-    if join not in get_args(BottleneckJoin):
-        choices = ", ".join(map(repr, get_args(BottleneckJoin)))
-        raise ArgumentError(f"subnet {parts.prefix[:-1]!r}: bottleneck_join is one of {choices}, not {join!r}")
     _check_lattices(parts, coarse)
     prefix, spec, coarse_spec = parts.prefix, parts.options.bottleneck_spec, coarse.options.features_spec
     ratios = [c / own for c, own in zip(coarse_spec.voxel_size, spec.voxel_size, strict=True)]
@@ -75,7 +69,7 @@ def _check_lattices(parts: Parts, coarse: Parts) -> None:
 
 
 def _fitting(length: Fraction, other: Fraction) -> tuple[Fraction, Fraction]:
-    """The nearest lengths below and above ``length`` that are whole multiples or whole parts of ``other``."""
+    """Return the nearest lengths below and above ``length`` that are whole multiples or whole parts of ``other``."""
     if length > other:
         multiple = math.floor(length / other)
         return other * multiple, other * (multiple + 1)
@@ -84,6 +78,6 @@ def _fitting(length: Fraction, other: Fraction) -> tuple[Fraction, Fraction]:
 
 
 def _written(length: Fraction) -> str:
-    """A length in the form in which it can be given exactly: ``4.6``, or ``32/3`` where no decimal is exact."""
+    """Return a length in the form in which it can be given exactly: ``4.6``, or ``32/3`` where no decimal is exact."""
     decimal = format_size([length])
     return decimal if exact(decimal) == length else str(length)

@@ -19,7 +19,7 @@ from scalenet_gp.layers import (
     TransposedConv,
     Upsample,
 )
-from scalenet_gp.networks.options import UNetOptions
+from scalenet_gp.networks.options import EncoderDecoderOptions
 
 __all__ = ["Parts"]
 
@@ -29,20 +29,20 @@ class Parts:
     """The nodes of encoder, bottleneck, decoder and outputs; the tensors bear LeibNetz's names after ``prefix``.
 
     Args:
-        options: what they are built from.
-        prefix: before the name of every tensor, as in ``"2_"``.
+        options: options of the network.
+        prefix: text before the name of every tensor, as in ``"2_"``.
     """
 
-    options: UNetOptions
+    options: EncoderDecoderOptions
     prefix: str = ""
 
     def unet(self, entering: Sequence[Node] = (), nc: int | None = None) -> tuple[list[Node], list[str]]:
-        """All nodes of a U-Net, and the names of its outputs.
+        """Return all nodes of a U-Net, and the names of its outputs.
 
         Args:
-            entering: what makes the ``"bottleneck_join"`` that the bottleneck reads, where it does not read
+            entering: nodes that make the ``"bottleneck_join"`` that the bottleneck reads in the place of
                 :attr:`encoded`.
-            nc: the channels of that.
+            nc: channels of ``"bottleneck_join"``.
         """
         encoder = self.encoder()
         bottleneck, read = self.bottleneck("bottleneck_join" if entering else self.encoded, nc)
@@ -52,11 +52,11 @@ class Parts:
 
     @property
     def encoded(self) -> str:
-        """The name of what the encoder makes."""
+        """The name of the encoder's coarsest tensor."""
         return f"downsample_{self.options.levels - 1}"
 
     def encoder(self) -> list[Node]:
-        """From ``"input"`` to :attr:`encoded`."""
+        """Return the nodes from ``"input"`` to :attr:`encoded`."""
         options, nodes = self.options, []
         read, nc = "input", options.input_nc
         for level in range(options.levels):
@@ -65,11 +65,11 @@ class Parts:
         return nodes
 
     def bottleneck(self, read: str, nc: int | None = None) -> tuple[list[Node], str]:
-        """The coarsest pass on ``read``, and the name of what the decoder reads.
+        """Return the nodes of the coarsest pass on ``read``, and the name of the tensor that the decoder reads.
 
         Args:
             read: name of a tensor.
-            nc: its channels; those of :attr:`encoded` unless given.
+            nc: channels of ``read``; those of :attr:`encoded` unless given.
         """
         options = self.options
         nc = options.bottleneck_spec.channels if nc is None else nc
@@ -86,7 +86,10 @@ class Parts:
         return nodes, f"bottleneck_{options.bottleneck}"
 
     def decoder(self, read: str, nc: int, *, skips: bool = True) -> list[Node]:
-        """From ``read``, which has ``nc`` channels, to ``"out_conv_0"``; with or without the encoder's tensors."""
+        """Return the nodes from ``read``, which has ``nc`` channels, to ``"out_conv_0"``.
+
+        Without ``skips`` they do not read the encoder's tensors.
+        """
         nodes: list[Node] = []
         for level in reversed(range(self.options.levels)):
             nodes.append(self._upsampling(level, read, nc))
@@ -99,9 +102,9 @@ class Parts:
         return nodes
 
     def outputs(self) -> list[Node]:
-        """What can be asked for: ``"output"``, then the heads, then those of deep supervision."""
+        """Return the nodes that make outputs: ``"output"``, then the heads, then those of deep supervision."""
         options, nodes = self.options, []
-        if options.output_nc:
+        if options.output_channels:
             nodes.append(self._output("output", 0))
         for name, arguments in options.head_options.items():
             keys = [f"{self.prefix}out_conv_0"], [self.prefix + name]
@@ -130,7 +133,7 @@ class Parts:
             [f"{self.prefix}out_conv_{level}"],
             [self.prefix + made],
             options.channels(level),
-            options.output_nc,
+            options.output_channels,
             [(1,) * options.dims] * options.num_final_convs,
             final_activation=options.final_activation,
             **options.conv_options,
@@ -151,7 +154,7 @@ class Parts:
         return Upsample(*keys, options.factors[level], options.upsample_mode)
 
     def _join(self, level: int, upsampled_nc: int) -> Sequence[Node]:
-        """The upsampled tensor of ``upsampled_nc`` channels beside the encoder's of its level, gated or not."""
+        """Return the nodes that join the upsampled tensor with the encoder's skip connection, gated or not."""
         upsampled, skip = f"{self.prefix}upsample_{level}", f"{self.prefix}in_conv_{level}"
         joined = [f"{self.prefix}join_{level}"]
         if not self.options.attention_gates:

@@ -9,80 +9,103 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.injection import injection
-from scalenet_gp.networks.options import UNetOptions
+from scalenet_gp.networks.options import SubnetOptions
 from scalenet_gp.networks.parts import Parts
-from scalenet_gp.options import to_json_value
 
-__all__ = ["build_attentive_scalenet", "build_scalenet"]
+__all__ = ["add_gates", "assemble_scalenet", "build_attentive_scalenet", "build_scalenet", "check_coarsest"]
 
 _TWO_SCALES = ({"top_resolution": (32, 32, 32)}, {"top_resolution": (8, 8, 8)})
 
 
 def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) -> LeibNet:
-    """U-Nets at any number of voxel sizes, each coarse one's features entering the next finer one's bottleneck.
+    """Return U-Nets at any number of voxel sizes, each coarse one's features entering the next finer one's bottleneck.
 
-    Subnet *i* reads ``"i_input"`` and makes ``"i_output"``. What enters the next bottleneck are the ``base_nc``
-    channels before its output. Their voxel size, that of the subnet, need not be that of the bottleneck: per axis they
-    are upsampled (nearest neighbour) or pooled (mean), as long as one of the two is a whole multiple of the other.
-    After LeibNetz, in which they are the same.
+    Subnet *i* reads ``"i_input"`` and makes ``"i_output"``. The features that enter the next bottleneck are the
+    ``base_nc`` channels before its output. Their voxel size, that of the subnet, need not be that of the bottleneck:
+    per axis they are upsampled (nearest neighbour) or pooled (mean), as long as one of the two is a whole multiple of
+    the other. After LeibNetz, where the two are the same.
 
     Args:
         subnet_dict_list: the subnets from coarse to fine, each as a mapping with ``"top_resolution"`` (nm per axis) and
-            any further argument of :class:`scalenet_gp.networks.UNetOptions`; ``"subnet_id"`` names it otherwise than
-            by its place; ``"bottleneck_join"`` says how the features of the subnet before it enter its bottleneck:
-            ``"concatenate"`` (unless given), ``"sum"``, ``"gated_sum"`` or ``"attention"``. 32 and 8 nm unless given.
+            any further option of :class:`scalenet_gp.networks.SubnetOptions`: those of a U-Net; ``"subnet_id"``, a name
+            other than its place; and ``"bottleneck_join"``, how the features of the subnet before it enter its
+            bottleneck: ``"concatenate"`` (unless given), ``"sum"``, ``"gated_sum"`` or ``"attention"``. 32 and 8 nm
+            unless given.
 
     Raises:
-        ValueError: voxel sizes do not fit together (the message says which would), an argument is of another type or
-            out of its range, or two of them contradict each other.
-        TypeError: there is no such argument.
+        ArgumentError: voxel sizes do not fit together (the message says which would), an argument is of another type
+            or out of its range, or two of them contradict each other.
+        TypeError: an argument does not exist.
+
+    Example:
+        >>> net = build_scalenet([{"top_resolution": (nm,) * 3, "base_nc": 2} for nm in (128, 32, 8)])
+        >>> net.output_keys
+        ('0_output', '1_output', '2_output')
     """
-    return _chained(subnet_dict_list, "ScaleNet")
+    return assemble_scalenet(_subnets(subnet_dict_list, "ScaleNet"), "ScaleNet")
 
 
 def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) -> LeibNet:
-    """:func:`build_scalenet` with attention gates (Oktay et al. 2018) on the skip connections of every subnet.
+    """Return :func:`build_scalenet` with attention gates (Oktay et al. 2018) on the skip connections of every subnet.
 
     Args:
         subnet_dict_list: as for :func:`build_scalenet`; a subnet with ``"attention_gates": False`` has none.
 
     Raises:
-        ValueError: as :func:`build_scalenet`.
-        TypeError: there is no such argument.
+        ArgumentError, TypeError: as :func:`build_scalenet`.
+
+    Example:
+        >>> net = build_attentive_scalenet([{"top_resolution": (8, 8, 8), "base_nc": 2}])
+        >>> [name for name in net.nodes if "gate" in name]
+        ["AttentionGate ['0_attention_gate_1']", "AttentionGate ['0_attention_gate_0']"]
     """
-    return _chained(subnet_dict_list, "AttentiveScaleNet", attention_gates=True)
+    return assemble_scalenet(add_gates(_subnets(subnet_dict_list, "AttentiveScaleNet")), "AttentiveScaleNet")
 
 
-def _chained(subnets: Sequence[Mapping[str, Any]], name: str, **defaults: Any) -> LeibNet:
-    listed = list(subnets) if isinstance(subnets, Iterable) else []
-    if not listed or not all(isinstance(subnet, Mapping) for subnet in listed):
-        raise ArgumentError(
-            f"{name} takes a list of one or more subnets, each a mapping such as {_TWO_SCALES[0]}, not {subnets!r}"
-        )
+def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str) -> LeibNet:
+    """Return the ScaleNet of these subnets, from coarse to fine."""
+    check_coarsest(subnets)
     nodes: list[Node] = []
     inputs: dict[str, TensorSpec] = {}
     outputs: list[str] = []
     coarse: Parts | None = None
-    for index, subnet in enumerate(listed):
-        arguments = {**defaults, **to_json_value(subnet)}
-        if "top_resolution" not in arguments:
-            raise ArgumentError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
-        if coarse is None and "bottleneck_join" in arguments:
-            raise ArgumentError(
-                f"subnet {index} is the coarsest: no features enter its bottleneck by a 'bottleneck_join'"
-            )
-        identifier = arguments.pop("subnet_id", index)
-        if not isinstance(identifier, str | int):
-            raise ArgumentError(f"subnet {index}: subnet_id is a name or a whole number, not {identifier!r}")
-        join = arguments.pop("bottleneck_join", "concatenate")
-        try:
-            options = UNetOptions(**arguments)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"subnet {identifier!r}: {error}") from None
-        parts = Parts(options, f"{identifier}_")
+    for index, options in enumerate(subnets):
+        parts = Parts(options, f"{index if options.subnet_id is None else options.subnet_id}_")
+        join = options.bottleneck_join or "concatenate"
         made, its_outputs = parts.unet() if coarse is None else parts.unet(*injection(parts, coarse, join))
         nodes += made
         inputs[f"{parts.prefix}input"] = options.input_spec
         outputs += its_outputs
         coarse = parts
     return LeibNet(nodes, inputs, outputs, name=name)
+
+
+def check_coarsest(subnets: Sequence[SubnetOptions]) -> None:
+    """Refuse a way for coarser features to enter the first of ``subnets``, as there are no such features."""
+    if subnets[0].bottleneck_join is not None:
+        raise ArgumentError("subnet 0 is the coarsest: no features enter its bottleneck by a 'bottleneck_join'")
+
+
+def add_gates(subnets: Iterable[SubnetOptions]) -> tuple[SubnetOptions, ...]:
+    """Return the subnets with attention gates, except those that say otherwise."""
+    return tuple(
+        subnet.model_copy(update={"attention_gates": True}) if subnet.attention_gates is None else subnet
+        for subnet in subnets
+    )
+
+
+def _subnets(given: Sequence[Mapping[str, Any]], name: str) -> list[SubnetOptions]:
+    listed = list(given) if isinstance(given, Iterable) else []
+    if not listed or not all(isinstance(subnet, Mapping) for subnet in listed):
+        raise ArgumentError(
+            f"{name} takes a list of one or more subnets, each a mapping such as {_TWO_SCALES[0]}, not {given!r}"
+        )
+    subnets = []
+    for index, arguments in enumerate(listed):
+        if "top_resolution" not in arguments:
+            raise ArgumentError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
+        try:
+            subnets.append(SubnetOptions.create(**arguments))
+        except (TypeError, ArgumentError) as error:
+            raise type(error)(f"subnet {arguments.get('subnet_id', index)!r}: {error}") from None
+    return subnets

@@ -10,11 +10,11 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.options import UNetOptions
 from scalenet_gp.networks.parts import Parts
 
-__all__ = ["build_unet"]
+__all__ = ["assemble_unet", "build_unet"]
 
 
 def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """A U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of valid convolutions, as LeibNetz builds it.
+    """Return a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of valid convolutions, as LeibNetz builds it.
 
     One input ``"input"`` (B, ``input_nc``, Z, Y, X) and one output ``"output"`` (B, ``output_nc``, Z, Y, X), both with
     voxels of ``top_resolution``; with ``heads`` and ``deep_supervision`` further outputs. ``attention_gates`` make it
@@ -25,9 +25,18 @@ def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -
         **arguments: see :class:`scalenet_gp.networks.UNetOptions`.
 
     Raises:
-        ValueError: an argument is of another type or out of its range, or two of them contradict each other.
-        TypeError: there is no such argument.
+        ArgumentError: an argument is of another type or out of its range, or two of them contradict each other.
+        TypeError: an argument does not exist.
+
+    Example:
+        >>> net = build_unet((50, 4.6, 4.6), base_nc=4, downsample_factors=[(1, 2, 2)])
+        >>> net.input_shapes["input"]["scale"]
+        (50.0, 4.6, 4.6)
     """
-    options = UNetOptions(top_resolution, **arguments)
+    return assemble_unet(UNetOptions.create(top_resolution=top_resolution, **arguments))
+
+
+def assemble_unet(options: UNetOptions) -> LeibNet:
+    """Return the U-Net of these options."""
     nodes, outputs = Parts(options).unet()
     return LeibNet(nodes, {"input": options.input_spec}, outputs, name="UNet")

@@ -1,7 +1,9 @@
 """Options: frozen models and their field types, and arguments as JSON can hold them."""
 
 from scalenet_gp.options.arguments import coerce_arguments, to_json_value
-from scalenet_gp.options.model import Options, field_descriptions
+from scalenet_gp.options.docstrings import field_descriptions
+from scalenet_gp.options.model import Options
+from scalenet_gp.options.problems import describe_problems, nearest_first, suggest
 from scalenet_gp.options.signature import ComponentOptions, options_of
 from scalenet_gp.options.types import (
     Bound,
@@ -11,6 +13,7 @@ from scalenet_gp.options.types import (
     Length,
     Probability,
     Size,
+    Whole,
     to_yaml_length,
 )
 
@@ -24,9 +27,13 @@ __all__ = [
     "Options",
     "Probability",
     "Size",
+    "Whole",
     "coerce_arguments",
+    "describe_problems",
     "field_descriptions",
+    "nearest_first",
     "options_of",
+    "suggest",
     "to_json_value",
     "to_yaml_length",
 ]

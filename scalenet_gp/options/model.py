@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-__all__ = ["Options", "field_descriptions"]
+from scalenet_gp.errors import ArgumentError
+from scalenet_gp.options.docstrings import field_descriptions
+from scalenet_gp.options.problems import describe_problems, suggest
 
-_ENTRY = re.compile(r"^(?P<indent> +)\*{0,2}(?P<name>\w+)(?: \([^)]*\))?: (?P<text>.+)$")
+__all__ = ["Options"]
 
 
 class Options(BaseModel):
@@ -31,6 +32,25 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
+    def create(cls, **arguments: Any) -> Self:
+        """Return the options with these ``arguments``, as Python's builders take them.
+
+        Raises:
+            ArgumentError: some are missing, of another type or out of their range, or contradict each other; the
+                message says for each its name, its value and what would be right.
+            TypeError: an argument does not exist.
+        """
+        unknown = [name for name in arguments if name not in cls.model_fields]
+        if unknown:
+            raise TypeError(f"there is no argument {unknown[0]!r}; {suggest(unknown[0], list(cls.model_fields))}")
+        try:
+            return cls.model_validate(arguments)
+        except ValidationError as error:
+            text = "; ".join(describe_problems(error, cls, arguments, ""))
+            of_parts = [problem for problem in error.errors() if problem["type"] == "unknown_argument"]
+            raise (TypeError(text) if of_parts else ArgumentError(text)) from error
+
+    @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
         resolved = handler.resolve_ref_schema(schema)
@@ -39,27 +59,3 @@ class Options(BaseModel):
             if name in resolved.get("properties", {}):
                 resolved["properties"][name]["description"] = text
         return schema
-
-
-def field_descriptions(component: type[Any]) -> dict[str, str]:
-    """Return what the ``Attributes:`` and ``Args:`` sections of docstrings say of each name, base classes included."""
-    described: dict[str, str] = {}
-    for cls in reversed(component.__mro__):
-        described |= _sections(inspect.cleandoc(cls.__doc__ or ""))
-    return described
-
-
-def _sections(docstring: str) -> dict[str, str]:
-    described: dict[str, str] = {}
-    within, name, indent = False, "", 0
-    for line in docstring.splitlines():
-        if line in ("Args:", "Attributes:"):
-            within, name = True, ""
-        elif line and not line.startswith(" "):
-            within = False
-        elif within and (entry := _ENTRY.match(line)) and (not name or len(entry["indent"]) <= indent):
-            name, indent = entry["name"], len(entry["indent"])
-            described[name] = entry["text"]
-        elif within and name and line.strip():
-            described[name] += f" {line.strip()}"
-    return described

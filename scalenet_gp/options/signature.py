@@ -8,7 +8,8 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from scalenet_gp.options.model import Options, field_descriptions
+from scalenet_gp.options.docstrings import field_descriptions
+from scalenet_gp.options.model import Options
 
 __all__ = ["ComponentOptions", "options_of"]
 

@@ -16,12 +16,13 @@ from pydantic import (
     Field,
     PlainSerializer,
     PositiveFloat,
+    WithJsonSchema,
 )
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import exact
 
-__all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Size", "to_yaml_length"]
+__all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Size", "Whole", "to_yaml_length"]
 
 
 def _exact_or_none(length: Any) -> Fraction | None:
@@ -51,10 +52,15 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 T = TypeVar("T")
-Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(to_yaml_length)]
-Bound = Annotated[Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(to_yaml_length)]
+_LENGTH = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9.]+(/[0-9]+)?$"}]}
+_BOUND = {"anyOf": [*_LENGTH["anyOf"], {"type": "null"}]}
+Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(to_yaml_length), WithJsonSchema(_LENGTH)]
+Bound = Annotated[
+    Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(to_yaml_length), WithJsonSchema(_BOUND)
+]
 Size = tuple[Length, ...]
-Factor = tuple[Annotated[int, Field(ge=1)], ...]
+Whole = Annotated[int, Field(ge=1, strict=True)]
+Factor = tuple[Whole, ...]
 Interval = Annotated[tuple[T, T], AfterValidator(_ascending)]
 IntervalPerAxis = Annotated[tuple[Interval[PositiveFloat], ...], BeforeValidator(_as_intervals), Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
