@@ -1,5 +1,6 @@
 """Metadata and dependencies of scalenet_gp; the settings of the tools are in pyproject.toml."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -31,11 +32,19 @@ DOCS = [
     "sphinx>=8",
 ]
 
+DEV = [
+    "nbstripout>=0.8",
+    "pre-commit>=4",
+    "twine>=6.1",
+]
+
+HERE = Path(__file__).parent
+
 setup(
     name="scalenet_gp",
-    version="0.1.0",
+    version=runpy.run_path(str(HERE / "scalenet_gp" / "_version.py"))["__version__"],
     description="ScaleNets for gunpowder: multi-scale segmentation networks that know which voxels they need",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The scalenet_gp developers",
     license="BSD-3-Clause",
@@ -78,6 +87,7 @@ setup(
     extras_require={
         "test": TEST,
         "docs": DOCS,
+        "dev": DEV,
         "view": ["neuroglancer>=2.40"],
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take

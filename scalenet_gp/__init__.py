@@ -1,5 +1,6 @@
 """Multi-scale networks for 3D electron microscopy, and the gunpowder nodes that feed them."""
 
+from scalenet_gp._version import __version__
 from scalenet_gp.geometry import World
 from scalenet_gp.graph import Node, Plan, TensorSpec
 from scalenet_gp.leibnet import LeibNet
@@ -11,6 +12,7 @@ __all__ = [
     "Plan",
     "TensorSpec",
     "World",
+    "__version__",
     "build_attentive_scalenet",
     "build_autoencoder",
     "build_scalenet",

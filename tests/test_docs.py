@@ -50,3 +50,12 @@ def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
     for name in ("scalenet_gp.LeibNet.largest_plan", "scalenet_gp.layers.AttentionGate", "scalenet_gp.nodes.Train"):
         pages = [page for page in tmp_path.rglob("*.html") if f'id="{name}"' in page.read_text(encoding="utf-8")]
         assert len(pages) == 1, name
+
+
+def test_the_architecture_page_lists_every_room_once():
+    """A room is a folder of modules."""
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    floors = [DOCS.parent / floor for floor in ("scalenet_gp", "nodes", "pipelines")]
+    rooms = [face.parent for floor in floors for face in floor.glob("*/__init__.py") if not face.parent.is_symlink()]
+    listed = re.findall(r"^\| `([a-z_]+/[a-z_]+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(str(room.relative_to(DOCS.parent)) for room in rooms)

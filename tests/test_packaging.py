@@ -23,17 +23,10 @@ FLOORS = {
     "nodes": sorted((REPOSITORY / "nodes").rglob("*.py")),
     "pipelines": sorted((REPOSITORY / "pipelines").rglob("*.py")),
 }
-UPPER = {
-    "scalenet_gp": (
-        "gunpowder",
-        "zarr",
-        "numcodecs",
-        "tensorstore",
-        "daisy",
-        "scalenet_gp.nodes",
-        "scalenet_gp.pipelines",
-    ),
-    "nodes": ("scalenet_gp.pipelines",),
+FORMATS = ("zarr", "numcodecs", "tensorstore")
+FORBIDDEN = {
+    "scalenet_gp": ("gunpowder", "daisy", "scalenet_gp.nodes", "scalenet_gp.pipelines"),
+    "nodes": ("daisy", "scalenet_gp.pipelines"),
 }
 NOT_IMPORTED = ("nodes", "pipelines", "tests")
 
@@ -131,17 +124,25 @@ def imports(path):
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
 
 
-@pytest.mark.parametrize("floor", UPPER)
-def test_imports_point_down(floor):
-    assert FLOORS[floor]
-    wrong = [
+def wrong_imports(paths, forbidden):
+    return [
         f"{path.relative_to(REPOSITORY)} imports {name}"
-        for path in FLOORS[floor]
+        for path in paths
         for name in imports(path)
-        for upper in UPPER[floor]
+        for upper in forbidden
         if name == upper or name.startswith(f"{upper}.")
     ]
-    assert not wrong
+
+
+@pytest.mark.parametrize("floor", FORBIDDEN)
+def test_imports_point_down(floor):
+    assert FLOORS[floor]
+    assert not wrong_imports(FLOORS[floor], FORBIDDEN[floor])
+
+
+def test_only_one_room_of_the_package_knows_file_formats():
+    others = [path for path in FLOORS["scalenet_gp"] if path.relative_to(REPOSITORY).parts[1] != "volumes"]
+    assert not wrong_imports(others, FORMATS)
 
 
 @pytest.fixture
@@ -160,7 +161,12 @@ def test_what_is_imported_is_declared_and_nothing_else(metadata):
     packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
-    distributions = {"yaml": "pyyaml", "funlib": "funlib.geometry", "skimage": "scikit-image"}
+    distributions = {
+        "yaml": "pyyaml",
+        "funlib": "funlib.geometry",
+        "skimage": "scikit-image",
+        "pydantic_core": "pydantic",
+    }
     assert {distributions.get(name, name) for name in packages} == {
         distribution(line) for line in metadata["install_requires"]
     }
@@ -171,7 +177,7 @@ def distribution(requirement):
     return re.match(r"[\w.-]+", requirement)[0]
 
 
-@pytest.mark.parametrize("extra", ["test", "docs"])
+@pytest.mark.parametrize("extra", ["test", "docs", "dev"])
 def test_what_is_declared_has_an_exact_version(metadata, extra):
     lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
     exact = {distribution(line).lower() for line in lines if re.match(r"[\w.-]+==", line)}
