@@ -57,7 +57,7 @@ def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TW
     Example:
         >>> net = build_attentive_scalenet([{"top_resolution": (8, 8, 8), "base_nc": 2}])
         >>> [name for name in net.nodes if "gate" in name]
-        ["AttentionGate ['0_attention_gate_1']", "AttentionGate ['0_attention_gate_0']"]
+        ['0_attention_gate_1', '0_attention_gate_0']
     """
     return assemble_scalenet(add_gates(_subnets(subnet_dict_list, "AttentiveScaleNet")), "AttentiveScaleNet")
 

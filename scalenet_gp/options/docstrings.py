@@ -23,8 +23,8 @@ def field_descriptions(component: type[Any]) -> dict[str, str]:
         ...         probability: of a voxel to be zero.
         ...     '''
         ...     probability: Probability = 0.0
-        >>> field_descriptions(Dropout)
-        {'probability': 'of a voxel to be zero.'}
+        >>> field_descriptions(Dropout)['probability']
+        'of a voxel to be zero.'
     """
     described: dict[str, str] = {}
     for cls in reversed(component.__mro__):

@@ -1,0 +1,158 @@
+"""Docstrings: their examples run, and they begin with a verb or a noun."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+import scalenet_gp
+
+REPOSITORY = Path(__file__).parents[1]
+FLOORS = ("scalenet_gp", "nodes", "pipelines")
+SOURCES = {
+    f"{path.relative_to(REPOSITORY)}": path
+    for floor in FLOORS
+    for path in sorted((REPOSITORY / floor).rglob("*.py"))
+    if floor != "scalenet_gp" or path.relative_to(REPOSITORY).parts[1] not in FLOORS
+}
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+ODD = ("What ", "Which ", "Those ", "That which ", "How ", "Whether ", "Where ")
+"""No docstring begins so: it is a clause, and a sentence about its subject has yet to be read."""
+
+
+def module_of(source: str) -> str:
+    parts = Path(source).with_suffix("").parts
+    return ".".join([*([] if parts[0] == "scalenet_gp" else ["scalenet_gp"]), *parts]).removesuffix(".__init__")
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """The line and the text of every docstring, also of the strings below attributes and in private code."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value.strip()
+
+
+def faces() -> list[str]:
+    """The modules whose `__all__` is public: the package, the floors' own, and every room of the first two floors."""
+    rooms = [name for _, name, is_package in pkgutil.iter_modules(scalenet_gp.__path__, "scalenet_gp.") if is_package]
+    nodes = importlib.import_module("scalenet_gp.nodes")
+    rooms += [name for _, name, is_package in pkgutil.iter_modules(nodes.__path__, "scalenet_gp.nodes.") if is_package]
+    return ["scalenet_gp", *(name for name in rooms if name != "scalenet_gp.pipelines")]
+
+
+def public_classes() -> dict[str, type]:
+    """The public classes by where they are defined; errors and protocols explain themselves."""
+    found = {}
+    for face in map(importlib.import_module, faces()):
+        for name in getattr(face, "__all__", ()):
+            item = getattr(face, name)
+            if inspect.isclass(item) and item.__module__.startswith("scalenet_gp") and not issubclass(item, Exception):
+                found[f"{item.__module__}.{item.__qualname__}"] = item
+    return found
+
+
+def room_of(name: str) -> str:
+    parts = name.split(".")
+    return ".".join(parts[: 3 if parts[1] == "nodes" else 2])
+
+
+@pytest.mark.parametrize("source", [name for name, path in SOURCES.items() if ">>> " in path.read_text("utf-8")])
+def test_the_examples_of_a_module_run(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mpl.use("agg")
+    result = doctest.testmod(importlib.import_module(module_of(source)), optionflags=OPTIONS)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+CLAUSES_LEFT = {
+    "nodes/arrays": 4,
+    "nodes/augment": 21,
+    "nodes/cellmap": 2,
+    "nodes/prefetch": 6,
+    "nodes/requests": 1,
+    "nodes/samplers": 11,
+    "nodes/targets": 7,
+    "nodes/train": 3,
+    "nodes/write": 1,
+    "pipelines/cli": 6,
+    "pipelines/config": 10,
+    "pipelines/data": 5,
+    "pipelines/demo": 5,
+    "pipelines/evaluation": 2,
+    "pipelines/inspection": 6,
+    "pipelines/masks": 1,
+    "pipelines/plots": 11,
+    "pipelines/prediction": 42,
+    "pipelines/process": 1,
+    "pipelines/training": 3,
+    "pipelines/viewing": 2,
+    "scalenet_gp/analysis": 15,
+    "scalenet_gp/graph": 16,
+    "scalenet_gp/inference": 20,
+    "scalenet_gp/interop": 4,
+    "scalenet_gp/kernels": 7,
+    "scalenet_gp/layers": 10,
+    "scalenet_gp/leibnet": 3,
+    "scalenet_gp/losses": 6,
+    "scalenet_gp/metrics": 3,
+    "scalenet_gp/networks": 1,
+    "scalenet_gp/options": 3,
+    "scalenet_gp/serialization": 5,
+    "scalenet_gp/tissue": 7,
+    "scalenet_gp/training": 38,
+    "scalenet_gp/volumes": 41,
+}
+EXAMPLES_LEFT = {
+    "scalenet_gp.analysis": 1,
+    "scalenet_gp.geometry": 1,
+    "scalenet_gp.graph": 6,
+    "scalenet_gp.inference": 5,
+    "scalenet_gp.kernels": 4,
+    "scalenet_gp.layers": 15,
+    "scalenet_gp.leibnet": 1,
+    "scalenet_gp.losses": 11,
+    "scalenet_gp.networks": 1,
+    "scalenet_gp.nodes.arrays": 1,
+    "scalenet_gp.nodes.augment": 14,
+    "scalenet_gp.nodes.predict": 2,
+    "scalenet_gp.nodes.prefetch": 3,
+    "scalenet_gp.nodes.requests": 2,
+    "scalenet_gp.nodes.samplers": 7,
+    "scalenet_gp.nodes.sources": 2,
+    "scalenet_gp.nodes.targets": 4,
+    "scalenet_gp.nodes.train": 2,
+    "scalenet_gp.nodes.write": 1,
+    "scalenet_gp.options": 1,
+    "scalenet_gp.tissue": 1,
+    "scalenet_gp.training": 10,
+    "scalenet_gp.volumes": 9,
+}
+"""How many each room may still have: these only ever shrink."""
+
+
+def test_no_docstring_begins_with_a_clause() -> None:
+    found = {
+        source: [line for line, text in docstrings(path) if text.startswith(ODD)] for source, path in SOURCES.items()
+    }
+    rooms = Counter("/".join(source.split("/")[:2]) for source, lines in found.items() for _ in lines)
+    more = {room for room, count in rooms.items() if count > CLAUSES_LEFT.get(room, 0)}
+    assert [source for source, lines in found.items() if lines and "/".join(source.split("/")[:2]) in more] == []
+
+
+def test_every_public_class_has_an_example() -> None:
+    without = [name for name, item in public_classes().items() if ">>> " not in (item.__doc__ or "")]
+    rooms = Counter(map(room_of, without))
+    more = {room for room, count in rooms.items() if count > EXAMPLES_LEFT.get(room, 0)}
+    assert [name for name in without if room_of(name) in more] == []
