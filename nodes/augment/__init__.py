@@ -1,26 +1,50 @@
-"""Random augmentation that keeps several voxel sizes in step."""
+"""Augmentation nodes that keep several voxel sizes in step, and their options for a run file."""
 
-from scalenet_gp.nodes.augment.blur_augment import Blur, BlurAugment
-from scalenet_gp.nodes.augment.deform_augment import DeformAugment
+from typing import TYPE_CHECKING
+
+from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions
+from scalenet_gp.nodes.augment.blur_augment import BlurAugment, BlurOptions
+from scalenet_gp.nodes.augment.deform_augment import DeformAugment, DeformOptions
 from scalenet_gp.nodes.augment.deformation import Deformation
-from scalenet_gp.nodes.augment.intensity_augment import Intensity, IntensityAugment
-from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections, Misalignment
-from scalenet_gp.nodes.augment.noise_augment import Noise, NoiseAugment
-from scalenet_gp.nodes.augment.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
+from scalenet_gp.nodes.augment.intensity_augment import IntensityAugment, IntensityOptions
+from scalenet_gp.nodes.augment.misaligned_sections import MisalignedOptions, MisalignedSections
+from scalenet_gp.nodes.augment.noise_augment import NoiseAugment, NoiseOptions
+from scalenet_gp.nodes.augment.section_augment import (
+    LowContrastOptions,
+    LowContrastSections,
+    MissingOptions,
+    MissingSections,
+)
+from scalenet_gp.options import union_of
 
 __all__ = [
-    "Blur",
+    "AUGMENTATIONS",
+    "Augment",
+    "AugmentOptions",
+    "Augmentation",
     "BlurAugment",
     "DeformAugment",
     "Deformation",
-    "Intensity",
     "IntensityAugment",
-    "LowContrast",
     "LowContrastSections",
     "MisalignedSections",
-    "Misalignment",
-    "Missing",
     "MissingSections",
-    "Noise",
     "NoiseAugment",
 ]
+
+AUGMENTATIONS: tuple[type[AugmentOptions], ...] = (
+    DeformOptions,
+    MisalignedOptions,
+    LowContrastOptions,
+    MissingOptions,
+    BlurOptions,
+    IntensityOptions,
+    NoiseOptions,
+)
+"""The options of all augmentations that a run file can name, in the order in which records are described."""
+
+if TYPE_CHECKING:
+    Augmentation = AugmentOptions
+else:
+    Augmentation = union_of(AUGMENTATIONS)
+    """One augmentation of a run file: any of :data:`AUGMENTATIONS`, told apart by ``kind``."""

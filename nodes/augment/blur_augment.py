@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import Any, final
+from typing import Annotated, Any, Unpack, final
 
 import numpy as np
 from gunpowder import Array, ArrayKey, Coordinate, Roi
@@ -13,42 +13,56 @@ from scipy.ndimage import correlate1d
 from scipy.special import ndtr
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment, as_interval, check_intensities
+from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters
+from scalenet_gp.nodes.augment.random_augment import AugmentArguments, RandomAugment, as_interval, check_intensities
+from scalenet_gp.options import InWorldUnits, Length, options_of
 
-__all__ = ["Blur", "BlurAugment", "blur_kernel"]
+__all__ = ["Blur", "BlurAugment", "BlurOptions", "blur_kernel"]
 
 _REACH = 3.719  # standard deviations; 1/10000 of a Gaussian lies beyond, at either end
 
 
 @final
 class Blur(DrawnParameters):
-    """What :class:`BlurAugment` draws: the standard deviation per spatial axis, world units."""
+    """The draw of :class:`BlurAugment`: the standard deviation per spatial axis, world units."""
 
     sigma: tuple[float, ...]
+
+    def describe(self, unit: float) -> list[str]:
+        return [f"blur {max(self.sigma) * unit:.3g} nm"]
+
+
+_Pair = tuple[Length, Length]
 
 
 @final
 class BlurAugment(RandomAugment[Blur]):
     """Blur by a Gaussian of one physical width, drawn once for all arrays of a batch.
 
-    Every voxel becomes the mean of its neighbours, each with that part of the Gaussian about the voxel's centre that
-    lies in it. So a blur of a fraction of a voxel hardly changes an array, and blurring fine voxels and then averaging
-    them is nearly what averaging and then blurring gives: the squared widths are the Gaussian's to a twelfth of the
-    squared voxel size, and where structures of all sizes from 40 nm on are blurred by 4 to 48 nm, the two orders differ
-    by at most 1.5 % of the contrast at 32 nm and 4 % at 128 nm. Nothing moves. The margin that the blur needs is asked
-    of the upstream: there are no border effects. What was drawn is kept as ``array.attrs["blur"]``, see :class:`Blur`.
+    Every voxel becomes a weighted mean of its neighbors. The weight of a neighbor is the part of the Gaussian about
+    the voxel's center that lies in it. So a blur of a fraction of a voxel hardly changes an array, and to blur fine
+    voxels and average them gives nearly the same as to average and then blur: the squared widths are the Gaussian's to
+    a twelfth of the squared voxel size. Where structures of all sizes from 40 nm on are blurred by 4 to 48 nm, the two
+    orders differ by at most 1.5 % of the contrast at 32 nm and 4 % at 128 nm. Content does not move. The node asks its
+    upstream for the margin that the blur needs, so there are no border effects. The draw is kept as
+    ``array.attrs["blur"]``, see :class:`Blur`.
 
     Args:
-        arrays: the intensity arrays, of a float type. Those not requested are left out.
-        sigma: bounds of the Gaussian's standard deviation, world units: of one that all axes share, or a pair per
-            spatial axis, of which each is drawn for itself.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        arrays: the intensity arrays, of a float type.
+        sigma: bounds of the Gaussian's standard deviation, world units: one pair for a standard deviation that all axes
+            share, or a pair per spatial axis, each drawn independently.
+        arguments: ``p`` and ``replay``, see :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type; or, when the
-            pipeline is built: an array has no voxel size or one of other axes than ``sigma`` or ``replay``.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError: an argument is out of its range; or, when the pipeline is built: an array has no voxel size, or
+            other axes than ``sigma`` or ``replay``.
+        UnknownNameError: when the pipeline is built: an array is not provided upstream.
+        DataError: for a batch: an array is not of a float type.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> BlurAugment([gp.ArrayKey("RAW")], sigma=(0, 24)).sigma
+        ((0.0, 24.0),)
     """
 
     record_name = "blur"
@@ -57,12 +71,13 @@ class BlurAugment(RandomAugment[Blur]):
     def __init__(
         self,
         arrays: Iterable[ArrayKey],
-        sigma: tuple[float, float] | Sequence[tuple[float, float]],
-        *,
-        p: float = 1.0,
-        replay: str | None = None,
+        sigma: Annotated[
+            tuple[float, float] | Sequence[tuple[float, float]],
+            InWorldUnits(_Pair | tuple[_Pair, ...], whole=False),
+        ],
+        **arguments: Unpack[AugmentArguments],
     ) -> None:
-        super().__init__(arrays, p=p, replay=replay)
+        super().__init__(arrays, **arguments)
         try:
             bounds = np.asarray(sigma, dtype=float)
         except (TypeError, ValueError):
@@ -109,13 +124,15 @@ class BlurAugment(RandomAugment[Blur]):
 
 
 def blur_kernel(sigma: float, voxel_size: float) -> NDArray[np.float64]:
-    """The weights of a voxel's neighbours along one axis: the part of a Gaussian about its centre that lies in each.
-
-    An odd number of weights, that sum to 1. A single one where less than 1/10000 reaches beyond the voxel's own ends.
+    """Return the weights of a voxel's neighbors along one axis: the part of a Gaussian about its center in each.
 
     Args:
         sigma: standard deviation, at least 0.
         voxel_size: in the same unit.
+
+    Returns:
+        An odd number of weights, which sum to 1. A single one if less than 1/10000 of the Gaussian reaches beyond
+        either end of the voxel.
     """
     radius = max(0, ceil(_REACH * sigma / voxel_size - 0.5))
     if not radius:
@@ -123,3 +140,6 @@ def blur_kernel(sigma: float, voxel_size: float) -> NDArray[np.float64]:
     ends = (np.arange(-radius, radius + 2) - 0.5) * (voxel_size / sigma)
     weights = np.diff(ndtr(ends))
     return weights / weights.sum()
+
+
+BlurOptions = options_of(BlurAugment, "blur", without=("arrays", "replay"), base=AugmentOptions)

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import isfinite, lcm
 from operator import index
+from typing import Annotated, Any, Self
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
-from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest
+from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchRequest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
-from scalenet_gp.nodes.augment.random_augment import as_probability, unused_name
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.requests import request_generator
+from scalenet_gp.options import InWorldUnits, Probability, Size, WholeSize, options_of
 
-__all__ = ["DeformAugment"]
+__all__ = ["DeformAugment", "DeformOptions"]
 
 
-class DeformAugment(BatchFilter):
+class DeformAugment(Augment):
     """Deform all spatial arrays of a batch by one map: elastic, rotated, scaled, mirrored and transposed.
 
     The map is drawn once per request, in world units, and evaluated at the voxel centres of every array; the same world
@@ -57,16 +59,20 @@ class DeformAugment(BatchFilter):
             its spec does not say whether it may be interpolated; or a graph is requested.
     """
 
+    record_name = "deformation"
+    parameters = Deformation
+    moves_content = True
+
     def __init__(
         self,
-        control_point_spacing: Sequence[int],
-        jitter_sigma: Sequence[float],
+        control_point_spacing: WholeSize,
+        jitter_sigma: Annotated[Sequence[float], InWorldUnits(Size, whole=False)],
         *,
         rotation_axes: Sequence[int] = (),
         mirror_axes: Sequence[int] = (),
         transpose_axes: Sequence[int] = (),
         scale_interval: tuple[float, float] | Sequence[tuple[float, float]] = (1.0, 1.0),
-        p: float = 1.0,
+        p: Probability = 1.0,
         normalize: bool = False,
         replay: str | None = None,
     ) -> None:
@@ -89,6 +95,11 @@ class DeformAugment(BatchFilter):
         self._offset = Coordinate((0,) * self.dims)
         self._samples: dict[ArrayKey, Samples] = {}
         self._record = ""
+
+    @classmethod
+    def for_arrays(cls, arrays: Iterable[ArrayKey], **arguments: Any) -> Self:
+        """Return a node that deforms all arrays, and normalizes those of integers that may be interpolated."""
+        return cls(**{"normalize": True, **arguments})
 
     def draw(self, generator: np.random.Generator, roi: Roi, lattice: Coordinate) -> Deformation:
         """A random map about the centre of ``roi``.
@@ -166,7 +177,7 @@ class DeformAugment(BatchFilter):
             spec.roi = request[key].roi
             data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
             spec.dtype = data.dtype
-            batch[key] = Array(data, spec, {**array.attrs, unused_name("deformation", array.attrs): self._record})
+            batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): self._record})
         self._samples = {}
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -223,7 +234,7 @@ class DeformAugment(BatchFilter):
         return tuple((float(low), float(high)) for low, high in pairs)
 
 
-def _whole_spacing(spacing: Sequence[int]) -> tuple[int, ...]:
+def _whole_spacing(spacing: Iterable[int]) -> tuple[int, ...]:
     try:
         whole = tuple(index(length) for length in spacing)
     except TypeError as error:
@@ -248,3 +259,6 @@ def _check_place(deformation: Deformation, roi: Roi) -> None:
 
 def _common_multiple(voxel_sizes: Iterable[Coordinate]) -> Coordinate:
     return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*voxel_sizes, strict=True))
+
+
+DeformOptions = options_of(DeformAugment, "deform", without=("normalize", "replay"), base=AugmentOptions)

@@ -178,8 +178,19 @@ class Deformation:
         source = tuple(int(place + by) for place, by in zip(self.source_centre, offset, strict=True))
         return replace(self, source_centre=source)
 
+    def describe(self, unit: float) -> list[str]:
+        """Return phrases such as ``scale 1.05`` and ``mirrored``.
+
+        Rotations and elastic deformations are left out: they are seen more easily than said.
+        """
+        matrix = np.array(self.matrix)
+        factors = np.linalg.svd(matrix, compute_uv=False)  # rotation, mirror and transposition have factors of 1
+        ends = dict.fromkeys(f"{factor:.3g}" for factor in (factors.min(), factors.max()))
+        scaled = [] if list(ends) == ["1"] else [f"scale {' to '.join(ends)}"]
+        return scaled + (["mirrored"] if np.linalg.det(matrix) < 0 else [])
+
     def to_json(self) -> str:
-        """The map as text; :meth:`from_json` gives an equal one back."""
+        """Return the map as text; :meth:`from_json` gives an equal one back."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -1,32 +1,39 @@
-"""Sections that are out of place: as serial sections are where they were aligned badly, and the same at every scale."""
+"""Sections that are out of place, as if they were aligned badly, and the same at every voxel size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import isfinite
-from typing import Any, final
+from typing import Annotated, Any, Unpack, final
 
 import numpy as np
 from gunpowder import Array, ArrayKey, Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.nodes.augment.random_augment import DrawnParameters, as_probability, check_intensities
-from scalenet_gp.nodes.augment.section_augment import SectionAugment, choose_sections
+from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters, as_probability
+from scalenet_gp.nodes.augment.random_augment import check_intensities
+from scalenet_gp.nodes.augment.section_augment import (
+    SectionArguments,
+    SectionAugment,
+    choose_sections,
+    describe_counts,
+)
+from scalenet_gp.options import InWorldUnits, Length, Probability, Size, WholeLength, options_of
 
-__all__ = ["MisalignedSections", "Misalignment"]
+__all__ = ["MisalignedOptions", "MisalignedSections", "Misalignment"]
 
 
 @final
 class Misalignment(DrawnParameters):
-    """What :class:`MisalignedSections` draws: displacements along the other axes, world units, by section number."""
+    """The draw of :class:`MisalignedSections`: displacements along the other axes, world units, by section number."""
 
     slips: dict[int, tuple[float, ...]]
     shifts: dict[int, tuple[float, ...]]
 
     def displacements(self, sections: range, axes: int) -> NDArray[np.float64]:
-        """How far each of ``sections`` is displaced: (section, axis) in world units."""
+        """Return the displacement of each of ``sections``: (section, axis) in world units."""
         displacements = np.zeros((len(sections), axes))
         for section, shift in self.shifts.items():
             displacements[max(0, section - sections.start) :] += shift
@@ -35,59 +42,62 @@ class Misalignment(DrawnParameters):
                 displacements[section - sections.start] += slip
         return displacements
 
+    def describe(self, unit: float) -> list[str]:
+        return describe_counts({"slipped sections": len(self.slips), "shifted sections": len(self.shifts)})
+
 
 @final
 class MisalignedSections(SectionAugment[Misalignment]):
     """Displace sections within their plane: one alone (slip), or together with all that follow (shift).
 
-    A displaced section shows at x what lies at x plus its displacement. A coarse voxel is the mean of its sections: of
-    each, what lies at its displacement, by the section's share. Between voxels intensities are interpolated linearly.
-    Labels, and all arrays whose spec says ``interpolatable=False``, show the nearest voxel at one displacement: that
-    which more than half of the voxel has, and in general, per axis, the median over its sections, of two the smaller.
+    A displaced section shows at x the content that lies at x plus its displacement. A coarse voxel is the mean of its
+    displaced sections, each weighted by its share. Between voxels, intensities are interpolated linearly. Labels, and
+    all arrays whose spec says ``interpolatable=False``, show the nearest voxel at one displacement per voxel: per axis
+    the median over its sections, of two medians the smaller. So a displacement that more than half of the voxel has
+    wins.
 
-    What the displacements need is asked of the upstream: there are no border effects. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
-    downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["misaligned_sections"]``, see
-    :class:`Misalignment`; applied again it displaces the same sections of the same place, so a :class:`.SampleLocation`
-    downstream has to be given its record, too.
+    The node asks its upstream for the margin that the displacements need, so there are no border effects.
+    :class:`SectionAugment` says where sections lie, and where the node goes in a chain. The draw is kept as
+    ``array.attrs["misaligned_sections"]``, see :class:`Misalignment`.
 
     Args:
-        arrays: the intensity and label arrays, and masks. What belongs together has to be displaced together. Those
-            not requested are left out.
-        thickness: of a section, whole world units.
-        sigma: standard deviation of a displacement, world units: of one that all axes within a section share, or one
-            per such axis.
-        slip: how likely each section is to be displaced alone.
-        shift: how likely each section is to be displaced with all that follow.
-        axis: the spatial axis across the sections, 0 is the first.
-        origin: where a section begins, world units.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        arrays: the intensity arrays, label arrays and masks. Arrays that belong together have to be displaced together.
+        thickness: the thickness of a section, whole world units.
+        sigma: standard deviation of a displacement, world units: one that all axes within a section share, or one per
+            such axis.
+        slip: the probability of each section to be displaced alone.
+        shift: the probability of each section to be displaced with all that follow.
+        arguments: ``axis`` and ``origin``, see :class:`SectionAugment`; ``p`` and ``replay``, see
+            :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a batch: an interpolatable array is not of a float type;
-            or, when the pipeline is built: an array has no voxel size, no such axis, or other axes than the first or
-            than ``replay``, or its spec does not say whether it may be interpolated.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError, UnknownNameError: as :class:`SectionAugment`.
+        ArgumentError: when the pipeline is built: an array has other axes than the first or than ``replay``, or its
+            spec does not say whether it may be interpolated.
+        DataError: for a batch: an array that may be interpolated is not of a float type.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> raw, labels = gp.ArrayKey("RAW"), gp.ArrayKey("LABELS")
+        >>> MisalignedSections([raw, labels], thickness=50, sigma=20, slip=0.05).slip
+        0.05
     """
 
     record_name = "misaligned_sections"
+    moves_content = True
     parameters = Misalignment
 
     def __init__(
         self,
         arrays: Iterable[ArrayKey],
-        thickness: int,
-        sigma: float | Sequence[float],
+        thickness: WholeLength,
+        sigma: Annotated[float | Sequence[float], InWorldUnits(Length | Size, whole=False)],
         *,
-        slip: float = 0.0,
-        shift: float = 0.0,
-        axis: int = 0,
-        origin: int = 0,
-        p: float = 1.0,
-        replay: str | None = None,
+        slip: Probability = 0.0,
+        shift: Probability = 0.0,
+        **arguments: Unpack[SectionArguments],
     ) -> None:
-        super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
+        super().__init__(arrays, thickness, **arguments)
         self.slip, self.shift = as_probability("slip", slip), as_probability("shift", shift)
         try:
             self.sigma = np.asarray(sigma, dtype=float)
@@ -154,21 +164,21 @@ class MisalignedSections(SectionAugment[Misalignment]):
             if interpolatable:
                 _read_mean(planes[number], sources[number], in_plane, places, parts / voxel_size[self.axis])
             else:
-                planes[number] = _shown(sources[number], in_plane, _nearest(_median(places, parts)))
+                planes[number] = _displaced(sources[number], in_plane, _nearest(_median(places, parts)))
         return data
 
     def _displacements(
         self, key: ArrayKey, roi: Roi, drawn: Misalignment
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What voxels and sections share, (voxel, section), and the sections' displacements in voxels of the array."""
+        """Return the lengths shared by voxels and sections, (voxel, section), and the displacements in voxels."""
         voxel_size = self.spec[key].voxel_size
         sections, overlaps = self.overlaps(roi, voxel_size[self.axis])
         in_world = drawn.displacements(sections, self._plane_axes)
         return overlaps, in_world / np.delete(np.array(voxel_size), self.axis)
 
 
-def _shown(source: NDArray[Any], box: tuple[slice, ...], displacement: NDArray[np.float64]) -> NDArray[Any]:
-    """What a plane shows in ``box`` if it is displaced by whole voxels."""
+def _displaced(source: NDArray[Any], box: tuple[slice, ...], displacement: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the content of a plane in ``box`` if it is displaced by whole voxels."""
     shifts = displacement.astype(int).tolist()
     further: list[Any] = [slice(part.start + n, part.stop + n) for part, n in zip(box, shifts, strict=True)]
     return source[(..., *further)]
@@ -192,16 +202,16 @@ def _read_mean(
         np.add.at(weights, tuple(places.T), shares * np.prod(np.where(corner, part, 1 - part), axis=1))
     plane[...] = 0
     for place in np.argwhere(weights):
-        plane += float(weights[tuple(place)]) * _shown(source, box, first + place)
+        plane += float(weights[tuple(place)]) * _displaced(source, box, first + place)
 
 
 def _nearest(displacements: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Voxels between a voxel and the one in which its displaced centre lies."""
+    """Return the whole voxels between a voxel and the one in which its displaced center lies."""
     return np.floor(displacements + 0.5)
 
 
 def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The weighted median of every column, and of two medians the one nearer to 0."""
+    """Return the weighted median of every column, and of two medians the one nearer to 0."""
     medians = np.empty(values.shape[1])
     for column, ordered in enumerate(np.argsort(values, axis=0).T):
         ranks = 2 * np.cumsum(weights[ordered])
@@ -209,3 +219,8 @@ def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[
         ends = ordered[[np.searchsorted(ranks, total), np.searchsorted(ranks, total, side="right")]]
         medians[column] = min(values[ends, column], key=abs)
     return medians
+
+
+MisalignedOptions = options_of(
+    MisalignedSections, "misaligned_sections", without=("arrays", "origin", "replay"), base=AugmentOptions
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import prod, sqrt
-from typing import Any, final
+from typing import Annotated, Any, Unpack, final
 from zlib import crc32
 
 import numpy as np
@@ -13,8 +13,9 @@ from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters
 from scalenet_gp.nodes.augment.random_augment import (
-    DrawnParameters,
+    AugmentArguments,
     RandomAugment,
     as_interval,
     as_whole,
@@ -22,44 +23,52 @@ from scalenet_gp.nodes.augment.random_augment import (
     writable_data,
 )
 from scalenet_gp.nodes.augment.threads import over_planes
+from scalenet_gp.options import InWorldUnits, Size, options_of
 
-__all__ = ["Noise", "NoiseAugment"]
+__all__ = ["Noise", "NoiseAugment", "NoiseOptions"]
 
 _CHUNK = 1 << 14  # values drawn at a time: they stay in the processor's cache
 
 
 @final
 class Noise(DrawnParameters):
-    """What :class:`NoiseAugment` draws: the standard deviation, and the seed of the values."""
+    """The draw of :class:`NoiseAugment`: the standard deviation, and the seed of the values."""
 
     sigma: float
     seed: int
+
+    def describe(self, unit: float) -> list[str]:
+        return [f"noise {self.sigma:.2g}"]
 
 
 @final
 class NoiseAugment(RandomAugment[Noise]):
     """Add Gaussian noise, its strength drawn once for all arrays of a batch.
 
-    The values of every array are independent: arrays of different voxel sizes are noisy as if each had been imaged for
-    itself. How strong the noise of a coarse array is, is a choice. Without a reference voxel size it is as strong as
-    that of any other. With one, it is as weak as averaging over larger voxels makes it: sigma holds at the reference
-    voxel size, and elsewhere ``sigma * sqrt(reference volume / voxel volume)``. What was drawn is kept as
-    ``array.attrs["noise"]``, see :class:`Noise`. The same record gives the same values again, for every array by its
-    name, whichever others are requested.
+    The values of every array are independent: arrays of different voxel sizes are noisy as if each had been imaged
+    separately. Without a reference voxel size the noise is equally strong in all arrays. With one, it is weaker in
+    coarser arrays, as averaging would make it: sigma holds at the reference voxel size, and elsewhere
+    ``sigma * sqrt(reference volume / voxel volume)``. The draw is kept as ``array.attrs["noise"]``, see
+    :class:`Noise`. The same record gives the same values again, for every array by its name, whichever others are
+    requested.
 
     Args:
-        arrays: the intensity arrays, of a float type. Those not requested are left out.
+        arrays: the intensity arrays, of a float type.
         sigma: the standard deviation, or its bounds.
-        reference_voxel_size: where ``sigma`` holds, world units per axis.
-        clip: keep the result in [0, 1]; then the values have to lie there before, too.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        reference_voxel_size: the voxel size at which ``sigma`` holds, world units per axis.
+        clip: keep the result in [0, 1]. The values before have to lie there, too.
+        arguments: ``p`` and ``replay``, see :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type, or has values
-            outside [0, 1] although ``clip`` is set; or, when the pipeline is built: an array has no voxel size, or one
-            of other axes than ``reference_voxel_size``, which needs it.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError: an argument is out of its range; or, when the pipeline is built: an array has no voxel size that
+            can be compared with ``reference_voxel_size``.
+        UnknownNameError: when the pipeline is built: an array is not provided upstream.
+        DataError: for a batch: an array is not of a float type, or has values outside [0, 1] although ``clip`` is set.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> NoiseAugment([gp.ArrayKey("RAW")], sigma=(0, 0.05)).sigma
+        (0.0, 0.05)
     """
 
     record_name = "noise"
@@ -69,13 +78,12 @@ class NoiseAugment(RandomAugment[Noise]):
         self,
         arrays: Iterable[ArrayKey],
         sigma: tuple[float, float] | float,
-        reference_voxel_size: Iterable[int] | None = None,
+        reference_voxel_size: Annotated[Iterable[int] | None, InWorldUnits(Size | None)] = None,
         *,
         clip: bool = True,
-        p: float = 1.0,
-        replay: str | None = None,
+        **arguments: Unpack[AugmentArguments],
     ) -> None:
-        super().__init__(arrays, p=p, replay=replay)
+        super().__init__(arrays, **arguments)
         self.sigma = as_interval("sigma", sigma, least=0)
         self.clip = clip
         self.reference_voxel_size: tuple[int, ...] | None = None
@@ -108,7 +116,7 @@ class NoiseAugment(RandomAugment[Noise]):
         data = np.ascontiguousarray(writable_data(array))
         values = torch.from_numpy(data).view(-1)
         chunks = values.split(_CHUNK)
-        # every chunk has a seed of its own, mixed of the array's name and the seed drawn: threads may share them out
+        # every chunk has its own seed, made from the array's name and the drawn seed: threads may take any chunk
         mixed = np.random.SeedSequence([drawn.seed, crc32(key.identifier.encode())])
         seeds = mixed.generate_state(len(chunks), np.uint64).tolist()
 
@@ -122,3 +130,6 @@ class NoiseAugment(RandomAugment[Noise]):
 
         over_planes(len(chunks), len(values), add)
         return data
+
+
+NoiseOptions = options_of(NoiseAugment, "noise", without=("arrays", "replay"), base=AugmentOptions)

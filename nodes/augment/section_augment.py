@@ -1,4 +1,4 @@
-"""Sections that are missing or pale: as serial sections have them, and the same at every voxel size."""
+"""Sections that are missing or pale, as serial sections can be, and the same at every voxel size."""
 
 from __future__ import annotations
 
@@ -6,63 +6,81 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from operator import index
-from typing import Any, Generic, SupportsIndex, final
+from typing import Any, Generic, SupportsIndex, Unpack, final
 
 import numpy as np
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters, as_probability
 from scalenet_gp.nodes.augment.random_augment import (
-    DrawnParameters,
+    AugmentArguments,
     DrawnT,
     RandomAugment,
     as_interval,
-    as_probability,
     as_whole,
     check_intensities,
     writable_data,
 )
+from scalenet_gp.options import Probability, WholeLength, options_of
 
 __all__ = [
     "LowContrast",
+    "LowContrastOptions",
     "LowContrastSections",
     "Missing",
+    "MissingOptions",
     "MissingSections",
+    "SectionArguments",
     "SectionAugment",
     "choose_sections",
+    "describe_counts",
 ]
 
 
+class SectionArguments(AugmentArguments, total=False):
+    """Keyword arguments of every :class:`SectionAugment`."""
+
+    axis: int
+    origin: int
+
+
 class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
-    """Changes whole serial sections, each drawn once for all arrays of a batch.
+    """Change whole serial sections, each drawn once for all arrays of a batch.
 
-    Section number n lies between ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` along ``axis``, in
-    world units. A voxel changes by the share that altered sections have in it: one that lies in a single section
-    wholly or not at all, a coarse one that spans several of them by the sum of their shares.
+    Section n lies between ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` along ``axis``, in world
+    units. A voxel changes by the share that altered sections have in it. A voxel that lies in a single section changes
+    fully or not at all, a coarse voxel that spans several sections by the sum of their shares.
 
-    Sections are counted in the ROIs that reach the node. So its place is downstream of :class:`.DeformAugment`, whose
-    rotation would tilt them. Where a :class:`.SampleLocation` is downstream, those ROIs are the ones that it has moved:
-    sections are those of the volume, and a replay needs the same place, which is the replay of its record, too.
+    Sections are counted in the ROIs that reach the node. So it goes downstream of :class:`.DeformAugment`, whose
+    rotation would tilt them. A :class:`.SampleLocation` downstream moves those ROIs: sections are those of the volume.
+    The record applied again alters the same sections of the same place, so the :class:`.SampleLocation` has to be given
+    its record, too.
 
     Args:
-        arrays: those to change. Those not requested are left out.
-        thickness: of a section, whole world units.
+        arrays: the arrays to change. Those that are not requested are left out.
+        thickness: the thickness of a section, whole world units.
         axis: the spatial axis across the sections, 0 is the first.
-        origin: where a section begins, world units.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        origin: the position at which a section begins, world units.
+        arguments: ``p`` and ``replay``, see :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, when the pipeline is built: an array has no voxel size, or no
-            such axis.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError: an argument is out of its range; or, when the pipeline is built: an array has no voxel size, or
+            no such axis.
+        UnknownNameError: when the pipeline is built: an array is not provided upstream.
     """
 
     def __init__(
-        self, arrays: Iterable[ArrayKey], thickness: int, *, axis: int, origin: int, p: float, replay: str | None
+        self,
+        arrays: Iterable[ArrayKey],
+        thickness: WholeLength,
+        *,
+        axis: int = 0,
+        origin: int = 0,
+        **arguments: Unpack[AugmentArguments],
     ) -> None:
-        super().__init__(arrays, p=p, replay=replay)
+        super().__init__(arrays, **arguments)
         self.thickness, self.origin = as_whole("thickness", thickness), as_whole("origin", origin)
         if self.thickness <= 0:
             raise ArgumentError(f"thickness is {thickness!r}; a section is at least one world unit thick")
@@ -80,7 +98,7 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
                 )
 
     def sections(self, rois: Iterable[Roi]) -> range:
-        """The numbers of the sections that the union of ``rois`` touches."""
+        """Return the numbers of the sections that the union of ``rois`` touches."""
         bounds = [(roi.begin[self.axis], roi.end[self.axis]) for roi in rois if not roi.empty]
         if not bounds:
             return range(0)
@@ -88,15 +106,15 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         return range((begin - self.origin) // self.thickness, -((self.origin - end) // self.thickness))
 
     def overlaps(self, roi: Roi, length: int) -> tuple[range, NDArray[np.int64]]:
-        """How much of each section lies in each voxel.
+        """Return how much of each section lies in each voxel.
 
         Args:
-            roi: whose voxels.
-            length: of a voxel across the sections, world units.
+            roi: the box of the voxels.
+            length: the length of a voxel across the sections, world units.
 
         Returns:
-            The numbers of the sections in ``roi``; and in world units, (voxel, section), what they share with each
-            voxel: every row sums to ``length``.
+            The numbers of the sections in ``roi``; and the lengths, (voxel, section), in world units, that each section
+            shares with each voxel: every row sums to ``length``.
         """
         sections = self.sections([roi])
         voxel_begin = np.arange(roi.begin[self.axis], roi.end[self.axis], length, dtype=np.int64)[:, np.newaxis]
@@ -106,12 +124,12 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         return sections, np.maximum(end - begin, 0)
 
 
-class _Repainted(SectionAugment[DrawnT], Generic[DrawnT]):
-    """Every value a of an altered section becomes ``factor * a + offset``."""
+class _LinearSectionAugment(SectionAugment[DrawnT], Generic[DrawnT]):
+    """Abstract: turn every value a of an altered section into ``factor * a + offset``."""
 
     @abstractmethod
     def factors(self, drawn: DrawnT) -> Mapping[int, tuple[float, float]]:
-        """``(factor, offset)`` of the altered sections, by their numbers."""
+        """Return ``(factor, offset)`` of the altered sections, by their numbers."""
 
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: DrawnT) -> NDArray[Any]:
         check_intensities(key, array.data, type(self).__name__, bounded=False)
@@ -131,36 +149,39 @@ class _Repainted(SectionAugment[DrawnT], Generic[DrawnT]):
 
 @final
 class Missing(DrawnParameters):
-    """What :class:`MissingSections` draws: the numbers of the missing sections."""
+    """The draw of :class:`MissingSections`: the numbers of the missing sections."""
 
     sections: tuple[int, ...]
 
+    def describe(self, unit: float) -> list[str]:
+        return describe_counts({"missing sections": len(self.sections)})
+
 
 @final
-class MissingSections(_Repainted[Missing]):
-    """Replace sections by one value, as where a section was lost.
+class MissingSections(_LinearSectionAugment[Missing]):
+    """Replace sections by one value, as if a section was lost.
 
-    A voxel that a missing section fills becomes ``value``. Of a coarse voxel only its mean v is known, so it becomes
-    ``(1 - share) * v + share * value``: exact where v is the mean of the missing sections, too. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
-    downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["missing_sections"]``, see
-    :class:`Missing`; applied again it alters the same sections of the same place, so a :class:`.SampleLocation`
-    downstream has to be given its record, too.
+    A voxel that a missing section fills becomes ``value``. Only the mean v of a coarse voxel is known, so it becomes
+    ``(1 - share) * v + share * value``, which is exact if v is the mean of the missing sections, too.
+    :class:`SectionAugment` says where sections lie, and where the node goes in a chain. The draw is kept as
+    ``array.attrs["missing_sections"]``, see :class:`Missing`.
 
     Args:
-        arrays: the intensity arrays, of a float type. Those not requested are left out.
-        thickness: of a section, whole world units.
-        probability: how likely each section is to be missing.
-        value: what stands in its place.
-        axis: the spatial axis across the sections, 0 is the first.
-        origin: where a section begins, world units.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        arrays: the intensity arrays, of a float type.
+        thickness: the thickness of a section, whole world units.
+        probability: the probability of each section to be missing.
+        value: the intensity of a missing section.
+        arguments: ``axis`` and ``origin``, see :class:`SectionAugment`; ``p`` and ``replay``, see
+            :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type; or, when the
-            pipeline is built: an array has no voxel size, or no such axis.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError, UnknownNameError: as :class:`SectionAugment`.
+        DataError: for a batch: an array is not of a float type.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> MissingSections([gp.ArrayKey("RAW")], thickness=50, probability=0.01).thickness
+        50
     """
 
     record_name = "missing_sections"
@@ -169,16 +190,13 @@ class MissingSections(_Repainted[Missing]):
     def __init__(
         self,
         arrays: Iterable[ArrayKey],
-        thickness: int,
-        probability: float,
+        thickness: WholeLength,
+        probability: Probability,
         *,
         value: float = 0.0,
-        axis: int = 0,
-        origin: int = 0,
-        p: float = 1.0,
-        replay: str | None = None,
+        **arguments: Unpack[SectionArguments],
     ) -> None:
-        super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
+        super().__init__(arrays, thickness, **arguments)
         self.probability = as_probability("probability", probability)
         if not isfinite(value):
             raise ArgumentError(f"value is {value!r}; write a finite intensity")
@@ -193,36 +211,39 @@ class MissingSections(_Repainted[Missing]):
 
 @final
 class LowContrast(DrawnParameters):
-    """What :class:`LowContrastSections` draws: the contrast factors of the pale sections, by their numbers."""
+    """The draw of :class:`LowContrastSections`: the contrast factors of the pale sections, by their numbers."""
 
     factors: dict[int, float]
 
+    def describe(self, unit: float) -> list[str]:
+        return describe_counts({"pale sections": len(self.factors)})
+
 
 @final
-class LowContrastSections(_Repainted[LowContrast]):
-    """Lower the contrast of sections about the middle of the range, as where one was stained too little.
+class LowContrastSections(_LinearSectionAugment[LowContrast]):
+    """Lower the contrast of sections about the middle of the range, as if a section was stained too little.
 
-    Every value a of a pale section becomes ``(a - 1/2) * factor + 1/2``. Of a coarse voxel only its mean v is known, so
-    it changes by the pale sections' shares, as if each had the mean v. Section n lies between
-    ``origin + n * thickness`` and ``origin + (n + 1) * thickness`` in the ROIs that reach the node, whose place is
-    downstream of :class:`.DeformAugment`. What was drawn is kept as ``array.attrs["low_contrast_sections"]``, see
-    :class:`LowContrast`; applied again it alters the same sections of the same place, so a :class:`.SampleLocation`
-    downstream has to be given its record, too.
+    Every value a of a pale section becomes ``(a - 1/2) * factor + 1/2``. Only the mean v of a coarse voxel is known, so
+    it changes by the pale sections' shares, as if each had the mean v. :class:`SectionAugment` says where sections lie,
+    and where the node goes in a chain. The draw is kept as ``array.attrs["low_contrast_sections"]``, see
+    :class:`LowContrast`.
 
     Args:
-        arrays: the intensity arrays, of a float type, that stand for [0, 1]. Those not requested are left out.
-        thickness: of a section, whole world units.
-        probability: how likely each section is to be pale.
+        arrays: the intensity arrays, of a float type, that stand for [0, 1].
+        thickness: the thickness of a section, whole world units.
+        probability: the probability of each section to be pale.
         factor: the contrast factor, or its bounds; drawn for each pale section.
-        axis: the spatial axis across the sections, 0 is the first.
-        origin: where a section begins, world units.
-        p: how likely a batch is to be changed at all.
-        replay: a record of an earlier batch, applied to every batch instead of a draw.
+        arguments: ``axis`` and ``origin``, see :class:`SectionAugment`; ``p`` and ``replay``, see
+            :class:`RandomAugment`.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a batch: an array is not of a float type; or, when the
-            pipeline is built: an array has no voxel size, or no such axis.
-        KeyError: when the pipeline is built: an array is not provided upstream.
+        ArgumentError, UnknownNameError: as :class:`SectionAugment`.
+        DataError: for a batch: an array is not of a float type.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> LowContrastSections([gp.ArrayKey("RAW")], 50, 0.01, factor=(0.1, 0.5)).factor
+        (0.1, 0.5)
     """
 
     record_name = "low_contrast_sections"
@@ -231,16 +252,13 @@ class LowContrastSections(_Repainted[LowContrast]):
     def __init__(
         self,
         arrays: Iterable[ArrayKey],
-        thickness: int,
-        probability: float,
+        thickness: WholeLength,
+        probability: Probability,
         *,
         factor: tuple[float, float] | float = 0.1,
-        axis: int = 0,
-        origin: int = 0,
-        p: float = 1.0,
-        replay: str | None = None,
+        **arguments: Unpack[SectionArguments],
     ) -> None:
-        super().__init__(arrays, thickness, axis=axis, origin=origin, p=p, replay=replay)
+        super().__init__(arrays, thickness, **arguments)
         self.probability = as_probability("probability", probability)
         self.factor = as_interval("factor", factor, least=0)
 
@@ -253,5 +271,19 @@ class LowContrastSections(_Repainted[LowContrast]):
 
 
 def choose_sections(generator: np.random.Generator, sections: range, probability: float) -> tuple[int, ...]:
-    """Each of ``sections`` with equal probability."""
+    """Draw each of ``sections`` with the same probability."""
     return tuple(sections[n] for n in np.flatnonzero(generator.random(len(sections)) < probability))
+
+
+def describe_counts(counts: Mapping[str, int]) -> list[str]:
+    """Return phrases such as ``missing sections 2``, without those that count 0."""
+    return [f"{name} {count}" for name, count in counts.items() if count]
+
+
+# The origin is a position in world coordinates, which a run file does not know.
+_NOT_IN_A_RUN_FILE = ("arrays", "origin", "replay")
+
+MissingOptions = options_of(MissingSections, "missing_sections", without=_NOT_IN_A_RUN_FILE, base=AugmentOptions)
+LowContrastOptions = options_of(
+    LowContrastSections, "low_contrast_sections", without=_NOT_IN_A_RUN_FILE, base=AugmentOptions
+)

@@ -2,7 +2,7 @@
 
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
-from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws
+from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws, describe_location
 from scalenet_gp.nodes.samplers.sampler import Sampler, UniformSampler
 from scalenet_gp.nodes.samplers.weighted_samplers import ClassSampler, StratifiedSampler
 
@@ -15,4 +15,5 @@ __all__ = [
     "StratifiedSampler",
     "UniformSampler",
     "count_draws",
+    "describe_location",
 ]

@@ -18,7 +18,10 @@ from scalenet_gp.nodes.augment import DeformAugment
 from scalenet_gp.nodes.requests import request_generator
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 
-__all__ = ["SampleLocation", "count_draws"]
+__all__ = ["SampleLocation", "count_draws", "describe_location"]
+
+_WORDS = ("volume", "region", "stratum", "class")
+"""Entries of a record that say where a sample lies."""
 
 
 @final
@@ -196,6 +199,12 @@ def count_draws(records: Iterable[str], name: str) -> Counter[Any]:
         name: ``"class"``, ``"stratum"``, ``"volume"`` or ``"region"``.
     """
     return Counter(json.loads(record).get(name) for record in records)
+
+
+def describe_location(record: str) -> list[str]:
+    """Return phrases such as ``class mito`` for the text ``array.attrs["location"]`` of a sample."""
+    drawn = json.loads(record)
+    return [f"{name} {drawn[name]}" for name in _WORDS if drawn.get(name) is not None]
 
 
 _Bound = tuple[int | None, str]

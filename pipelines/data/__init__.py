@@ -1,14 +1,13 @@
 """Volumes with their annotation, and the chain that draws samples from them."""
 
-from scalenet_gp.pipelines.data.augmentation import build_deform, build_intensity_augments, build_section_augments
+from scalenet_gp.pipelines.data.augmentation import build_augmentation, list_augmentations
 from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.data.sampling import build_sampler
 
 __all__ = [
     "Dataset",
     "array_keys",
-    "build_deform",
-    "build_intensity_augments",
+    "build_augmentation",
     "build_sampler",
-    "build_section_augments",
+    "list_augmentations",
 ]

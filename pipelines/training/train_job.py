@@ -14,10 +14,9 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import (
     Dataset,
     array_keys,
-    build_deform,
-    build_intensity_augments,
+    build_augmentation,
     build_sampler,
-    build_section_augments,
+    list_augmentations,
 )
 from scalenet_gp.pipelines.process import stop_requested
 from scalenet_gp.pipelines.training.reports import ReportForm
@@ -86,20 +85,14 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
     net = dataset.net
     raw = array_keys("RAW", net.input_keys)
     targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-    records = dict(replay or {})
     chain = (
         dataset.source(raw),
         dataset.targets(targets, masks, dataset.roi(config.training.region)),
     ) + gp.MergeProvider()
-    chain += build_deform(config.augmentation, dataset, records)
-    if config.augmentation is not None:
-        if config.augmentation.sections is not None:
-            labels = (*targets.values(), *masks.values())
-            for node in build_section_augments(config.augmentation.sections, dataset, raw.values(), labels, records):
-                chain += node
-        for node in build_intensity_augments(config.augmentation, dataset, raw.values(), records):
-            chain += node
+    augmentation, labels = list_augmentations(config.augmentation), (*targets.values(), *masks.values())
+    for node in build_augmentation(augmentation, dataset, tuple(raw.values()), labels, replay):
+        chain += node
     # behind all that asks for more than it delivers: what is placed is the target as it is delivered
     finest = targets[net.output_keys[-1]]
-    chain += SampleLocation(finest, build_sampler(config, dataset), replay=records.get("location"))
+    chain += SampleLocation(finest, build_sampler(config, dataset), replay=(replay or {}).get("location"))
     return dataset.scaled(chain, raw)

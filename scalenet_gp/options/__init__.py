@@ -2,9 +2,10 @@
 
 from scalenet_gp.options.arguments import coerce_arguments, to_json_value
 from scalenet_gp.options.docstrings import field_descriptions
+from scalenet_gp.options.lengths import InWorldUnits, PhysicalOptions, WholeLength, WholeSize
 from scalenet_gp.options.model import Options
 from scalenet_gp.options.problems import describe_problems, nearest_first, suggest
-from scalenet_gp.options.signature import ComponentOptions, options_of
+from scalenet_gp.options.signature import ComponentOptions, FieldType, options_of, union_of
 from scalenet_gp.options.types import (
     Bound,
     Factor,
@@ -21,13 +22,18 @@ __all__ = [
     "Bound",
     "ComponentOptions",
     "Factor",
+    "FieldType",
+    "InWorldUnits",
     "Interval",
     "IntervalPerAxis",
     "Length",
     "Options",
+    "PhysicalOptions",
     "Probability",
     "Size",
     "Whole",
+    "WholeLength",
+    "WholeSize",
     "coerce_arguments",
     "describe_problems",
     "field_descriptions",
@@ -36,4 +42,5 @@ __all__ = [
     "suggest",
     "to_json_value",
     "to_yaml_length",
+    "union_of",
 ]

@@ -22,11 +22,12 @@ from gunpowder.pipeline import PipelineSetupError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalenet_gp.nodes.augment.augment import DrawnParameters
 from scalenet_gp.nodes.augment.blur_augment import Blur, BlurAugment
 from scalenet_gp.nodes.augment.intensity_augment import Intensity, IntensityAugment
 from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections, Misalignment
 from scalenet_gp.nodes.augment.noise_augment import Noise, NoiseAugment
-from scalenet_gp.nodes.augment.random_augment import DrawnParameters, RandomAugment
+from scalenet_gp.nodes.augment.random_augment import RandomAugment
 from scalenet_gp.nodes.augment.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
 from tests.nodes.ramps import Field, RampSource
 
