@@ -68,7 +68,6 @@ setup(
         "funlib.geometry>=0.3",
         "gunpowder>=1.4.4",
         "matplotlib>=3.8",
-        "networkx>=3.1",
         "numba>=0.60",
         "numcodecs>=0.13",
         "numpy>=1.26",

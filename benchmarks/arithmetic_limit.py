@@ -32,7 +32,7 @@ def halo_free_macs(net: LeibNet, output: str) -> float:
     for steps in itertools.product((1, 2), repeat=net.dims):
         box = Roi((0,) * net.dims, step * Coordinate(steps))
         sign = (-1) ** steps.count(1)
-        total += sign * predict_cost(net, net.plan({output: box})).total_macs
+        total += sign * predict_cost(net.graph, net.plan({output: box})).total_macs
     return total / math.prod(step / size)
 
 

@@ -1,4 +1,4 @@
-"""What gets installed, and that imports only point down: pipelines -> nodes -> scalenet_gp."""
+"""The archives that are installed, and the packages that are declared."""
 
 import ast
 import re
@@ -22,11 +22,6 @@ FLOORS = {
     ],
     "nodes": sorted((REPOSITORY / "nodes").rglob("*.py")),
     "pipelines": sorted((REPOSITORY / "pipelines").rglob("*.py")),
-}
-FORMATS = ("zarr", "numcodecs", "tensorstore")
-FORBIDDEN = {
-    "scalenet_gp": ("gunpowder", "daisy", "scalenet_gp.nodes", "scalenet_gp.pipelines"),
-    "nodes": ("daisy", "scalenet_gp.pipelines"),
 }
 NOT_IMPORTED = ("nodes", "pipelines", "tests")
 
@@ -122,27 +117,6 @@ def imports(path):
         elif isinstance(statement, ast.ImportFrom):
             assert statement.level == 0, f"{path}:{statement.lineno} is a relative import"
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
-
-
-def wrong_imports(paths, forbidden):
-    return [
-        f"{path.relative_to(REPOSITORY)} imports {name}"
-        for path in paths
-        for name in imports(path)
-        for upper in forbidden
-        if name == upper or name.startswith(f"{upper}.")
-    ]
-
-
-@pytest.mark.parametrize("floor", FORBIDDEN)
-def test_imports_point_down(floor):
-    assert FLOORS[floor]
-    assert not wrong_imports(FLOORS[floor], FORBIDDEN[floor])
-
-
-def test_only_one_room_of_the_package_knows_file_formats():
-    others = [path for path in FLOORS["scalenet_gp"] if path.relative_to(REPOSITORY).parts[1] != "volumes"]
-    assert not wrong_imports(others, FORMATS)
 
 
 @pytest.fixture

@@ -45,7 +45,6 @@ class NetworkArrays:
         self.net = net
         self.inputs = dict(inputs)
         self.outputs = dict(outputs)
-        self._planned: tuple[dict[str, Roi], Plan] | None = None
 
     def check_upstream(self, spec: gp.ProviderSpec | None) -> None:
         """Refuse a pipeline whose arrays do not fit the network, before any data is read.
@@ -77,10 +76,7 @@ class NetworkArrays:
         """
         asked = {name: request[key] for name, key in self.outputs.items() if key in request}
         rois = {name: spec.roi.copy() for name, spec in asked.items() if not spec.placeholder}
-        # the same one is asked for on the way up and on the way down, and by batch after batch
-        if self._planned is None or self._planned[0] != rois:
-            self._planned = rois, self.net.plan(rois)
-        return self._planned[1]
+        return self.net.plan(rois)
 
     def input_request(self, plan: Plan) -> gp.BatchRequest:
         """A request for exactly what ``plan`` needs."""

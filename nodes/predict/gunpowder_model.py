@@ -46,7 +46,7 @@ class GunpowderModel(nn.Module):
         super().__init__()
         self.net = net
         self.plan = plan
-        net.specialise(plan)  # refuses the plan of another network now, and not when the first batch comes
+        net.graph.check_plan(plan)  # now, and not when the first batch comes
         taken = [name for name in plan.outputs if hasattr(self, name)]
         if taken:
             raise PipelineError(

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from scalenet_gp.analysis import to_mermaid
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.kernels import keep_freed_memory, set_deterministic_mkl
 from scalenet_gp.metrics import score_table
@@ -157,7 +156,7 @@ def inspect(
         raise ConfigError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
     plan = inspect_job.plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
     print_table(inspect_job.plan_table(net, plan))
-    typer.echo(to_mermaid(net))
+    typer.echo(net.to_mermaid())
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from rich.box import SIMPLE_HEAD
 from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from scalenet_gp.analysis import predict_cost
 from scalenet_gp.geometry import format_size
@@ -121,7 +120,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         )
         plan = trainer.arrays.plan(gp.BatchRequest(wanted))
         dtype = getattr(torch, settings.precision)
-        activation_checkpointing = trainer.state.compute.run_checkpointed(net)
+        activation_checkpointing = trainer.state.computation.run_checkpointed(net)
         # before the prediction, which takes memory too
         memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()
         return DryRun(
@@ -141,7 +140,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
             step=median(step),
             memory=memory,
             predicted_memory=predict_cost(
-                net,
+                net.graph,
                 plan,
                 batch=settings.batch_size,
                 training=True,
@@ -197,7 +196,11 @@ def _time_step(
 
 
 def _numbytes(tree: Any) -> int:
-    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    if isinstance(tree, Tensor):
+        return tree.numel() * tree.element_size()
+    if isinstance(tree, Mapping):
+        return sum(map(_numbytes, tree.values()))
+    return sum(map(_numbytes, tree)) if isinstance(tree, list | tuple) else 0
 
 
 def _size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""How much of the inputs one output voxel sees: by the plan, and by the gradient."""
+"""Receptive fields: the part of the inputs that an output voxel depends on, by the plan and by the gradient."""
 
 from __future__ import annotations
 
@@ -6,48 +6,53 @@ import copy
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
-from scalenet_gp.errors import GraphError, UnknownNameError
-from scalenet_gp.graph import Plan
-
-if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.errors import ArgumentError, GraphError
+from scalenet_gp.graph import Graph, Plan, SpecializedNet
 
 __all__ = ["EffectiveField", "effective_receptive_field", "receptive_field"]
 
 
-def receptive_field(net: LeibNet, output: str) -> dict[str, Coordinate]:
-    """The size (world units) of what one voxel of ``output`` depends on, for every input that it depends on.
+def receptive_field(graph: Graph, output: str) -> dict[str, Coordinate]:
+    """Return the size (world units) of the part of each input that one voxel of ``output`` can depend on.
 
-    It is theoretical: what the geometry lets through, whatever the weights. Where the voxel lies in the coarser voxels
-    makes a difference of some voxels; the largest size along each axis is given.
+    It is the theoretical receptive field, whatever the weights. It differs by some voxels with the position of the
+    output voxel in the coarser voxels; the largest size along each axis is returned.
+
+    Args:
+        graph: the graph.
+        output: name of the output.
 
     Raises:
-        KeyError: the network has no such output.
+        UnknownNameError: the graph has no such output.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> receptive_field(build_unet((8, 8), base_nc=2).graph, "output")
+        {'input': (352, 352)}
     """
-    origin = _of_voxel(net, output, Coordinate((0,) * net.dims))
+    origin = _of_voxel(graph, output, Coordinate((0,) * graph.dims))
     sizes = {key: roi.shape for key, roi in origin.inputs.items()}
-    voxel_size = net.voxel_size[output]
+    voxel_size = graph.voxel_size[output]
     for place in range(1, max(origin.step / voxel_size)):
-        # What happens along one axis is no matter to the others: one plan tells about a place on each of them.
-        for key, roi in _of_voxel(net, output, voxel_size * place).inputs.items():
+        # Axes are independent: one plan tells about a position on each of them.
+        for key, roi in _of_voxel(graph, output, voxel_size * place).inputs.items():
             sizes[key] = Coordinate(map(max, sizes[key], roi.shape))
     return sizes
 
 
 @dataclass(frozen=True, eq=False)
 class EffectiveField:
-    """Where in one input the gradient of an output voxel lies.
+    """The gradient of an output voxel with respect to one input.
 
     Attributes:
         roi: the world ROI that the output voxel can depend on.
         gradient: mean absolute gradient of each voxel in it, (Z, Y, X), summed over the input's channels.
-        extent: the shortest stretch (nm, exact) along each axis that holds the asked share of it.
+        extent: the shortest length (nm, exact) along each axis that holds the requested share of the gradient.
     """
 
     roi: Roi
@@ -56,30 +61,39 @@ class EffectiveField:
 
 
 def effective_receptive_field(
-    net: LeibNet, output: str, *, samples: int = 16, share: float = 0.95, seed: int = 0
+    graph: Graph, output: str, *, samples: int = 16, share: float = 0.95, seed: int = 0
 ) -> dict[str, EffectiveField]:
-    """What the voxel of ``output`` at the world's origin really looks at, for every input that it depends on.
+    """Measure the effective receptive field (Luo et al. 2016, arXiv 1701.04128) of one voxel, for every input.
 
-    The effective receptive field (Luo et al. 2016, arXiv 1701.04128): the mean absolute gradient of the voxel, summed
-    over its channels, with respect to inputs of standard normal noise, with the weights as they are and the modules in
-    evaluation mode. It is a small part of the theoretical one as a rule.
+    It is the mean absolute gradient of the voxel of ``output`` at the world's origin, summed over its channels, with
+    respect to inputs of standard normal noise, with the present weights and the modules in evaluation mode. As a rule
+    it is a small part of the theoretical receptive field.
 
     Args:
-        net: the network; it is left as it is.
+        graph: the graph; it is left as it is.
         output: name of the output.
-        samples: random inputs that the mean is taken over.
-        share: of the gradient, that the extent has to hold.
-        seed: of the random inputs; torch's own generators are not touched.
+        samples: number of random inputs to average over.
+        share: share of the gradient that the extent has to hold.
+        seed: seed of the random inputs; torch's own generators are not touched.
+
+    Returns:
+        The field of every input that the voxel depends on.
 
     Raises:
-        KeyError: the network has no such output.
-        ValueError: ``samples`` is not positive, ``share`` is not in (0, 1], or there is no gradient, as where no unit
-            is active.
+        UnknownNameError: the graph has no such output.
+        ArgumentError: ``samples`` is not positive, or ``share`` is not in (0, 1].
+        GraphError: the gradient is zero, as when no unit is active.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> field = effective_receptive_field(build_unet((8, 8), base_nc=2).graph, "output", samples=2)["input"]
+        >>> field.gradient.shape
+        torch.Size([44, 44])
     """
     if samples < 1 or not 0 < share <= 1:
-        raise GraphError(f"samples is at least 1 and share in (0, 1], not {samples} and {share}")
-    plan = _of_voxel(net, output, Coordinate((0,) * net.dims))
-    module = copy.deepcopy(net.specialise(plan)).eval().requires_grad_(False)
+        raise ArgumentError(f"samples is at least 1 and share in (0, 1], not {samples} and {share}")
+    plan = _of_voxel(graph, output, Coordinate((0,) * graph.dims))
+    module = copy.deepcopy(SpecializedNet(graph, plan)).eval().requires_grad_(False)
     like = next(module.parameters(), torch.empty(0))
     generator = torch.Generator().manual_seed(seed)
     totals = {key: torch.zeros(tensor.shape, dtype=torch.float64) for key, tensor in plan.input_tensors.items()}
@@ -94,15 +108,14 @@ def effective_receptive_field(
     if not any(total.any() for total in totals.values()):
         raise GraphError(f"{output!r} has no gradient for any of {samples} random inputs: no unit is active")
     return {
-        key: EffectiveField(plan.inputs[key], total / samples, _extent(total, net.specs[key].voxel_size, share))
+        key: EffectiveField(plan.inputs[key], total / samples, _extent(total, graph.specs[key].voxel_size, share))
         for key, total in totals.items()
     }
 
 
-def _of_voxel(net: LeibNet, output: str, begin: Coordinate) -> Plan:
-    if output not in net.output_keys:
-        raise UnknownNameError(f"there is no output {output!r}; there are {', '.join(net.output_keys)}")
-    return net.plan({output: Roi(begin, net.voxel_size[output])})
+def _of_voxel(graph: Graph, output: str, begin: Coordinate) -> Plan:
+    graph.check_output(output)
+    return graph.plan({output: Roi(begin, graph.voxel_size[output])})
 
 
 def _extent(gradient: Tensor, voxel_size: tuple[Fraction, ...], share: float) -> tuple[Fraction, ...]:
@@ -114,9 +127,9 @@ def _extent(gradient: Tensor, voxel_size: tuple[Fraction, ...], share: float) ->
 
 
 def _shortest(profile: list[float], share: float) -> int:
-    """How many values in a row, at least, hold ``share`` of the sum of ``profile``."""
+    """Return the smallest number of values in a row that hold ``share`` of the sum of ``profile``."""
     upto = [0.0, *itertools.accumulate(profile)]
-    wanted = share * upto[-1] * (1 - 1e-9)  # what rounding takes from the sum
+    wanted = share * upto[-1] * (1 - 1e-9)  # tolerates rounding of the sum
     past, shortest = 0, len(profile)
     for first in range(len(profile)):
         while past < len(profile) and upto[past] - upto[first] < wanted:

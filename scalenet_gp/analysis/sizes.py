@@ -1,4 +1,4 @@
-"""Choosing sizes: where a box is cheapest, which shapes tile, and how large a pass fits into memory."""
+"""Choice of sizes: the cheapest position of a box, shapes that tile, and the largest pass that fits into memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +14,8 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.analysis.cost import predict_cost
-from scalenet_gp.errors import GraphError, UnknownNameError
-from scalenet_gp.graph import Plan
-
-if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.errors import GraphError
+from scalenet_gp.graph import Graph, Plan
 
 __all__ = ["largest_plan", "smallest_plan", "valid_output_shapes"]
 
@@ -27,49 +23,57 @@ Steps = tuple[int, ...]
 """The shape of a box in multiples of a plan's step, per spatial axis."""
 
 
-def smallest_plan(net: LeibNet, outputs: Iterable[str] | None = None) -> Plan:
-    """All outputs, or those named, over one box as small as every tensor's lattice closes on.
+def smallest_plan(graph: Graph, outputs: Iterable[str] | None = None) -> Plan:
+    """Return the plan of all outputs, or those named, over the smallest box on which all lattices close.
 
-    The box has the plan's step for its shape, so plans of neighbouring boxes are this one, shifted. How much its
-    outputs depend on differs with where the box begins in the coarse voxels: it begins where the plan has the fewest
-    values (voxels times channels of all its tensors), and where several are equal at the first of them from the origin
-    on.
+    The shape of the box is the plan's step, so the plan of a neighboring box is this one, shifted. The number of values
+    that the outputs depend on (voxels times channels of all tensors) differs with the position of the box in the coarse
+    voxels. The box begins where it is smallest; of several such positions, at the first from the origin on.
+
+    Args:
+        graph: the graph.
+        outputs: names of outputs; all unless given.
 
     Raises:
-        KeyError: the network has no such output.
-        ValueError: no output is named.
+        UnknownNameError: the graph has no such output.
+        GraphError: no output is named.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> smallest_plan(build_unet((8, 8), base_nc=2).graph).outputs
+        {'output': [0:32, 0:32] (32, 32)}
     """
-    keys = _named(net, outputs)
-    step = _step(net, keys)
+    keys = _named(graph, outputs)
+    step = _step(graph, keys)
     begins, sizes = [], []
-    lattice = [math.lcm(*axis) for axis in zip(*(net.voxel_size[key] for key in keys), strict=True)]
+    lattice = [math.lcm(*axis) for axis in zip(*(graph.voxel_size[key] for key in keys), strict=True)]
     for phase in range(max(s // size for s, size in zip(step, lattice, strict=True))):
-        # What happens along one axis is no matter to the others: one plan tells about a place on each of them.
+        # Axes are independent: one plan tells about a position on each of them.
         begins.append([phase * size % s for s, size in zip(step, lattice, strict=True)])
-        plan = _over(net, keys, Roi(begins[-1], step))
+        plan = _over(graph, keys, Roi(begins[-1], step))
         sizes.append([tensor.shape for tensor in plan.tensors])
     channels = np.array([tensor.channels for tensor in plan.tensors])
     chosen = _fewest_values(np.array(begins), np.array(sizes), channels)
-    return _over(net, keys, Roi(chosen, step))
+    return _over(graph, keys, Roi(chosen, step))
 
 
-def valid_output_shapes(net: LeibNet, output: str, at_most: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """The sizes (voxels) along each axis with which tiles of an output, laid side by side, all share one plan, shifted.
+def valid_output_shapes(graph: Graph, output: str, at_most: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the sizes (voxels) along each axis with which tiles of an output, side by side, share one plan, shifted.
 
     Any size along one axis goes with any along the others. They are the multiples of the plan's step.
 
     Args:
-        net: the network.
+        graph: the graph.
         output: name of the output.
         at_most: the largest size of interest along each axis, in voxels.
 
     Raises:
-        KeyError: the network has no such output.
-        ValueError: ``at_most`` has another number of axes, or is smaller than the smallest such tile.
+        UnknownNameError: the graph has no such output.
+        GraphError: ``at_most`` has another number of axes, or is smaller than the smallest such tile.
     """
-    smallest = _step(net, _named(net, [output])) / net.voxel_size[output]
-    if len(at_most) != net.dims:
-        raise GraphError(f"at_most has {len(at_most)} axes, {tuple(at_most)}; the network has {net.dims}")
+    smallest = _step(graph, _named(graph, [output])) / graph.voxel_size[output]
+    if len(at_most) != graph.dims:
+        raise GraphError(f"at_most has {len(at_most)} axes, {tuple(at_most)}; the network has {graph.dims}")
     if any(most < least for most, least in zip(at_most, smallest, strict=True)):
         raise GraphError(
             f"{output!r}: no tile of at most {tuple(at_most)} voxels shares its plan with its neighbours; the smallest "
@@ -79,7 +83,7 @@ def valid_output_shapes(net: LeibNet, output: str, at_most: Sequence[int]) -> tu
 
 
 def largest_plan(
-    net: LeibNet,
+    graph: Graph,
     memory_limit: int,
     *,
     training: bool = False,
@@ -88,57 +92,56 @@ def largest_plan(
     batch: int = 1,
     activation_checkpointing: Collection[str] = (),
 ) -> Plan:
-    """The plan that makes the most output per unit of work of those that fit into memory.
+    """Return the plan with the most output voxels per unit of work of those that fit into memory.
 
-    Its outputs cover a box that begins where that of :func:`smallest_plan` does, of a whole number of its steps along
-    each axis: so tiles share the plan. Work is multiply-accumulates, memory is that of
-    :func:`scalenet_gp.analysis.cost.predict_cost`. As valid convolutions lose the same margin of any box, large boxes
-    take less
-    work per voxel: the box grows one step at a time along the axis on which that gains most, as long as it fits, and
-    then along any on which it still does. That memory grows with the box is taken for granted. No step along one axis
-    more fits, or none would gain anything.
+    Its outputs cover a box that begins where the box of :func:`smallest_plan` does and has a whole number of its steps
+    along each axis, so tiles share the plan. Work is multiply-accumulates, memory is that of :func:`predict_cost`.
+    Valid convolutions lose the same margin of any box, so large boxes take less work per voxel. The box grows one step
+    at a time along the axis on which that gains most, as long as it fits, and then along any axis on which it still
+    fits. It is assumed that memory grows with the box. At the end, one more step along any axis does not fit or gains
+    nothing.
 
     Args:
-        net: the network.
-        memory_limit: bytes for everything: weights, inputs, what is in between, outputs and, in training, gradients.
-        training: whether a step of training has to fit, or inference.
-        dtype: as for :func:`scalenet_gp.analysis.cost.predict_cost`.
-        outputs: the outputs that are wanted; all unless given.
+        graph: the graph.
+        memory_limit: bytes for everything: weights, inputs, tensors in between, outputs and, in training, gradients.
+        training: True if a step of training has to fit, False for inference.
+        dtype: as for :func:`predict_cost`.
+        outputs: the outputs to compute; all unless given.
         batch: samples per pass.
-        activation_checkpointing: as for :func:`scalenet_gp.analysis.cost.predict_cost`.
+        activation_checkpointing: as for :func:`predict_cost`.
 
     Raises:
-        KeyError: the network has no such output.
-        ValueError: not even the smallest plan fits; the message says what that needs.
+        UnknownNameError: the graph has no such output.
+        GraphError: not even the smallest plan fits; the message says how much it needs.
     """
-    smallest = smallest_plan(net, outputs)
+    smallest = smallest_plan(graph, outputs)
     keys = tuple(smallest.outputs)
     box = next(iter(smallest.outputs.values()))
 
     def grown(steps: Steps) -> Plan:
-        return _over(net, keys, Roi(box.begin, box.shape * Coordinate(steps)))
+        return _over(graph, keys, Roi(box.begin, box.shape * Coordinate(steps)))
 
     @cache
     def memory(steps: Steps) -> int:
         plan = grown(steps)
         return predict_cost(
-            net, plan, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
+            graph, plan, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
         ).peak
 
-    start = (1,) * net.dims
+    start = (1,) * graph.dims
     if memory(start) > memory_limit:
         raise GraphError(
             f"the smallest plan, with outputs of {tuple(box.shape)} world units, needs {memory(start) / 2**20:.1f} MiB "
             f"for a batch of {batch} and {'training' if training else 'inference'}; the limit is "
             f"{memory_limit / 2**20:.1f} MiB"
         )
-    work = _polynomial(lambda steps: predict_cost(net, grown(steps)).total_macs, net.dims)
+    work = _polynomial(lambda steps: predict_cost(graph, grown(steps)).total_macs, graph.dims)
 
     def worth(steps: Steps) -> tuple[Fraction, int]:
         voxels = math.prod(steps)
         return Fraction(voxels, max(1, work(steps))), voxels
 
-    found = {max(_passed(memory, memory_limit, work, net.dims), key=worth)}
+    found = {max(_passed(memory, memory_limit, work, graph.dims), key=worth)}
     to_grow = list(found)
     while to_grow:
         steps = to_grow.pop()
@@ -149,31 +152,29 @@ def largest_plan(
     return grown(max(found, key=worth))
 
 
-def _named(net: LeibNet, outputs: Iterable[str] | None) -> tuple[str, ...]:
-    keys = net.output_keys if outputs is None else tuple(outputs)
+def _named(graph: Graph, outputs: Iterable[str] | None) -> tuple[str, ...]:
+    keys = graph.output_keys if outputs is None else tuple(outputs)
     if not keys:
-        raise GraphError(f"name at least one output of {', '.join(net.output_keys)}")
-    for key in keys:
-        if key not in net.output_keys:
-            raise UnknownNameError(f"there is no output {key!r}; there are {', '.join(net.output_keys)}")
+        raise GraphError(f"name at least one output of {', '.join(graph.output_keys)}")
+    graph.check_output(*keys)
     return keys
 
 
-def _step(net: LeibNet, keys: Sequence[str]) -> Coordinate:
-    return net.plan({key: Roi((0,) * net.dims, net.voxel_size[key]) for key in keys}).step
+def _step(graph: Graph, keys: Sequence[str]) -> Coordinate:
+    return graph.plan({key: Roi((0,) * graph.dims, graph.voxel_size[key]) for key in keys}).step
 
 
-def _over(net: LeibNet, keys: Sequence[str], box: Roi) -> Plan:
-    return net.plan(dict.fromkeys(keys, box))
+def _over(graph: Graph, keys: Sequence[str], box: Roi) -> Plan:
+    return graph.plan(dict.fromkeys(keys, box))
 
 
 def _fewest_values(begins: NDArray[np.int64], sizes: NDArray[np.int64], channels: NDArray[np.int64]) -> list[int]:
-    """Where the box with the fewest values begins.
+    """Return the begin of the box whose plan has the fewest values.
 
     Args:
-        begins: where boxes were tried, (places, axes).
-        sizes: voxels of the tensors of the plans for them, (places, tensors, axes).
-        channels: of the tensors.
+        begins: begins of the boxes that were tried, (positions, axes).
+        sizes: voxels of the tensors of their plans, (positions, tensors, axes).
+        channels: channels of the tensors.
     """
     distinct = []
     for axis in range(begins.shape[1]):
@@ -192,10 +193,10 @@ def _fewest_values(begins: NDArray[np.int64], sizes: NDArray[np.int64], channels
 
 
 def _polynomial(value: Callable[[Steps], int], dims: int) -> Callable[[Steps], int]:
-    """What ``value`` gives, from few values of it.
+    """Return a function with the values of ``value``, interpolated from few of them.
 
-    Every tensor is affine in the steps along each axis. So the work of convolutions is of first degree in each of them;
-    that of attention, which grows with the square of the voxels, is of second degree.
+    Every tensor is affine in the steps along each axis. So the work of convolutions is of first degree in each of them.
+    The work of attention grows with the square of the voxels, so it is of second degree.
     """
     for degree in (1, 2):
         points = range(1, degree + 2)
@@ -215,14 +216,14 @@ def _polynomial(value: Callable[[Steps], int], dims: int) -> Callable[[Steps], i
 
 
 def _larger(steps: Steps) -> list[Steps]:
-    """The boxes that are a step larger along one axis."""
+    """Return the boxes that are a step larger along one axis."""
     return [tuple(s + (a == axis) for a, s in enumerate(steps)) for axis in range(len(steps))]
 
 
 def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
-    """Boxes from one step on, each a step larger along the axis on which the work per voxel falls most for its size.
+    """Yield boxes from one step on, each a step larger along the axis on which the work per voxel falls most.
 
-    Where several are equal it is the one with the fewest steps.
+    Of several equal axes, the one with the fewest steps grows.
     """
     steps = (1,) * dims
     while True:
@@ -237,9 +238,9 @@ def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
 
 
 def _passed(memory: Callable[[Steps], int], limit: int, work: Callable[[Steps], int], dims: int) -> list[Steps]:
-    """The growing boxes up to the last that fits; the first one does.
+    """Return the growing boxes up to the last that fits; the first one fits.
 
-    Memory goes about with the work: so where the last one lies is guessed from one that fits, which takes few guesses.
+    Memory is about proportional to the work, so the last one is guessed from one that fits, in few guesses.
     """
     growing = _growing(work, dims)
     boxes = [next(growing)]

@@ -1,4 +1,4 @@
-"""What a plan consists of and what it costs, as a table."""
+"""The tensors of a plan and their cost, as a table."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import html
 import math
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from funlib.geometry import Coordinate
 
 from scalenet_gp.analysis.cost import Cost, predict_cost
 from scalenet_gp.geometry import format_size
-from scalenet_gp.graph import Plan
-
-if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.graph import Graph, Plan, SpecializedNet
 
 __all__ = ["Summary", "summarize"]
 
@@ -24,19 +20,24 @@ _HEADER = ("tensor", "made by", "voxel size (nm)", "begin", "shape", "channels",
 
 @dataclass(frozen=True)
 class Summary:
-    """A table of the tensors of a plan and what computing them takes, for terminals (``str``) and notebooks.
+    """A table of the tensors of a plan and their cost, for terminals (``str``) and notebooks.
 
-    Sizes are in voxels, begins in world units; multiply-accumulates are those of the forward pass, by the node that
-    makes the tensor; memory is that of one ``float32`` sample.
+    Sizes are in voxels, begins in world units. Multiply-accumulates are those of the forward pass of the node that
+    makes the tensor. Memory is that of one ``float32`` sample.
 
     Attributes:
         name: the network's name.
         plan: the plan.
         rows: for each tensor its name, the kind of its maker, voxel size, begin, shape, channels, MACs and memory.
         inference: predicted cost of a forward pass of one ``float32`` sample.
-        training: predicted cost of a step of training on one ``float32`` sample, without loss and optimiser.
-        parameters: how many weights the nodes of the plan have.
+        training: predicted cost of a step of training on one ``float32`` sample, without loss and optimizer.
+        parameters: number of weights of the plan's nodes.
         whole_tensor: the nodes of the plan whose result depends on the whole tensor, with their kinds.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> build_unet((8, 8), base_nc=2).summary().parameters
+        733
     """
 
     name: str
@@ -49,7 +50,7 @@ class Summary:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The totals, and what to know of them, a line each."""
+        """The totals, a line each, and a warning if tiles will not agree."""
         macs = self.inference.total_macs
         voxels = {
             key: math.prod(roi.shape / Coordinate(self.plan.tensor(key).voxel_size))
@@ -60,7 +61,7 @@ class Summary:
             f"{_scaled(macs)}MAC per sample, {_scaled(macs / voxels[output])}MAC per voxel of {output!r}",
             f"{self.parameters:,} parameters; {_bytes(self.inference.weights)} of weights",
             f"predicted peak with weights: {_bytes(self.inference.peak)} for inference, {_bytes(self.training.peak)} "
-            "for training without optimiser",
+            "for training without optimizer",
         ]
         if self.whole_tensor:
             nodes = ", ".join(f"{name} ({kind})" for name, kind in self.whole_tensor)
@@ -96,16 +97,16 @@ class Summary:
         )
 
 
-def summarize(net: LeibNet, plan: Plan) -> Summary:
-    """What ``plan`` consists of and costs; nothing is computed for it, and ``net`` is left as it is.
+def summarize(graph: Graph, plan: Plan) -> Summary:
+    """Summarize the tensors and the cost of ``plan``; nothing is computed, and the graph is left as it is.
 
     Raises:
-        ValueError: the plan is another network's.
+        GraphError: the plan is another graph's.
     """
-    inference = predict_cost(net, plan)
-    module = net.specialise(plan)
+    inference = predict_cost(graph, plan)
+    module = SpecializedNet(graph, plan)
     maker = {name: step.node for step in plan.steps for name, _ in step.keeps}
-    kinds = {step.node: type(net.nodes[step.node]).__name__ for step in plan.steps}
+    kinds = {step.node: type(graph.nodes[step.node]).__name__ for step in plan.steps}
     rows, counted = [], set()
     for tensor in plan.tensors:
         node = maker.get(tensor.name)
@@ -115,7 +116,7 @@ def summarize(net: LeibNet, plan: Plan) -> Summary:
             (
                 tensor.name,
                 "(input)" if node is None else kinds[node],
-                format_size(net.specs[tensor.name].voxel_size),
+                format_size(graph.specs[tensor.name].voxel_size),
                 ", ".join(map(str, tensor.begin)),
                 " × ".join(map(str, tensor.shape)),
                 str(tensor.channels),
@@ -124,23 +125,23 @@ def summarize(net: LeibNet, plan: Plan) -> Summary:
             )
         )
     return Summary(
-        name=net.name,
+        name=graph.name,
         plan=plan,
         rows=tuple(rows),
         inference=inference,
-        training=predict_cost(net, plan, training=True),
+        training=predict_cost(graph, plan, training=True),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        whole_tensor=tuple((name, kind) for name, kind in kinds.items() if not net.nodes[name].tileable),
+        whole_tensor=tuple((name, kind) for name, kind in kinds.items() if not graph.nodes[name].tileable),
     )
 
 
 def _scaled(count: float) -> str:
-    """``17.9 G``: three digits and a unit."""
+    """Return a count with three digits and a unit, as ``17.9 G``."""
     return _in_units(count, 1000, ("", "k", "M", "G", "T", "P"))
 
 
 def _bytes(count: float) -> str:
-    """``17.9 MiB``: three digits and a unit."""
+    """Return bytes with three digits and a unit, as ``17.9 MiB``."""
     return _in_units(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 

@@ -1,4 +1,4 @@
-"""Running a plan: each node in its turn on crops of what the others made; no geometry is done here."""
+"""The execution of a plan: each node in its turn on crops of earlier tensors; no geometry is done here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from torch import Tensor, nn
 
 from scalenet_gp.errors import GraphError, UnknownNameError
+from scalenet_gp.graph.graph import Graph
 from scalenet_gp.graph.plan import InputCrop, Plan, PlannedTensor, Step
 from scalenet_gp.kernels import UpsampledView, channels_last, crop_tensor, run_checkpointed
 
-__all__ = ["Specialised", "as_input", "execute", "run_step", "validate_inputs"]
+__all__ = ["SpecializedNet", "as_input", "execute", "run_step", "validate_inputs"]
 
 
 def execute(
@@ -19,14 +20,19 @@ def execute(
     tensors: dict[str, Tensor],
     activation_checkpointing: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """The outputs of ``plan``, (B, C, Z, Y, X) each, from ``tensors``, which holds its inputs and is emptied.
+    """Return the outputs of ``plan``, (B, C, Z, Y, X) each.
 
-    A tensor in between is let go of as soon as no node needs it any more. What nodes in ``activation_checkpointing``
-    keep for the
-    backward pass is let go of too, and computed again there.
+    A tensor in between is freed as soon as no node needs it.
+
+    Args:
+        plan: the plan to run.
+        nodes: the network's nodes by identifier.
+        tensors: the inputs of the plan. The dictionary is emptied.
+        activation_checkpointing: identifiers of nodes whose activations are not kept for the backward pass, but
+            computed again there.
 
     Raises:
-        ValueError: a node makes other than its ROI rules and its specs say.
+        GraphError: the output of a node contradicts its ROI rules or its specs.
     """
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in plan.inputs:
@@ -47,10 +53,10 @@ def run_step(
     planned: Mapping[str, PlannedTensor],
     activation_checkpointing: bool = False,
 ) -> dict[str, Tensor]:
-    """What is kept of what a node makes of ``reads``, which is emptied, by name.
+    """Run one node and return the tensors that are kept, by name, cropped. Consumes ``reads``: the list is emptied.
 
     Raises:
-        ValueError: the node makes other than its ROI rules and its specs say.
+        GraphError: the output of the node contradicts its ROI rules or its specs.
     """
     made = run_checkpointed(node, *reads) if activation_checkpointing else node(*reads)
     reads.clear()
@@ -77,53 +83,65 @@ def run_step(
     return kept
 
 
-class Specialised(nn.Module):
+class SpecializedNet(nn.Module):
     """A network for one plan, for :func:`torch.compile`, :func:`torch.export.export` and :func:`torch.onnx.export`.
 
-    Takes the tensors of ``input_keys`` one after another, (B, C, Z, Y, X) each and of exactly the planned shape, and
-    returns those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network: what changes
-    the mode of the one, training or evaluation, changes that of the other.
+    Takes the tensors of ``input_keys`` by position, (B, C, Z, Y, X) each and of exactly the planned shape, and returns
+    those of ``output_keys`` as a tuple. It shares its nodes, and so its weights, with the network: setting the mode of
+    one, training or evaluation, sets that of the other.
 
     Args:
-        plan: the plan that it runs.
-        nodes: the network's, by identifier.
-        activation_checkpointing: identifiers of nodes whose insides are computed again in the backward pass.
+        graph: the network's graph.
+        plan: the plan to run.
+        activation_checkpointing: identifiers of nodes whose activations are computed again in the backward pass.
 
     Attributes:
-        plan: the plan that it runs.
+        plan: the plan to run.
         input_keys: names of the inputs, in the order in which they are taken.
         output_keys: names of the outputs, in the order in which they are returned.
+
+    Raises:
+        GraphError: the plan is another network's.
+
+    Example:
+        >>> import torch
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2)
+        >>> module = net.specialize(net.smallest_plan)
+        >>> inputs = [torch.zeros(1, 1, *net.smallest_plan.tensor(key).shape) for key in module.input_keys]
+        >>> [tuple(output.shape) for output in module(*inputs)]
+        [(1, 1, 4, 4)]
     """
 
-    def __init__(
-        self, plan: Plan, nodes: Mapping[str, nn.Module], activation_checkpointing: Collection[str] = ()
-    ) -> None:
+    def __init__(self, graph: Graph, plan: Plan, activation_checkpointing: Collection[str] = ()) -> None:
         super().__init__()
+        graph.check_plan(plan)
         self.plan = plan
-        self._recompute = activation_checkpointing
+        self._activation_checkpointing = activation_checkpointing
         self.input_keys = tuple(plan.inputs)
         self.output_keys = tuple(plan.outputs)
-        self.nodes = nn.ModuleDict({step.node: nodes[step.node] for step in plan.steps})
+        self.nodes = nn.ModuleDict({step.node: graph.nodes[step.node] for step in plan.steps})
         self.training = self.nodes.training = any(node.training for node in self.nodes.values())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The planned outputs of the planned inputs.
+        """Return the planned outputs of the planned inputs.
 
         Raises:
-            ValueError: there are more or fewer inputs than planned, or one has other channels or voxels.
+            GraphError: there are more or fewer inputs than planned, or one has other channels or voxels.
         """
         if len(inputs) != len(self.input_keys):
             raise GraphError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
         tensors = validate_inputs(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
-        return tuple(execute(self.plan, self.nodes, tensors, self._recompute).values())  # type: ignore[arg-type]
+        made = execute(self.plan, self.nodes, tensors, self._activation_checkpointing)  # type: ignore[arg-type]
+        return tuple(made.values())
 
 
 def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """The inputs of a plan, in a dictionary that can be emptied.
+    """Return the inputs of a plan in a dictionary that can be emptied.
 
     Raises:
-        ValueError: one has other channels or voxels than planned, or they differ in batch size, type or device.
-        KeyError: one is missing.
+        GraphError: an input has other channels or voxels than planned, or they differ in batch size, type or device.
+        UnknownNameError: an input is missing.
     """
     tensors: dict[str, Tensor] = {}
     for name, planned in plan.input_tensors.items():
@@ -143,5 +161,5 @@ def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tenso
 
 
 def as_input(read: InputCrop, part: Tensor) -> Tensor | UpsampledView:
-    """What a node gets of the part of a tensor that it reads."""
+    """Return the part of a tensor as a node takes it: as it is, or as a view to upsample."""
     return part if read.factor is None else UpsampledView(part, read.factor, read.crop_repeated)

@@ -25,11 +25,15 @@ __all__ = ["Node", "TensorSpec", "build_node"]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What is known of a tensor before any size is: its voxel size (nm, exact, per spatial axis) and its channels.
+    """Voxel size (nm, exact, per spatial axis) and channels of a tensor, whatever its extent.
 
     Raises:
-        ValueError: a voxel size is not positive, the channels are no whole number from 1 up, or there are not two or
-            three axes.
+        GraphError: a voxel size is not positive, the channels are not a whole number from 1 up, or there are not two
+            or three axes.
+
+    Example:
+        >>> print(TensorSpec((40, "4.6", "4.6"), channels=2))
+        2 channels of 40 × 4.6 × 4.6 nm
     """
 
     voxel_size: tuple[Fraction, ...]
@@ -53,16 +57,16 @@ class TensorSpec:
 
 
 class _NodeType(ABCMeta):
-    """Knows every kind of node by name, checks the arguments that a node is built with, and records them.
+    """Registers every kind of node by name, checks the arguments that a node is built with, and records them.
 
-    So a node kind says nothing twice for specs to rebuild it, and nothing is built that specs could not.
+    Thus a node kind declares its arguments once, in its constructor, and every node can be rebuilt from a spec.
     """
 
     kinds: ClassVar[dict[str, _NodeType]] = {}
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
-        cls.__signature__ = cls.signature()  # what help() and completion show; else they show that of __call__
+        cls.__signature__ = cls.signature()  # for help() and completion; else they show that of __call__
         if inspect.isabstract(cls):
             return
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -94,7 +98,7 @@ class _NodeType(ABCMeta):
         return node
 
     def signature(cls) -> inspect.Signature:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         own = inspect.signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
@@ -102,22 +106,36 @@ class _NodeType(ABCMeta):
 class Node(nn.Module, metaclass=_NodeType):
     """A step of the model graph: reads the tensors ``input_keys``, makes the tensors ``output_keys``.
 
-    A node kind is one class. It says what it makes (:meth:`output_specs`), what it needs (:meth:`input_roi`), what it
-    gets from that (:meth:`output_roi`) and computes it (:meth:`forward`); the graph does everything else. World ROIs
-    are boxes of voxel corners in world units; the graph snaps what a node asks for outwards to the lattice of each
-    input.
+    A node kind is one class with four methods. :meth:`output_specs` gives voxel size and channels of the outputs,
+    :meth:`input_roi` the ROI that an output depends on, :meth:`output_roi` the ROI that can be computed from an input,
+    and :meth:`forward` computes it. The graph does everything else. World ROIs are boxes of voxel corners in world
+    units; the graph snaps the ROI that a node asks for outwards to the lattice of each input.
 
     Args:
         input_keys: names of the tensors read, in the order in which :meth:`forward` takes them.
         output_keys: names of the tensors made, in the order in which :meth:`forward` returns them.
         identifier: the node's name in the graph; its first output's name unless given.
+
+    Example:
+        >>> from scalenet_gp import LeibNet, Node, TensorSpec
+        >>> class Negate(Node):
+        ...     def output_specs(self, *inputs):
+        ...         return inputs
+        ...     def input_roi(self, output_roi):
+        ...         return output_roi
+        ...     def output_roi(self, input_roi):
+        ...         return input_roi
+        ...     def forward(self, *tensors):
+        ...         return -tensors[0]
+        >>> LeibNet([Negate(["raw"], ["negative"])], {"raw": TensorSpec((8, 8, 8), 1)}, ["negative"]).output_keys
+        ('negative',)
     """
 
     arguments: dict[str, Any]
     """The constructor's arguments, defaults included: the node's part of a network's spec."""
 
     arity: ClassVar[int | None] = None
-    """How many tensors a node of this kind reads; any number where it is ``None``."""
+    """Number of tensors that a node of this kind reads; ``None`` for any number."""
 
     def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str], identifier: str | None = None) -> None:
         super().__init__()
@@ -134,22 +152,22 @@ class Node(nn.Module, metaclass=_NodeType):
 
     @property
     def tileable(self) -> bool:
-        """Whether an output voxel depends on its :meth:`input_roi` alone, and not on the extent of the tensor."""
+        """True if an output voxel depends on its :meth:`input_roi` alone, and not on the extent of the tensor."""
         return True
 
     @property
     def accepts_unfused_inputs(self) -> bool:
-        """Whether :meth:`forward` takes, instead of its one input, the tensors that it is upsampled and joined from."""
+        """True if :meth:`forward` takes, instead of its one input, the tensors that it is upsampled and joined from."""
         return False
 
     @property
     def concatenates(self) -> bool:
-        """Whether the output is the channels of the inputs, one after another, and nothing else."""
+        """True if the output is the channels of the inputs, one after another, and nothing else."""
         return False
 
     @property
     def repeats(self) -> tuple[int, ...] | None:
-        """How often each voxel of the input is repeated per axis, where the output is that and nothing else."""
+        """Number of repetitions of each voxel per axis, if the output is the input repeated and nothing else."""
         return None
 
     @property
@@ -163,10 +181,10 @@ class Node(nn.Module, metaclass=_NodeType):
         return self._voxel_size(self.output_keys[0])
 
     def check_resolvable(self, voxel_sizes: Mapping[str, Coordinate]) -> None:
-        """Refuse the voxel sizes (world units) of another graph than the one that the node belongs to, if it does.
+        """Refuse voxel sizes (world units) that differ from those of the graph that the node belongs to already.
 
         Raises:
-            ValueError: the node belongs to a graph in which they are others.
+            GraphError: the node belongs to a graph with other voxel sizes.
         """
         own = self._own(voxel_sizes)
         if self._voxel_sizes not in ({}, own):
@@ -179,14 +197,14 @@ class Node(nn.Module, metaclass=_NodeType):
         """Tell the node the voxel sizes (world units) of its tensors. The graph calls this when it is built.
 
         Raises:
-            ValueError: the node belongs to another graph already, in which they are others.
+            GraphError: the node belongs to another graph already, with other voxel sizes.
         """
         self.check_resolvable(voxel_sizes)
         self._voxel_sizes = self._own(voxel_sizes)
 
     @abstractmethod
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
-        """Voxel size and channels of every output, given those of every input.
+        """Return voxel size and channels of every output, given those of every input.
 
         Raises:
             ValueError: the node cannot work on such inputs.
@@ -194,22 +212,22 @@ class Node(nn.Module, metaclass=_NodeType):
 
     @abstractmethod
     def input_roi(self, output_roi: Roi) -> Roi:
-        """The smallest world ROI of the inputs on which the outputs within ``output_roi`` depend."""
+        """Return the smallest world ROI of the inputs on which the outputs within ``output_roi`` depend."""
 
     @abstractmethod
     def output_roi(self, input_roi: Roi) -> Roi:
-        """The world ROI of what :meth:`forward` makes of inputs that cover ``input_roi``."""
+        """Return the world ROI that :meth:`forward` computes from inputs that cover ``input_roi``."""
 
     @abstractmethod
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The outputs (B, C, Z, Y, X), one for each output key, of the inputs (B, C, Z, Y, X)."""
+        """Return the outputs (B, C, Z, Y, X), one for each output key, of the inputs (B, C, Z, Y, X)."""
 
     def _own(self, voxel_sizes: Mapping[str, Coordinate]) -> dict[str, Coordinate]:
         return {key: voxel_sizes[key] for key in (*self.input_keys, *self.output_keys)}
 
     def _voxel_size(self, key: str) -> Coordinate:
         if not self._voxel_sizes:
-            raise RuntimeError(f"node {self.identifier!r} belongs to no graph yet, so its voxel sizes are not known")
+            raise RuntimeError(f"node {self.identifier!r} is not part of a graph yet, so its voxel sizes are not known")
         return self._voxel_sizes[key]
 
 
@@ -218,10 +236,10 @@ def _listed(voxel_sizes: dict[str, Coordinate]) -> str:
 
 
 def build_node(kind: str, **arguments: Any) -> Node:
-    """The node that ``type(node).__name__`` and ``node.arguments`` describe, with new weights.
+    """Build the node that ``type(node).__name__`` and ``node.arguments`` describe, with new weights.
 
     Raises:
-        ValueError: no class of that name has been defined, or it takes other arguments.
+        GraphError: no class of that name has been defined, or it takes other arguments.
     """
     if kind not in _NodeType.kinds:
         raise GraphError(f"there is no kind of node {kind!r}; there are {', '.join(sorted(_NodeType.kinds))}")

@@ -1,4 +1,4 @@
-"""The answer to one request: the ROI of every tensor and the crop of every edge."""
+"""Plans: the ROI of every tensor and the crop of every edge for one request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import GraphError, UnknownNameError
+from scalenet_gp.errors import LatticeError, UnknownNameError
 
 __all__ = ["Crop", "InputCrop", "Plan", "PlannedTensor", "Step"]
 
@@ -18,7 +18,7 @@ Crop = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class PlannedTensor:
-    """One tensor of a plan: where it lies and what it holds.
+    """One tensor of a plan: its position, shape and channels.
 
     Attributes:
         name: the tensor's name in the graph.
@@ -36,29 +36,29 @@ class PlannedTensor:
 
     @property
     def roi(self) -> Roi:
-        """Its world ROI."""
+        """The world ROI that it covers."""
         return Roi(self.begin, Coordinate(self.shape) * Coordinate(self.voxel_size))
 
     def crop_to(self, roi: Roi) -> Crop:
-        """Where ``roi``, on this tensor's lattice and inside it, lies in it."""
+        """Return the crop of this tensor that covers ``roi``, which lies inside it and on its lattice."""
         first = (roi.begin - Coordinate(self.begin)) / Coordinate(self.voxel_size)
         size = roi.shape / Coordinate(self.voxel_size)
         return tuple((int(f), int(f + s)) for f, s in zip(first, size, strict=True))
 
     def numbytes(self, itemsize: int = 4) -> int:
-        """Memory of one sample of it, with ``itemsize`` bytes per value."""
+        """Return the bytes of one sample, with ``itemsize`` bytes per value."""
         return self.channels * math.prod(self.shape) * itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class InputCrop:
-    """What a node gets of a tensor.
+    """The part of a tensor that a node reads.
 
     Attributes:
         tensor: the tensor's name.
-        crop: the part of it.
-        factor: how often each voxel is then to be repeated, per spatial axis; ``None`` for a tensor as it is.
-        crop_repeated: what is meant of the result, in the finer voxels.
+        crop: the part that is read.
+        factor: repetitions of each voxel of the part, per spatial axis; ``None`` for a part as it is.
+        crop_repeated: the crop of the repeated part, in the finer voxels.
     """
 
     tensor: str
@@ -69,15 +69,14 @@ class InputCrop:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node's turn.
+    """One node's turn in a pass.
 
     Attributes:
         node: the node's identifier.
-        reads: what it gets: its inputs, or, where it can do with those, the tensors that its input would be upsampled
-            and joined from.
-        makes: for each of its outputs the voxels that the node makes of that, per spatial axis.
-        keeps: for each of its outputs the tensor's name and the crop that is kept of it; ``None`` if nobody needs it.
-        frees: the tensors that nobody needs after this step.
+        reads: its inputs; or, if it fuses, the tensors that its input would be upsampled and joined from.
+        makes: the shape (voxels) that the node computes of each of its outputs.
+        keeps: name and kept crop of each of its outputs; ``None`` as the crop of an output that no node needs.
+        frees: the tensors that no node needs after this step.
     """
 
     node: str
@@ -94,10 +93,19 @@ class Plan:
     Made by :meth:`scalenet_gp.LeibNet.plan`.
 
     Attributes:
-        network: fingerprint of the network that it is for.
+        network: fingerprint of the network.
         tensors: every tensor of the pass, inputs first, in the order in which they are made.
         steps: the nodes in the order in which they run.
         requests: name, begin and shape (world units) of each requested output.
+
+    Example:
+        >>> from funlib.geometry import Roi
+        >>> from scalenet_gp import build_unet
+        >>> plan = build_unet((8, 8), base_nc=2).plan({"output": Roi((0, 0), (32, 32))})
+        >>> plan.inputs, plan.step
+        ({'input': [-160:192, -160:192] (352, 352)}, (32, 32))
+        >>> plan.shifted((64, 0)).outputs
+        {'output': [64:96, 0:32] (32, 32)}
     """
 
     network: str
@@ -126,10 +134,10 @@ class Plan:
         return {tensor.name: tensor for tensor in self._inputs()}
 
     def tensor(self, name: str) -> PlannedTensor:
-        """The planned tensor of that name.
+        """Return the planned tensor of that name.
 
         Raises:
-            KeyError: the plan has none; the message lists those it has.
+            UnknownNameError: the plan has no such tensor; the message lists its tensors.
         """
         for tensor in self.tensors:
             if tensor.name == name:
@@ -138,19 +146,22 @@ class Plan:
 
     @property
     def step(self) -> Coordinate:
-        """The distances (world units) by which the plan can be shifted: multiples of this keep every lattice."""
+        """The distances (world units) by which the plan can be shifted: their multiples keep every lattice."""
         return Coordinate(math.lcm(*sizes) for sizes in zip(*(t.voxel_size for t in self.tensors), strict=True))
 
     def shifted(self, offset: Iterable[int]) -> Plan:
-        """The same plan elsewhere.
+        """Return the same plan at another position.
+
+        Args:
+            offset: the distance (world units) to move it by.
 
         Raises:
-            ValueError: ``offset`` (world units) is no multiple of :attr:`step`; a shift by less changes the shapes of
-                the coarser tensors, so it takes a plan of its own.
+            LatticeError: ``offset`` is not a multiple of :attr:`step`. A smaller shift changes the shapes of the
+                coarser tensors, so it needs a plan of its own.
         """
         by = Coordinate(offset)
         if by.dims != self.step.dims or any(o % s for o, s in zip(by, self.step, strict=True)):
-            raise GraphError(f"a shift by {tuple(by)} leaves the lattices; multiples of {tuple(self.step)} keep them")
+            raise LatticeError(f"a shift by {tuple(by)} leaves the lattices; multiples of {tuple(self.step)} keep them")
         return replace(
             self,
             tensors=tuple(replace(t, begin=tuple(Coordinate(t.begin) + by)) for t in self.tensors),
@@ -158,7 +169,7 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        """A table: one line for each tensor, sizes in voxels, begins in world units, memory of one float32 sample."""
+        """Return a table: a line per tensor; sizes in voxels, begins in world units, memory of one float32 sample."""
         rows = [("tensor", "voxel size", "begin", "shape", "channels", "MiB")]
         for t in self.tensors:
             sizes = (_by(t.voxel_size), ", ".join(map(str, t.begin)), _by(t.shape))

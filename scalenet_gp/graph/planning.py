@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from typing import Any
+from functools import cached_property, reduce
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import GraphError, UnknownNameError
+from scalenet_gp.errors import GraphError, LatticeError, UnknownNameError
 from scalenet_gp.graph.fusion import fused_inputs
 from scalenet_gp.graph.node import Node, TensorSpec
 from scalenet_gp.graph.plan import Crop, InputCrop, Plan, PlannedTensor, Step
 
-__all__ = ["check_request", "plan_pass", "plan_request", "planned_tensor", "required_rois", "union"]
+__all__ = ["Planner", "check_request"]
 
 
 def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordinate]) -> None:
     """Refuse a request that no plan can answer.
 
     Raises:
-        ValueError: nothing is asked for, or a ROI is unbounded, empty, of another dimension or off the lattice; the
-            message proposes the nearest ROIs on it.
-        KeyError: there is no such output.
+        GraphError: the request is empty, or a ROI is unbounded, empty or of another dimension.
+        LatticeError: a ROI is off the lattice; the message proposes the nearest ROIs on it.
+        UnknownNameError: there is no such output.
     """
     if not outputs:
         raise GraphError(f"ask for at least one output of {', '.join(voxel_sizes)}")
@@ -38,110 +37,140 @@ def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordina
         if grown != roi:
             shrunk = roi.snap_to_grid(voxel_size, mode="shrink")
             nearest = f"{grown} around it" + ("" if shrunk.empty else f" or {shrunk} inside it")
-            raise GraphError(
+            raise LatticeError(
                 f"{key!r}: the ROI {roi} is off the lattice, whose voxels are {tuple(voxel_size)} world units; "
                 f"on it are {nearest}"
             )
 
 
-def plan_request(
-    nodes: Sequence[Node],
-    outputs: Mapping[str, Roi],
-    specs: Mapping[str, TensorSpec],
-    voxel_sizes: Mapping[str, Coordinate],
-    network: str,
-) -> Plan:
-    """The plan for ``outputs``; ``nodes`` in the order in which they run, ``specs`` with the inputs first.
+class Planner:
+    """Works out plans for the nodes of one graph.
 
-    Every tensor gets the bounding box of what its readers need of it, and of what is requested of it. What is upsampled
-    or joined only for a node that can do without is not made: see :mod:`scalenet_gp.graph.fusion`.
-
-    Raises:
-        ValueError: a node's two ROI rules contradict each other.
+    Args:
+        nodes: the nodes, in the order in which they run.
+        specs: voxel size and channels of every tensor, the inputs first.
+        voxel_sizes: voxel size of every tensor in world units.
     """
-    taken = fused_inputs(nodes, specs)
-    needed, read = required_rois(nodes, outputs, taken, voxel_sizes)
-    running = [node for node in nodes if node.identifier in read]
-    tensors = {key: planned_tensor(key, needed[key], specs[key], voxel_sizes[key]) for key in specs if key in needed}
-    last_reader = {key: node.identifier for node in running for key, _ in taken[node.identifier]}
-    steps = tuple(
-        Step(
-            **plan_pass(node, read[node.identifier], tensors, tensors, taken, specs, voxel_sizes),
-            frees=tuple(
-                key
-                for key in dict.fromkeys(key for key, _ in taken[node.identifier])
-                if last_reader[key] == node.identifier and key not in outputs
-            ),
+
+    def __init__(
+        self, nodes: Sequence[Node], specs: Mapping[str, TensorSpec], voxel_sizes: Mapping[str, Coordinate]
+    ) -> None:
+        self._nodes = nodes
+        self._specs = specs
+        self._voxel_sizes = voxel_sizes
+
+    @cached_property
+    def fused(self) -> dict[str, list[tuple[str, str]]]:
+        """The tensors that each node takes: see :func:`scalenet_gp.graph.fusion.fused_inputs`."""
+        return fused_inputs(self._nodes, self._specs)
+
+    def plan(self, outputs: Mapping[str, Roi], network: str) -> Plan:
+        """Return the plan for ``outputs`` of the network with the fingerprint ``network``.
+
+        Every tensor gets the bounding box of what its readers need of it and of what is requested of it. A tensor that
+        is upsampled or joined only for nodes that take its parts is not made: see :mod:`scalenet_gp.graph.fusion`.
+
+        Raises:
+            GraphError: the two ROI rules of a node contradict each other.
+        """
+        needed, read = self.required_rois(outputs)
+        running = [node for node in self._nodes if node.identifier in read]
+        tensors = {key: self.tensor(key, needed[key]) for key in self._specs if key in needed}
+        last_reader = {key: node.identifier for node in running for key, _ in self.fused[node.identifier]}
+        steps = tuple(
+            self.step(
+                node,
+                read[node.identifier],
+                tensors,
+                tensors,
+                frees=tuple(
+                    key
+                    for key in dict.fromkeys(key for key, _ in self.fused[node.identifier])
+                    if last_reader[key] == node.identifier and key not in outputs
+                ),
+            )
+            for node in running
         )
-        for node in running
-    )
-    requests = tuple((key, tuple(outputs[key].begin), tuple(outputs[key].shape)) for key in specs if key in outputs)
-    return Plan(network, tuple(tensors.values()), steps, requests)
+        requests = tuple(
+            (key, tuple(outputs[key].begin), tuple(outputs[key].shape)) for key in self._specs if key in outputs
+        )
+        return Plan(network, tuple(tensors.values()), steps, requests)
+
+    def required_rois(self, outputs: Mapping[str, Roi]) -> tuple[dict[str, Roi], dict[str, Roi]]:
+        """Return the ROI of every tensor that ``outputs`` depend on, and the ROI that every running node reads."""
+        needed: dict[str, Roi] = dict(outputs)
+        read: dict[str, Roi] = {}
+        for node in reversed(self._nodes):
+            wanted = [needed[key] for key in node.output_keys if key in needed]
+            if not wanted:
+                continue
+            read[node.identifier] = node.input_roi(reduce(Roi.union, wanted))
+            for key, _ in self.fused[node.identifier]:
+                roi = read[node.identifier].snap_to_grid(self._voxel_sizes[key])
+                needed[key] = needed[key].union(roi) if key in needed else roi
+        return needed, read
+
+    def step(
+        self,
+        node: Node,
+        read: Roi,
+        whole: Mapping[str, PlannedTensor],
+        kept: Mapping[str, PlannedTensor],
+        frees: tuple[str, ...] = (),
+    ) -> Step:
+        """Return the step in which ``node`` reads ``read``.
+
+        Args:
+            node: the node that runs.
+            read: the ROI that it reads of its inputs.
+            whole: the tensors that the crops of its inputs are counted in.
+            kept: the part that is kept of each tensor that it makes; others are not kept.
+            frees: the tensors that no node needs after the step.
+        """
+        reads = tuple(
+            _input_crop(whole[key], read, self._voxel_sizes[part_of]) for key, part_of in self.fused[node.identifier]
+        )
+        makes, keeps = self._made(node, read, kept)
+        return Step(node.identifier, reads, makes, keeps, frees)
+
+    def tensor(self, key: str, roi: Roi) -> PlannedTensor:
+        """Return the part of a tensor that covers ``roi``, which is on its lattice."""
+        voxel_size = self._voxel_sizes[key]
+        shape = tuple(roi.shape / voxel_size)
+        return PlannedTensor(key, tuple(roi.begin), shape, tuple(voxel_size), self._specs[key].channels)
+
+    def _made(
+        self, node: Node, read: Roi, kept: Mapping[str, PlannedTensor]
+    ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[str, Crop | None], ...]]:
+        """Return ``makes`` and ``keeps`` of a step. It may make more than is needed if the input's lattice is coarser.
+
+        Raises:
+            GraphError: the two ROI rules of the node contradict each other.
+        """
+        covered = reduce(Roi.intersect, (read.snap_to_grid(self._voxel_sizes[key]) for key in node.input_keys))
+        computed = node.output_roi(covered)
+        makes: list[tuple[int, ...]] = []
+        keeps: list[tuple[str, Crop | None]] = []
+        for key in node.output_keys:
+            voxel_size = self._voxel_sizes[key]
+            if computed != computed.snap_to_grid(voxel_size):
+                raise GraphError(
+                    f"node {node.identifier!r} makes {computed} of {covered}, which is not a whole number of the "
+                    f"{tuple(voxel_size)} world units of {key!r}: its output_roi is wrong"
+                )
+            if key in kept and not computed.contains(kept[key].roi):
+                raise GraphError(
+                    f"node {node.identifier!r} asks for {covered} to make {kept[key].roi} of {key!r}, "
+                    f"and then makes {computed}: its input_roi and output_roi contradict each other"
+                )
+            made = self.tensor(key, computed)
+            makes.append(made.shape)
+            keeps.append((key, made.crop_to(kept[key].roi) if key in kept else None))
+        return tuple(makes), tuple(keeps)
 
 
-def required_rois(
-    nodes: Sequence[Node],
-    outputs: Mapping[str, Roi],
-    taken: Mapping[str, Sequence[tuple[str, str]]],
-    voxel_sizes: Mapping[str, Coordinate],
-) -> tuple[dict[str, Roi], dict[str, Roi]]:
-    """What ``outputs`` depend on: of every tensor that is made, and of what every node that runs reads.
-
-    Args:
-        nodes: in the order in which they run.
-        outputs: what is asked for.
-        taken: the tensors that each node takes: see :func:`scalenet_gp.graph.fusion.fused_inputs`.
-        voxel_sizes: of every tensor.
-    """
-    needed: dict[str, Roi] = dict(outputs)
-    read: dict[str, Roi] = {}
-    for node in reversed(nodes):
-        wanted = [needed[key] for key in node.output_keys if key in needed]
-        if not wanted:
-            continue
-        read[node.identifier] = node.input_roi(union(wanted))
-        for key, _ in taken[node.identifier]:
-            roi = read[node.identifier].snap_to_grid(voxel_sizes[key])
-            needed[key] = needed[key].union(roi) if key in needed else roi
-    return needed, read
-
-
-def plan_pass(
-    node: Node,
-    read: Roi,
-    whole: Mapping[str, PlannedTensor],
-    kept: Mapping[str, PlannedTensor],
-    taken: Mapping[str, Sequence[tuple[str, str]]],
-    specs: Mapping[str, TensorSpec],
-    voxel_sizes: Mapping[str, Coordinate],
-) -> dict[str, Any]:
-    """The fields of a :class:`Step`, but for what it frees, in which a node reads ``read``.
-
-    Args:
-        node: whose turn it is.
-        read: what it reads of its inputs.
-        whole: the tensors that crops of what it takes are counted in.
-        kept: what is kept of each tensor that it makes; others are not kept.
-        taken: see :func:`required_rois`.
-        specs: of every tensor.
-        voxel_sizes: of every tensor.
-    """
-    reads = tuple(_planned_read(whole[key], read, voxel_sizes[part_of]) for key, part_of in taken[node.identifier])
-    return {"node": node.identifier, "reads": reads, **_made(node, read, kept, specs, voxel_sizes)}
-
-
-def planned_tensor(key: str, roi: Roi, spec: TensorSpec, voxel_size: Coordinate) -> PlannedTensor:
-    """The tensor that covers ``roi``, which is on its lattice."""
-    return PlannedTensor(key, tuple(roi.begin), tuple(roi.shape / voxel_size), tuple(voxel_size), spec.channels)
-
-
-def union(rois: Sequence[Roi]) -> Roi:
-    """The bounding box of boxes."""
-    return reduce(Roi.union, rois)
-
-
-def _planned_read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> InputCrop:
-    """What a node gets of ``tensor``, and how, to cover ``required`` with voxels of ``voxel_size``."""
+def _input_crop(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> InputCrop:
+    """Return the crop of ``tensor``, and its upsampling, that covers ``required`` with voxels of ``voxel_size``."""
     covered = required.snap_to_grid(Coordinate(tensor.voxel_size))
     crop = tensor.crop_to(covered)
     if voxel_size == Coordinate(tensor.voxel_size):
@@ -151,35 +180,3 @@ def _planned_read(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) 
     )
     factor = tuple(Coordinate(tensor.voxel_size) / voxel_size)
     return InputCrop(tensor.name, crop, factor, repeated.crop_to(required.snap_to_grid(voxel_size)))
-
-
-def _made(
-    node: Node,
-    read: Roi,
-    tensors: Mapping[str, PlannedTensor],
-    specs: Mapping[str, TensorSpec],
-    voxel_sizes: Mapping[str, Coordinate],
-) -> dict[str, Any]:
-    """What a step makes and keeps: it may make more than is needed, where the lattice of its input is coarser."""
-    rois = [read.snap_to_grid(voxel_sizes[key]) for key in node.input_keys]
-    covered = rois[0]
-    for roi in rois[1:]:
-        covered = covered.intersect(roi)
-    computed = node.output_roi(covered)
-    makes: list[tuple[int, ...]] = []
-    keeps: list[tuple[str, Crop | None]] = []
-    for key in node.output_keys:
-        if computed != computed.snap_to_grid(voxel_sizes[key]):
-            raise GraphError(
-                f"node {node.identifier!r} makes {computed} of {covered}, which is no whole number of the "
-                f"{tuple(voxel_sizes[key])} world units of {key!r}: its output_roi is wrong"
-            )
-        if key in tensors and not computed.contains(tensors[key].roi):
-            raise GraphError(
-                f"node {node.identifier!r} asks for {covered} to make {tensors[key].roi} of {key!r}, "
-                f"and then makes {computed}: its input_roi and output_roi contradict each other"
-            )
-        made = planned_tensor(key, computed, specs[key], voxel_sizes[key])
-        makes.append(made.shape)
-        keeps.append((key, made.crop_to(tensors[key].roi) if key in tensors else None))
-    return {"makes": tuple(makes), "keeps": tuple(keeps)}

@@ -1,10 +1,9 @@
-"""Predicts blocks on one device: an ensemble, each member of it in slabs."""
+"""Prediction of blocks on one device: an ensemble, each member of it in slabs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scalenet_gp.graph import PhaseCache
 from scalenet_gp.inference.ensemble import Ensemble
 from scalenet_gp.inference.intensity_window import IntensityWindow
 from scalenet_gp.inference.slab_thickness import choose_slab_thickness
@@ -23,25 +23,34 @@ from scalenet_gp.leibnet import LeibNet
 
 __all__ = ["BlockPredictor", "block_thickness"]
 
-_SWEEPS = 256
-"""How many are kept: blocks within a volume share theirs, those at its borders have others."""
-
-_Request = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+_SCHEDULES = 256
+"""Schedules that are kept per network. Blocks within a volume share theirs; blocks at its borders have others."""
 
 
 class BlockPredictor:
-    """What an ensemble makes of one block after the other.
+    """Predicts one block after the other with an ensemble.
 
     Args:
         ensemble: the members; their networks are moved to ``device`` and ``dtype`` and predict in evaluation mode.
-        thickness: of the slabs (world units), as :func:`block_thickness` chooses it; all of a block at once unless
-            given. What is predicted depends on it by float rounding, so workers that share a volume share it.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        thickness: thickness of the slabs (world units), as :func:`block_thickness` chooses it; the whole block unless
+            given. Predictions depend on it by float rounding, so workers that share a volume share it.
+        device: name of a torch device; the first GPU unless given, or the processor if there is no GPU.
         dtype: the type to compute in.
-        intensities: what the networks are shown of the inputs; they themselves unless given.
+        intensities: the intensity window to apply to the inputs; none unless given.
 
     Raises:
-        ValueError: the device is not there.
+        ArgumentError: there is no such device.
+
+    Example:
+        >>> import numpy as np
+        >>> from funlib.geometry import Roi
+        >>> from scalenet_gp import build_unet
+        >>> from scalenet_gp.inference import BlockPredictor, Ensemble
+        >>> predictor = BlockPredictor(Ensemble([build_unet((8, 8), base_nc=2)]), device="cpu")
+        >>> block = {"output": Roi((0, 0), (64, 64))}
+        >>> raw = {key: np.zeros((1, *(roi.shape / 8)), np.float32) for key, roi in predictor.inputs(block).items()}
+        >>> predictor.predict(raw, block)["output"].shape
+        (1, 8, 8)
     """
 
     def __init__(
@@ -56,28 +65,29 @@ class BlockPredictor:
         self.intensities = intensities
         self.thickness = thickness
         self.device = choose_device(device)
-        networks = {net.fingerprint: net for net in ensemble.networks}
+        self._schedules: dict[str, PhaseCache[SlabbedInference]] = {
+            net.fingerprint: PhaseCache(_SCHEDULES) for net in ensemble.networks
+        }
         for net in ensemble.networks:
             net.to(self.device, dtype).eval()
-        self._sweep = lru_cache(_SWEEPS)(lambda network, request: self._planned(networks[network], request))
 
     def inputs(self, outputs: Mapping[str, Roi]) -> dict[str, Roi]:
-        """The world ROI to fetch of each input: see :meth:`.Ensemble.inputs`."""
+        """Return the world ROI to fetch of each input: see :meth:`.Ensemble.inputs`."""
         return self.ensemble.inputs(outputs)
 
     def predict(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, Roi]) -> dict[str, NDArray[np.float32]]:
-        """Everything that the ensemble makes of a block.
+        """Predict all products of a block.
 
         Args:
-            inputs: arrays (C, Z, Y, X) that cover exactly what :meth:`inputs` says. Slab by slab they become what the
-                networks are shown, so that a block may be given, and sent to a GPU, as small as it is stored.
+            inputs: arrays (C, Z, Y, X) that cover exactly the ROIs of :meth:`inputs`. They are converted slab by slab,
+                so a block may be given, and sent to a GPU, in the type in which it is stored.
             outputs: world ROI of each output.
 
         Returns:
             Arrays (C, Z, Y, X), named as by :meth:`.Ensemble.produced`.
 
         Raises:
-            ValueError, KeyError: see :meth:`.Ensemble.predict`.
+            ArgumentError, GraphError, LatticeError, UnknownNameError: see :meth:`.Ensemble.predict`.
         """
         with torch.inference_mode(), OneDnnConvolutions():
             tensors = {name: torch.from_numpy(array)[None].to(self.device) for name, array in inputs.items()}
@@ -85,17 +95,13 @@ class BlockPredictor:
             return {name: tensor[0].float().cpu().numpy() for name, tensor in made.items()}
 
     def _compute(self, net: LeibNet, inputs: Mapping[str, Tensor], outputs: Mapping[str, Roi]) -> dict[str, Tensor]:
-        # blocks apart by whole periods share a sweep: the period of the lattices and, along the axis, of the slabs
-        period = [math.lcm(*sizes) for sizes in zip(*net.voxel_size.values(), strict=True)]
+        # blocks that lie whole periods, of the lattices and of the slabs, apart share a schedule
+        period = list(net.graph.period)
         period[AXIS] = math.lcm(period[AXIS], self.thickness or 1)
-        begin = next(iter(outputs.values())).begin
-        offset = Coordinate(b // p * p for b, p in zip(begin, period, strict=True))
-        request = tuple((key, tuple(roi.begin - offset), tuple(roi.shape)) for key, roi in outputs.items())
-        return self._sweep(net.fingerprint, request).run(net, inputs, self.intensities)
-
-    def _planned(self, net: LeibNet, request: _Request) -> SlabbedInference:
-        outputs = {key: Roi(begin, shape) for key, begin, shape in request}
-        return SlabbedInference.of(net, outputs, self.thickness)
+        slabbed, _ = self._schedules[net.fingerprint].get(
+            outputs, Coordinate(period), lambda phase: SlabbedInference.of(net, phase, self.thickness)
+        )
+        return slabbed.run(net, inputs, self.intensities)
 
 
 def block_thickness(
@@ -105,7 +111,7 @@ def block_thickness(
     dtype: torch.dtype = torch.float32,
     intensities: IntensityWindow | None = None,
 ) -> int:
-    """The thickness (world units) of the slabs with which a block fits into memory, whichever member computes it.
+    """Choose the thickness (world units) of slabs with which a block fits into memory, for every member.
 
     Args:
         ensemble: the members.
@@ -113,11 +119,11 @@ def block_thickness(
         memory_limit: bytes for everything that :meth:`BlockPredictor.predict` holds, its arguments included, with the
             weights of all networks.
         dtype: the type to compute in.
-        intensities: what the networks are shown of the inputs; they themselves unless given.
+        intensities: the intensity window to apply to the inputs; none unless given.
 
     Raises:
-        ValueError: not even the thinnest slabs fit; the message says what they need.
-        KeyError: there is no such output.
+        ArgumentError: not even the thinnest slabs fit; the message says how much they need.
+        UnknownNameError: there is no such output.
     """
     first = ensemble.networks[0]
     read = {key: (first.specs[key].channels, roi) for key, roi in ensemble.inputs(outputs).items()}

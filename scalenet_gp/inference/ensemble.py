@@ -1,18 +1,16 @@
-"""Several networks, each seen through several symmetries, as one prediction that knows how far they agree."""
+"""Ensembles: several networks, each under several symmetries, as one prediction with an uncertainty."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError, UnknownNameError
-from scalenet_gp.graph import check_request
 from scalenet_gp.inference.member_weights import Weight, member_shares
 from scalenet_gp.inference.running_moments import RunningMoments
 from scalenet_gp.inference.symmetries import Symmetry
@@ -26,45 +24,48 @@ Compute = Callable[[LeibNet, Mapping[str, Tensor], Mapping[str, Roi]], Mapping[s
 """Computes outputs of a network, (B, C, Z, Y, X), from inputs that cover exactly ``net.plan(outputs).inputs``."""
 
 Product = Literal["mean", "entropy", "variance"]
-"""What is made of the members' predictions; see :class:`Ensemble`."""
+"""A statistic of the members' predictions; see :class:`Ensemble`."""
 
 _ROUNDING = 0.01
-"""How far a probability may be beyond 0 or 1, or a sum of them from 1: what bfloat16 makes of it."""
-
-_PLANS = 4096
-"""How many plans' inputs are kept: blocks in the midst of a volume share theirs, those at its borders have others."""
-
-_Request = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+"""Tolerance by which a probability may lie beyond 0 or 1, or a sum of them beside 1: the rounding of bfloat16."""
 
 
 class Ensemble:
-    """The weighted mean of what its members predict, and how uncertain that is.
+    """The weighted mean of the predictions of its members, and their uncertainty.
 
-    A member is a network with a symmetry: it predicts the world as the symmetry shows it, and the prediction is carried
-    back. It is given exactly the inputs that this takes, and agrees voxel for voxel with what the network makes of
-    the whole world so turned. Members run one after the other, and only the running mean and variance are kept.
+    A member is a network with a symmetry. It predicts the world transformed by the symmetry, and the prediction is
+    transformed back. It gets exactly the inputs that this needs, and agrees voxel for voxel with the prediction of the
+    whole transformed world. Members run one after the other, and only the running mean and variance are kept.
 
     Products of an output, named after it as in ``"output"``, ``"output/entropy"`` and ``"output/variance"``:
 
     - mean: the weighted mean over the members.
-    - entropy: that of the mean, divided by the largest possible: from 0, certain, to 1, undecided. The channels are
-      probabilities, each of a class of its own (so in bits); or, if exclusive, of which class of all it is (to the base
-      of their number, and one channel).
-    - variance: the weighted variance over the members, channel by channel. The members are all there are, so it is
-      divided by the sum of the weights.
+    - entropy: the entropy of the mean, divided by the largest possible: from 0, certain, to 1, undecided. The channels
+      are probabilities, each of a class of its own (entropy in bits, per channel). If ``exclusive``, they are the
+      probabilities of one class each (entropy to the base of their number, one channel).
+    - variance: the weighted variance over the members, per channel, divided by the sum of the weights.
 
     Args:
-        networks: with the same inputs and outputs; architecture and weights may differ. They are not changed.
-        weights: what each network's predictions weigh, all the same unless given; with any symmetry. One number above
-            0, or by output one number per channel, 0 for a class in which the network has no say.
-        symmetries: each once; the world as it is unless given. See :func:`.lattice_symmetries`.
-        products: which of them are made.
-        exclusive: whether the channels of an output exclude one another and sum to 1, as those of a softmax do.
+        networks: networks with the same inputs and outputs; architecture and weights may differ. They are not changed.
+        weights: the weight of each network's predictions, with any symmetry; equal unless given. One number above 0, or
+            by output one number per channel, 0 for a class that the network does not know.
+        symmetries: symmetries of the world, each once; the identity alone unless given. See
+            :func:`.lattice_symmetries`.
+        products: the products to compute.
+        exclusive: True if the channels of an output exclude one another and sum to 1, as those of a softmax do.
 
     Raises:
-        ValueError: the networks differ in inputs, outputs, channels, classes, voxel sizes or world unit; a symmetry
+        ArgumentError: the networks differ in inputs, outputs, channels, classes, voxel sizes or world unit; a symmetry
             does not keep their lattices; weights are negative or leave a channel without any; a variance would be that
             of one member; or the arguments contradict each other.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> from scalenet_gp.inference import Ensemble, lattice_symmetries
+        >>> net = build_unet((8, 8), base_nc=2)
+        >>> ensemble = Ensemble([net], symmetries=lattice_symmetries(net), products=("mean", "variance"))
+        >>> ensemble.produced(["output"])
+        {'output': 1, 'output/variance': 1}
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Ensemble:
         self._channels = {key: self._first.specs[key].channels for key in self._first.output_keys}
         self._check_exclusive(weights)
         self._members = [(net, symmetry) for net in self.networks for symmetry in self.symmetries]
+        self._graphs = {net.fingerprint: net.graph for net in self.networks}  # networks built alike share plans
         self._shares = member_shares(
             [1.0] * len(self.networks) if weights is None else weights,
             self._channels,
@@ -96,14 +98,12 @@ class Ensemble:
             repeats=len(self.symmetries),
             least=2 if "variance" in self.products else 1,
         )
-        by_fingerprint = {net.fingerprint: net for net in self.networks}
-        self._planned = lru_cache(_PLANS)(lambda network, request: _planned(by_fingerprint[network], request))
 
     def produced(self, outputs: Iterable[str]) -> dict[str, int]:
-        """Name and channels of everything that :meth:`predict` makes of some outputs.
+        """Return name and channels of every product that :meth:`predict` makes of some outputs.
 
         Raises:
-            KeyError: there is no such output.
+            UnknownNameError: there is no such output.
         """
         made = {}
         for key in outputs:
@@ -115,31 +115,31 @@ class Ensemble:
         return made
 
     def inputs(self, outputs: Mapping[str, Roi]) -> dict[str, Roi]:
-        """The world ROI to fetch of each input: the bounding box of what the members need of it.
+        """Return the world ROI to fetch of each input: the bounding box of the ROIs that the members need.
 
         Raises:
-            ValueError: a ROI is off its output's lattice, or as :meth:`scalenet_gp.LeibNet.plan` says otherwise; or
-                weights were given by output, and this one has none.
-            KeyError: there is no such output.
+            GraphError, LatticeError, UnknownNameError: as :meth:`scalenet_gp.LeibNet.plan`.
+            ArgumentError: weights were given by output, but not for a requested one.
         """
         return _union(self._needed(outputs))
 
     @torch.no_grad()
     def predict(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Roi], compute: Compute) -> dict[str, Tensor]:
-        """Everything that is made of ``outputs``, named as by :meth:`produced`, (B, C, Z, Y, X) each.
+        """Predict all products of ``outputs``, named as by :meth:`produced`, (B, C, Z, Y, X) each.
 
-        The mean of one member is the very tensor that ``compute`` made, carried back. All else is float32, or float64
-        if predictions are.
+        The mean of one member is the tensor that ``compute`` made, transformed back. All other products are float32, or
+        float64 if predictions are.
 
         Args:
-            inputs: tensors (B, C, Z, Y, X) that cover exactly what :meth:`inputs` says.
+            inputs: tensors (B, C, Z, Y, X) that cover exactly the ROIs of :meth:`inputs`.
             outputs: world ROI of each output.
-            compute: runs a network; once for each member.
+            compute: runs a network; called once per member.
 
         Raises:
-            ValueError: an input covers another number of voxels, an entropy is asked for of what are no probabilities,
-                or as :meth:`inputs` says.
-            KeyError: an input is missing, or there is no such output.
+            ArgumentError: an input covers another number of voxels, an entropy is requested of values that are not
+                probabilities, or as :meth:`inputs`.
+            GraphError, LatticeError: as :meth:`inputs`.
+            UnknownNameError: an input is missing, or there is no such output.
         """
         needed = self._needed(outputs)
         whole = _union(needed)
@@ -165,8 +165,8 @@ class Ensemble:
         return moments.mean if product == "mean" else _entropy(key, moments.mean, self.exclusive)
 
     def _needed(self, outputs: Mapping[str, Roi]) -> list[dict[str, Roi]]:
-        """The world ROI of every input that each member needs. Blocks that lie whole steps apart share a plan."""
-        check_request(outputs, {key: self._first.voxel_size[key] for key in self._first.output_keys})
+        """Return the world ROI of every input that each member needs."""
+        self._first.graph.check_request(outputs)
         for key in outputs:
             if key not in self._shares:
                 raise ArgumentError(
@@ -174,12 +174,8 @@ class Ensemble:
                 )
         needed = []
         for net, symmetry in self._members:
-            seen = {key: symmetry.roi(roi) for key, roi in outputs.items()}
-            step = Coordinate(math.lcm(*sizes) for sizes in zip(*net.voxel_size.values(), strict=True))
-            offset = next(iter(seen.values())).begin // step * step
-            request = tuple((key, tuple(roi.begin - offset), tuple(roi.shape)) for key, roi in seen.items())
-            planned = self._planned(net.fingerprint, request)
-            needed.append({key: symmetry.inverse.roi(roi.shift(offset)) for key, roi in planned.items()})
+            plan = self._graphs[net.fingerprint].plan({key: symmetry.roi(roi) for key, roi in outputs.items()})
+            needed.append({key: symmetry.inverse.roi(roi) for key, roi in plan.inputs.items()})
         return needed
 
     def _part(self, key: str, tensor: Tensor, whole: Roi, part: Roi) -> Tensor:
@@ -194,7 +190,7 @@ class Ensemble:
             expected = tuple(int(voxels) for voxels in roi.shape / self._first.voxel_size[key])
             if tuple(inputs[key].shape[2:]) != expected:
                 raise ArgumentError(
-                    f"{key!r} has shape {tuple(inputs[key].shape)}; what the members need together is {roi}, which is "
+                    f"{key!r} has shape {tuple(inputs[key].shape)}; the members together need {roi}, which is "
                     f"(batch, channels, {', '.join(map(str, expected))})"
                 )
 
@@ -204,7 +200,7 @@ class Ensemble:
         single = [key for key, channels in self._channels.items() if channels < 2]
         if single:
             raise ArgumentError(
-                f"the output {single[0]!r} has one channel, which cannot exclude others: exclusive is False"
+                f"the output {single[0]!r} has one channel, which cannot exclude others: set exclusive to False"
             )
         if any(isinstance(weight, Mapping) for weight in weights or ()):
             raise ArgumentError(
@@ -217,10 +213,6 @@ def _name(key: str, product: Product) -> str:
     return key if product == "mean" else f"{key}/{product}"
 
 
-def _planned(net: LeibNet, request: _Request) -> dict[str, Roi]:
-    return net.plan({key: Roi(begin, shape) for key, begin, shape in request}).inputs
-
-
 def _union(needed: Iterable[Mapping[str, Roi]]) -> dict[str, Roi]:
     whole: dict[str, Roi] = {}
     for rois in needed:
@@ -230,12 +222,12 @@ def _union(needed: Iterable[Mapping[str, Roi]]) -> dict[str, Roi]:
 
 
 def _entropy(key: str, mean: Tensor, exclusive: bool) -> Tensor:
-    """Entropy of probabilities (B, C, Z, Y, X) relative to the largest possible: of each, or as (B, 1, Z, Y, X)."""
+    """Return the relative entropy of probabilities (B, C, Z, Y, X): of each, or, if exclusive, (B, 1, Z, Y, X)."""
     p = mean if mean.dtype == torch.float64 else mean.float()
     low, high = torch.aminmax(p)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise ArgumentError(
-            f"{key!r} is {low.item():g} to {high.item():g}, and an entropy is that of probabilities, 0 to 1: of a "
+            f"{key!r} is {low.item():g} to {high.item():g}; an entropy needs probabilities from 0 to 1, as of a "
             "network that ends in a Sigmoid or a Softmax"
         )
     p = p.clamp(0, 1)
@@ -244,8 +236,8 @@ def _entropy(key: str, mean: Tensor, exclusive: bool) -> Tensor:
     low, high = torch.aminmax(p.sum(dim=1))
     if not (low >= 1 - _ROUNDING and high <= 1 + _ROUNDING):
         raise ArgumentError(
-            f"the channels of {key!r} sum to {low.item():g} to {high.item():g}, those of exclusive classes to 1, as of "
-            "a network that ends in a Softmax; for classes that a voxel can have together, exclusive is False"
+            f"the channels of {key!r} sum to {low.item():g} to {high.item():g}; those of exclusive classes sum to 1, "
+            "as of a network that ends in a Softmax; for classes that a voxel can have together, exclusive is False"
         )
     return torch.special.entr(p).sum(dim=1, keepdim=True) / math.log(p.shape[1])
 
@@ -273,7 +265,7 @@ def _check_symmetries(symmetries: Sequence[Symmetry], net: LeibNet) -> None:
 
 
 def _check_alike(first: LeibNet, net: LeibNet, index: int) -> None:
-    """Refuse a network that reads or makes other than the first."""
+    """Refuse a network with other inputs or outputs than the first."""
 
     def refuse(what: str, its: object, others: object) -> None:
         raise ArgumentError(
@@ -298,6 +290,6 @@ def _check_alike(first: LeibNet, net: LeibNet, index: int) -> None:
 
 
 def _classes(net: LeibNet) -> dict[str, tuple[str, ...]]:
-    """The names of the channels of outputs, where they are known."""
+    """Return the names of the channels of the outputs for which they are known."""
     heads = (node for node in net.nodes.values() if isinstance(node, Head))
     return {head.output_keys[0]: head.classes for head in heads if head.output_keys[0] in net.output_keys}

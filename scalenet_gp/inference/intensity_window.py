@@ -1,4 +1,4 @@
-"""What a network is shown of raw data as they are stored."""
+"""The intensity window of a network, applied to raw data as they are stored."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ __all__ = ["IntensityWindow"]
 
 @dataclass(frozen=True, slots=True)
 class IntensityWindow:
-    """Which intensities of raw data a network sees as -1 and 1.
+    """The intensities of raw data that become -1 and 1 as inputs of a network.
 
-    Raw data that are shown slab by slab, on the device that computes, stay as small as they are stored until then.
+    Raw data that are converted slab by slab, on the device that computes, stay as small as they are stored until then.
 
     Attributes:
-        dtype: of the raw data. Integers count as fractions of what it can hold, floats as they are.
-        low: what is seen as -1.
-        high: what is seen as 1.
+        dtype: type of the raw data. Integers count as fractions of the largest value of the type, floats as they are.
+        low: the intensity that becomes -1.
+        high: the intensity that becomes 1.
+
+    Example:
+        >>> import torch
+        >>> IntensityWindow(torch.uint8, low=0.2, high=0.8).apply(torch.tensor([51, 204], dtype=torch.uint8))
+        tensor([-1.0000,  1.0000])
     """
 
     dtype: torch.dtype
@@ -30,25 +35,25 @@ class IntensityWindow:
 
     @property
     def scale(self) -> float:
-        """What is seen = fraction × scale + shift."""
+        """The factor in: input = fraction × scale + shift."""
         return 2 / (self.high - self.low)
 
     @property
     def shift(self) -> float:
-        """See :attr:`scale`."""
+        """The summand in: input = fraction × scale + shift."""
         return -(self.high + self.low) / (self.high - self.low)
 
     def apply(self, raw: Tensor) -> Tensor:
-        """What the network sees: float32 of integers, else of the type of the raw data. What is no number stays so.
+        """Return raw data as inputs of a network: float32 for integers, else of the type of the raw data; NaN stays.
 
-        The steps are those of :class:`.ToUnitRange` and gunpowder's ``IntensityScaleShift``, one rounding each, so that
-        it is to the bit what the network was trained on.
+        The steps are those of the training pipeline, one rounding each (gunpowder's ``IntensityScaleShift`` after a
+        division by the largest value), so the result is the same to the bit.
 
         Raises:
-            ValueError: ``raw`` is of another type.
+            ArgumentError: ``raw`` is of another type.
         """
         if raw.dtype != self.dtype:
-            raise ArgumentError(f"the raw data are said to be {self.dtype}, and are {raw.dtype}")
+            raise ArgumentError(f"the window is for raw data of {self.dtype}, not of {raw.dtype}")
         if raw.is_floating_point():
             scale, shift = (torch.tensor(number, dtype=raw.dtype) for number in (self.scale, self.shift))
             return (raw * scale).add_(shift)

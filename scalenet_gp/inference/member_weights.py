@@ -1,4 +1,4 @@
-"""What each member of an ensemble counts for in its mean."""
+"""The weight of each member of an ensemble in its mean."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from scalenet_gp.errors import ArgumentError
 __all__ = ["Weight", "member_shares"]
 
 Weight = float | Mapping[str, Sequence[float]]
-"""What a network's predictions weigh: one number, or by output one number per channel."""
+"""The weight of a network's predictions: one number, or by output one number per channel."""
 
 
 def member_shares(
     weights: Sequence[Weight], channels: Mapping[str, int], *, networks: int, repeats: int, least: int
 ) -> dict[str, list[Tensor]]:
-    """By output, for each member its weight over the sum of all up to it; one number, or one per channel; float64.
+    """Return, by output, each member's weight over the sum of all up to it: one number, or one per channel; float64.
 
     Args:
-        weights: of each network.
-        channels: of each output.
-        networks: how many there are.
-        repeats: how many members each network is, one after the other.
-        least: how many members have to have a weight in every channel.
+        weights: the weight of each network.
+        channels: the channels of each output.
+        networks: number of networks.
+        repeats: number of members of each network, one after the other.
+        least: number of members that have to have a weight in every channel.
 
     Returns:
-        The outputs for which every network has a weight.
+        The shares of the outputs for which every network has a weight.
 
     Raises:
-        ValueError: there is not one weight per network, an output is unknown, numbers are not as many as the channels,
-            negative or infinite, or too few members weigh anything in a channel.
+        ArgumentError: there is not one weight per network, an output is unknown, there is not one number per channel, a
+            number is negative or infinite, or too few members weigh anything in a channel.
     """
     if len(weights) != networks:
         raise ArgumentError(f"there are {len(weights)} weights for {networks} networks")
@@ -86,6 +86,6 @@ def _check_enough(key: str, members: NDArray[np.float64], least: int) -> None:
         raise ArgumentError(f"no network has a weight above 0 for channel {channel} of {key!r}")
     if having[channel] < least:
         raise ArgumentError(
-            f"a variance is that of two or more members, and only one has a weight in channel {channel} of {key!r}: "
+            f"a variance needs two or more members, but only one has a weight in channel {channel} of {key!r}: "
             "give more networks or symmetries, or leave the variance out of the products"
         )

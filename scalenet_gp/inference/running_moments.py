@@ -1,4 +1,4 @@
-"""Weighted mean and variance in one pass, whatever the number of what is averaged."""
+"""Weighted mean and variance of tensors in one pass."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["RunningMoments"]
 
 
 class RunningMoments:
-    """The weighted mean and variance of tensors that are seen one after the other (West 1979, CACM 22:532).
+    """The weighted mean and variance of tensors that are added one after the other (West 1979, CACM 22:532).
 
     Args:
-        first: the first tensor. It is never changed, and as long as it is the only one it is the mean.
-        with_variance: whether there is to be a variance.
+        first: the first tensor. It is never changed; as long as it is the only one it is the mean.
+        with_variance: True to keep a variance.
 
     Attributes:
         mean: the weighted mean; float32, or float64 if the first tensor is, from the second tensor on.
@@ -32,17 +32,17 @@ class RunningMoments:
         """The weighted squared deviations from the mean, over the sum of the weights.
 
         Raises:
-            ValueError: it was not kept, or there is but one tensor.
+            ArgumentError: it was not kept, or there is only one tensor.
         """
         if self._variance is None:
-            raise ArgumentError("a variance takes two tensors or more, and that it is kept from the first")
+            raise ArgumentError("a variance needs two tensors or more, and with_variance from the first")
         return self._variance
 
     def add(self, tensor: Tensor, share: Tensor) -> None:
-        """Take in another tensor.
+        """Add a tensor.
 
         Args:
-            tensor: of the shape of the first.
+            tensor: a tensor of the shape of the first.
             share: its weight over the sum of all weights so far, its own included: one number, or one per channel.
         """
         if not self._owned:

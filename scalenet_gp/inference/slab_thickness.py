@@ -1,27 +1,26 @@
-"""How thick the slabs of a sweep may be for a block to fit into memory."""
+"""The thickness of slabs with which a block fits into memory, and the memory that they take."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 import torch
 from funlib.geometry import Roi
 
-from scalenet_gp.analysis import predict_slabbed_memory
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.graph import SpecializedNet
 from scalenet_gp.inference.intensity_window import IntensityWindow
 from scalenet_gp.inference.slabbed_inference import SlabbedInference
 from scalenet_gp.inference.slabs import AXIS
+from scalenet_gp.kernels import BeyondLimitError, MemoryTracker, fake_copy, fake_tensors
+from scalenet_gp.leibnet import LeibNet
 
-if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
-
-__all__ = ["choose_slab_thickness", "sweep_memory"]
+__all__ = ["choose_slab_thickness", "predict_slabbed_memory", "slabbed_memory"]
 
 _PLANES, _VOXELS = 32, 2**23
-"""Of the finest output, in a slab that is thick enough.
+"""Planes and voxels of the finest output in a slab that is thick enough.
 
 On a processor, slabs of 64 planes of 512² voxels were no faster than those of 32, and slabs of 16 took 7 % longer.
 """
@@ -34,23 +33,31 @@ def choose_slab_thickness(
     dtype: torch.dtype = torch.float32,
     intensities: IntensityWindow | None = None,
 ) -> int:
-    """The thickness (world units) of the slabs with which a sweep over ``outputs`` is fast and fits into memory.
+    """Choose the thickness (world units) of slabs with which inference of ``outputs`` is fast and fits into memory.
 
-    Thick slabs make less again, the margins within nodes that convolve several times, and keep a device busy; from some
-    thickness on, there is nothing to be gained, and only memory to be lost. So it is the thinnest that is thick enough,
-    or, where that takes too much memory, the thickest that fits. The thickest of all is the whole box; then come whole
-    steps of the network's lattices, and fractions of one.
+    Thick slabs keep a device busy and compute less twice (the margins within nodes that convolve several times). From
+    some thickness on nothing is gained, and memory is lost. So the thinnest slab that is thick enough is chosen, or, if
+    that takes too much memory, the thickest that fits. Candidates are the whole box, whole steps of the network's
+    lattices, and fractions of one.
 
     Args:
         net: the network.
         outputs: as for :meth:`.LeibNet.plan`.
-        memory_limit: bytes for weights and everything that a sweep makes, as :func:`sweep_memory` predicts it.
+        memory_limit: bytes for weights and everything that inference makes, as :func:`slabbed_memory` predicts it.
         dtype: the type to compute in.
         intensities: as for :meth:`.SlabbedInference.run`.
 
     Raises:
-        ValueError: no plan can be made, or not even the thinnest slabs fit; the message says what they need.
-        KeyError: the network has no such output.
+        GraphError: no plan can be made.
+        ArgumentError: not even the thinnest slabs fit; the message says how much they need.
+        UnknownNameError: the network has no such output.
+
+    Example:
+        >>> from funlib.geometry import Roi
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)])
+        >>> choose_slab_thickness(net, {"output": Roi((0, 0, 0), (128, 64, 64))}, memory_limit=2**30)
+        128
     """
     whole, *slabs = _thicknesses(net, outputs)
     enough = min((n for n in (whole, *slabs) if _is_enough(net, outputs, n)), default=whole)
@@ -60,7 +67,7 @@ def choose_slab_thickness(
     for thickness in dict.fromkeys((*first, *thinner)):
         if _memory(net, outputs, thickness, dtype, intensities, memory_limit) <= memory_limit:
             return thickness
-    needed = {n: sweep_memory(net, outputs, n, dtype, intensities) for n in (whole, *thinner[-1:])}
+    needed = {n: slabbed_memory(net, outputs, n, dtype, intensities) for n in (whole, *thinner[-1:])}
     least = min(needed, key=needed.__getitem__)
     blocks = ", ".join(f"{tuple(roi.shape / net.voxel_size[key])} voxels of {key!r}" for key, roi in outputs.items())
     raise ArgumentError(
@@ -69,14 +76,14 @@ def choose_slab_thickness(
     )
 
 
-def sweep_memory(
+def slabbed_memory(
     net: LeibNet,
     outputs: Mapping[str, Roi],
     thickness: int,
     dtype: torch.dtype = torch.float32,
     intensities: IntensityWindow | None = None,
 ) -> int:
-    """Bytes that a sweep takes at most, weights and outputs included, inputs but for the slab in work not.
+    """Predict the peak bytes of inference in slabs: weights, outputs, and the slab of the inputs that is in work.
 
     Args:
         net: the network.
@@ -86,9 +93,52 @@ def sweep_memory(
         intensities: as for :meth:`.SlabbedInference.run`.
 
     Raises:
-        ValueError, KeyError: as :meth:`.SlabbedInference.of`.
+        LatticeError, GraphError, UnknownNameError: as :meth:`.SlabbedInference.of`.
     """
     return _memory(net, outputs, thickness, dtype, intensities, None)
+
+
+def predict_slabbed_memory(
+    net: LeibNet,
+    slabbed: SlabbedInference,
+    *,
+    dtype: torch.dtype = torch.float32,
+    intensities: IntensityWindow | None = None,
+    limit: int | None = None,
+) -> int:
+    """Predict the peak bytes of slabbed inference, weights included, on the device of the weights.
+
+    Nothing is allocated. Convolutions are assumed to run within :class:`.OneDnnConvolutions`. The inputs, which may lie
+    on another device and are float32 without ``intensities``, are not counted. The slab in work is, if ``intensities``
+    or ``dtype`` make a copy of it. Everything else is as for :func:`scalenet_gp.analysis.predict_cost`.
+
+    Args:
+        net: the network that ``slabbed`` is for.
+        slabbed: a schedule of :meth:`.SlabbedInference.of`.
+        dtype: a floating point type, of the weights and of everything that is computed.
+        intensities: as for :meth:`.SlabbedInference.run`.
+        limit: stop at the first sum beyond it, and return that.
+
+    Raises:
+        GraphError: the schedule is for another network.
+        ArgumentError: ``dtype`` is not a floating point type.
+    """
+    if not dtype.is_floating_point:
+        raise ArgumentError(f"a network computes in a floating point type, not in {dtype}")
+    memory = MemoryTracker(limit, handing_over=True)
+    with fake_tensors(), torch.no_grad(), suppress(BeyondLimitError):
+        module, device = fake_copy(SpecializedNet(net.graph, slabbed.plan), dtype)
+        module.eval()
+        raw = torch.float32 if intensities is None else intensities.dtype
+        inputs = {
+            name: torch.empty((1, tensor.channels, *tensor.shape), dtype=raw, device=device)
+            for name, tensor in slabbed.plan.input_tensors.items()
+        }
+        memory.leave_out(inputs.values())  # they are the caller's
+        with memory.watch():
+            memory.follow([*module.parameters(), *module.buffers()])
+            slabbed.execute(module.nodes, inputs, intensities)  # type: ignore[arg-type]
+    return memory.peak
 
 
 def _memory(
@@ -99,23 +149,26 @@ def _memory(
     intensities: IntensityWindow | None,
     limit: int | None,
 ) -> int:
-    """:func:`sweep_memory`, or, if that is beyond the limit, something that is."""
+    """Return :func:`slabbed_memory`, or, if that is beyond the limit, some number beyond it."""
+    # after some slabs memory is steady, so the rest of the box is left out, but for its outputs
     begin = min(roi.begin[AXIS] for roi in outputs.values())
-    seen = {key: _until(roi, begin + _seen(net, outputs, thickness) * thickness) for key, roi in outputs.items()}
+    seen = {
+        key: _until(roi, begin + _steady_slabs(net, outputs, thickness) * thickness) for key, roi in outputs.items()
+    }
     seen = {key: roi for key, roi in seen.items() if not roi.empty}
     unseen = sum(
         _values(net, key, roi) - (_values(net, key, seen[key]) if key in seen else 0) for key, roi in outputs.items()
     )
     beside = unseen * dtype.itemsize
     within = None if limit is None else limit - beside
-    sweep = SlabbedInference.of(net, seen, thickness)
-    return beside + predict_slabbed_memory(net, sweep, dtype=dtype, intensities=intensities, limit=within)
+    slabbed = SlabbedInference.of(net, seen, thickness)
+    return beside + predict_slabbed_memory(net, slabbed, dtype=dtype, intensities=intensities, limit=within)
 
 
-def _seen(net: LeibNet, outputs: Mapping[str, Roi], thickness: int) -> int:
-    """Slabs after which all is as it will be: what the one ahead of the outputs made is not read any more.
+def _steady_slabs(net: LeibNet, outputs: Mapping[str, Roi], thickness: int) -> int:
+    """Return the number of slabs after which memory stays the same: planes of the slab ahead are not read any more.
 
-    That is reckoned for the finest input; what is coarser hardly counts.
+    It is computed for the finest input; coarser ones hardly count.
     """
     plan = net.plan(outputs)
     finest = min(plan.inputs, key=lambda key: net.voxel_size[key])
@@ -135,7 +188,7 @@ def _values(net: LeibNet, key: str, roi: Roi) -> int:
 
 
 def _thicknesses(net: LeibNet, outputs: Mapping[str, Roi]) -> list[int]:
-    """From thick to thin."""
+    """Return the candidates, from thick to thin."""
     length = max(roi.end[AXIS] for roi in outputs.values()) - min(roi.begin[AXIS] for roi in outputs.values())
     lattice = math.lcm(*(net.voxel_size[key][AXIS] for key in outputs))
     whole = math.ceil(length / lattice) * lattice

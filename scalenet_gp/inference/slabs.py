@@ -1,4 +1,4 @@
-"""Where the slabs of a sweep lie in every tensor, and what each node does for each of them."""
+"""The slabs of a box: their planes of every tensor, and the step of each node for each slab."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.graph import Crop, Node, Plan, Step, fused_inputs, plan_pass, planned_tensor, required_rois, union
-
-if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.graph import Crop, Graph, Plan, Step
 
 __all__ = ["AXIS", "Slab", "SlabStep", "slab_bounds", "slabs_of"]
 
 AXIS = 0
-"""The spatial axis that is swept along: what lies in one plane across it lies side by side in memory."""
+"""The spatial axis along which slabs follow one another: a plane across it lies side by side in memory."""
 
 _END = 2**62
-"""Past the last plane of any tensor."""
+"""A plane past the last one of any tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlabStep:
-    """A node's turn in one slab. Planes are counted from the first of the tensor that covers the whole box.
+    """A node's turn in one slab. Planes are counted from the first one of the tensor that covers the whole box.
 
     Attributes:
-        step: what it reads and makes.
-        appends: the tensors that it makes planes of, and the first of these.
-        evicts: the tensors that nobody reads any more in this slab, and the first plane that a later one reads.
+        step: the node's reads and results.
+        appends: the tensors that get new planes, with the first new plane.
+        evicts: the tensors that no node reads again in this slab, with the first plane that a later slab reads.
     """
 
     step: Step
@@ -41,24 +37,24 @@ class SlabStep:
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """One move of a sweep.
+    """One slab of a box.
 
     Attributes:
-        inputs: the inputs of which it takes in new planes, the first of these and the one past the last.
-        passes: the nodes that run, in their order.
-        outputs: the outputs of which it makes requested planes, where these lie in the whole tensor, and the first of
-            them, counted in what is requested.
-        evicts: the requested outputs, and the first plane of each that a later slab reads.
+        inputs: the inputs that get new planes, with the first new plane and the one past the last.
+        steps: the nodes that run, in their order.
+        outputs: the outputs that get requested planes, with their crop in the whole tensor, and the first of them,
+            counted in the requested ROI.
+        evicts: the requested outputs, with the first plane of each that a later slab reads.
     """
 
     inputs: tuple[tuple[str, int, int], ...]
-    passes: tuple[SlabStep, ...]
+    steps: tuple[SlabStep, ...]
     outputs: tuple[tuple[str, Crop, int], ...]
     evicts: tuple[tuple[str, int], ...]
 
 
 def slab_bounds(outputs: Mapping[str, Roi], thickness: int | None) -> list[int]:
-    """Where slabs of boxes begin, and where the last one ends: multiples of ``thickness`` between the two ends."""
+    """Return the begins of the slabs of a box and the end of the last: its ends and the multiples of ``thickness``."""
     begin = min(roi.begin[AXIS] for roi in outputs.values())
     end = max(roi.end[AXIS] for roi in outputs.values())
     if thickness is None or end - begin <= thickness:
@@ -66,33 +62,25 @@ def slab_bounds(outputs: Mapping[str, Roi], thickness: int | None) -> list[int]:
     return [begin, *range((begin // thickness + 1) * thickness, end, thickness), end]
 
 
-def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
-    """The slabs of the boxes that ``plan`` computes in one pass.
+def slabs_of(graph: Graph, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
+    """Return the slabs of the box that ``plan`` computes in one pass.
 
-    What a slab's outputs depend on is found as for a plan of their own. Of that, each tensor's planes before some plane
-    are there from earlier slabs; each node makes the rest, reading what it needs for that from planes old and new.
+    The ROIs that a slab's outputs depend on are found as for a plan of their own. Of these, earlier slabs have made the
+    planes of each tensor up to some plane. Each node makes the rest, from planes old and new.
     """
-    nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
-    from_parts = fused_inputs(nodes, net.specs)
     whole = {tensor.name: tensor for tensor in plan.tensors}
     requested = plan.outputs
 
     def first_plane(name: str, roi: Roi) -> int:
         return whole[name].crop_to(roi)[AXIS][0]
 
-    new = list(_new_planes(net, plan, cuts))
+    new = list(_new_planes(graph, plan, cuts))
     slabs: list[Slab] = []
     read_later: dict[str, int] = {}
     for rois in reversed(new):  # from the last on, as only then is it known what is read later
-        kept = {key: planned_tensor(key, roi, net.specs[key], net.voxel_size[key]) for key, roi in rois.items()}
-        steps = []
-        for node in nodes:
-            if made := [rois[key] for key in node.output_keys if key in rois]:
-                read = node.input_roi(union(made))
-                fields = plan_pass(node, read, whole, kept, from_parts, net.specs, net.voxel_size)
-                steps.append(Step(**fields, frees=()))
+        steps = graph.steps(rois, whole)
         last_reader = {read.tensor: step.node for step in steps for read in step.reads}
-        passes = tuple(
+        slab_steps = tuple(
             SlabStep(
                 step,
                 tuple((key, first_plane(key, rois[key])) for key, crop in step.keeps if crop is not None),
@@ -109,34 +97,31 @@ def slabs_of(net: LeibNet, plan: Plan, cuts: list[int]) -> tuple[Slab, ...]:
         for key, roi in requested.items():
             part = rois[key].intersect(roi) if key in rois else Roi(roi.begin, (0,) * roi.dims)
             if not part.empty:
-                first = (part.begin[AXIS] - roi.begin[AXIS]) // net.voxel_size[key][AXIS]
+                first = (part.begin[AXIS] - roi.begin[AXIS]) // graph.voxel_size[key][AXIS]
                 outputs.append((key, whole[key].crop_to(part), first))
         evicts = tuple((name, read_later.get(name, _END)) for name in requested)
-        slabs.append(Slab(inputs, passes, tuple(outputs), evicts))
-        for taken in (taken for step in steps for taken in step.reads):
-            first = taken.crop[AXIS][0]
-            read_later[taken.tensor] = min(first, read_later.get(taken.tensor, first))
+        slabs.append(Slab(inputs, slab_steps, tuple(outputs), evicts))
+        for read in (read for step in steps for read in step.reads):
+            first = read.crop[AXIS][0]
+            read_later[read.tensor] = min(first, read_later.get(read.tensor, first))
     return tuple(reversed(slabs))
 
 
-def _new_planes(net: LeibNet, plan: Plan, cuts: list[int]) -> Iterator[dict[str, Roi]]:
-    """What of every tensor each slab makes or takes in, where that is anything.
+def _new_planes(graph: Graph, plan: Plan, cuts: list[int]) -> Iterator[dict[str, Roi]]:
+    """Yield, for each slab, the new part of every tensor that has one.
 
-    Of several slabs the first has no outputs. It makes what one before the boxes would have left for the next: else
-    that would come on top of what the first outputs take, and so would its memory.
+    If there are several slabs, one without outputs comes first. It makes the planes that a slab before the box would
+    have left for the next one. Otherwise the first slab would make these too, and take more memory than the others.
     """
-    nodes: list[Node] = list(net.nodes.values())  # type: ignore[arg-type]
-    from_parts = fused_inputs(nodes, net.specs)
     whole = plan.rois
     done: dict[str, int] = {}
     slabs = [{key: _between(roi, *between) for key, roi in plan.outputs.items()} for between in pairwise(cuts)]
     if len(slabs) > 1:
-        lattice = math.lcm(*(net.voxel_size[key][AXIS] for key in plan.outputs))
-        ahead = Coordinate((cuts[0] - cuts[1]) // lattice * lattice, *(0,) * (net.dims - 1))
+        lattice = math.lcm(*(graph.voxel_size[key][AXIS] for key in plan.outputs))
+        ahead = Coordinate((cuts[0] - cuts[1]) // lattice * lattice, *(0,) * (graph.dims - 1))
         slabs.insert(0, {key: roi.shift(ahead) for key, roi in slabs[0].items()})
     for slab in slabs:
-        asked = {key: roi for key, roi in slab.items() if not roi.empty}
-        needed, _ = required_rois(nodes, asked, from_parts, net.voxel_size)
+        needed = graph.required_rois({key: roi for key, roi in slab.items() if not roi.empty})
         new = {}
         for key, roi in needed.items():
             first = done.get(key, whole[key].begin[AXIS])
@@ -148,6 +133,6 @@ def _new_planes(net: LeibNet, plan: Plan, cuts: list[int]) -> Iterator[dict[str,
 
 
 def _between(roi: Roi, begin: int, end: int) -> Roi:
-    """The planes of ``roi`` from ``begin`` to ``end``."""
+    """Return the planes of ``roi`` from ``begin`` to ``end``."""
     low, high = max(begin, roi.begin[AXIS]), min(end, roi.end[AXIS])
     return Roi((low, *roi.begin[1:]), (max(0, high - low), *roi.shape[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +16,7 @@ from torch import Tensor
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["Symmetry", "SymmetryGroup", "lattice_symmetries"]
-
-SymmetryGroup = Literal["none", "mirrors", "all"]
-"""Symmetries to average over: the identity alone, all mirrors, or all mirrors and transpositions."""
+__all__ = ["Symmetry", "lattice_symmetries"]
 
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 """Types that torch does not mirror, and those of the same bits that it does."""
@@ -29,15 +26,20 @@ _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: t
 class Symmetry:
     """Space with its axes in another order, some of them mirrored about the world's origin.
 
-    Point x goes to the y with ``y[i] = ±x[axes[i]]``, minus for each ``i`` in ``mirrored``. Symmetries of as many axes
-    are a group: ``g @ h`` is what ``h`` does followed by what ``g`` does, :attr:`inverse` undoes it.
+    Point x goes to the y with ``y[i] = ±x[axes[i]]``, minus for each ``i`` in ``mirrored``. Symmetries of one number of
+    axes are a group: ``g @ h`` is ``h`` followed by ``g``, and :attr:`inverse` undoes a symmetry.
 
     Args:
-        axes: for each spatial axis of the result the one that it was.
+        axes: for each spatial axis of the result the axis that it was.
         mirrored: the axes of the result that are mirrored.
 
     Raises:
-        ValueError: ``axes`` does not name each axis once, or ``mirrored`` names one that is not there.
+        ArgumentError: ``axes`` does not name each axis once, or ``mirrored`` names one that does not exist.
+
+    Example:
+        >>> turn = Symmetry((0, 2, 1), frozenset({1}))
+        >>> print(turn, turn @ turn, turn @ turn.inverse == Symmetry.identity(3))
+        (0, -2, 1) (0, -1, -2) True
     """
 
     axes: tuple[int, ...]
@@ -47,13 +49,13 @@ class Symmetry:
         object.__setattr__(self, "axes", tuple(self.axes))
         object.__setattr__(self, "mirrored", frozenset(self.mirrored))
         if not self.axes or sorted(self.axes) != list(range(self.dims)):
-            raise ArgumentError(f"the axes {self.axes} are no order of 0, 1 and so on, each of them once")
+            raise ArgumentError(f"the axes {self.axes} are not an order of 0, 1 and so on, each once")
         if not self.mirrored <= set(self.axes):
             raise ArgumentError(f"mirrored axes are some of 0 to {self.dims - 1}, not {sorted(self.mirrored)}")
 
     @classmethod
     def identity(cls, dims: int) -> Symmetry:
-        """The one that leaves everything where it is."""
+        """Return the symmetry that changes nothing."""
         return cls(tuple(range(dims)))
 
     @property
@@ -68,10 +70,10 @@ class Symmetry:
         return Symmetry(back, frozenset(self.axes[axis] for axis in self.mirrored))
 
     def __matmul__(self, first: Symmetry) -> Symmetry:
-        """What ``first`` does, followed by what this one does.
+        """Return ``first`` followed by this symmetry.
 
         Raises:
-            ValueError: the two have different numbers of axes.
+            ArgumentError: the two have different numbers of axes.
         """
         if first.dims != self.dims:
             raise ArgumentError(
@@ -81,22 +83,22 @@ class Symmetry:
         return Symmetry(tuple(first.axes[axis] for axis in self.axes), self.mirrored ^ carried)
 
     def __str__(self) -> str:
-        """``(0, -2, 1)``: which axis each one was, with a minus if it is mirrored."""
+        """Return the former axis of each axis, with a minus if it is mirrored: ``(0, -2, 1)``."""
         return f"({', '.join('-' * (axis in self.mirrored) + str(was) for axis, was in enumerate(self.axes))})"
 
     def keeps(self, voxel_size: Sequence[int]) -> bool:
-        """Whether voxels of this size, on multiples of it from the origin, land on such voxels again."""
+        """Return True if voxels of this size, on multiples of it from the origin, land on such voxels again."""
         return all(voxel_size[was] == size for was, size in zip(self.axes, voxel_size, strict=True))
 
     def roi(self, roi: Roi) -> Roi:
-        """Where the world ROI ``roi`` lands."""
+        """Return the world ROI on which ``roi`` lands."""
         begin = [-roi.end[was] if axis in self.mirrored else roi.begin[was] for axis, was in enumerate(self.axes)]
         return Roi(begin, [roi.shape[was] for was in self.axes])
 
     def tensor(self, tensor: Tensor) -> Tensor:
-        """``tensor`` (..., Z, Y, X), which covers some ROI, as it covers the one where that lands.
+        """Return ``tensor`` (..., Z, Y, X), which covers some ROI, as it covers the ROI on which that lands.
 
-        A transposition is a view. A mirror is a copy, as torch knows no negative strides. The identity is the tensor
+        A transposition is a view. A mirror is a copy, as torch has no negative strides. The identity returns the tensor
         itself.
         """
         if self.axes != tuple(range(self.dims)):
@@ -107,7 +109,7 @@ class Symmetry:
         return bits.flip([axis - self.dims for axis in sorted(self.mirrored)]).view(tensor.dtype)
 
     def array(self, array: NDArray[Any]) -> NDArray[Any]:
-        """``array`` (..., Z, Y, X), which covers some ROI, as it covers the one where that lands: always a view."""
+        """Return ``array`` (..., Z, Y, X), which covers some ROI, as it covers the ROI on which that lands; a view."""
         return np.flip(array.transpose(self._all_axes(array.ndim)), tuple(axis - self.dims for axis in self.mirrored))
 
     def _all_axes(self, count: int) -> tuple[int, ...]:
@@ -118,20 +120,25 @@ class Symmetry:
 def lattice_symmetries(
     net: LeibNet, *, mirror_axes: Iterable[int] | None = None, transpose_axes: Iterable[int] | None = None
 ) -> tuple[Symmetry, ...]:
-    """The group of symmetries under which every tensor of a network keeps its lattice, the identity first.
+    """Return the group of symmetries under which every tensor of a network keeps its lattice, the identity first.
 
     Mirrors about the origin keep every lattice. Axes change places where every tensor's voxel size is the same along
-    them: isotropic networks of three axes have 48 symmetries, those with thicker sections 16, of which 8 leave the
-    order of the sections as it is.
+    them: isotropic networks of three axes have 48 symmetries, networks with thicker sections 16; 8 of these keep the
+    order of the sections.
 
     Args:
         net: the network.
         mirror_axes: the spatial axes that may be mirrored; all unless given.
-        transpose_axes: the spatial axes that may change places, where the lattices let them; all unless given.
+        transpose_axes: the spatial axes that may change places, if the lattices allow it; all unless given.
 
     Raises:
-        ValueError: an axis is not there or named twice, or a mirrored axis would change places with one that is not,
-            which makes no group: the mirror of the one would be that of the other.
+        ArgumentError: an axis does not exist or is named twice, or a mirrored axis would change places with one that
+            is not mirrored, which is not a group.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> len(lattice_symmetries(build_unet((8, 8, 8), base_nc=1)))
+        48
     """
     mirrors = _axes("mirror_axes", mirror_axes, net.dims)
     movable = _axes("transpose_axes", transpose_axes, net.dims)

@@ -4,22 +4,35 @@ from scalenet_gp.kernels.activation_checkpointing import run_checkpointed
 from scalenet_gp.kernels.device import choose_device, keep_freed_memory, set_deterministic_mkl
 from scalenet_gp.kernels.group_norm import GroupNorm, GroupNormGuard, most_groups
 from scalenet_gp.kernels.joined_convolution import accepts_unfused_inputs, convolve_joined, join_parts
+from scalenet_gp.kernels.memory_tracker import (
+    BeyondLimitError,
+    MemoryTracker,
+    collect_garbage_by_hand,
+    fake_copy,
+    fake_tensors,
+)
 from scalenet_gp.kernels.numba_cache import numba_jit
-from scalenet_gp.kernels.onednn_convolutions import OneDnnConvolutions, are_handed_over
+from scalenet_gp.kernels.onednn_convolutions import OneDnnConvolutions
+from scalenet_gp.kernels.private_torch import attention_flop_formulas
 from scalenet_gp.kernels.recast import recast_convolutions
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
 
 __all__ = [
+    "BeyondLimitError",
     "GroupNorm",
     "GroupNormGuard",
+    "MemoryTracker",
     "OneDnnConvolutions",
     "UpsampledView",
     "accepts_unfused_inputs",
-    "are_handed_over",
+    "attention_flop_formulas",
     "channels_last",
     "choose_device",
+    "collect_garbage_by_hand",
     "convolve_joined",
     "crop_tensor",
+    "fake_copy",
+    "fake_tensors",
     "join_parts",
     "keep_freed_memory",
     "most_groups",

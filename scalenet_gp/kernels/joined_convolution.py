@@ -8,41 +8,42 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.kernels.private_torch import has_hooks
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
 
 __all__ = ["accepts_unfused_inputs", "convolve_joined", "join_parts"]
 
 
 def accepts_unfused_inputs(layer: nn.Module) -> bool:
-    """Whether :func:`convolve_joined` knows the layer: a plain valid convolution of two or three axes.
+    """Return True if :func:`convolve_joined` can compute the layer: a plain valid convolution of two or three axes.
 
-    One with hooks is none: they may change its weights before it is called, as spectral normalisation does.
+    A layer with hooks is refused: they may change its weights before it is called, as spectral normalization does.
     """
     return (
         isinstance(layer, nn.Conv2d | nn.Conv3d)
-        and type(layer) in (nn.Conv2d, nn.Conv3d)  # none that computes it in a way of its own
+        and type(layer) in (nn.Conv2d, nn.Conv3d)  # derived classes may compute otherwise
         and layer.padding == "valid"
         and layer.groups == 1
         and {*layer.stride, *layer.dilation} == {1}
-        and not (layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and not has_hooks(layer)
     )
 
 
 def join_parts(parts: Sequence[Tensor | UpsampledView]) -> Tensor:
-    """All parts, upsampled and cropped, joined by their channels."""
+    """Return all parts, upsampled and cropped, joined by their channels."""
     return _joined([_made(part) if isinstance(part, UpsampledView) else part for part in parts])
 
 
 def convolve_joined(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | UpsampledView]) -> Tensor:
-    """What ``layer`` makes of all parts joined by their channels, (B, C, Z, Y, X) each when upsampled and cropped.
+    """Return ``layer`` of all parts joined by their channels, (B, C, Z, Y, X) each when upsampled and cropped.
 
     A convolution is linear: each part meets its own channels of the kernel, and the results are added up. Where a
-    kernel lies on repeated voxels, the weights that fall onto one of them are added before: of a part that is repeated
-    twice along every axis, a 3³ kernel takes 8 products for a voxel instead of 27.
+    kernel lies on repeated voxels, the weights that fall onto one of them are added first: on a part that is repeated
+    twice along every axis, a 3³ kernel takes 8 products per voxel instead of 27.
 
     Args:
-        layer: a convolution of which :func:`accepts_unfused_inputs` holds.
-        parts: what is joined, in that order.
+        layer: a convolution that :func:`accepts_unfused_inputs`.
+        parts: the tensors to join, in that order.
     """
     channels = [(part.tensor if isinstance(part, UpsampledView) else part).shape[1] for part in parts]
     kernels = layer.weight.split(channels, dim=1)
@@ -66,7 +67,7 @@ def convolve_joined(layer: nn.Conv2d | nn.Conv3d, parts: Sequence[Tensor | Upsam
 
 
 def _in_place(part: UpsampledView, size: Sequence[int]) -> bool:
-    """Whether what is made of a repeated part can be added where it belongs, without a copy that is interleaved.
+    """Return True if the result for a repeated part can be added in place, without an interleaved copy.
 
     The crop has to consist of whole coarse voxels, from the first on. Gradients and compilers fare better with tensors
     of their own.
@@ -92,12 +93,12 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _size(part: UpsampledView, kernel: Tensor) -> list[int]:
-    """Voxels of the valid convolution, per axis."""
+    """Return the voxels of the valid convolution, per axis."""
     return [past - first - k + 1 for (first, past), k in zip(part.crop, kernel.shape[2:], strict=True)]
 
 
 def _convolve_repeated(part: UpsampledView, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """The valid convolution of a repeated part, computed at its coarse voxels.
+    """Return the valid convolution of a repeated part, computed at its coarse voxels.
 
     Returns:
         (B, Z, Y, X, fz, fy, fx, C): the coarse voxels that the crop touches, and the fine ones of each.
@@ -116,7 +117,7 @@ def _convolve_repeated(part: UpsampledView, kernel: Tensor, bias: Tensor | None)
 
 
 def _interleaved(apart: Tensor, part: UpsampledView, size: Sequence[int]) -> Tensor:
-    """What :func:`_convolve_repeated` gives as (B, C, Z, Y, X), of the crop."""
+    """Return the result of :func:`_convolve_repeated` as (B, C, Z, Y, X), cropped."""
     dims = len(part.factor)
     order = [axis + 1 + moved for axis in range(dims) for moved in (0, dims)]
     shape = [n * f for n, f in zip(apart.shape[1:], part.factor, strict=False)]
@@ -125,7 +126,7 @@ def _interleaved(apart: Tensor, part: UpsampledView, size: Sequence[int]) -> Ten
 
 
 def _apart(tensor: Tensor, factor: Sequence[int]) -> Tensor:
-    """A view of (B, C, Z, Y, X), in whole coarse voxels, as :func:`_convolve_repeated` gives it."""
+    """Return a view of (B, C, Z, Y, X), in whole coarse voxels, with the axes of :func:`_convolve_repeated`."""
     dims = len(factor)
     split = tensor.movedim(1, -1)
     for axis in reversed(range(dims)):
@@ -134,7 +135,7 @@ def _apart(tensor: Tensor, factor: Sequence[int]) -> Tensor:
 
 
 def _phases(kernel: Tensor, factor: Sequence[int]) -> Tensor:
-    """The kernel (O, C, Z, Y, X) on coarse voxels, for each place of a fine voxel in its coarse one.
+    """Return the kernel (O, C, Z, Y, X) on coarse voxels, for each position of a fine voxel in its coarse one.
 
     Returns:
         (fz, fy, fx, O, C, tz, ty, tx): along each axis, the weights that fall onto one coarse voxel, added up.

@@ -1,4 +1,4 @@
-"""Convolutions on the processor, in the way in which oneDNN, torch's library for them, is fastest."""
+"""Convolutions on the processor, arranged as oneDNN, torch's library for them, is fastest."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from scalenet_gp.kernels.private_torch import convolve_onednn, has_onednn, is_fake
 from scalenet_gp.kernels.tensors import channels_last
 
-__all__ = ["OneDnnConvolutions", "are_handed_over"]
+__all__ = ["OneDnnConvolutions", "is_handed_over"]
 
 _LANES = {"AVX2": 8}
-"""Numbers of 32 bits in a vector register, by the name that torch has for a processor; those where it was measured."""
+"""Numbers of 32 bits in a vector register, by torch's name for a processor; only processors that were measured."""
 
 _AXES = {torch.conv2d: 2, torch.conv3d: 3}
 
 
 class OneDnnConvolutions(TorchFunctionMode):
-    """Has torch convolve faster on processors with AVX2, within this context and without gradients.
+    """Makes torch convolve faster on processors with AVX2, within this context and without gradients.
 
-    Valid convolutions in float32 all go to oneDNN. torch would keep small ones to itself, in 3D by a rule that leaves
+    All valid convolutions in float32 go to oneDNN. torch would compute small ones itself, in 3D by a rule that leaves
     the last axis out: 12 channels of 10 × 138² voxels took it four times as long.
 
-    Those with few output channels are computed for two voxels at a time. oneDNN takes the output channels of a voxel
-    for the lanes of the vector registers, 8 of them, and is at its best with multiples of 24; the 12 channels of a fine
-    resolution level make it half as fast. So the kernel is set down twice, one voxel apart along the last axis, for two
-    neighbouring voxels of the output at once, which have 24 channels together, and moves on by two: 12 channels took
-    0.67 to 0.91 of the time. Where it pays is reckoned by the lanes in use. The zeros that fill the two kernels up add
-    nothing to the sums, which come out the same to the bit; only infinities and what is no number spread one voxel
-    farther along the last axis. It takes outputs of an even number of voxels along that axis, with channels last.
+    Convolutions with few output channels are computed for two voxels at a time. oneDNN takes the output channels of a
+    voxel for the lanes of the vector registers, 8 of them, and is at its best with multiples of 24. The 12 channels of
+    a fine resolution level make it half as fast. So the kernel is set down twice, one voxel apart along the last axis,
+    for two neighbouring voxels of the output at once, which have 24 channels together, and moves on by two: 12 channels
+    took 0.67 to 0.91 of the time. The lanes in use decide if it pays. The zeros that fill the two kernels up add
+    nothing to the sums, which are the same to the bit; only infinities and NaN spread one voxel farther along the last
+    axis. The output needs an even number of voxels along that axis, and the input channels last.
 
-    All other convolutions are left as they are.
+    All other convolutions, and all convolutions of a torch that hides its call of oneDNN, are left as they are.
+
+    Example:
+        >>> import torch
+        >>> convolution = torch.nn.Conv3d(4, 12, 3)
+        >>> with torch.inference_mode(), OneDnnConvolutions():
+        ...     made = convolution(torch.zeros(1, 4, 8, 8, 8))
+        >>> made.shape
+        torch.Size([1, 12, 6, 6, 6])
     """
 
     def __torch_function__(
@@ -55,13 +63,13 @@ class OneDnnConvolutions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def are_handed_over(
+def is_handed_over(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: str | int | Sequence[int], axes: int
 ) -> bool:
-    """Whether :class:`OneDnnConvolutions` has oneDNN compute a convolution of these tensors over so many axes."""
+    """Return True if :class:`OneDnnConvolutions` gives a convolution of these tensors over so many axes to oneDNN."""
     if torch.backends.cpu.get_cpu_capability() not in _LANES or torch.is_grad_enabled():
         return False
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+    if not has_onednn():
         return False
     tensors = [x, weight] if bias is None else [x, weight, bias]
     kinds = {(tensor.device.type, tensor.dtype, tensor.layout) for tensor in tensors}
@@ -82,17 +90,17 @@ def _convolved(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """The convolution over so many axes; None where it is left to torch, which says so if it is wrong."""
+    """Return the convolution over so many axes; ``None`` if it is left to torch, which raises if it is wrong."""
     if any(len(_per_axis(option, axes)) != axes for option in (stride, dilation)):
         return None
     # oneDNN has nothing for fake tensors
-    if isinstance(input, FakeTensor) or not are_handed_over(input, weight, bias, padding, axes):
+    if is_fake(input) or not is_handed_over(input, weight, bias, padding, axes):
         return None
     plain = _all(stride, 1) and _all(dilation, 1) and groups == 1
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> Tensor:
         bias = None if bias is None else bias.contiguous()  # oneDNN takes it for that
-        return torch.mkldnn_convolution(x, weight, bias, [0] * axes, stride, _per_axis(dilation, axes), groups)
+        return convolve_onednn(x, weight, bias, stride, _per_axis(dilation, axes), groups)
 
     if plain and _are_paired(input, weight):
         return _paired(convolve, input, weight, bias)

@@ -1,6 +1,6 @@
-"""Convolutions that torch computes slowly as they stand, as the same sums in a shape that it computes fast.
+"""Convolutions that torch computes slowly, recast as the same sums in a shape that it computes fast.
 
-Their weights are those of the layers that they take the place of.
+Their weights are those of the layers that they replace.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _FEW_CHANNELS = 8
 
 
 def recast_convolutions(in_channels: int, kernel_size: Sequence[int], **options: object) -> type[nn.Module] | None:
-    """The class of this file for a convolution with these arguments, if there is one.
+    """Return the class of this file for a convolution with these arguments, or ``None``.
 
     Args:
         in_channels: channels of its input.
         kernel_size: its kernel, on two or three axes.
-        options: what else :class:`torch.nn.Conv3d` is given. Only a bias is not in the way.
+        options: other arguments of :class:`torch.nn.Conv3d`. Any but a bias rules the classes of this file out.
     """
     ordinary = {"padding": (0, "valid"), "groups": (1,), "stride": (1,), "dilation": (1, (1,) * len(kernel_size))}
     if any(options.get(name, values[0]) not in values for name, values in ordinary.items()):
@@ -36,12 +36,15 @@ def recast_convolutions(in_channels: int, kernel_size: Sequence[int], **options:
 class _Pointwise:
     """A 1³ convolution as a product of matrices: one row per voxel.
 
-    On one thread, torch hands a 1³ convolution to none of its fast libraries: 36 to 12 channels took eight times as
+    On one thread, torch computes a 1³ convolution without its fast libraries: 36 to 12 channels took eight times as
     long, and its gradients five times.
     """
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return nn.functional.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 class PointwiseConv2d(_Pointwise, nn.Conv2d):
@@ -55,15 +58,18 @@ class PointwiseConv3d(_Pointwise, nn.Conv3d):
 class _Folded:
     """Takes the last axis of the kernel for channels.
 
-    torch's convolutions want channels, and on a processor those of one channel are not handed to the library that
-    computes the others: of a 140³ crop, 12 channels took three times as long, and the gradient of the kernel six times.
+    On a processor, torch computes convolutions of one channel without its fast library: of a 140³ crop, 12 channels
+    took three times as long, and the gradient of the kernel six times.
     """
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        columns = x.movedim(1, -1).unfold(-2, weight.shape[-1], 1).flatten(-2).contiguous().movedim(-1, 1)
-        kernel = weight.movedim(-1, 2).flatten(1, 2).unsqueeze(-1).contiguous()
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = x.movedim(1, -1).unfold(-2, self.weight.shape[-1], 1).flatten(-2).contiguous().movedim(-1, 1)
+        kernel = self.weight.movedim(-1, 2).flatten(1, 2).unsqueeze(-1).contiguous()
         convolve = nn.functional.conv2d if x.dim() == 4 else nn.functional.conv3d
-        return convolve(columns, kernel, bias)
+        return convolve(columns, kernel, self.bias)
 
 
 class FoldedConv2d(_Folded, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""The model graph: nodes joined by named tensors, in which a request travels up and data travels down."""
+"""A graph as a torch module: it computes plans, and knows its sizes, costs and files."""
 
 from __future__ import annotations
 
@@ -23,23 +23,11 @@ from scalenet_gp.analysis import (
     to_mermaid,
     valid_output_shapes,
 )
-from scalenet_gp.errors import GraphError
-from scalenet_gp.geometry import common_unit
-from scalenet_gp.graph import (
-    Node,
-    Plan,
-    Specialised,
-    TensorSpec,
-    check_request,
-    execute,
-    plan_request,
-    resolve_specs,
-    topological_order,
-    validate_inputs,
-)
+from scalenet_gp.errors import CheckpointError
+from scalenet_gp.graph import Graph, Node, Plan, SpecializedNet, TensorSpec, execute, validate_inputs
 from scalenet_gp.kernels import channels_last
-from scalenet_gp.leibnet.files import read_network, save_network
-from scalenet_gp.leibnet.spec import build_network, network_fingerprint, network_spec
+from scalenet_gp.leibnet.files import read_network_file, write_network_file
+from scalenet_gp.leibnet.spec import graph_spec, read_spec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,131 +36,166 @@ __all__ = ["LeibNet"]
 
 
 class LeibNet(nn.Module):
-    """A network composed of nodes, after the package LeibNetz.
+    """A network composed of nodes, after the package LeibNetz: a :class:`.Graph` as a torch module.
 
-    Voxel sizes and channels of every tensor follow from those of the inputs. All of them become whole numbers of one
+    Voxel sizes and channels of every tensor follow from those of the inputs. All voxel sizes are whole numbers of one
     world unit.
 
     Args:
         nodes: the nodes, in any order.
         inputs: voxel size (nm) and channels of every tensor that comes from outside.
-        outputs: the tensors that can be asked for.
-        name: what the network is called in tables and messages.
+        outputs: names of the tensors that can be requested.
+        name: the name in tables and messages.
 
     Attributes:
-        input_keys: names of the inputs.
-        output_keys: names of the outputs.
-        specs: exact voxel size (nm) and channels of every tensor.
-        unit: nanometres per world unit.
-        voxel_size: voxel size of every tensor in world units.
+        graph: the nodes, tensors and plans.
+        nodes: the nodes by identifier, in the order in which they run, as torch's submodules.
 
     Raises:
-        ValueError: the graph has a cycle, two nodes with one identifier, a tensor with two makers, a tensor that is
+        GraphError: the graph has a cycle, two nodes with one identifier, a tensor with two makers, a tensor that is
             read and neither made nor declared, or voxel sizes or channels that contradict each other.
+
+    Example:
+        >>> import torch
+        >>> from funlib.geometry import Roi
+        >>> from scalenet_gp import LeibNet, TensorSpec
+        >>> from scalenet_gp.layers import ConvPass, Pool
+        >>> nodes = [Pool(["raw"], ["half"], (2, 2)), ConvPass(["half"], ["out"], 1, 2, [(3, 3)])]
+        >>> net = LeibNet(nodes, {"raw": TensorSpec((8, 8), 1)}, ["out"])
+        >>> plan = net.plan({"out": Roi((0, 0), (16, 16))})
+        >>> raw = torch.zeros(1, 1, *plan.input_tensors["raw"].shape)
+        >>> raw.shape, net({"raw": raw}, plan)["out"].shape
+        (torch.Size([1, 1, 6, 6]), torch.Size([1, 2, 1, 1]))
     """
 
     def __init__(
         self, nodes: Iterable[Node], inputs: Mapping[str, TensorSpec], outputs: Iterable[str], name: str = "LeibNet"
     ) -> None:
         super().__init__()
-        self.name = name
-        self.input_keys = tuple(inputs)
-        self.output_keys = tuple(outputs)
-        in_order = topological_order(list(nodes), self.input_keys, self.output_keys)
-        self.specs: dict[str, TensorSpec] = resolve_specs(in_order, inputs)
-        self.unit: Fraction = common_unit(spec.voxel_size for spec in self.specs.values())
-        self.voxel_size: dict[str, Coordinate] = {
-            key: Coordinate(int(size / self.unit) for size in spec.voxel_size) for key, spec in self.specs.items()
-        }
-        for node in in_order:  # before any is told, so that a graph which is refused leaves all as they were
-            node.check_resolvable(self.voxel_size)
-        for node in in_order:
-            node.resolve(self.voxel_size)
-        self.nodes = nn.ModuleDict({node.identifier: node for node in in_order})
+        self.graph = Graph(nodes, inputs, outputs, name)
+        self.nodes = nn.ModuleDict(self.graph.nodes)
         for parameter in self.parameters():
             if parameter.dim() in (4, 5):
                 parameter.data = channels_last(parameter.data)
 
     @property
+    def name(self) -> str:
+        """The name in tables and messages."""
+        return self.graph.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.graph.name = name
+
+    @property
+    def input_keys(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return self.graph.input_keys
+
+    @property
+    def output_keys(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self.graph.output_keys
+
+    @property
+    def specs(self) -> dict[str, TensorSpec]:
+        """Exact voxel size (nm) and channels of every tensor."""
+        return self.graph.specs
+
+    @property
+    def unit(self) -> Fraction:
+        """Nanometers per world unit."""
+        return self.graph.unit
+
+    @property
+    def voxel_size(self) -> dict[str, Coordinate]:
+        """Voxel size of every tensor in world units."""
+        return self.graph.voxel_size
+
+    @property
     def dims(self) -> int:
         """Number of spatial axes."""
-        return next(iter(self.voxel_size.values())).dims
+        return self.graph.dims
 
     @property
     def tileable(self) -> bool:
-        """Whether tiles agree with the whole: no node's output depends on the extent of its input."""
-        return all(node.tileable for node in self._nodes())
+        """True if tiles agree with the whole: no node's output depends on the extent of its input."""
+        return self.graph.tileable
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that two networks share if and only if their specs are equal but for the names."""
+        return self.graph.fingerprint
 
     def plan(self, outputs: Mapping[str, Roi]) -> Plan:
-        """What it takes to compute ``outputs``: any subset of the outputs, each with any ROI on its lattice.
+        """Return the plan for ``outputs``: any subset of the outputs, each with any ROI on its lattice.
 
         Args:
-            outputs: world ROI (world units, voxel corners) of each output that is wanted.
+            outputs: world ROI (world units, voxel corners) of each requested output.
 
         Raises:
-            ValueError: no output is asked for, or a ROI is empty, of another dimension or off its tensor's lattice.
-            KeyError: the network has no such output.
+            GraphError: the request is empty, or a ROI is unbounded, empty or of another dimension.
+            LatticeError: a ROI is off its tensor's lattice; the message proposes ROIs on it.
+            UnknownNameError: the network has no such output.
         """
-        check_request(outputs, {key: self.voxel_size[key] for key in self.output_keys})
-        return plan_request(self._nodes(), outputs, self.specs, self.voxel_size, self.fingerprint)
+        return self.graph.plan(outputs)
 
     def forward(
         self, inputs: Mapping[str, Tensor], plan: Plan, activation_checkpointing: Collection[str] = ()
     ) -> dict[str, Tensor]:
         """Compute the outputs of ``plan`` from inputs of exactly the planned size.
 
+        A tensor in between is freed as soon as no node needs it.
+
         Args:
             inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI.
-            plan: what :meth:`plan` gave; no geometry is done here.
-            activation_checkpointing: identifiers of nodes whose insides are computed again in the backward pass
-                instead of kept
-                (activation checkpointing): less memory, more time, the same gradients.
+            plan: a plan of :meth:`plan`; no geometry is done here.
+            activation_checkpointing: identifiers of nodes whose activations are computed again in the backward pass
+                instead of kept: less memory, more time, the same gradients.
 
         Returns:
-            For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI. A tensor in between is let
-            go of as soon as no node needs it any more.
+            For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI.
 
         Raises:
-            ValueError: the plan is another network's, an input has not the planned channels and voxels, the inputs
-                differ in batch size, type or device, or a node makes other than its rules say.
-            KeyError: an input is missing.
+            GraphError: the plan is another network's, an input has not the planned channels and voxels, the inputs
+                differ in batch size, type or device, or a node's output contradicts its rules.
+            UnknownNameError: an input is missing.
         """
-        self._check_plan(plan)
+        self.graph.check_plan(plan)
         return execute(plan, self.nodes, validate_inputs(inputs, plan), activation_checkpointing)  # type: ignore[arg-type]
 
-    def specialise(self, plan: Plan, activation_checkpointing: Collection[str] = ()) -> Specialised:
-        """This network for one plan: a plain module of positional tensors, for torch.compile, torch.export and ONNX.
+    def specialize(self, plan: Plan, activation_checkpointing: Collection[str] = ()) -> SpecializedNet:
+        """Return the network for one plan: a plain module of positional tensors for torch.compile, export and ONNX.
 
         Args:
-            plan: what :meth:`plan` gave.
+            plan: a plan of :meth:`plan`.
             activation_checkpointing: as for :meth:`forward`.
 
         Returns:
-            A module that shares the weights of this network and gives the very same outputs.
+            A module that shares the weights of this network and computes the same outputs to the bit.
 
         Raises:
-            ValueError: the plan is another network's.
+            GraphError: the plan is another network's.
         """
-        self._check_plan(plan)
-        return Specialised(plan, self.nodes, activation_checkpointing)  # type: ignore[arg-type]
+        return SpecializedNet(self.graph, plan, activation_checkpointing)
 
     @cached_property
     def smallest_plan(self) -> Plan:
-        """All outputs over one box as small as every tensor's lattice closes on, where it takes the fewest voxels."""
-        return smallest_plan(self)
+        """The plan of all outputs over the smallest box on which all lattices close, placed at the least cost."""
+        return smallest_plan(self.graph)
 
     def valid_output_shapes(self, output: str, at_most: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """The sizes (voxels) along each axis with which tiles of an output, side by side, all share one plan, shifted.
+        """Return the sizes (voxels) along each axis with which tiles of an output, side by side, share one plan.
 
         Args:
             output: name of the output.
             at_most: the largest size of interest along each axis, in voxels.
 
         Raises:
-            KeyError: the network has no such output.
-            ValueError: ``at_most`` has another number of axes, or is smaller than the smallest such tile.
+            UnknownNameError: the network has no such output.
+            GraphError: ``at_most`` has another number of axes, or is smaller than the smallest such tile.
         """
-        return valid_output_shapes(self, output, at_most)
+        return valid_output_shapes(self.graph, output, at_most)
 
     def largest_plan(
         self,
@@ -184,23 +207,23 @@ class LeibNet(nn.Module):
         batch: int = 1,
         activation_checkpointing: Collection[str] = (),
     ) -> Plan:
-        """The plan with the most output voxels per unit of work of those that fit into memory.
+        """Return the plan with the most output voxels per unit of work of those that fit into memory.
 
         Args:
-            memory_limit: bytes for everything: weights, inputs, what is in between, outputs and, in training,
-                gradients, as :func:`scalenet_gp.analysis.cost.predict_cost` predicts them.
-            training: whether a step of training has to fit, or inference.
+            memory_limit: bytes for everything: weights, inputs, tensors in between, outputs and, in training,
+                gradients, as :func:`scalenet_gp.analysis.predict_cost` predicts them.
+            training: True if a step of training has to fit, False for inference.
             dtype: the type to compute in.
-            outputs: the outputs that are wanted; all unless given.
+            outputs: the outputs to compute; all unless given.
             batch: samples per pass.
             activation_checkpointing: as for :meth:`forward`.
 
         Raises:
-            KeyError: the network has no such output.
-            ValueError: not even the smallest plan fits; the message says what that needs.
+            UnknownNameError: the network has no such output.
+            GraphError: not even the smallest plan fits; the message says how much it needs.
         """
         return largest_plan(
-            self,
+            self.graph,
             memory_limit,
             training=training,
             dtype=dtype,
@@ -210,116 +233,124 @@ class LeibNet(nn.Module):
         )
 
     def receptive_field(self, output: str) -> dict[str, Coordinate]:
-        """The size (world units) of what one voxel of ``output`` can depend on, for every input that it reaches.
+        """Return the size (world units) of the part of each input that one voxel of ``output`` can depend on.
 
-        What it really looks at, with the weights as they are, is for
-        :func:`scalenet_gp.analysis.field_of_view.effective_receptive_field`.
+        :func:`scalenet_gp.analysis.effective_receptive_field` measures the part that it depends on with the present
+        weights.
 
         Raises:
-            KeyError: the network has no such output.
+            UnknownNameError: the network has no such output.
         """
-        return receptive_field(self, output)
+        return receptive_field(self.graph, output)
 
     def summary(self, plan: Plan | None = None) -> Summary:
-        """A table of every tensor of a plan, and what computing it takes in multiply-accumulates and memory.
+        """Return a table of every tensor of a plan, and its cost in multiply-accumulates and memory.
 
         Args:
-            plan: what :meth:`plan` gave; :attr:`smallest_plan` unless given.
+            plan: a plan of :meth:`plan`; :attr:`smallest_plan` unless given.
 
         Raises:
-            ValueError: the plan is another network's.
+            GraphError: the plan is another network's.
         """
-        return summarize(self, plan or self.smallest_plan)
+        return summarize(self.graph, plan or self.smallest_plan)
 
     def figure(self, plan: Plan | None = None) -> Figure:
-        """A picture of what a plan reads and makes at each voxel size: nested boxes, to scale.
+        """Draw the inputs and outputs of a plan at each voxel size: nested boxes, to scale.
 
         Args:
-            plan: what :meth:`plan` gave; :attr:`smallest_plan` unless given.
+            plan: a plan of :meth:`plan`; :attr:`smallest_plan` unless given.
 
         Raises:
-            ValueError: the plan is another network's.
+            GraphError: the plan is another network's.
         """
-        chosen = plan or self.smallest_plan
-        self._check_plan(chosen)
-        return fields_of_view_figure(self, chosen)
+        return fields_of_view_figure(self.graph, plan or self.smallest_plan)
 
     @property
     def input_shapes(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """Shape (voxels) and scale (nm) of every input of :attr:`smallest_plan`, in the form that LeibNetz gives."""
+        """Shape (voxels) and scale (nm) of every input of :attr:`smallest_plan`, in the form of LeibNetz."""
         plan = self.smallest_plan
         return {key: self._shape(key, plan.tensor(key).shape) for key in plan.inputs}
 
     @property
     def output_shapes(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """Shape (voxels) and scale (nm) of every output of :attr:`smallest_plan`, in the form that LeibNetz gives."""
+        """Shape (voxels) and scale (nm) of every output of :attr:`smallest_plan`, in the form of LeibNetz."""
         return {
             key: self._shape(key, tuple(roi.shape / self.voxel_size[key]))
             for key, roi in self.smallest_plan.outputs.items()
         }
 
     def to_spec(self) -> dict[str, Any]:
-        """The network without its weights, as JSON holds it; :meth:`from_spec` builds it again.
+        """Return the network without its weights, as JSON holds it; :meth:`from_spec` builds it again.
 
         Raises:
-            ValueError: a node was given something that JSON cannot hold, such as a module.
+            GraphError: an argument of a node does not fit into JSON, such as a module.
         """
-        return network_spec(self)
+        return graph_spec(self.graph)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> LeibNet:
-        """The network that :meth:`to_spec` described, with new weights. Nothing that the spec names is imported.
+        """Build the network that :meth:`to_spec` described, with new weights. Nothing that it names is imported.
 
         Raises:
-            ValueError: the spec is of another schema, lacks a field, has one too many or one of another type, or names
+            GraphError: the spec is of another schema, lacks a field, has one too many or one of another type, or names
                 a kind of node that has not been defined; the message says where.
         """
-        return build_network(spec)
+        return cls(**read_spec(spec))
+
+    @classmethod
+    def from_weights(cls, spec: Mapping[str, Any], weights: Mapping[str, Tensor], source: Path) -> LeibNet:
+        """Build the network of ``spec`` with ``weights``, of the types that they have, in evaluation mode.
+
+        Args:
+            spec: the network without its weights, as :meth:`to_spec` describes it.
+            weights: parameters and buffers by name.
+            source: the file that both come from, for messages.
+
+        Raises:
+            CheckpointError: the spec is not one, or the weights are not those of its network.
+        """
+        try:
+            net = cls.from_spec(spec)
+            for name, tensor in net.state_dict(keep_vars=True).items():
+                if name in weights:
+                    tensor.data = tensor.data.to(weights[name].dtype)
+            net.load_state_dict(dict(weights))
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{source} holds no network that can be built: {error}") from error
+        return net.eval()
 
     def save(self, path: str | Path) -> Path:
         """Write the network, weights and spec, as one safetensors file, whole or not at all; :meth:`load` reads it.
 
         Raises:
-            ValueError: the name does not end in ``.safetensors``, or no spec can hold the network.
+            CheckpointError: the name does not end in ``.safetensors``.
+            GraphError: no spec can hold the network.
             OSError: the file cannot be written.
         """
-        return save_network(path, self)
+        return write_network_file(path, self.to_spec(), self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> LeibNet:
-        """The network that :meth:`save` wrote, with its weights as they were, ready to predict. Nothing is unpickled.
+        """Read the network that :meth:`save` wrote, in evaluation mode. Nothing is unpickled.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, or its spec and its weights are none or do not fit each other.
+            CheckpointError: the file is damaged, or its spec and its weights do not fit each other.
         """
-        return read_network(path)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that two networks share if and only if their specs are, but for the names."""
-        return network_fingerprint(self)
+        return cls.from_weights(*read_network_file(path), source=Path(path))
 
     def to_mermaid(self) -> str:
-        """The graph in mermaid's language, which most code hosts render: see
-        :func:`scalenet_gp.analysis.mermaid.to_mermaid`."""
-        return to_mermaid(self)
+        """Return the graph in mermaid's language, which most code hosts render."""
+        return to_mermaid(self.graph)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the smallest plan as a table and as a picture."""
+        """Return the smallest plan as a table and as a picture, for notebooks."""
         picture = io.StringIO()
         self.figure().savefig(picture, format="svg")
         return f"{self.summary()._repr_html_()}{picture.getvalue()}"
 
     def extra_repr(self) -> str:
-        return f"{self.name}, {', '.join(self.input_keys)} -> {', '.join(self.output_keys)}"
-
-    def _check_plan(self, plan: Plan) -> None:
-        if plan.network != self.fingerprint:
-            raise GraphError(f"the plan is for network {plan.network}, this is {self.name} {self.fingerprint}")
-
-    def _nodes(self) -> list[Node]:
-        return list(self.nodes.values())  # type: ignore[arg-type]
+        return str(self.graph)
 
     def _shape(self, key: str, shape: tuple[int, ...]) -> dict[str, tuple[float, ...]]:
         scale = tuple(float(size) for size in self.specs[key].voxel_size)

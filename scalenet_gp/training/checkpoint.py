@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scalenet_gp.errors import CheckpointError
-from scalenet_gp.leibnet import SPEC, read_network, rebuild_network, spec_in
+from scalenet_gp.leibnet import SPEC, LeibNet, spec_in
 from scalenet_gp.serialization import (
     atomic_write,
     flatten_state,
@@ -25,20 +25,12 @@ from scalenet_gp.serialization import (
     serialize_tensors,
     unflatten_state,
 )
-from scalenet_gp.training.options import CheckpointOptions
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
     from scalenet_gp.training import TrainingState
 
-__all__ = [
-    "Checkpoint",
-    "latest_checkpoint",
-    "load_checkpoint",
-    "load_network",
-    "save_checkpoint",
-    "thin_checkpoints",
-]
+__all__ = ["Checkpoint", "Retention", "latest_checkpoint", "load_checkpoint", "load_network", "save_checkpoint"]
 
 _logger = logging.getLogger(__name__)
 
@@ -206,7 +198,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_network(path: str | Path) -> LeibNet:
-    """The network of a checkpoint, or of a file that :func:`scalenet_gp.leibnet.files.save_network` wrote, ready to
+    """The network of a checkpoint, or of a file that :meth:`.LeibNet.save` wrote, ready to
     predict.
 
     That of a checkpoint has the averaged weights if training kept an average, and otherwise the weights.
@@ -224,9 +216,9 @@ def load_network(path: str | Path) -> LeibNet:
         prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in names) else _WEIGHTS
         weights = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
     if _CONTENT not in entries:
-        return read_network(path)
+        return LeibNet.load(path)
     _content(entries, path)
-    return rebuild_network(spec_in(entries, path), _below(prefix, weights), path)
+    return LeibNet.from_weights(spec_in(entries, path), _below(prefix, weights), path)
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -234,21 +226,38 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return next((path for path in reversed(_named(directory)) if _is_whole(path)), None)
 
 
-def thin_checkpoints(directory: Path, options: CheckpointOptions) -> None:
-    """Remove the checkpoints that ``options`` do not keep, also damaged ones.
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which checkpoints of a run are kept.
 
-    Nothing is removed as long as there are fewer whole ones than ``options.keep_newest``.
+    Attributes:
+        newest: so many of the newest whole ones.
+        every: and those whose iteration is a multiple of it; none besides the newest unless given.
+
+    Raises:
+        ValueError: a number is below 1.
     """
-    paths = _named(directory)
-    whole = [path for path in paths if _is_whole(path)]
-    if len(whole) < options.keep_newest:
-        return
-    kept = set(whole[-options.keep_newest :])
-    if options.keep_every is not None:
-        kept |= {path for path in whole if _iteration(path) % options.keep_every == 0}
-    for path in paths:
-        if path not in kept:
-            path.unlink(missing_ok=True)
+
+    newest: int = 3
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("newest", self.newest), ("every", self.every)):
+            if value is not None and value < 1:
+                raise CheckpointError(f"{name} has to be a number of checkpoints or iterations from 1 up, not {value}")
+
+    def thin(self, directory: Path) -> None:
+        """Remove the other checkpoints, also damaged ones, once there are as many whole ones as to keep."""
+        paths = _named(directory)
+        whole = [path for path in paths if _is_whole(path)]
+        if len(whole) < self.newest:
+            return
+        kept = set(whole[-self.newest :])
+        if self.every is not None:
+            kept |= {path for path in whole if _iteration(path) % self.every == 0}
+        for path in paths:
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _write(path: Path, length: int, content: Iterable[bytes | memoryview]) -> None:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from scalenet_gp.errors import ArgumentError
@@ -24,6 +23,7 @@ __all__ = ["ProcessGroup", "distributed_context"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused")
 """What the transports beneath torch write when a process at the other end has gone."""
@@ -70,7 +70,7 @@ class ProcessGroup:
         """
         if self.alone:
             return net
-        normalising = [name for name, module in net.named_modules() if isinstance(module, _BatchNorm)]
+        normalising = [name for name, module in net.named_modules() if isinstance(module, _BATCH_NORMS)]
         on_processor = any(tensor.device.type == "cpu" for tensor in net.state_dict().values())
         if normalising and on_processor:
             raise ArgumentError(

@@ -88,7 +88,7 @@ def explain_out_of_memory(
         ValueError: the plan is another network's, or ``batch`` is not positive.
     """
     need = predict_cost(
-        net, plan, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
+        net.graph, plan, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
     ).peak
     tensors = [t for p in net.parameters() for t in (p, p.grad) if t is not None and t.device.type == device.type]
     there = free_bytes(device) + sum(t.numel() * t.element_size() for t in tensors)
@@ -156,7 +156,7 @@ def _what_fits(
     except ValueError as error:
         return f"No plan would fit: {error}"
     need = predict_cost(
-        net, fitting, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
+        net.graph, fitting, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
     ).peak
     return f"What would fit: {_outputs(net, fitting)}, which needs about {_mebibytes(need)}"
 

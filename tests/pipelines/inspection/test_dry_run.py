@@ -32,7 +32,7 @@ def test_it_tells_what_is_computed(result):
     assert {name: shape for name, (_, shape) in result.inputs.items()} == {
         name: tensor.shape for name, tensor in plan.input_tensors.items()
     }
-    assert result.predicted_memory == predict_cost(net, plan, batch=2, training=True).peak
+    assert result.predicted_memory == predict_cost(net.graph, plan, batch=2, training=True).peak
 
 
 def test_what_is_computed_again_takes_no_memory(result, volume):

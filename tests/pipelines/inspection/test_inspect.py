@@ -79,7 +79,7 @@ def test_the_chart_of_a_small_graph():
         {"raw": TensorSpec((8, 8), 1)},
         ["coarse", "fine"],
     )
-    assert to_mermaid(net) == "\n".join(
+    assert to_mermaid(net.graph) == "\n".join(
         [
             "flowchart TD",
             '  subgraph s0["8 × 8 nm"]',
@@ -103,7 +103,7 @@ def test_a_node_may_bear_the_name_of_an_input():
     net = LeibNet(
         [ConvPass(["raw"], ["made"], 1, 3, [(3, 3)], identifier="raw")], {"raw": TensorSpec((8, 8), 1)}, ["made"]
     )
-    chart = to_mermaid(net).splitlines()
+    chart = to_mermaid(net.graph).splitlines()
     assert '    n0[/"raw"/]' in chart
     assert '    n1["ConvPass<br/>raw"]' in chart
     assert "  n0 -- 1 --> n1" in chart
@@ -119,7 +119,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_chart_has_every_node_and_every_edge(name):
     net = NETWORKS[name]()
-    lines = to_mermaid(net).splitlines()
+    lines = to_mermaid(net.graph).splitlines()
     assert lines[0] == "flowchart TD"
     shown, edges, group, depth = {}, [], {}, None
     for line in lines[1:]:

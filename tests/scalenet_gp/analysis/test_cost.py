@@ -16,8 +16,9 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import LeibNet, Node, Plan, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.analysis.cost import predict_cost, predict_slabbed_memory
+from scalenet_gp.analysis import predict_cost
 from scalenet_gp.inference import OneDnnConvolutions, SlabbedInference
+from scalenet_gp.inference.slab_thickness import predict_slabbed_memory
 from scalenet_gp.layers import Concatenate, ConvPass, Pool, StridedConv, TransformerBlock, TransposedConv, Upsample
 
 
@@ -40,7 +41,7 @@ def test_multiply_accumulates_by_hand():
     plan = net.plan({"i": Roi((4, 4), (24, 40))})  # 6 x 10 voxels, 8 x 12 before the last convolution
     assert plan.tensor("b").shape == (8, 12)
     groups = 1  # of the residual projection from 3 to 5 channels
-    assert predict_cost(net, plan, batch=2).macs == {
+    assert predict_cost(net.graph, plan, batch=2).macs == {
         "b": 2 * ((8 * 14) * 3 * 5 * 9 + (8 * 12) * 5 * 5 * 3 + (8 * 12) * 3 * 5 // groups),
         "c": 0,
         "d": 2 * (4 * 6) * 5 * 7 * 4,
@@ -57,7 +58,7 @@ def test_those_of_attention(training):
     tokens, channels = 60, 12
     projections, layers = 4 * tokens * channels**2, 2 * tokens * channels * 36
     attention = 2 * tokens**2 * channels
-    assert predict_cost(net, plan, training=training).macs == {"b": projections + layers + attention}
+    assert predict_cost(net.graph, plan, training=training).macs == {"b": projections + layers + attention}
 
 
 def test_those_of_the_backward_pass():
@@ -65,11 +66,11 @@ def test_those_of_the_backward_pass():
     nodes = [ConvPass(["a"], ["b"], 2, 3, [(3, 3)]), ConvPass(["b"], ["c"], 3, 4, [(3, 3)])]
     net = LeibNet(nodes, {"a": TensorSpec((1, 1), 2)}, ["c"])
     plan = net.plan(over_origin(net, 5))
-    cost = predict_cost(net, plan, training=True)
-    assert cost.macs == predict_cost(net, plan).macs == {"b": 49 * 2 * 3 * 9, "c": 25 * 3 * 4 * 9}
+    cost = predict_cost(net.graph, plan, training=True)
+    assert cost.macs == predict_cost(net.graph, plan).macs == {"b": 49 * 2 * 3 * 9, "c": 25 * 3 * 4 * 9}
     assert cost.backward_macs == cost.macs["b"] + 2 * cost.macs["c"]
     assert cost.total_macs == 2 * cost.macs["b"] + 3 * cost.macs["c"]
-    assert predict_cost(net, plan).backward_macs == 0
+    assert predict_cost(net.graph, plan).backward_macs == 0
 
 
 def test_memory_by_hand():
@@ -81,10 +82,10 @@ def test_memory_by_hand():
     )
     plan = net.plan({"d": Roi((0, 0), (400, 800))})
     voxels = 100 * 200 * 3
-    cost = predict_cost(net, plan, batch=2)
+    cost = predict_cost(net.graph, plan, batch=2)
     assert cost.peak == cost.activations == 2 * 4 * (voxels + 4 * voxels + 16 * voxels)
     assert (cost.weights, cost.gradients) == (0, 0)
-    assert predict_cost(net, plan, batch=2, dtype=torch.bfloat16).peak == cost.peak / 2
+    assert predict_cost(net.graph, plan, batch=2, dtype=torch.bfloat16).peak == cost.peak / 2
 
 
 def test_weights_and_gradients_by_hand():
@@ -92,12 +93,12 @@ def test_weights_and_gradients_by_hand():
     weights = sum(p.numel() for p in net.parameters())
     statistics = {id(b): b.numel() * b.element_size() for b in net.buffers()}
     plan = net.plan(over_origin(net, 4))
-    inference, training = predict_cost(net, plan), predict_cost(net, plan, training=True)
+    inference, training = predict_cost(net.graph, plan), predict_cost(net.graph, plan, training=True)
     assert inference.weights == training.weights == 4 * weights + sum(statistics.values())
     assert inference.gradients == 0
     assert training.gradients == 4 * weights
     assert inference.activations == inference.peak - inference.weights
-    halved = predict_cost(net, plan, dtype=torch.bfloat16).weights
+    halved = predict_cost(net.graph, plan, dtype=torch.bfloat16).weights
     counters = sum(b.numel() * b.element_size() for b in net.buffers() if not b.is_floating_point())
     assert halved - counters == (inference.weights - counters) / 2
 
@@ -105,7 +106,9 @@ def test_weights_and_gradients_by_hand():
 def test_training_in_bfloat16_keeps_its_weights_in_float32():
     net = build_unet((8, 8), base_nc=4)
     plan = net.plan(over_origin(net, 64))
-    full, mixed = (predict_cost(net, plan, training=True, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    full, mixed = (
+        predict_cost(net.graph, plan, training=True, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
     assert (mixed.weights, mixed.gradients, mixed.macs) == (full.weights, full.gradients, full.macs)
 
 
@@ -117,7 +120,7 @@ def test_the_network_is_left_as_it_is():
     modes = {name: module.training for name, module in net.named_modules()}
     random = torch.get_rng_state()
     for training in (False, True):
-        predict_cost(net, plan, training=training)
+        predict_cost(net.graph, plan, training=training)
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
     assert {name: module.training for name, module in net.named_modules()} == modes
     assert all(p.grad is None and type(p) is torch.nn.Parameter and p.requires_grad for p in net.parameters())
@@ -129,10 +132,10 @@ def test_weights_that_do_not_learn_have_no_gradients():
     plan = net.plan(over_origin(net, 4))
     learning = net.nodes["output"]
     net.requires_grad_(False)
-    frozen = predict_cost(net, plan, training=True)
+    frozen = predict_cost(net.graph, plan, training=True)
     assert (frozen.gradients, frozen.backward_macs) == (0, 0)
     learning.requires_grad_(True)
-    some = predict_cost(net, plan, training=True)
+    some = predict_cost(net.graph, plan, training=True)
     assert some.gradients == 4 * sum(p.numel() for p in learning.parameters())
     assert some.backward_macs == some.macs["output"]
 
@@ -144,12 +147,12 @@ def test_weights_that_do_not_learn_have_no_gradients():
 def test_what_cannot_be_predicted(options, message):
     net = build_unet((8, 8), base_nc=1)
     with pytest.raises(ValueError, match=message):
-        predict_cost(net, net.smallest_plan, **options)
+        predict_cost(net.graph, net.smallest_plan, **options)
 
 
 def test_a_plan_of_another_network():
     with pytest.raises(ValueError, match="the plan is for network"):
-        predict_cost(build_unet((8, 8), base_nc=1), build_unet((8, 8), base_nc=2).smallest_plan)
+        predict_cost(build_unet((8, 8), base_nc=1).graph, build_unet((8, 8), base_nc=2).smallest_plan)
 
 
 def unet() -> tuple[LeibNet, tuple[int, ...]]:
@@ -213,7 +216,7 @@ def measured_and_predicted(case: str) -> list[tuple[int, int]]:
                 plan, training, activation_checkpointing
             )
         )
-        cost = predict_cost(net, plan, training=training, activation_checkpointing=activation_checkpointing)
+        cost = predict_cost(net.graph, plan, training=training, activation_checkpointing=activation_checkpointing)
         found.append((measured, cost.peak - cost.weights))
     return found
 

@@ -38,13 +38,13 @@ def test_the_theoretical_one_is_the_support_of_the_gradient(data):
             where = tensor.grad.abs().sum(dim=(0, 1)).nonzero()
             size = Coordinate((where.max(dim=0).values - where.min(dim=0).values + 1).tolist()) * net.voxel_size[name]
             largest[name] = Coordinate(map(max, size, largest.get(name, size)))
-    assert receptive_field(net, key) == largest
+    assert receptive_field(net.graph, key) == largest
 
 
 def test_that_of_three_scales():
     net = build_scalenet([{"top_resolution": (r,) * 3, "base_nc": 1} for r in (128, 32, 8)])
-    assert receptive_field(net, "0_output") == {"0_input": Coordinate((44 * 128,) * 3)}
-    assert receptive_field(net, "2_output") == {
+    assert receptive_field(net.graph, "0_output") == {"0_input": Coordinate((44 * 128,) * 3)}
+    assert receptive_field(net.graph, "2_output") == {
         "0_input": Coordinate((56 * 128,) * 3),
         "1_input": Coordinate((52 * 32,) * 3),
         "2_input": Coordinate((44 * 8,) * 3),
@@ -64,7 +64,7 @@ def mean_filters(count: int) -> LeibNet:
 def test_variances_of_mean_filters_add(count):
     net = mean_filters(count)
     (key,) = net.output_keys
-    (field,) = effective_receptive_field(net, key, samples=2).values()
+    (field,) = effective_receptive_field(net.graph, key, samples=2).values()
     assert math.isclose(field.gradient.sum().item(), 1)
     for axis, width in enumerate((3, 5)):
         profile = field.gradient.sum(dim=1 - axis)
@@ -79,7 +79,7 @@ def test_variances_of_mean_filters_add(count):
 def test_the_extent_is_the_shortest_stretch_with_the_share():
     net = mean_filters(3)
     for share in (0.5, 0.95, 1):
-        (field,) = effective_receptive_field(net, "b2", samples=1, share=share).values()
+        (field,) = effective_receptive_field(net.graph, "b2", samples=1, share=share).values()
         for axis, size in enumerate((Fraction(8), Fraction("4.6"))):
             profile = field.gradient.sum(dim=1 - axis).numpy()
             held = [n for n in range(1, len(profile) + 1) if np.convolve(profile, np.ones(n)).max() > share - 1e-9]
@@ -92,7 +92,7 @@ def test_the_extent_is_the_shortest_stretch_with_the_share():
 def test_its_map_lies_where_the_plan_says():
     net = build_scalenet([{"top_resolution": (r, r), "base_nc": 2} for r in (32, 8)])
     plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
-    fields = effective_receptive_field(net, "1_output", samples=2)
+    fields = effective_receptive_field(net.graph, "1_output", samples=2)
     assert {key: field.roi for key, field in fields.items()} == plan.inputs
     assert {key: tuple(field.gradient.shape) for key, field in fields.items()} == {
         key: tensor.shape for key, tensor in plan.input_tensors.items()
@@ -104,7 +104,7 @@ def test_its_map_lies_where_the_plan_says():
 def test_a_unet_looks_at_a_part_of_what_it_could():
     torch.manual_seed(0)
     net = build_unet((8, 8), base_nc=8)
-    (field,) = effective_receptive_field(net, "output").values()
+    (field,) = effective_receptive_field(net.graph, "output").values()
     assert all(length < s for length, s in zip(field.extent, field.roi.shape, strict=True))
 
 
@@ -114,7 +114,7 @@ def test_the_network_and_the_random_numbers_are_left_alone():
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
     first, again, other = (
-        effective_receptive_field(net, "output", samples=2, seed=seed)["input"].gradient for seed in (1, 1, 2)
+        effective_receptive_field(net.graph, "output", samples=2, seed=seed)["input"].gradient for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -127,7 +127,7 @@ def test_the_network_and_the_random_numbers_are_left_alone():
 
 def test_a_network_without_weights_has_one_too():
     net = LeibNet([Pool(["a"], ["b"], (2, 3), "mean")], {"a": TensorSpec((1, 1), 2)}, ["b"])
-    field = effective_receptive_field(net, "b", samples=1)["a"]
+    field = effective_receptive_field(net.graph, "b", samples=1)["a"]
     assert torch.allclose(field.gradient, torch.full((2, 3), 2 / 6, dtype=torch.float64))
 
 
@@ -138,9 +138,9 @@ def test_what_there_is_not():
             ask(net, "input")
     for options in ({"samples": 0}, {"share": 0}, {"share": 1.1}):
         with pytest.raises(ValueError, match=r"samples is at least 1 and share in \(0, 1\]"):
-            effective_receptive_field(net, "output", **options)
+            effective_receptive_field(net.graph, "output", **options)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(-1)
     with pytest.raises(ValueError, match="no gradient for any of 16 random inputs"):
-        effective_receptive_field(net, "output")
+        effective_receptive_field(net.graph, "output")

@@ -30,7 +30,7 @@ def expected(rois: list[Roi], nm: float, down: int, across: int) -> set[tuple[fl
 def test_each_column_holds_its_scale_and_all_finer_ones():
     net = build_scalenet([{"top_resolution": (r,) * 3, "base_nc": 1} for r in (128, 32, 8)])
     plan = net.smallest_plan
-    figure = fields_of_view_figure(net, plan)
+    figure = fields_of_view_figure(net.graph, plan)
     assert len(figure.axes) == 3 * 3
     titles = [axes.get_title() for axes in figure.axes[:3]]
     assert titles == [f"{r} × {r} × {r} nm voxels" for r in (128, 32, 8)]
@@ -54,7 +54,7 @@ def test_each_column_holds_its_scale_and_all_finer_ones():
 def test_two_dimensions_and_fractions():
     net = build_unet((8, "4.6"), base_nc=1, heads={"er": ["er"], "mito": ["a", "b"]})
     plan = net.plan({"er": Roi((0, 0), (80, 46)), "mito": Roi((0, 0), (40, 23))})
-    figure = fields_of_view_figure(net, plan)
+    figure = fields_of_view_figure(net.graph, plan)
     axes, names = figure.axes
     assert boxes(axes, 1) == expected([plan.inputs["input"], *plan.outputs.values()], 0.2, 0, 1)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (nm)", "y (nm)")
@@ -66,7 +66,7 @@ def test_two_dimensions_and_fractions():
 @pytest.mark.parametrize("voxel_size", [(8, 8), (40, 4, 4)])
 def test_nothing_overlaps(voxel_size):
     net = build_unet(voxel_size, base_nc=1)
-    figure = fields_of_view_figure(net, net.smallest_plan)
+    figure = fields_of_view_figure(net.graph, net.smallest_plan)
     figure.savefig(io.BytesIO(), format="png")
     drawn = [axes.get_tightbbox() for axes in figure.axes if axes.axison]
     drawn += [axes.get_legend().get_window_extent() for axes in figure.axes if axes.get_legend()]
@@ -76,7 +76,7 @@ def test_nothing_overlaps(voxel_size):
 
 def test_it_is_no_part_of_a_global_state():
     net = build_unet((8, 8), base_nc=1)
-    figure = fields_of_view_figure(net, net.smallest_plan)
+    figure = fields_of_view_figure(net.graph, net.smallest_plan)
     assert isinstance(figure, Figure)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()

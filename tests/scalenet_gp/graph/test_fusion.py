@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Plan, TensorSpec, build_scalenet, build_unet
+from scalenet_gp.graph.planning import Planner
 from scalenet_gp.kernels.joined_convolution import accepts_unfused_inputs, convolve_joined
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
 from scalenet_gp.layers import Concatenate, ConvPass, Upsample
@@ -88,11 +88,10 @@ def test_gradients_are_those_of_the_join(drawn):
 def plan_at_length(net: LeibNet, request) -> Plan:
     """The plan in which every node runs in its turn."""
 
-    def inputs_of(nodes, specs):
-        return {node.identifier: [(key, key) for key in node.input_keys] for node in nodes}
-
-    with mock.patch("scalenet_gp.graph.planning.sources", inputs_of):
-        return net.plan(request)
+    nodes = list(net.graph.nodes.values())
+    planner = Planner(nodes, net.specs, net.voxel_size)
+    planner.fused = {node.identifier: [(key, key) for key in node.input_keys] for node in nodes}
+    return planner.plan(request, net.fingerprint)
 
 
 @given(st.data())
@@ -267,11 +266,11 @@ def test_a_layer_that_was_changed_is_called_whenever_the_plan_was_made(change):
 def test_gradients_sample_by_sample():
     net = build_unet((8, 8), base_nc=2).double()
     plan = net.plan({"output": Roi((8, 8), (16, 16))})
-    specialised, (inputs,) = net.specialise(plan), random_inputs(plan, batch=3).values()
-    weights = {name: weight.detach() for name, weight in specialised.named_parameters()}
+    specialized, (inputs,) = net.specialize(plan), random_inputs(plan, batch=3).values()
+    weights = {name: weight.detach() for name, weight in specialized.named_parameters()}
 
     def loss(weights, x):
-        return torch.func.functional_call(specialised, weights, (x[None],))[0].sum()
+        return torch.func.functional_call(specialized, weights, (x[None],))[0].sum()
 
     together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, inputs)
     for index, x in enumerate(inputs):

@@ -10,7 +10,6 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import build_scalenet, build_unet
-from scalenet_gp.analysis.cost import predict_slabbed_memory
 from scalenet_gp.inference import (
     BlockPredictor,
     Ensemble,
@@ -19,8 +18,9 @@ from scalenet_gp.inference import (
     block_thickness,
     choose_slab_thickness,
     lattice_symmetries,
-    sweep_memory,
+    slabbed_memory,
 )
+from scalenet_gp.inference.slab_thickness import predict_slabbed_memory
 from tests.scalenet_gp.helpers import randomised
 
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 2} for size in (32, 8)]
@@ -64,7 +64,7 @@ def test_blocks_a_period_apart_are_equal_to_the_bit_and_share_a_sweep(net):
     made = predictor.predict(inputs, first)["1_output"]
     other = {"1_output": Roi(step * Coordinate((1, -2, 3)), BLOCK)}
     assert np.array_equal(predictor.predict(inputs, other)["1_output"], made)
-    assert predictor._sweep.cache_info().misses == 1
+    assert [len(schedules) for schedules in predictor._schedules.values()] == [1]
 
 
 def test_symmetric_members_are_swept_in_the_turned_world(net):
@@ -105,7 +105,7 @@ def test_slabs_are_as_thick_as_is_of_use_and_as_memory_allows(small):
     assert choose_slab_thickness(small, narrow, 2**40) == 4096
     outputs = {"output": Roi((0, 0, 0), (512, 2048, 1024))}
     step = small.plan(outputs).step[0]
-    memory = {thickness: sweep_memory(small, outputs, thickness) for thickness in (512, 4 * step)}
+    memory = {thickness: slabbed_memory(small, outputs, thickness) for thickness in (512, 4 * step)}
     assert list(memory.values()) == sorted(memory.values(), reverse=True)
     for thickness, needed in memory.items():
         assert choose_slab_thickness(small, outputs, needed) == thickness
@@ -126,7 +126,7 @@ def test_memory_is_followed_no_farther_than_to_its_limit(small):
 def test_what_depends_on_its_extent_is_not_cut():
     net = build_unet(top_resolution=(8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)], norm_layer="instance")
     outputs = {"output": Roi((0, 0, 0), (256, 64, 64))}
-    needed = sweep_memory(net, outputs, 256)
+    needed = slabbed_memory(net, outputs, 256)
     assert choose_slab_thickness(net, outputs, needed) == 256
     with pytest.raises(ValueError, match="make blocks smaller"):
         choose_slab_thickness(net, outputs, needed - 1)
@@ -135,14 +135,14 @@ def test_what_depends_on_its_extent_is_not_cut():
 def test_a_block_leaves_room_for_what_it_reads_and_makes(small):
     outputs = {"output": Roi((0, 0, 0), (4096, 1024, 2048))}
     alone = Ensemble([small])
-    enough = sweep_memory(small, outputs, 4096)
+    enough = slabbed_memory(small, outputs, 4096)
     thick = choose_slab_thickness(small, outputs, enough)
     assert block_thickness(alone, outputs, 2 * enough) == thick
-    thinner = block_thickness(alone, outputs, sweep_memory(small, outputs, thick))
+    thinner = block_thickness(alone, outputs, slabbed_memory(small, outputs, thick))
     assert thinner < thick  # the raw data need some
     stored = IntensityWindow(torch.uint8)
     read = math.prod(alone.inputs(outputs)["input"].shape / small.voxel_size["input"])
-    room = sweep_memory(small, outputs, thick, intensities=stored) + 2 * read
+    room = slabbed_memory(small, outputs, thick, intensities=stored) + 2 * read
     assert block_thickness(alone, outputs, room) < thick
     assert block_thickness(alone, outputs, room, intensities=stored) == thick  # less, as they are stored
     turned = Ensemble([small], symmetries=lattice_symmetries(small)[:2])

@@ -66,7 +66,7 @@ def test_what_is_black_and_white_is_seen_as_such():
 
 
 def test_raw_data_of_another_type_are_refused():
-    with pytest.raises(ValueError, match=r"said to be torch\.uint8, and are torch\.int16"):
+    with pytest.raises(ValueError, match=r"for raw data of torch\.uint8, not of torch\.int16"):
         IntensityWindow(torch.uint8).apply(torch.zeros(1, dtype=torch.int16))
 
 
@@ -84,5 +84,5 @@ def test_a_sweep_shows_the_network_what_is_given_of_the_raw_data(thickness):
         made = sweep.run(net, raw, intensities)["output"]
         shown = {name: intensities.apply(tensor) for name, tensor in raw.items()}
         assert torch.equal(made, sweep.run(net, shown)["output"])
-    with pytest.raises(ValueError, match=r"said to be torch\.uint8"), torch.no_grad():
+    with pytest.raises(ValueError, match=r"for raw data of torch\.uint8"), torch.no_grad():
         sweep.run(net, shown, intensities)

@@ -73,7 +73,7 @@ def test_no_plane_of_any_tensor_is_made_twice_or_missed(data):
     for slab in sweep.slabs:
         for name, first, past in slab.inputs:
             made.setdefault(name, []).extend(range(first, past))
-        for turn in slab.passes:
+        for turn in slab.steps:
             kept = {name: crop for name, crop in turn.step.keeps if crop is not None}
             for name, first in turn.appends:
                 begin, past = kept[name][0]
@@ -123,13 +123,13 @@ def test_each_slab_takes_in_as_much_as_it_moves(net):
 def test_what_cannot_be_swept_is_refused():
     net = build_unet(top_resolution=(8, 8, 8), base_nc=2)
     roi = Roi((0, 0, 0), (64, 64, 64))
-    with pytest.raises(ValueError, match="slabs of 12 world units are no whole voxels of 'output', which have 8"):
+    with pytest.raises(ValueError, match="slabs of 12 world units are not whole voxels of 'output', which have 8"):
         SlabbedInference.of(net, {"output": roi}, 12)
     with pytest.raises(ValueError, match="slabs of 0"):
         SlabbedInference.of(net, {"output": roi}, 0)
     whole = build_unet(top_resolution=(8, 8, 8), base_nc=2, norm_layer="instance")
     assert len(SlabbedInference.of(whole, {"output": roi}, 64).slabs) == 1
-    with pytest.raises(ValueError, match=r"depends on the whole of what they see.*64 world units make it one"):
+    with pytest.raises(ValueError, match=r"depend on the whole input.*64 make it one slab"):
         SlabbedInference.of(whole, {"output": roi}, 32)
-    with pytest.raises(ValueError, match="the sweep is for network"):
+    with pytest.raises(ValueError, match="the plan is for network"):
         SlabbedInference.of(net, {"output": roi}, 32).run(whole, {})

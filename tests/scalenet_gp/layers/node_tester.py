@@ -171,23 +171,23 @@ class KindTester:
                 built += 1
         assert built, "nothing was built, not even with tuples for lists"
 
-    def test_the_specialised_network_is_the_same(self, case: Case, dims: int) -> None:
+    def test_the_specialized_network_is_the_same(self, case: Case, dims: int) -> None:
         net = case.net(dims)
         plan = case.plan(net)
         inputs = random_inputs(plan, batch=2)
-        special = net.specialise(plan)
+        special = net.specialize(plan)
         with torch.no_grad():
             made = special(*(inputs[key] for key in special.input_keys))
             same(dict(zip(special.output_keys, made, strict=True)), net(inputs, plan))
 
-    def test_the_specialised_network_is_the_same_exported(self, case: Case, dims: int) -> None:
-        special, taken = specialised(case, dims)
+    def test_the_specialized_network_is_the_same_exported(self, case: Case, dims: int) -> None:
+        special, taken = specialized(case, dims)
         with torch.no_grad():
             exported = torch.export.export(special, taken).module()
             torch.testing.assert_close(tuple(exported(*taken)), special(*taken))
 
-    def test_the_specialised_network_is_the_same_compiled(self, alternating: tuple[Case, int]) -> None:
-        special, taken = specialised(*alternating)
+    def test_the_specialized_network_is_the_same_compiled(self, alternating: tuple[Case, int]) -> None:
+        special, taken = specialized(*alternating)
         torch._dynamo.reset()
         with torch.no_grad():
             compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
@@ -270,12 +270,12 @@ def odd_twins(value: object) -> Iterator[object]:
     yield from ([], ["a"], {}, {"a": 1}, {1}, range(1, 3), object())
 
 
-def specialised(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def specialized(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The network of a case for one plan, in float32, and what it takes."""
     net = case.net(dims).float()
     plan = case.plan(net)
     inputs = random_inputs(plan, torch.float32, batch=2)
-    special = net.specialise(plan).eval()
+    special = net.specialize(plan).eval()
     return special, tuple(inputs[key] for key in special.input_keys)
 
 

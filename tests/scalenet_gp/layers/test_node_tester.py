@@ -83,13 +83,13 @@ FAULTS = {
         "the node wrote to an input",
     ),
     "cannot be exported in two dimensions": (
-        "the_specialised_network_is_the_same_exported",
+        "the_specialized_network_is_the_same_exported",
         lambda node, x: weighed(node, x) * (1.0 if x.dim() == 5 or x.sum().item() < 1e9 else 2.0),
         {},
         "data-dependent",
     ),
     "cannot be compiled in two dimensions": (
-        "the_specialised_network_is_the_same_compiled",
+        "the_specialized_network_is_the_same_compiled",
         lambda node, x: weighed(node, x) * (1.0 if x.dim() == 5 or x.sum().item() < 1e9 else 2.0),
         {},
         "data-dependent|item",

@@ -22,7 +22,6 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from scalenet_gp import LeibNet, build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet
-from scalenet_gp.leibnet.files import read_network, save_network
 from scalenet_gp.training.checkpoint import load_network, save_checkpoint
 from tests.scalenet_gp.graph.strategies import networks, requests
 from tests.scalenet_gp.helpers import random_inputs, randomised, values
@@ -56,7 +55,7 @@ def test_any_network_comes_back(tmp_path: Path, data: st.DataObject) -> None:
     net = randomised(data.draw(networks(linear=False)))
     plan = net.plan(data.draw(requests(net)))
     assume(values(plan) < 100_000)
-    again = read_network(save_network(tmp_path / "net.safetensors", net))
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
     assert again.fingerprint == net.fingerprint
     inputs = random_inputs(plan)
     with torch.no_grad():
@@ -93,14 +92,14 @@ NETWORKS = {
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 def test_weights_of_any_type_come_back(tmp_path: Path, build: Any, dtype: torch.dtype) -> None:
     net = randomised(build()).to(dtype)
-    again = read_network(str(save_network(str(tmp_path / "net.safetensors"), net)))
+    again = LeibNet.load(str(net.save(str(tmp_path / "net.safetensors"))))
     assert not again.training
     assert same_outputs(net, again, dtype)
 
 
 def test_weights_lie_in_memory_as_those_of_a_new_network_do(tmp_path: Path) -> None:
     net = build_unet((8, 8, 8), base_nc=4, downsample_factors=[(2, 2, 2)])
-    again = read_network(save_network(tmp_path / "net.safetensors", net))
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
     strides = [{name: w.stride() for name, w in n.named_parameters()} for n in (net, again)]
     assert strides[0] == strides[1]
     assert not all(weight.is_contiguous() for weight in again.parameters()), "this showed nothing"
@@ -111,7 +110,7 @@ def test_running_statistics_are_part_of_it(tmp_path: Path) -> None:
     plan = net.smallest_plan
     for _ in range(3):
         net.train()(random_inputs(plan, torch.float32), plan)
-    again = read_network(save_network(tmp_path / "net.safetensors", net))
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
     assert again.state_dict()["nodes.in_conv_0.layers.0.num_batches_tracked"] == 3
     assert same_outputs(net.eval(), again)
 
@@ -121,13 +120,13 @@ def test_weights_that_share_memory_come_back(tmp_path: Path) -> None:
     first, second = (net.nodes["out_conv_0"].layers[i] for i in (0, 2))
     net.nodes["in_conv_0"].layers[2].weight = second.weight
     first.weight.data = torch.rand(2, 12, 3, 3)[:, 3:9]  # a part of something larger
-    again = read_network(save_network(tmp_path / "net.safetensors", net))
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
     assert same_outputs(net.eval(), again)
 
 
 def test_one_file_is_written_and_any_reader_of_safetensors_reads_it(tmp_path: Path) -> None:
     net = small_net()
-    path = save_network(tmp_path / "new" / "folder" / "net.safetensors", net)
+    path = net.save(tmp_path / "new" / "folder" / "net.safetensors")
     assert [p.name for p in path.parent.iterdir()] == ["net.safetensors"]
     weights = load_file(path)
     assert weights.keys() == net.state_dict().keys()
@@ -139,7 +138,7 @@ def test_one_file_is_written_and_any_reader_of_safetensors_reads_it(tmp_path: Pa
 def test_a_checkpoint_is_read_by_the_same_function(tmp_path: Path) -> None:
     net = randomised(small_net()).to(torch.bfloat16)
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
-    file = save_network(tmp_path / "net.safetensors", net)
+    file = net.save(tmp_path / "net.safetensors")
     assert same_outputs(load_network(checkpoint), load_network(str(file)), torch.bfloat16)
     assert same_outputs(net, load_network(file), torch.bfloat16)
 
@@ -157,7 +156,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_cou
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", seen)
-    save_network(path, small_net())
+    small_net().save(path)
     assert flushed == [("net.partial", False), (tmp_path.name, True)]
 
 
@@ -174,8 +173,8 @@ def test_a_file_system_that_flushes_no_folders_is_no_fault_and_one_that_fails_is
 
     monkeypatch.setattr(os, "fsync", refuse)
     with contextlib.nullcontext() if passes else pytest.raises(OSError, match="Input/output error"):
-        save_network(tmp_path / "net.safetensors", small_net())
-    assert same_outputs(small_net().eval(), read_network(tmp_path / "net.safetensors"))
+        small_net().save(tmp_path / "net.safetensors")
+    assert same_outputs(small_net().eval(), LeibNet.load(tmp_path / "net.safetensors"))
 
 
 # ---------------------------------------------------------------------------------------------- what is not written
@@ -183,26 +182,25 @@ def test_a_file_system_that_flushes_no_folders_is_no_fault_and_one_that_fails_is
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a network is written as net\.safetensors, not as net\.pt"):
-        save_network(tmp_path / "net.pt", small_net())
+        small_net().save(tmp_path / "net.pt")
 
 
 def test_a_network_that_no_spec_can_hold_is_not_written(tmp_path: Path) -> None:
-    path = save_network(tmp_path / "net.safetensors", small_net())
+    path = small_net().save(tmp_path / "net.safetensors")
     before = path.read_bytes()
     net = LeibNet([Pointwise(["a"], ["b"], nn.Conv2d(1, 1, 1))], A, ["b"])
     with pytest.raises(ValueError, match="no spec can hold the argument function of the Pointwise that makes 'b'"):
-        save_network(path, net)
+        net.save(path)
     assert path.read_bytes() == before
 
 
 FULL_DISK = """
 import resource, signal, sys
 from scalenet_gp import build_unet
-from scalenet_gp.leibnet.files import save_network
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    save_network(sys.argv[1], build_unet((8, 8), base_nc=16, downsample_factors=[(2, 2)]))
+    build_unet((8, 8), base_nc=16, downsample_factors=[(2, 2)]).save(sys.argv[1])
 except OSError as error:
     sys.exit(3)
 """
@@ -210,7 +208,7 @@ except OSError as error:
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     pytest.importorskip("resource")
-    path = save_network(tmp_path / "net.safetensors", small_net())
+    path = small_net().save(tmp_path / "net.safetensors")
     before = path.read_bytes()
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=False, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
@@ -223,21 +221,21 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> 
 
 def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(f"there is no file {tmp_path / 'no.safetensors'}")):
-        read_network(tmp_path / "no.safetensors")
+        LeibNet.load(tmp_path / "no.safetensors")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_file_cut_short_is_refused(tmp_path: Path, share: float) -> None:
-    path = save_network(tmp_path / "net.safetensors", small_net())
+    path = small_net().save(tmp_path / "net.safetensors")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))} cannot be read as a safetensors file"):
-        read_network(path)
+        LeibNet.load(path)
 
 
 def outcome(path: Path) -> LeibNet | str:
     """The network in a file, or what is wrong with it."""
     try:
-        return read_network(path)
+        return LeibNet.load(path)
     except ValueError as error:
         return str(error)
 
@@ -248,7 +246,7 @@ def test_a_damaged_header_is_refused_or_does_no_harm(tmp_path: Path, position: i
     """A byte of the description may be wrong in a way that leaves a network: then it is one of the same weights."""
     path = tmp_path / "net.safetensors"
     net = small_net()
-    whole = bytearray(save_network(path, net).read_bytes())
+    whole = bytearray(net.save(path).read_bytes())
     assume(whole[position] != value)
     whole[position] = value
     path.write_bytes(whole)
@@ -278,11 +276,11 @@ WRONG_WEIGHTS = {
 
 @pytest.mark.parametrize(("change", "message"), WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
 def test_weights_of_another_network_are_refused(tmp_path: Path, change: Any, message: str) -> None:
-    path = rewritten(save_network(tmp_path / "net.safetensors", small_net()), weights=change)
+    path = rewritten(small_net().save(tmp_path / "net.safetensors"), weights=change)
     with pytest.raises(
         ValueError, match=rf"(?s){re.escape(str(path))} holds no network that can be built: .*{message}"
     ):
-        read_network(path)
+        LeibNet.load(path)
 
 
 WRONG_SPECS = {
@@ -290,22 +288,22 @@ WRONG_SPECS = {
     "no mapping": ("[]", "a spec is a mapping, .* of type list"),
     "kind": (json.dumps(small_net().to_spec()).replace('"Pool"', '"os.system"'), r"no kind of node 'os\.system'"),
     "argument": (json.dumps(small_net().to_spec()).replace('"input_nc"', '"inputs"'), "'inputs'"),
-    "no JSON": ("{'schema': 1}", "is no JSON"),
+    "no JSON": ("{'schema': 1}", "is not JSON"),
 }
 
 
 @pytest.mark.parametrize(("spec", "message"), WRONG_SPECS.values(), ids=WRONG_SPECS)
 def test_a_spec_that_cannot_be_built_is_refused(tmp_path: Path, spec: str, message: str) -> None:
-    path = rewritten(save_network(tmp_path / "net.safetensors", small_net()), spec=spec)
+    path = rewritten(small_net().save(tmp_path / "net.safetensors"), spec=spec)
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))}.*{message}"):
-        read_network(path)
+        LeibNet.load(path)
 
 
 def test_weights_alone_are_no_network(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file(load(save_network(tmp_path / "net.safetensors", small_net()).read_bytes()), path, {"format": "pt"})
+    save_file(load(small_net().save(tmp_path / "net.safetensors").read_bytes()), path, {"format": "pt"})
     with pytest.raises(ValueError, match=r"has weights but no spec of a network: its metadata have \['format'\]"):
-        read_network(path)
+        LeibNet.load(path)
 
 
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
@@ -318,6 +316,6 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_plans_made_before_fit_what_comes_back(tmp_path: Path) -> None:
     net = small_net().eval()
     plan = net.plan({"output": Roi((8, -16), (24, 16))})
-    again = read_network(save_network(tmp_path / "net.safetensors", net))
+    again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
     inputs = random_inputs(plan, torch.float32)
     assert torch.equal(net(inputs, plan)["output"], again(inputs, plan)["output"])

@@ -112,7 +112,7 @@ WRONG_GRAPHS = {
         [conv("x", "b", "n")],
         A,
         ["b"],
-        "node 'n' reads 'x', which no node makes and nobody declared as an input; there are a, b",
+        "node 'n' reads 'x', which no node makes and which is not declared as an input; there are a, b",
     ),
     "unknown output": ([conv("a", "b")], A, ["c"], "no node makes the output 'c'; they make b"),
     "input as output": ([conv("a", "b")], A, ["a"], "no node makes the output 'a'; they make b"),
@@ -151,7 +151,7 @@ WRONG_GRAPHS = {
     ),
     "factor axes": ([Upsample(["a"], ["b"], (2, 2, 2))], A, ["b"], "its factor has 3 axes, its input has 2"),
     "too few made": ([Fewer(["a"], ["b", "c"], "n")], A, ["b"], "node 'n' makes 1 tensors, but names ('b', 'c')"),
-    "dots": ([conv("a", "b.c")], A, ["b.c"], "no node can be called 'b.c': torch uses that, or the dots in it"),
+    "dots": ([conv("a", "b.c")], A, ["b.c"], "no node can be called 'b.c': torch uses that name, or dots, itself"),
     "torch's names": ([conv("a", "values")], A, ["values"], "no node can be called 'values'"),
     "torch's attributes": ([conv("a", "training")], A, ["training"], "no node can be called 'training'"),
     "no name": ([conv("a", "")], A, [""], "no node can be called ''"),
@@ -186,11 +186,11 @@ def test_a_node_belongs_to_one_world():
     other = conv("b", "c")
     with pytest.raises(ValueError, match="node 'b' belongs to another graph already"):
         LeibNet([other, node], {"a": TensorSpec((32, 16), 1)}, ["c"])
-    with pytest.raises(RuntimeError, match="node 'c' belongs to no graph yet"):
+    with pytest.raises(RuntimeError, match="node 'c' is not part of a graph yet"):
         _ = other.input_voxel_size
     assert net.plan(request) == plan
     assert LeibNet([node], A, ["b"]).plan(request) == plan
-    with pytest.raises(RuntimeError, match="node 'b' belongs to no graph yet"):
+    with pytest.raises(RuntimeError, match="node 'b' is not part of a graph yet"):
         _ = conv("a", "b").input_voxel_size
 
 
@@ -468,7 +468,7 @@ def test_a_notebook_shows_tensors_and_fields_of_view():
     assert shown.rstrip().endswith("</svg>")
     assert net.to_mermaid().startswith("flowchart TD")
     other = build_unet((8, 8), base_nc=2).smallest_plan
-    for look in (net.summary, net.figure, net.specialise):
+    for look in (net.summary, net.figure, net.specialize):
         with pytest.raises(ValueError, match=f"the plan is for network {other.network}, this is ScaleNet"):
             look(other)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
 from scalenet_gp.layers import ConvPass, Head, Pool
-from scalenet_gp.leibnet.spec import NetworkSpec, build_network, network_fingerprint, network_spec
+from scalenet_gp.leibnet.spec import NetworkSpec
 from tests.scalenet_gp.graph.strategies import networks
 from tests.scalenet_gp.helpers import random_inputs
 
@@ -92,17 +92,17 @@ class Cut(Pointwise):
 @settings(max_examples=30)
 def test_a_spec_survives_json_and_rebuilds_the_network(data):
     net = data.draw(networks(linear=False))
-    described = network_spec(net)
-    again = build_network(json.loads(json.dumps(described)))
-    assert network_spec(again) == described
-    assert network_fingerprint(again) == network_fingerprint(net)
+    described = net.to_spec()
+    again = LeibNet.from_spec(json.loads(json.dumps(described)))
+    assert again.to_spec() == described
+    assert again.fingerprint == net.fingerprint
     shapes = [{name: tensor.shape for name, tensor in n.state_dict().items()} for n in (net, again)]
     assert shapes[0] == shapes[1]
     assert again.specs == net.specs
 
 
 def test_the_models_and_the_json_have_the_same_fields():
-    described = network_spec(build_scalenet([{"top_resolution": (r, r), **SMALL} for r in (16, 8)]))
+    described = build_scalenet([{"top_resolution": (r, r), **SMALL} for r in (16, 8)]).to_spec()
     model = NetworkSpec.model_validate_json(json.dumps(described))
     assert model.model_dump(mode="json", by_alias=True) == described
     assert described["schema"] == 1
@@ -112,21 +112,21 @@ def test_the_models_and_the_json_have_the_same_fields():
 def test_fractional_voxel_sizes_stay_exact():
     described = json.loads(json.dumps(spec()))
     assert described["inputs"]["input"]["voxel_size"] == ["8", "23/5"]
-    assert build_network(described).specs["input"].voxel_size == (Fraction(8), Fraction(23, 5))
+    assert LeibNet.from_spec(described).specs["input"].voxel_size == (Fraction(8), Fraction(23, 5))
 
 
 def test_numbers_of_numpy_are_written_as_pythons():
     arguments = {"base_nc": np.int64(2), "downsample_factors": np.array([[2, 2]]), "dropout_prob": np.float32(0.25)}
-    described = json.loads(json.dumps(network_spec(build_unet(np.array([8, 8]), **arguments))))
+    described = json.loads(json.dumps(build_unet(np.array([8, 8]), **arguments).to_spec()))
     assert described["nodes"][0]["output_nc"] == 2
     assert described["nodes"][1]["factor"] == [2, 2]
-    build_network(described)
+    LeibNet.from_spec(described)
 
 
 def test_the_order_of_fields_plays_no_part():
     backwards = dict(reversed([*spec().items()]))
     backwards["nodes"] = [dict(reversed([*node.items()])) for node in backwards["nodes"]]
-    assert network_fingerprint(build_network(backwards)) == network_fingerprint(build_network(spec()))
+    assert LeibNet.from_spec(backwards).fingerprint == LeibNet.from_spec(spec()).fingerprint
 
 
 WRONG = {
@@ -134,16 +134,19 @@ WRONG = {
     "no schema": ({"nodes": []}, "reads network specs of schema 1, not None"),
     "a list": ([1], r"a spec is a mapping, as to_spec\(\) makes it; this is of type list"),
     "nothing": (None, "this is of type NoneType"),
-    "what is no JSON": (spec(name=object()), "no spec of a network: JSON cannot hold it .*type object is not JSON"),
-    "not a number": (spec(name=float("nan")), "no spec of a network: JSON cannot hold it .*not JSON compliant"),
-    "an unknown field": (spec(weights={}), "weights is no field of it; there are schema, name, inputs, outputs, nodes"),
+    "what is not JSON": (spec(name=object()), "not a spec of a network: JSON cannot hold it .*type object is not JSON"),
+    "not a number": (spec(name=float("nan")), "not a spec of a network: JSON cannot hold it .*not JSON compliant"),
+    "an unknown field": (
+        spec(weights={}),
+        "weights is not a field of it; there are schema, name, inputs, ",
+    ),
     "a missing field": (
         {k: v for k, v in spec().items() if k != "outputs"},
-        "no spec of a network: outputs is missing",
+        "not a spec of a network: outputs is missing",
     ),
     "an unknown field of an input": (
         spec(inputs={"input": {"voxel_size": ["8", "8"], "channels": 1, "axes": "yx"}}),
-        r"inputs\.input\.axes is no field of it; there are voxel_size, channels",
+        r"inputs\.input\.axes is not a field of it; there are voxel_size, channels",
     ),
     "a number for a voxel size": (
         spec(inputs={"input": {"voxel_size": ["8", 4.6], "channels": 1}}),
@@ -184,17 +187,17 @@ WRONG = {
 @pytest.mark.parametrize(("described", "message"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_with_a_spec_is_said(described: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_network(described)
+        LeibNet.from_spec(described)
 
 
 def test_a_spec_of_ones_own_kind_with_annotations_of_ones_own():
     net = LeibNet([Scaled(["a"], ["b"], Coordinate(1, 2))], A, ["b"])
-    again = build_network(json.loads(json.dumps(network_spec(net))))
+    again = LeibNet.from_spec(json.loads(json.dumps(net.to_spec())))
     assert again.nodes["b"].offset == Coordinate(1, 2)
-    described = network_spec(net)
+    described = net.to_spec()
     described["nodes"][0]["input_keys"] = 3
     with pytest.raises(ValueError, match=r"node 'b' of kind 'Scaled' cannot be built: .*input_keys is 3: .*valid list"):
-        build_network(described)
+        LeibNet.from_spec(described)
 
 
 @pytest.mark.parametrize("function", [nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), torch.tanh, float("nan")])
@@ -204,7 +207,7 @@ def test_what_no_spec_can_hold_is_named_and_the_network_works_on(function):
         ValueError,
         match=r"no spec can hold the argument function of the Pointwise that makes 'b' .*write a subclass of Pointwise",
     ):
-        network_spec(net)
+        net.to_spec()
     assert len(net.fingerprint) == 16
     assert copy.deepcopy(net).fingerprint == net.fingerprint
 
@@ -220,9 +223,9 @@ def test_fingerprints_of_modules_tell_them_apart_but_not_where_they_are():
     def net(function: Any) -> LeibNet:
         return LeibNet([Pointwise(["a"], ["b"], function)], A, ["b"])
 
-    assert network_fingerprint(net(nn.ReLU())) == network_fingerprint(net(nn.ReLU()))
-    assert network_fingerprint(net(nn.ReLU())) != network_fingerprint(net(nn.GELU()))
-    assert network_fingerprint(net(object())) == network_fingerprint(net(object()))
+    assert net(nn.ReLU()).fingerprint == net(nn.ReLU()).fingerprint
+    assert net(nn.ReLU()).fingerprint != net(nn.GELU()).fingerprint
+    assert net(object()).fingerprint == net(object()).fingerprint
 
 
 def test_fingerprints_do_not_depend_on_the_name():
@@ -230,7 +233,7 @@ def test_fingerprints_do_not_depend_on_the_name():
     plan = net.plan({"output": Roi((0, 0), (16, 16))})
     other.name = "mine"
     assert other.fingerprint == net.fingerprint
-    again = build_network(network_spec(other))
+    again = LeibNet.from_spec(other.to_spec())
     assert (again.name, again.fingerprint) == ("mine", net.fingerprint)
     again.load_state_dict(net.state_dict())
     inputs = random_inputs(plan, torch.float32)
@@ -276,18 +279,18 @@ def test_other_sequences_and_numbers_are_written_as_lists_and_numbers():
         Head(("b",), ["c"], np.int64(1), {"er": 1, "mito": 2}.keys(), hidden_nc=np.array([3]), dims=2),
     ]
     net = LeibNet(nodes, {"a": TensorSpec(np.array([8, 4.6]), np.int64(1))}, ["c"])  # type: ignore[arg-type]
-    described = network_spec(net)
+    described = net.to_spec()
     assert described["inputs"] == {"a": {"voxel_size": ["8", "23/5"], "channels": 1}}
     assert (
         described["nodes"][0] | {"factor": [2, 3], "input_keys": ["a"], "output_keys": ["b"]} == described["nodes"][0]
     )
     assert [described["nodes"][1][key] for key in ("classes", "hidden_nc")] == [["er", "mito"], [3]]
-    assert network_spec(build_network(json.loads(json.dumps(described)))) == described
+    assert LeibNet.from_spec(json.loads(json.dumps(described))).to_spec() == described
 
 
 def test_arguments_arrive_as_they_are_annotated_whether_given_or_read():
     node = Cut(["a"], ["b"], [1, 2], ["er", "er"], "1/3")
-    again = build_network(json.loads(json.dumps(network_spec(LeibNet([node], A, ["b"]))))).nodes["b"]
+    again = LeibNet.from_spec(json.loads(json.dumps(LeibNet([node], A, ["b"]).to_spec()))).nodes["b"]
     assert node.received == again.received == [("a",), (1, 2), frozenset({"er"}), Fraction(1, 3)]
     with pytest.raises(ValueError, match=r"Cut \['b'\]: size\[1\] is 1\.5: .*valid integer"):
         Cut(["a"], ["b"], (1, 1.5))
@@ -311,7 +314,7 @@ def test_annotations_that_cannot_be_read_are_no_hindrance():
     SizedOtherwise.__init__.__annotations__["size"] = Size
     for kind in (Sized, SizedOtherwise):
         net = LeibNet([kind(["a"], ["b"], {"depth": np.int64(3)})], A, ["b"])
-        assert build_network(json.loads(json.dumps(network_spec(net)))).nodes["b"].size == {"depth": 3}
+        assert LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).nodes["b"].size == {"depth": 3}
 
 
 def test_a_node_does_not_share_its_lists_with_who_built_it():
@@ -326,7 +329,7 @@ def test_what_json_cannot_hold_is_checked_where_it_can_be():
         Cut(["a"], ["b"], object())
     held = LeibNet([Cut(["a"], ["b"], (1, 2), frozenset({"er"}))], A, ["b"])
     with pytest.raises(ValueError, match="no spec can hold the argument names of the Cut that makes 'b'"):
-        network_spec(held)
+        held.to_spec()
 
 
 def test_an_argument_too_few_names_the_kind():
@@ -348,20 +351,20 @@ def test_a_name_that_no_spec_can_hold_is_refused():
     net = build_unet((8, 8), **SMALL)
     net.name = 3
     with pytest.raises(ValueError, match=r"no spec can hold the network: name is 3: .*valid string"):
-        network_spec(net)
+        net.to_spec()
 
 
 def test_a_fraction_is_checked_as_text():
-    described = network_spec(LeibNet([Pointwise(["a"], ["b"], None, Fraction(1, 3))], A, ["b"]))
+    described = LeibNet([Pointwise(["a"], ["b"], None, Fraction(1, 3))], A, ["b"]).to_spec()
     assert described["nodes"][0]["scale"] == "1/3"
-    assert build_network(described).nodes["b"].scale == 1 / 3
+    assert LeibNet.from_spec(described).nodes["b"].scale == 1 / 3
     described["nodes"][0]["scale"] = "a third"
     with pytest.raises(ValueError, match=r"node 'b' of kind 'Pointwise' cannot be built: .*scale is 'a third'"):
-        build_network(described)
+        LeibNet.from_spec(described)
 
 
 def test_weights_play_no_part():
     net, other = build_unet((8, 8), **SMALL), build_unet((8, 8), **SMALL)
     assert not torch.equal(net.nodes["in_conv_0"].layers[0].weight, other.nodes["in_conv_0"].layers[0].weight)
-    assert network_fingerprint(net) == network_fingerprint(other)
+    assert net.fingerprint == other.fingerprint
     assert isinstance(net.nodes["in_conv_0"], ConvPass)

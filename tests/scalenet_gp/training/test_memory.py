@@ -100,7 +100,7 @@ def test_the_message_says_what_is_needed_and_names_the_largest_tensors(monkeypat
     net = single_conv()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
     message = explained(net=net)
-    need = predict_cost(net, over(net, 30), batch=2, training=True).peak
+    need = predict_cost(net.graph, over(net, 30), batch=2, training=True).peak
     assert (
         f"'b' of 30 × 30 × 30 voxels (120 × 150 × 180 nm), in batches of 2, needs about {need / MIB:.0f} MiB" in message
     )
@@ -113,14 +113,14 @@ def test_the_message_says_what_is_needed_and_names_the_largest_tensors(monkeypat
 
 def test_what_fits_takes_less_than_half_of_what_there_is_and_of_what_was_too_much(monkeypatch):
     net = single_conv()
-    need = predict_cost(net, over(net, 30), batch=2, training=True).peak
+    need = predict_cost(net.graph, over(net, 30), batch=2, training=True).peak
     for there in (need // 3, 50 * need):
         monkeypatch.setattr(memory, "free_bytes", lambda device, there=there: there)
         found = re.search(r"What would fit: 'b' of (\d+) × (\d+) × (\d+) voxels \(([^)]*) nm\)", explained(net=net))
         voxels = [int(size) for size in found.groups()[:3]]
         assert found[4] == " × ".join(str(n * size) for n, size in zip(voxels, (4, 5, 6), strict=True))
         plan = net.plan({"b": Roi((0, 0, 0), [n * size for n, size in zip(voxels, (4, 5, 6), strict=True)])})
-        fitting = predict_cost(net, plan, batch=2, training=True).peak
+        fitting = predict_cost(net.graph, plan, batch=2, training=True).peak
         assert fitting <= min(need, there + 2000) / 2
         assert fitting > min(need, there) / 3, "not far less than would fit"
 
@@ -144,7 +144,9 @@ def test_what_is_computed_again_is_not_needed(monkeypatch):
     plan, needs = over(net, 400), []
     for activation_checkpointing in ((), net.nodes):
         message = explain_out_of_memory(net, plan, 1, torch.float32, CPU, activation_checkpointing)
-        needs.append(predict_cost(net, plan, training=True, activation_checkpointing=activation_checkpointing).peak)
+        needs.append(
+            predict_cost(net.graph, plan, training=True, activation_checkpointing=activation_checkpointing).peak
+        )
         assert f"needs about {needs[-1] / MIB:.0f} MiB" in message
     assert needs[1] < needs[0]
 

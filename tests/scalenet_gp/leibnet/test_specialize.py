@@ -1,4 +1,4 @@
-"""A network specialised for one plan: the same outputs to the bit, and what torch makes of it."""
+"""A network specialized for one plan: the same outputs to the bit, and what torch makes of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from funlib.geometry import Roi
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_attentive_scalenet, build_scalenet, build_unet
-from scalenet_gp.graph.execution import Specialised
+from scalenet_gp.graph.execution import SpecializedNet
 from tests.scalenet_gp.helpers import random_inputs, randomised
 
 SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
@@ -63,65 +63,65 @@ def agree(made: tuple[Tensor, ...], expected: dict[str, Tensor], tolerance: floa
 
 def test_it_gives_the_same_outputs_to_the_bit(case):
     net, plan, inputs, expected = case
-    specialised = net.specialise(plan)
-    assert isinstance(specialised, Specialised)
-    assert specialised.input_keys == tuple(plan.inputs)
-    assert specialised.output_keys == tuple(expected)
+    specialized = net.specialize(plan)
+    assert isinstance(specialized, SpecializedNet)
+    assert specialized.input_keys == tuple(plan.inputs)
+    assert specialized.output_keys == tuple(expected)
     with torch.no_grad():
-        assert agree(specialised(*inputs), expected)
+        assert agree(specialized(*inputs), expected)
 
 
 def test_it_learns_the_same(case):
     net, plan, inputs, _ = case
-    specialised = net.specialise(plan)
+    specialized = net.specialize(plan)
     gradients = []
-    for run in (lambda: net(dict(zip(plan.inputs, inputs, strict=True)), plan).values(), lambda: specialised(*inputs)):
+    for run in (lambda: net(dict(zip(plan.inputs, inputs, strict=True)), plan).values(), lambda: specialized(*inputs)):
         net.zero_grad()
         sum(output.square().sum() for output in run()).backward()
         gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
-    assert len(gradients[0]) == len(list(specialised.parameters())) > 0
+    assert len(gradients[0]) == len(list(specialized.parameters())) > 0
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
     net.zero_grad()
 
 
 def test_it_shares_the_weights():
     net = build_unet((8, 8), **SMALL)
-    specialised = net.specialise(net.smallest_plan)
-    assert {id(p) for p in specialised.parameters()} == {id(p) for p in net.parameters()}
-    assert specialised.state_dict().keys() == net.state_dict().keys()
+    specialized = net.specialize(net.smallest_plan)
+    assert {id(p) for p in specialized.parameters()} == {id(p) for p in net.parameters()}
+    assert specialized.state_dict().keys() == net.state_dict().keys()
 
 
 def test_it_holds_only_what_the_plan_needs():
     net = NETWORKS["ScaleNet 2D"]
     plan = net.plan({"0_output": Roi((0, 0), (16, 16))})
-    assert all(name.startswith("0_") for name in net.specialise(plan).nodes)
+    assert all(name.startswith("0_") for name in net.specialize(plan).nodes)
 
 
 def test_a_plan_of_another_network_is_refused():
     with pytest.raises(ValueError, match="the plan is for network"):
-        NETWORKS["U-Net 2D"].specialise(NETWORKS["ScaleNet 2D"].smallest_plan)
+        NETWORKS["U-Net 2D"].specialize(NETWORKS["ScaleNet 2D"].smallest_plan)
 
 
 def test_other_than_the_planned_inputs_are_refused():
     net = NETWORKS["ScaleNet 2D"]
     plan = net.smallest_plan
-    specialised, inputs = net.specialise(plan), random_inputs(plan, torch.float32)
+    specialized, inputs = net.specialize(plan), random_inputs(plan, torch.float32)
     with pytest.raises(ValueError, match=r"the plan takes 0_input, 1_input, in this order, not 1 tensors"):
-        specialised(inputs["0_input"])
+        specialized(inputs["0_input"])
     larger = torch.nn.functional.pad(inputs["1_input"], (0, 4, 0, 0))
     with pytest.raises(ValueError, match=r"'1_input' has shape \(1, 1, 20, 24\); the plan takes \(batch, 1, 20, 20\)"):
-        specialised(inputs["0_input"], larger)
+        specialized(inputs["0_input"], larger)
     with pytest.raises(
         ValueError, match=r"one batch size.*'0_input': 1 of torch.float32.*'1_input': 2 of torch.float32"
     ):
-        specialised(inputs["0_input"], inputs["1_input"].expand(2, -1, -1, -1))
+        specialized(inputs["0_input"], inputs["1_input"].expand(2, -1, -1, -1))
     with pytest.raises(ValueError, match=r"one type.*'1_input': 1 of torch.float64"):
-        specialised(inputs["0_input"], inputs["1_input"].double())
+        specialized(inputs["0_input"], inputs["1_input"].double())
 
 
 def test_torch_exports_it(case):
     net, plan, inputs, expected = case
-    exported = torch.export.export(net.specialise(plan).eval(), inputs)
+    exported = torch.export.export(net.specialize(plan).eval(), inputs)
     with torch.no_grad():
         assert agree(exported.module()(*inputs), expected)
 
@@ -142,13 +142,13 @@ def quiet() -> Iterator[None]:
 def test_onnx_runs_it(case, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     net, plan, inputs, expected = case
-    specialised = net.specialise(plan).eval()
-    names = {"input_names": list(specialised.input_keys), "output_names": list(specialised.output_keys)}
-    program = torch.onnx.export(specialised, inputs, dynamo=True, verbose=False, **names)
+    specialized = net.specialize(plan).eval()
+    names = {"input_names": list(specialized.input_keys), "output_names": list(specialized.output_keys)}
+    program = torch.onnx.export(specialized, inputs, dynamo=True, verbose=False, **names)
     program.save(tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    fed = {key: tensor.numpy() for key, tensor in zip(specialised.input_keys, inputs, strict=True)}
-    made = session.run(list(specialised.output_keys), fed)
+    fed = {key: tensor.numpy() for key, tensor in zip(specialized.input_keys, inputs, strict=True)}
+    made = session.run(list(specialized.output_keys), fed)
     assert agree(tuple(map(torch.from_numpy, made)), expected, tolerance=1e-5)
 
 
@@ -162,5 +162,5 @@ def test_torch_compiles_it():
     inputs = random_inputs(plan, torch.float32)
     with torch.no_grad():
         expected = net(inputs, plan)
-        compiled = torch.compile(net.specialise(plan), backend="inductor", fullgraph=True)
+        compiled = torch.compile(net.specialize(plan), backend="inductor", fullgraph=True)
         assert agree(compiled(*inputs.values()), expected, tolerance=1e-5)
