@@ -17,7 +17,7 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.samples import Samples
-from scalenet_gp.nodes.requests import request_generator
+from scalenet_gp.nodes.requests import answer_shift, offer_shift, request_generator, take_shift
 from scalenet_gp.options import InWorldUnits, Probability, Size, WholeSize, options_of
 
 __all__ = ["DeformAugment", "DeformOptions"]
@@ -92,7 +92,7 @@ class DeformAugment(Augment):
             raise ArgumentError(
                 f"replay has {len(self._replay.matrix)} spatial axes, control_point_spacing has {self.dims}"
             )
-        self._offset = Coordinate((0,) * self.dims)
+        self._shift: Coordinate | None = None
         self._samples: dict[ArrayKey, Samples] = {}
         self._record = ""
 
@@ -120,17 +120,9 @@ class DeformAugment(Augment):
             elastic = ElasticField.covering(roi, self.control_point_spacing, self.jitter_sigma, seed)
         return Deformation.centred(matrix[:, source_axes], roi, lattice, elastic)
 
-    def shift(self, offset: Coordinate) -> None:
-        """From now on, read all content ``offset`` world units further on, on top of what is drawn.
-
-        Args:
-            offset: per axis; need not be a multiple of any voxel size.
-        """
-        self._offset = Coordinate(offset)
-
     def setup(self) -> None:
-        """Announce the types of what is normalised."""
-        self._offset = Coordinate((0,) * self.dims)
+        """Announce the types of normalized arrays, and that content can be shifted by less than a voxel."""
+        offer_shift(self)
         if self.normalize:
             for key, spec in self.spec.array_specs.items():
                 if spec.interpolatable and spec.dtype is not None and np.dtype(spec.dtype).kind in "iu":
@@ -140,7 +132,8 @@ class DeformAugment(Augment):
 
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
-        self._samples = {}
+        self._samples, self._shift = {}, take_shift(request)
+        shift = Coordinate((0,) * self.dims) if self._shift is None else self._shift
         generator = request_generator(request, type(self).__name__)
         specs = self._spatial_specs(request)
         if not specs:
@@ -152,12 +145,12 @@ class DeformAugment(Augment):
         else:
             lattice = _common_multiple(voxel_sizes.values())
             deforms = generator.random() < self.p
-            if not deforms and not self.normalize and not any(self._offset):
+            if not deforms and not self.normalize and not any(shift):
                 return
             roi = request.get_total_roi()
             deformation = (
                 self.draw(generator, roi, lattice) if deforms else Deformation.centred(np.eye(self.dims), roi, lattice)
-            ).shifted(self._offset)
+            ).shifted(shift)
         self._record = deformation.to_json()
         grids: dict[tuple[Coordinate, ...], Samples] = {}
         for key, spec in specs.items():
@@ -178,7 +171,9 @@ class DeformAugment(Augment):
             data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
             spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): self._record})
-        self._samples = {}
+        if self._shift is not None:
+            answer_shift(batch, self._shift)
+        self._samples, self._shift = {}, None
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
         """What the axes of the rotated target are multiplied by, before they change places, (D,)."""

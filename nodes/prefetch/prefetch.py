@@ -14,6 +14,7 @@ from gunpowder.profiling import Timing
 from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.prefetch.batch_workers import BatchWorkers
 from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
+from scalenet_gp.nodes.requests import seed_of
 from scalenet_gp.volumes import bulk_reads_begun
 
 __all__ = ["Prefetch"]
@@ -83,7 +84,8 @@ class Prefetch(BatchFilter):
             raise PipelineError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
         self.start_method = start_method
         self._given_seed = None if seed is None else _at_least(0, "seed", seed)
-        self._seed, self._requested_seed = self._given_seed, None
+        self._seed = self._given_seed
+        self._requested_seed: int | None = None
         self._next = self.first
         self._running: BatchWorkers | None = None
 
@@ -136,7 +138,7 @@ class Prefetch(BatchFilter):
     def _seed_for(self, request: BatchRequest) -> int:
         if self._given_seed is not None:
             return self._given_seed
-        requested = request.random_seed if request.is_deterministic() else None
+        requested = seed_of(request)
         if self._seed is None:
             self._requested_seed = requested
             self._seed = secrets.randbits(32) if requested is None else requested

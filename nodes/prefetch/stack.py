@@ -11,6 +11,7 @@ from gunpowder.profiling import Timing
 
 from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
+from scalenet_gp.nodes.requests import set_seed
 
 __all__ = ["Stack"]
 
@@ -46,7 +47,7 @@ class Stack(gp.Stack):
         for number in range(self.first, self.first + self.num_repetitions):
             upstream = request.copy()
             if upstream.is_deterministic():
-                upstream._random_seed = batch_seed(request.random_seed, number)
+                set_seed(upstream, batch_seed(request.random_seed, number))
             samples.append(self.get_upstream_provider().request_batch(upstream))
         timing = Timing(self)
         timing.start()

@@ -1,7 +1,26 @@
-"""Requests: cheap copies, and random generators that depend on the request alone."""
+"""Requests: cheap copies, seeds, and a shift by less than the common lattice."""
 
-from scalenet_gp.nodes.requests.cheap_copy_request import CheapCopyRequest
-from scalenet_gp.nodes.requests.cheap_copy_spec import CheapCopySpec
-from scalenet_gp.nodes.requests.random_generator import request_generator
+from scalenet_gp.nodes.requests.cheap_copy import CheapCopyRequest, CheapCopySpec
+from scalenet_gp.nodes.requests.seeds import request_generator, seed_of, set_seed
+from scalenet_gp.nodes.requests.subvoxel_shift import (
+    answer_shift,
+    check_shift,
+    offer_shift,
+    request_shift,
+    shift_is_offered,
+    take_shift,
+)
 
-__all__ = ["CheapCopyRequest", "CheapCopySpec", "request_generator"]
+__all__ = [
+    "CheapCopyRequest",
+    "CheapCopySpec",
+    "answer_shift",
+    "check_shift",
+    "offer_shift",
+    "request_generator",
+    "request_shift",
+    "seed_of",
+    "set_seed",
+    "shift_is_offered",
+    "take_shift",
+]

@@ -11,11 +11,10 @@ from typing import Any, final
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
-from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchProvider, BatchRequest
+from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest
 
 from scalenet_gp.errors import PipelineError
-from scalenet_gp.nodes.augment import DeformAugment
-from scalenet_gp.nodes.requests import request_generator
+from scalenet_gp.nodes.requests import check_shift, request_generator, request_shift, shift_is_offered
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 
 __all__ = ["SampleLocation", "count_draws", "describe_location"]
@@ -61,8 +60,9 @@ class SampleLocation(BatchFilter):
         self.places = places
         self._replay = None if replay is None else _recorded(replay)
         self._offered: dict[Any, Roi] = {}
-        self._deform: DeformAugment | None = None
+        self._fine = False
         self._moved = Coordinate()
+        self._requested_shift: tuple[int, ...] | None = None
         self._record = ""
 
     def setup(self) -> None:
@@ -83,7 +83,7 @@ class SampleLocation(BatchFilter):
             spec = self.spec[key].copy()
             spec.roi = Roi((None,) * roi.dims, (None,) * roi.dims)
             self.updates(key, spec)
-        self._deform = _deform_upstream(self)
+        self._fine = shift_is_offered(self)
 
     def draw(self, generator: np.random.Generator, request: BatchRequest) -> Sample:
         """Where the reference ROI of ``request`` goes."""
@@ -102,17 +102,17 @@ class SampleLocation(BatchFilter):
             place = self._replayed(request)
         shift = place.begin - request[self.reference].roi.begin
         self._record = json.dumps({"begin": list(place.begin), "shift": list(shift), **place.info})
-        self._moved = shift
-        if self._deform is not None:
-            rest = shift % self._lattice(request)
-            self._moved = shift - rest
-            self._deform.shift(rest)
+        rest = shift % self._lattice(request) if self._fine else None
+        self._moved = shift if rest is None else shift - rest
         for _, spec in request.items():
             if spec.roi is not None:
                 spec.roi = spec.roi.shift(self._moved)
+        self._requested_shift = None if rest is None else request_shift(request, rest)
 
     def process(self, batch: Batch, request: BatchRequest) -> None:
-        """Give the arrays the ROIs that they were asked for with."""
+        """Give the arrays the ROIs with which they were requested."""
+        if self._requested_shift is not None:
+            check_shift(batch, self._requested_shift, request, self.name())
         for key, asked in request.array_specs.items():
             if asked.roi is not None:
                 array = batch[key]
@@ -131,7 +131,7 @@ class SampleLocation(BatchFilter):
         opening = []
         for d, ((low, low_by), (high, high_by)) in enumerate(bounds):
             begin, step, offset = int(roi.begin[d]), int(lattice[d]), int(roi.begin[d])
-            if self._deform is not None:
+            if self._fine:
                 # the ROIs that are asked of the deformation have to stay inside, too
                 low = None if low is None else -(-low // step) * step
                 step, offset = int(voxel_size[d]), 0
@@ -219,12 +219,3 @@ def _recorded(record: str) -> Sample:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(f'replay={record!r} is no text of array.attrs["location"]') from error
     return Sample(begin, drawn)
-
-
-def _deform_upstream(node: BatchProvider) -> DeformAugment | None:
-    """The nearest one that can be reached through nodes with a single upstream."""
-    while len(providers := node.get_upstream_providers()) == 1:
-        (node,) = providers
-        if isinstance(node, DeformAugment):
-            return node
-    return None

@@ -29,6 +29,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.augment.samples import Samples
+from scalenet_gp.nodes.requests import request_shift
 from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 
 # One world unit is one nanometre here.
@@ -423,13 +424,14 @@ def test_a_shift_below_a_voxel_moves_the_content_of_every_scale(arguments: dict[
     offset = Coordinate(8, 104, 56)
     with build(RampSource(fields) + node) as pipeline:
         plain = pipeline.request_batch(request_of(rois))
-        node.shift(offset)
-        moved = pipeline.request_batch(request_of(rois))
+        shifted = request_of(rois)
+        request_shift(shifted, offset)
+        moved = pipeline.request_batch(shifted)
         again = pipeline.request_batch(request_of(rois))
     for key in fields:
         column = np.array(offset).reshape(3, 1, 1, 1)
         np.testing.assert_allclose(moved[key].data, plain[key].data + column, rtol=0, atol=MICRO)
-        np.testing.assert_array_equal(again[key].data, moved[key].data)
+        np.testing.assert_array_equal(again[key].data, plain[key].data)
 
 
 @maps
@@ -437,8 +439,9 @@ def test_a_record_replays_to_the_bit_whatever_the_seed(arguments: dict[str, Any]
     fields = scales(128, 32, 8)
     node = augment(**arguments)
     with build(RampSource(fields) + node) as pipeline:
-        node.shift(Coordinate(8, 16, 24))
-        batch = pipeline.request_batch(request_of(rois_of(fields), 1))
+        request = request_of(rois_of(fields), 1)
+        request_shift(request, (8, 16, 24))
+        batch = pipeline.request_batch(request)
     record = batch[FINE].attrs["deformation"]
     replayed = run(RampSource(fields), augment(**arguments, replay=record), rois_of(fields), seed=2)
     for key in fields:

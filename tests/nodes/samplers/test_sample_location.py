@@ -36,6 +36,8 @@ from scipy.stats import chisquare
 
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from scalenet_gp.nodes.augment.deformation import Deformation
+from scalenet_gp.nodes.prefetch import Stack
+from scalenet_gp.nodes.requests.subvoxel_shift import SUBVOXEL_SHIFT
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws
@@ -182,17 +184,69 @@ class Between(BatchFilter):
     def process(self, batch: Batch, request: BatchRequest) -> None: ...
 
 
-def test_the_deformation_is_found_through_other_nodes_and_is_the_nearest() -> None:
-    first, nearest = straight(2), straight(2)
-    shifts: list[list[Coordinate]] = [[], []]
-    for node, seen in zip((first, nearest), shifts, strict=True):
-        node.shift = seen.append  # type: ignore[method-assign]
+class FreshRequest(BatchFilter):
+    """A node between the two that asks for arrays by a request of its own, as gunpowder's MergeProvider does."""
+
+    def provide(self, request: BatchRequest) -> Batch:
+        asked = BatchRequest(random_seed=request.random_seed)
+        for key, spec in request.items():
+            if spec.roi is not None:
+                asked[key] = spec
+        return self.get_upstream_provider().request_batch(asked)
+
+
+def test_the_nearest_deformation_reads_the_rest_of_the_shift_through_other_nodes() -> None:
     location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
-    batches(RampSource(scales(2)) + first + nearest + Between() + Between() + location, nested(2), 20)
-    assert not shifts[0]
-    assert len(shifts[1]) == 20
-    assert all(0 <= rest < 128 for shift in shifts[1] for rest in shift)
-    assert len(set(shifts[1])) > 10
+    chain = RampSource(scales(2)) + straight(2) + straight(2) + Between() + Between() + Stack(1) + location
+    rests = []
+    for batch in batches(chain, nested(2), 20):
+        attrs = {name: values[0] for name, values in batch[FINE].attrs.items() if name != "location"}
+        first, nearest = (Deformation.from_json(attrs[name]) for name in ("deformation", "deformation_2"))
+        assert first.source_centre == first.target_centre
+        rests.append(tuple(np.subtract(nearest.source_centre, nearest.target_centre).tolist()))
+        np.testing.assert_array_equal(rests[-1], np.mod(json.loads(batch[FINE].attrs["location"])["shift"], 128))
+        assert set(batch.arrays) == set(nested(2))
+    assert len(set(rests)) > 10
+
+
+def test_the_rest_of_a_shift_that_nobody_applies_is_an_error() -> None:
+    location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
+    with refusal("SUBVOXEL_SHIFT requested, but FreshRequest did not provide it"):
+        batches(RampSource(scales(2)) + straight(2) + FreshRequest() + location, nested(2), 1)
+
+
+class Forgetful(FreshRequest):
+    """A node that answers what it did not do."""
+
+    def provide(self, request: BatchRequest) -> Batch:
+        batch = super().provide(request)
+        batch[SUBVOXEL_SHIFT] = Array(np.zeros(2), ArraySpec(nonspatial=True))
+        return batch
+
+
+def test_another_shift_than_the_requested_one_is_an_error() -> None:
+    location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
+    with refusal("SampleLocation asked for content .* world units further on, upstream applied"):
+        batches(RampSource(scales(2)) + straight(2) + Forgetful() + location, nested(2), 5)
+
+
+def test_a_deformation_of_one_branch_alone_is_not_asked_to_shift() -> None:
+    branches = (
+        RampSource({COARSE: scales(2)[COARSE]}) + straight(2),
+        RampSource({LABELS: scales(2)[LABELS]}),
+    )
+    location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
+    rois = {COARSE: nested(2)[COARSE], LABELS: nested(2)[LABELS]}
+    for batch in batches(branches + MergeProvider() + location, rois, 5):
+        assert not np.mod(record_of(batch)["shift"], 128).any()
+
+
+def test_two_locations_add_their_shifts() -> None:
+    places = UniformSampler(Roi((1000, 1000), (500, 500)))
+    chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, places) + SampleLocation(LABELS, places)
+    for batch in batches(chain, nested(2), 5):
+        centres = voxel_centres(nested(2)[LABELS], (8, 8))
+        np.testing.assert_allclose(shown(batch[FINE]), (batch[LABELS].data / 2 - centres)[:, 0, 0], atol=MICRO)
 
 
 def test_bounded_arrays_stay_inside_under_a_shift_on_the_finest_lattice() -> None:

@@ -11,7 +11,7 @@ from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, GraphKey, G
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalenet_gp.nodes.requests.cheap_copy_request import CheapCopyRequest
+from scalenet_gp.nodes.requests.cheap_copy import CheapCopyRequest
 from tests.nodes.prefetch.worker_nodes import DRAWS, PLACES, POINTS, Drawings
 
 ARRAYS = [ArrayKey(f"LIGHT_{i}") for i in range(3)]
