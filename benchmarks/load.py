@@ -59,8 +59,8 @@ def main() -> None:
         watch = Watch(folder / "prediction.zarr.partial")
         begun = time.time()
         with watch:
-            workers = Workers(arguments.workers, ("cpu",), memory=int(arguments.memory * 2**30))
-            predict(config, folder / "volume", checkpoint, output, region, workers=workers, stored="uint8")
+            workers = Workers(count=arguments.workers, devices=("cpu",), memory=int(arguments.memory * 2**30))
+            predict(config, folder / "volume", checkpoint, output, region, workers=workers)
         seconds = time.time() - begun
         written = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         levels = [level.shape for level in MultiscaleArrayWriter.open(output / "0_output").levels]
@@ -93,7 +93,7 @@ def small(block: int) -> Config:
             "network": [{"top_resolution": [8] * 3, "base_nc": 6, "downsample_factors": [[2] * 3]}],
             "training": {"iterations": 1, "output_shape": [512] * 3, "region": region},
             "evaluation": region,
-            "block_shape": [8 * block] * 3,
+            "prediction": {"block_shape": [8 * block] * 3},
         }
     )
 

@@ -96,7 +96,7 @@ def config(network: str, block: Sequence[int]) -> Config:
             "network": SUBNETS if network == "scalenet" else SUBNETS[-1:],
             "training": {"iterations": 1, "output_shape": [LEIBNETZ_TILE * 8] * 3, "region": region},
             "evaluation": region,
-            "block_shape": [8 * voxels for voxels in block],
+            "prediction": {"block_shape": [8 * voxels for voxels in block]},
         }
     )
 
@@ -127,16 +127,15 @@ def ours(run: Run) -> dict[str, Any]:
 
 def _by_engine(run: Run, output: Path) -> None:
     begin, end = run.roi.begin, run.roi.end
+    whole = config(run.network, (run.planes, run.voxels, run.voxels))
+    chosen = {"outputs": (_finest(run),), "stored": "float32", "precision": run.precision}
     predict(
-        config(run.network, (run.planes, run.voxels, run.voxels)),
+        whole.model_copy(update={"prediction": whole.prediction.model_copy(update=chosen)}),
         Path(run.folder) / "volume",
         _checkpoint(run),
         output,
         Region(begin=tuple(begin), end=tuple(end)),
-        workers=Workers(run.workers, (run.device,), memory=MEMORY),
-        outputs=[_finest(run)],
-        stored="float32",
-        precision=run.precision,
+        workers=Workers(count=run.workers, devices=(run.device,), memory=MEMORY),
     )
 
 

@@ -87,11 +87,11 @@ def predict(
     outputs: Annotated[
         str | None, typer.Option("--outputs", help="Names of outputs, as 1_output,2_output; all unless given.")
     ] = None,
-    stored: Annotated[Stored, typer.Option("--stored", help="How probabilities are stored.")] = Stored.UINT8,
-    precision: Annotated[Precision, typer.Option("--precision", help="In which is computed.")] = Precision.FLOAT32,
+    stored: Annotated[Stored | None, typer.Option("--stored", help="How probabilities are stored.")] = None,
+    precision: Annotated[Precision | None, typer.Option("--precision", help="In which is computed.")] = None,
     augment: Annotated[
-        Symmetries, typer.Option("--augment", help="Average over mirrors, or all symmetries, of the lattice.")
-    ] = Symmetries.NONE,
+        Symmetries | None, typer.Option("--augment", help="Average over mirrors, or all symmetries, of the lattice.")
+    ] = None,
     uncertainty: Annotated[
         list[Uncertainty] | None, typer.Option("--uncertainty", help="What is stored beside the probabilities.")
     ] = None,
@@ -130,26 +130,35 @@ def predict(
         networks, made = checkpoint, output
     else:
         networks, made = checkpoint or [_network_of(run)], output or RunFolder(run).prediction
+    run_config = Config.read(config)
     prediction = predict_job.predict(
-        Config.read(config),
+        run_config,
         volume,
         networks,
         made,
         _region(region),
-        workers=Workers(
-            workers,
-            tuple(devices.split(",")) if devices else (),
-            launcher,
-            host,
-            int(memory * 2**30),
+        options=run_config.prediction.model_copy(
+            update={
+                name: value
+                for name, value in {
+                    "outputs": tuple(name.strip() for name in outputs.split(",")) if outputs else None,
+                    "mask": mask,
+                    "stored": stored and stored.value,
+                    "precision": precision and precision.value,
+                    "symmetries": augment and augment.value,
+                    "chunk": chunk,
+                    "products": ("mean", *(product.value for product in uncertainty)) if uncertainty else None,
+                }.items()
+                if value is not None
+            }
         ),
-        outputs=[name.strip() for name in outputs.split(",")] if outputs else None,
-        mask=mask,
-        stored=stored.value,
-        precision=precision.value,
-        symmetries=augment.value,
-        chunk=chunk,
-        products=("mean", *(product.value for product in uncertainty or ())),
+        workers=Workers(
+            count=workers,
+            devices=tuple(devices.split(",")) if devices else (),
+            launcher=launcher,
+            host=host,
+            memory=int(memory * 2**30),
+        ),
     )
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")

@@ -26,6 +26,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import build_scalenet
 from scalenet_gp.options import Factor, Interval, IntervalPerAxis, Length, Options, Probability, Size
+from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
 from scalenet_gp.serialization import atomic_write
@@ -193,7 +194,7 @@ class Config(Options):
         training: how it is trained.
         validation: how it is judged meanwhile; not at all if absent.
         evaluation: the part of the annotation that training never sees.
-        block_shape: nm per axis that are predicted at a time.
+        prediction: how a region is predicted, block by block.
         threshold: a voxel from this probability on counts as the class.
     """
 
@@ -203,7 +204,7 @@ class Config(Options):
     training: TrainingConfig
     validation: ValidationConfig | None = None
     evaluation: Region
-    block_shape: Size
+    prediction: PredictionOptions
     threshold: float = Field(0.5, gt=0, lt=1)
 
     @classmethod

@@ -38,7 +38,7 @@ def evaluate(
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
     roi = dataset.annotated(region or config.evaluation)
-    boxes = list(tiles(roi, dataset.shape(config.block_shape, "block_shape")))
+    boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     predictions, targets, masks = (array_keys(kind, net.output_keys) for kind in ("PREDICTION", "TARGET", "MASK"))
     sources = dataset.predicted(prediction, predictions, roi)
     chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()

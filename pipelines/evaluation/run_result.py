@@ -12,7 +12,7 @@ from scalenet_gp.nodes import TensorBoardLog
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
-from scalenet_gp.pipelines.prediction import partial_path, predict
+from scalenet_gp.pipelines.prediction import Workers, partial_path, predict
 from scalenet_gp.pipelines.training import RunFolder
 from scalenet_gp.training import load_checkpoint
 from scalenet_gp.volumes import StrPath
@@ -62,7 +62,9 @@ def final_evaluation(
         shutil.rmtree(left, ignore_errors=True)
     for left in (folder.scores, folder.picture):
         left.unlink(missing_ok=True)
-    prediction = predict(config, volume, network, folder.prediction, device=device)
+    workers = Workers(devices=() if device is None else (device,))
+    options = config.prediction.model_copy(update={"outputs": ()})  # every output is compared with the annotation
+    prediction = predict(config, volume, network, folder.prediction, options=options, workers=workers)
     scores = evaluate(config, volume, prediction, output=folder.scores)
     picture = draw_prediction(config, volume, prediction, folder.picture)
     log = TensorBoardLog(folder.log)

@@ -59,7 +59,11 @@ class BlockWork:
         set_deterministic_mkl()
         job = prediction.job
         predictor = BlockPredictor(
-            prediction.ensemble, job.thickness, device, getattr(torch, job.precision), prediction.dataset.intensities
+            prediction.ensemble,
+            job.thickness,
+            device,
+            getattr(torch, job.options.precision),
+            prediction.dataset.intensities,
         )
         source = prediction.dataset.source(array_keys("RAW", prediction.net.input_keys))
         with build_chain(source) as pipeline:
@@ -74,7 +78,7 @@ class BlockWork:
         Raises:
             OSError: the volume cannot be read there (:class:`.UnreadableDataError`), or the disk is full.
         """
-        outputs = dict.fromkeys(self._prediction.job.outputs, roi)
+        outputs = dict.fromkeys(self._prediction.job.options.outputs, roi)
         with self._reading, _timed() as reading:
             inputs = self._read(self._predictor.inputs(outputs))
         with self._computing, _timed() as computing:

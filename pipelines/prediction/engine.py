@@ -8,13 +8,15 @@ import os
 import shutil
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from daisy import logging as daisy_logging
+from pydantic import NonNegativeInt, model_validator
 
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.options import Options
 from scalenet_gp.pipelines.prediction.block_progress import BlockProgress
 from scalenet_gp.pipelines.prediction.failures import BlockFailure, UnfinishedPredictionError, read_cause
 from scalenet_gp.pipelines.prediction.job import PredictionJob
@@ -32,35 +34,40 @@ _FEW = 16
 """Boxes of a coarse level that this process makes before others would have started."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Who predicts.
+class Workers(Options):
+    """Processes that predict, here or on other machines. They change no bit of a prediction.
 
     Attributes:
-        count: worker processes; 0 is this process, one step after the other.
-        devices: names of torch devices, which the workers of a machine share out; of none each takes the first GPU, or
-            the processor where there is none.
-        launcher: a command that starts a worker, such as ``srun -n1 --gres=gpu:1``; see :func:`.worker_starter`.
-        host: the address of this machine for the workers; found out unless given.
-        memory: bytes for the blocks that each has at a time.
+        count: number of worker processes; with 0 this process predicts block after block.
+        devices: names of torch devices that the workers of a machine share. Without any each worker takes the first
+            GPU, or the processor where there is none.
+        launcher: command that starts a worker elsewhere, such as ``srun -n1 --gres=gpu:1``.
+        host: address of this machine for the workers; found by itself unless given.
+        memory: bytes for the blocks that a worker has at a time.
+
+    Example:
+        >>> Workers(count=2, devices=("cuda:0", "cuda:1")).on_processor
+        False
     """
 
-    count: int = 0
+    count: NonNegativeInt = 0
     devices: tuple[str, ...] = ()
     launcher: str = ""
     host: str | None = None
-    memory: int = 8 * 2**30
+    memory: NonNegativeInt = 8 * 2**30
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_count(self) -> Workers:
         if self.count == 0 and (self.launcher or self.host or len(self.devices) > 1):
             raise ConfigError(
                 "without workers there is nobody to launch, to reach this machine or to share devices: give some, or "
                 "no launcher, host or second device"
             )
+        return self
 
     @property
     def on_processor(self) -> bool:
-        """Whether it is known that they compute on processors."""
+        """True if all workers are known to compute on processors."""
         if self.devices:
             return all(torch.device(name).type == "cpu" for name in self.devices)
         return not self.launcher and not torch.cuda.is_available()

@@ -7,14 +7,14 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.options import Options
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.serialization import atomic_write
 
 __all__ = ["NetworkFile", "PredictionJob", "partial_path"]
@@ -81,19 +81,11 @@ class PredictionJob(Options):
     """A prediction. Paths are absolute; processes and devices are no part of it.
 
     Attributes:
-        config: says what is read, the network, and the shape of the blocks.
+        config: the run; of its options of prediction the outputs are named, and the mask's path is absolute.
         volume: folder or URL of the raw data.
         networks: the checkpoints; of several the predictions are averaged.
         output: zarr group to make.
         region: what to predict; no bound of it is open.
-        outputs: the network's outputs to compute.
-        products: what is made of each; see :class:`scalenet_gp.inference.Ensemble`.
-        symmetries: those of the lattice that are averaged over: none, the mirrors, or the transpositions too.
-        precision: in which the network computes.
-        stored: how probabilities are stored.
-        chunk: voxels per axis that are stored together, in a file of their own; half as many may fit the blocks better.
-            64 unless given, 512 in two dimensions.
-        mask: a multiscale volume that is zero where nothing is to be predicted.
         thickness: of the slabs in which a block is computed, world units; that of the block if None. The first run that
             begins the prediction chooses it.
     """
@@ -103,14 +95,12 @@ class PredictionJob(Options):
     networks: tuple[NetworkFile, ...] = Field(min_length=1)
     output: Path
     region: Region
-    outputs: tuple[str, ...] = Field(min_length=1)
-    products: tuple[Literal["mean", "entropy", "variance"], ...] = ("mean",)
-    symmetries: Literal["none", "mirrors", "all"] = "none"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    stored: Literal["uint8", "float16", "float32"] = "float32"
-    chunk: int | None = Field(None, ge=16)
-    mask: str | None = None
     thickness: int | None = None
+
+    @property
+    def options(self) -> PredictionOptions:
+        """The options of prediction."""
+        return self.config.prediction
 
     @property
     def partial(self) -> Path:
@@ -186,10 +176,13 @@ class PredictionJob(Options):
             beside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     def differences(self, other: PredictionJob) -> list[str]:
-        """What in the two would give other voxels, a line each: ``stored: "uint8" and "float32"``."""
+        """Return the fields that change voxels and differ, each as ``prediction.stored: "uint8" and "float32"``."""
         mine, others = (dict(_flat("", job.model_dump(mode="json"))) for job in (self, other))
         unequal = [name for name in mine | others if mine.get(name) != others.get(name)]
-        return [f"{name}: {json.dumps(mine.get(name))} and {json.dumps(others.get(name))}" for name in unequal]
+        return [
+            f"{name.removeprefix('config.')}: {json.dumps(mine.get(name))} and {json.dumps(others.get(name))}"
+            for name in unequal
+        ]
 
 
 def partial_path(output: Path) -> Path:

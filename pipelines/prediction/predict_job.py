@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.prediction.engine import Workers, run
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
@@ -24,12 +24,9 @@ def predict(
     checkpoint: Path | Mapping[Path, Weight] | Sequence[Path],
     output: Path,
     region: Region | Literal["all"] | None = None,
-    device: str | None = None,
     *,
+    options: PredictionOptions | None = None,
     workers: Workers | None = None,
-    outputs: Sequence[str] | None = None,
-    mask: StrPath | None = None,
-    **options: Any,
 ) -> Path:
     """Predict outputs of a network over a region, each into an OME-Zarr volume with one channel for each class.
 
@@ -42,15 +39,10 @@ def predict(
         checkpoint: the weights; several are averaged, or several with what each weighs: a number above 0, or by output
             one number for each class.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
-        region: what to predict; ``"all"`` is the whole volume. Of either what is whole voxels of all ``outputs``.
-        device: name of a torch device, where ``workers`` says nothing about devices; the first GPU unless given, the
-            processor where there is none.
-        workers: who predicts; this process unless given.
-        outputs: names of the outputs to predict; all unless given.
-        mask: a multiscale volume; where it is zero, nothing is predicted. Left out are whole blocks in which it is, and
-            by one of its voxels around them: the outputs are zero there.
-        options: further fields of :class:`.PredictionJob`: ``stored``, ``precision``, ``symmetries``, ``products``,
-            ``chunk``.
+        region: what to predict; ``"all"`` is the whole volume. Of either what is whole voxels of all outputs that
+            are predicted.
+        options: instead of the run's ``config.prediction``.
+        workers: processes that predict; this process alone unless given.
 
     Returns:
         ``output``.
@@ -70,19 +62,19 @@ def predict(
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
     dataset = Dataset.open(volume, config.data, net)
-    names = net.output_keys if outputs is None else tuple(outputs)
+    chosen = config.prediction if options is None else options
+    names = chosen.outputs or net.output_keys
     _check_outputs(net, names)
+    mask = None if chosen.mask is None else _absolute(chosen.mask)
+    resolved = chosen.model_copy(update={"outputs": names, "mask": mask})
     job = PredictionJob(
-        config=config,
+        config=config.model_copy(update={"prediction": resolved}),
         volume=_absolute(volume),
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
         region=_region(dataset, config.evaluation if region is None else region, names),
-        outputs=names,
-        mask=None if mask is None else _absolute(mask),
-        **options,
     )
-    run(job.resume(), workers or Workers(devices=() if device is None else (device,)))
+    run(job.resume(), workers or Workers())
     return output
 
 

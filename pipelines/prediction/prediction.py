@@ -61,17 +61,17 @@ class Prediction:
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
         net = nets[0]
-        transposed = () if job.symmetries == "mirrors" else None
-        symmetries = None if job.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
+        transposed = () if job.options.symmetries == "mirrors" else None
+        symmetries = None if job.options.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
         weights = [network.weight for network in job.networks]
-        ensemble = Ensemble(nets, weights, symmetries, job.products)
+        ensemble = Ensemble(nets, weights, symmetries, job.options.products)
         dataset = Dataset.open(job.volume, job.config.data, net)
         for name in net.input_keys:
             dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
-        roi = dataset.roi(job.region, job.outputs)
-        block = dataset.shape(job.config.block_shape, "block_shape", job.outputs)
-        sizes = {name: net.voxel_size[name] for name in job.outputs}
-        grid = Grid.fitting(roi, block, sizes, job.chunk or _CHUNK[net.dims])
+        roi = dataset.roi(job.region, job.options.outputs)
+        block = dataset.shape(job.options.block_shape, "prediction.block_shape", job.options.outputs)
+        sizes = {name: net.voxel_size[name] for name in job.options.outputs}
+        grid = Grid.fitting(roi, block, sizes, job.options.chunk or _CHUNK[net.dims])
         _check_tileable(net, math.prod(grid.shape))
         return cls(job, dataset, ensemble, grid)
 
@@ -83,13 +83,17 @@ class Prediction:
     @cached_property
     def voxel_sizes(self) -> dict[str, Coordinate]:
         """Of everything that is made, world units."""
-        return {product: self.net.voxel_size[_output(product)] for product in self.ensemble.produced(self.job.outputs)}
+        return {
+            product: self.net.voxel_size[_output(product)]
+            for product in self.ensemble.produced(self.job.options.outputs)
+        }
 
     def layouts(self) -> dict[str, ImageLayout]:
         """The volume of everything that is made."""
         world, classes = self.dataset.world, self.job.config.data.classes
+        stored = self.job.options.stored
         layouts = {}
-        for product, channels in self.ensemble.produced(self.job.outputs).items():
+        for product, channels in self.ensemble.produced(self.job.options.outputs).items():
             size, spread = self.voxel_sizes[product], product.endswith("/variance")
             length, shape = world.size_in_nm(size), tuple(map(int, self.grid.roi.shape / size))
             layouts[product] = ImageLayout(
@@ -98,7 +102,7 @@ class Prediction:
                 shape=shape,
                 channels=classes if channels == len(classes) else tuple(map(str, range(channels))),
                 # as fractions of 255 all variances would be 0
-                stored="float32" if spread and self.job.stored == "uint8" else self.job.stored,
+                stored="float32" if spread and stored == "uint8" else stored,
                 kind="quantities" if spread else "fractions",
                 levels=default_levels(length, shape),
                 chunks=tuple(map(int, self.grid.chunks[_output(product)])),
@@ -122,7 +126,7 @@ class Prediction:
             ValueError: it is too little; the message says what it takes.
         """
         largest = Roi(self.grid.roi.begin, self.grid.block)
-        outputs = dict.fromkeys(self.job.outputs, largest)
+        outputs = dict.fromkeys(self.job.options.outputs, largest)
         specs = self.net.specs
         intensities = self.dataset.intensities
         read = sum(
@@ -131,7 +135,7 @@ class Prediction:
         )
         made = sum(
             channels * math.prod(largest.shape / self.voxel_sizes[product])
-            for product, channels in self.ensemble.produced(self.job.outputs).items()
+            for product, channels in self.ensemble.produced(self.job.options.outputs).items()
         )
         ensemble = self.ensemble
         if not on_processor:
@@ -140,7 +144,7 @@ class Prediction:
         beside = int(read) * intensities.dtype.itemsize + int(made) * 2 * torch.float32.itemsize
         try:
             limit = max(0, int(memory / _GAPS) - beside)
-            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.precision), intensities)
+            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.options.precision), intensities)
         except ValueError as error:
             raise ConfigError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "

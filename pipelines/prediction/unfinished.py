@@ -57,8 +57,8 @@ def create_or_resume(prediction: Prediction) -> PredictionJob:
     for left in (job.group, job.tracking, job.times):
         shutil.rmtree(left, ignore_errors=True)
     empty = None
-    if job.mask is not None:
-        empty = empty_blocks(MultiscaleImage.open(job.mask), prediction.grid, prediction.dataset.world)
+    if job.options.mask is not None:
+        empty = empty_blocks(MultiscaleImage.open(job.options.mask), prediction.grid, prediction.dataset.world)
     create_group(job.group, prediction.provenance() | ({} if empty is None else {"skipped_blocks": int(empty.sum())}))
     if empty is not None:
         create_array(job.group / _SKIPPED, empty.shape, empty.shape, np.dtype(np.uint8))[...] = empty
@@ -70,7 +70,7 @@ def create_or_resume(prediction: Prediction) -> PredictionJob:
 
 def skipped_blocks(job: PredictionJob) -> NDArray[np.uint8] | None:
     """Which blocks are left out, of the shape of the grid; None if the job has no mask."""
-    return None if job.mask is None else open_array(job.group / _SKIPPED)[:]
+    return None if job.options.mask is None else open_array(job.group / _SKIPPED)[:]
 
 
 def finish(job: PredictionJob) -> None:

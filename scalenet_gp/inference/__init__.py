@@ -1,12 +1,12 @@
 """Inference beyond one pass: large boxes in slabs, symmetries and ensembles."""
 
 from scalenet_gp.inference.block_predictor import BlockPredictor, block_thickness
-from scalenet_gp.inference.ensemble import Compute, Ensemble
+from scalenet_gp.inference.ensemble import Compute, Ensemble, Product
 from scalenet_gp.inference.intensity_window import IntensityWindow
 from scalenet_gp.inference.member_weights import Weight
 from scalenet_gp.inference.slab_thickness import choose_slab_thickness, slabbed_memory
 from scalenet_gp.inference.slabbed_inference import SlabbedInference
-from scalenet_gp.inference.symmetries import Symmetry, lattice_symmetries
+from scalenet_gp.inference.symmetries import Symmetry, SymmetryGroup, lattice_symmetries
 from scalenet_gp.kernels import OneDnnConvolutions
 
 __all__ = [
@@ -15,8 +15,10 @@ __all__ = [
     "Ensemble",
     "IntensityWindow",
     "OneDnnConvolutions",
+    "Product",
     "SlabbedInference",
     "Symmetry",
+    "SymmetryGroup",
     "Weight",
     "block_thickness",
     "choose_slab_thickness",

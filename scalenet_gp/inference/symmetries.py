@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["Symmetry", "lattice_symmetries"]
+__all__ = ["Symmetry", "SymmetryGroup", "lattice_symmetries"]
+
+SymmetryGroup = Literal["none", "mirrors", "all"]
+"""Symmetries to average over: the identity alone, all mirrors, or all mirrors and transpositions."""
 
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 """Types that torch does not mirror, and those of the same bits that it does."""

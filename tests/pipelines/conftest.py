@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.config import Config, PredictionOptions
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 
@@ -49,8 +49,11 @@ TINY = {
         "images_every": 2,
     },
     "evaluation": {"begin": [None, None, 99], "end": [None] * 3},
-    "block_shape": [36, 54, 36],
+    "prediction": {"block_shape": [36, 54, 36], "stored": "float32"},
 }
+
+CPU = Workers(devices=("cpu",))
+"""This process alone, on the processor."""
 
 JUDGED_RUN = {
     "validation": {"region": {"begin": [None, None, 63], "end": [None, None, 99]}, "every": 2, "samples": 2},
@@ -83,6 +86,11 @@ def changed(settings, **changes):
 
 def tiny_config(**changes):
     return Config.model_validate(changed(TINY, **changes))
+
+
+def options_with(config, **changes):
+    """The config's options of prediction with some of them changed."""
+    return PredictionOptions.model_validate({**config.prediction.model_dump(), **changes})
 
 
 def write_config(path, **changes):

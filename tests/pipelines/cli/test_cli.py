@@ -389,7 +389,7 @@ def other_network(folder):
 
 
 def off_lattice(folder):
-    return {}, {"block_shape": [36, 54, 31.5]}
+    return {}, {"prediction__block_shape": [36, 54, 31.5]}
 
 
 def no_whole_voxel(folder):
@@ -417,7 +417,7 @@ PREDICTION_FAULTS = {
     missing_config: "there is no config {folder}/run.yaml",
     no_run: "there is no whole checkpoint in {folder}/other/checkpoints; train first",
     other_network: "checkpoint_4.safetensors is a checkpoint of another network: .* there and .* here",
-    off_lattice: "block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
+    off_lattice: "prediction.block_shape 36 × 54 × 31.5 nm has to be a positive multiple of 9 × 9 × 9 nm",
     no_whole_voxel: r"the region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm",
     existing_output: "{folder}/out.zarr exists; choose another output, or remove it",
     truncated_volume: "{folder}/volume/em/raw/s1: voxels .* cannot be read: .*blosc",

@@ -32,8 +32,8 @@ def test_a_shipped_config_builds_its_network_and_survives_a_round_trip(path, tmp
 
 
 def test_lengths_are_exact(tmp_path):
-    config = tiny_config(block_shape=[4.6, "23/5", "1/3"])
-    assert config.block_shape == (Fraction(23, 5), Fraction(23, 5), Fraction(1, 3))
+    config = tiny_config(prediction__block_shape=[4.6, "23/5", "1/3"])
+    assert config.prediction.block_shape == (Fraction(23, 5), Fraction(23, 5), Fraction(1, 3))
     config.write(tmp_path / "config.yaml")
     assert Config.read(tmp_path / "config.yaml") == config
     assert "block_shape: [4.6, 4.6, 1/3]" in (tmp_path / "config.yaml").read_text()
@@ -41,10 +41,10 @@ def test_lengths_are_exact(tmp_path):
 
 @given(st.lists(st.fractions(min_value=Fraction(1, 10**9), max_value=10**9), min_size=3, max_size=3))
 def test_a_round_trip_through_yaml_loses_nothing(lengths):
-    config = tiny_config(block_shape=lengths, network__1__top_resolution=lengths)
+    config = tiny_config(prediction__block_shape=lengths, network__1__top_resolution=lengths)
     again = Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
     assert again == config
-    assert again.block_shape == tuple(lengths)
+    assert again.prediction.block_shape == tuple(lengths)
     # the network gets them so, too
     assert config.network[1].model_dump()["top_resolution"] == again.network[1].model_dump()["top_resolution"]
 
@@ -85,7 +85,7 @@ def test_a_region_says_what_it_is():
         ({"data__translation": "middle"}, "data.translation: .*'centre' or 'corner', not 'middle'"),
         ({"data__classes": []}, "data.classes: .* at least 1 item"),
         ({"data__classes": ["a", "b", "a"]}, "data.classes: .*every class is learned once; a, b, a repeats one"),
-        ({"block_shape": [36, "wide", 36]}, "block_shape.1: .*'wide' is no finite length"),
+        ({"prediction__block_shape": [36, "wide", 36]}, "prediction.block_shape.1: .*'wide' is no finite length"),
         ({"evaluation__begin": [0, 0, "left"]}, "evaluation.begin.2: .*'left' is no finite length"),
         ({"evaluation__begin": [0, 0]}, "evaluation: .*begin has 2 axes and end 3"),
         ({"evaluation": {"begin": [9], "end": [4.5]}}, "evaluation: .*ends after it begins; 9 to 4.5 nm does not"),

@@ -21,7 +21,7 @@ HASTY = {
         "iterations": 2,
     },
     "evaluation": {"begin": [2560, 2560, 5376], "end": [4096, 4096, None]},
-    "block_shape": [1024] * 3,
+    "prediction": {"block_shape": [1024] * 3},
 }
 
 

@@ -218,7 +218,7 @@ def test_two_dimensions(tmp_path):
         "training__output_shape": [36, 36],
         "training__overhang": None,
         "evaluation": {"begin": [None, 108], "end": [None, None]},
-        "block_shape": [90, 54],
+        "prediction": {"block_shape": [90, 54]},
     }
     figure = draw_samples(tiny_config(**flat), volume, samples=1)
     begin = (middle_of(figure, 0) / VOXEL - 4).astype(int)

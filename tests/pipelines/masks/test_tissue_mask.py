@@ -16,7 +16,7 @@ from scalenet_gp.pipelines.masks.tissue_mask import mask_of_prediction, mask_tis
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.volumes.storage import UnreadableDataError, group_attributes, open_array
-from tests.pipelines.conftest import changed, files_below, positions_of_corners, write_array
+from tests.pipelines.conftest import CPU, changed, files_below, positions_of_corners, write_array
 from tests.scalenet_gp.tissue.generated import best_by_brightness, blob, embedded, overlap
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC
 
@@ -280,7 +280,7 @@ def test_a_network_learns_it_and_its_prediction_becomes_the_mask(tmp_path):
         config = Config.read(path)
     config = Config.model_validate(changed(config.model_dump(), training__iterations=150))
     checkpoint = train(config, tmp_path / "volume", tmp_path / "run", "cpu", "none")
-    prediction = predict(config, tmp_path / "volume", checkpoint, tmp_path / "prediction.zarr", device="cpu")
+    prediction = predict(config, tmp_path / "volume", checkpoint, tmp_path / "prediction.zarr", workers=CPU)
     group = mask_of_prediction(prediction / "0_output", tmp_path / "mask.zarr", "tissue")
     held_out = tissue[64:]
     assert best_by_brightness(recording[64:], held_out) < 0.35

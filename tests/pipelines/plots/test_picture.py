@@ -121,7 +121,7 @@ def test_two_dimensions_from_training_to_the_picture(tmp_path, panels):
         training__overhang=None,
         training__iterations=2,
         evaluation={"begin": [None, 108], "end": [None, None]},
-        block_shape=[90, 54],
+        prediction__block_shape=[90, 54],
     )
     checkpoint = train(flat, volume, tmp_path / "run", "cpu")
     prediction = predict(flat, volume, checkpoint, tmp_path / "p")

@@ -19,10 +19,10 @@ from scalenet_gp.pipelines.process.locks import folder_lock
 from scalenet_gp.pipelines.process.progress import console
 from scalenet_gp.pipelines.process.signals import Interrupted
 from scalenet_gp.volumes.storage import group_attributes, open_array
-from tests.pipelines.conftest import files_below, tiny_config, write_array, write_volume
+from tests.pipelines.conftest import CPU, files_below, options_with, tiny_config, write_array, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network, voxels
 
-CONFIG = tiny_config(block_shape=BLOCKS)
+CONFIG = tiny_config(prediction__block_shape=BLOCKS)
 PARTIAL = "out.zarr.partial"
 
 
@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(volume, checkpoint, tmp_path_factory):
-    return predict(CONFIG, volume, checkpoint, tmp_path_factory.mktemp("whole") / "out.zarr", REGION, "cpu")
+    return predict(CONFIG, volume, checkpoint, tmp_path_factory.mktemp("whole") / "out.zarr", REGION, workers=CPU)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_truncated_chunk_costs_the_blocks_that_see_it(checkpoint, whole, done,
     with pytest.raises(
         UnfinishedPredictionError, match=r"\d+ blocks could not .*cannot be read.*and \d+ more"
     ) as error:
-        predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+        predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     failures = error.value.failures
     assert len(done) == 45 - len(failures)
     assert all(str(volume / "em" / "raw" / "s0") in failure.cause for failure in failures)
@@ -69,7 +69,7 @@ def test_a_truncated_chunk_costs_the_blocks_that_see_it(checkpoint, whole, done,
     chunk.write_bytes(content)
     first = set(done)
     done.clear()
-    predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert len(done) == len(failures)
     assert not first & set(done)
     assert files(output) == files(whole)
@@ -89,10 +89,10 @@ def test_a_signal_ends_it_after_a_block(volume, checkpoint, whole, done, tmp_pat
         with pytest.raises(
             Interrupted, match=r"SIGTERM ended the run, which goes on from .*out\.zarr\.partial"
         ) as error:
-            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     assert error.value.code == os.EX_TEMPFAIL
     assert len(done) == 7
-    predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+    predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     assert len(set(done)) == len(done) == 45
     assert files(tmp_path / "out.zarr") == files(whole)
 
@@ -110,11 +110,11 @@ def test_a_full_disk_ends_it_at_once(volume, checkpoint, whole, done, tmp_path, 
             context.setattr(BlockWork, "__call__", filling)
             context.setattr(console, "_file", io.StringIO())  # that of pytest would be too large too
             with pytest.raises(UnfinishedPredictionError, match=r"out\.zarr/._output/s0.*File too large"):
-                predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+                predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert len(done) == 5
-    predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+    predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     assert len(done) == 45
     assert files(tmp_path / "out.zarr") == files(whole)
 
@@ -135,9 +135,11 @@ def small_disk(tmp_path):
 def test_workers_end_on_a_full_disk(volume, checkpoint, whole, small_disk, done):
     output = small_disk / "out.zarr"
     with pytest.raises(UnfinishedPredictionError, match="a worker cannot write, the disk may be full"):
-        predict(CONFIG, volume, checkpoint, output, REGION, workers=Workers(1, ("cpu",), host="127.0.0.1"))
+        predict(
+            CONFIG, volume, checkpoint, output, REGION, workers=Workers(count=1, devices=("cpu",), host="127.0.0.1")
+        )
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
-    predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert 10 < len(done) < 40
     assert files(output) == files(whole)
 
@@ -146,7 +148,7 @@ def test_two_at_once_are_refused(volume, checkpoint, tmp_path):
     with folder_lock(tmp_path / PARTIAL, "being predicted"):
         before = files_below(tmp_path)
         with pytest.raises(BlockingIOError, match=r"out\.zarr\.partial is being predicted by pid"):
-            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
         assert files_below(tmp_path) == before
 
 
@@ -161,7 +163,7 @@ def test_an_output_that_appears_meanwhile_is_kept(volume, checkpoint, whole, don
 
     monkeypatch.setattr(Prediction, "open", late)
     with pytest.raises(FileExistsError, match=r"out\.zarr exists"):
-        predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+        predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert done == []
     assert files(output) == files(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
@@ -184,13 +186,13 @@ def test_what_a_run_left_that_was_killed_as_it_finished_is_in_nobodys_way(
     with monkeypatch.context() as context:
         context.setattr(shutil, "rmtree", kill)
         with pytest.raises(Killed):
-            predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+            predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert files(output) == files(whole)
     assert (tmp_path / PARTIAL / "job.json").exists()
     with pytest.raises(FileExistsError):
-        predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+        predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     shutil.rmtree(output)
-    predict(CONFIG, volume, checkpoint, output, REGION, "cpu", stored=stored)
+    predict(CONFIG, volume, checkpoint, output, REGION, options=options_with(CONFIG, stored=stored), workers=CPU)
     assert len(done) == 90
     assert (files(output) == files(whole)) == (stored == "float32")
     assert not (tmp_path / PARTIAL).exists()
@@ -200,21 +202,21 @@ def test_what_is_unfinished_goes_on_as_it_was_begun_or_not_at_all(volume, checkp
     with monkeypatch.context() as context:
         context.setattr(BlockWork, "__call__", lambda self, roi: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(Interrupted):
-            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu")
+            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     other = shutil.copy(checkpoint, tmp_path / "other.safetensors")
     (tmp_path / "again").mkdir()
     newer = network(tmp_path / "again", CONFIG)
     for changes, told in (
-        ({"stored": "uint8"}, 'stored: "float32" and "uint8"'),
+        ({"stored": "uint8"}, 'prediction.stored: "float32" and "uint8"'),
         ({"outputs": ["0_output"]}, "outputs"),
-        ({"config": tiny_config(block_shape=(36, 36, 36))}, "config.block_shape"),
+        ({"block_shape": (36, 36, 36)}, "prediction.block_shape"),
     ):
-        arguments = {"config": CONFIG, **changes}
+        options = options_with(CONFIG, **changes)
         with pytest.raises(ValueError, match=told):
-            predict(arguments.pop("config"), volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu", **arguments)
+            predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, options=options, workers=CPU)
     # the file may have moved, as long as it is the same one
     assert newer.read_bytes() == other.read_bytes()
-    predict(CONFIG, volume, other, tmp_path / "out.zarr", REGION, "cpu")
+    predict(CONFIG, volume, other, tmp_path / "out.zarr", REGION, workers=CPU)
 
 
 def test_too_little_memory_is_refused_with_what_it_takes(volume, checkpoint, tmp_path):
@@ -225,7 +227,7 @@ def test_too_little_memory_is_refused_with_what_it_takes(volume, checkpoint, tmp
             checkpoint,
             tmp_path / "out" / "out.zarr",
             REGION,
-            workers=Workers(0, ("cpu",), memory=2**12),
+            workers=Workers(count=0, devices=("cpu",), memory=2**12),
         )
     assert files_below(tmp_path) == []
 
@@ -236,7 +238,9 @@ def test_masked_blocks_are_zero_and_recorded(volume, checkpoint, whole, done, tm
     mask[2, 17, 12] = 1  # voxels of 9 nm
     write_array(tmp_path / "mask", mask, voxel=9)
     there = write_array(tmp_path / "mask.zarr", mask, voxel=9)
-    output = predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, "cpu", mask=there)
+    output = predict(
+        CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, options=options_with(CONFIG, mask=there), workers=CPU
+    )
     skipped = open_array(output / "skipped")[:]
     assert group_attributes(output)["skipped_blocks"] == skipped.sum() == 45 - len(done)
     assert 0 < len(done) < 10

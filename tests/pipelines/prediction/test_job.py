@@ -17,7 +17,6 @@ def job(tmp_path):
         networks=(NetworkFile.of(checkpoint, 2),),
         output=tmp_path / "out.zarr",
         region=Region(begin=(0, 0, "9/2"), end=(9, 9, 18)),
-        outputs=("1_output",),
     )
 
 
@@ -33,9 +32,9 @@ def test_a_job_is_the_same_after_a_file(job):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"stored": "uint8"}, 'stored: "float32" and "uint8"'),
+        ({"config": tiny_config(prediction__stored="uint8")}, 'prediction.stored: "float32" and "uint8"'),
         ({"region": Region(begin=(0, 0, 0), end=(9, 9, 18))}, "region.begin: "),
-        ({"config": tiny_config(network__0__base_nc=3)}, "config.network.0.base_nc: 2 and 3"),
+        ({"config": tiny_config(network__0__base_nc=3)}, "network.0.base_nc: 2 and 3"),
         ({"config": tiny_config(training__seed=9, threshold=0.3)}, None),
         ({"thickness": 9}, None),
     ],

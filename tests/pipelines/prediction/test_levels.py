@@ -17,7 +17,7 @@ from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.process.signals import Interrupted
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter
 from scalenet_gp.volumes.storage import open_array
-from tests.pipelines.conftest import tiny_config, tissue, write_array, write_config
+from tests.pipelines.conftest import CPU, options_with, tiny_config, tissue, write_array, write_config
 from tests.pipelines.prediction.predictions import files, network
 from tests.pipelines.prediction.test_scheduler_killed import wait_until
 
@@ -52,16 +52,23 @@ def volume_of(folder, shape):
 def long(tmp_path_factory):
     """A volume, a checkpoint, and what is predicted of them in one go."""
     folder = tmp_path_factory.mktemp("long")
-    config = tiny_config(block_shape=BLOCK)
+    config = tiny_config(prediction__block_shape=BLOCK)
     volume, checkpoint = volume_of(folder, LONG), network(folder, config)
-    return config, volume, checkpoint, predict(config, volume, checkpoint, folder / "out.zarr", "all", "cpu", chunk=16)
+    return (
+        config,
+        volume,
+        checkpoint,
+        predict(
+            config, volume, checkpoint, folder / "out.zarr", "all", options=options_with(config, chunk=16), workers=CPU
+        ),
+    )
 
 
 @pytest.mark.parametrize("block", [(72, 72, 576), (72, 72, 540)])
 def test_levels_are_means(tmp_path, block):
-    config = tiny_config(block_shape=block)
+    config = tiny_config(prediction__block_shape=block)
     volume = volume_of(tmp_path, (16, 16, 300))
-    output = predict(config, volume, network(tmp_path, config), tmp_path / "out.zarr", "all", "cpu")
+    output = predict(config, volume, network(tmp_path, config), tmp_path / "out.zarr", "all", workers=CPU)
     check_means(output, {"0_output": 2, "1_output": 3})
     layout = MultiscaleArrayWriter.open(output / "1_output").layout
     assert levels_within_blocks(layout, (0, 0, block[2] // 4.5)) == 2
@@ -89,7 +96,7 @@ def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
     config, volume, checkpoint, whole = long
     output, work, computed = tmp_path / "out.zarr", LevelWork.__call__, []
     doomed = []
-    arguments = (config, volume, checkpoint, output, "all", "cpu")
+    arguments = (config, volume, checkpoint, output, "all")
 
     def failing(self, roi):
         if len(made) == 7 and not doomed:
@@ -101,7 +108,7 @@ def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(LevelWork, "__call__", failing)
         with pytest.raises(UnfinishedPredictionError, match="no such luck"):
-            predict(*arguments, chunk=16)
+            predict(*arguments, options=options_with(config, chunk=16), workers=CPU)
     assert per_level(made) == {1: BOXES[1] - 1}
     first = list(made)
     assert not output.exists()
@@ -115,9 +122,9 @@ def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(LevelWork, "__call__", signalled)
         with pytest.raises(Interrupted, match=r"SIGUSR1 ended the run, which goes on from .*out\.zarr\.partial"):
-            predict(*arguments, chunk=16)
+            predict(*arguments, options=options_with(config, chunk=16), workers=CPU)
     assert per_level(made) == {1: BOXES[1], 2: 3}
-    predict(*arguments, chunk=16)
+    predict(*arguments, options=options_with(config, chunk=16), workers=CPU)
     assert made[: len(first)] == first
     assert len(set(made)) == len(made)
     assert per_level(made) == BOXES
@@ -136,7 +143,15 @@ def test_no_level_is_made_of_blocks_that_are_missing(long, made, tmp_path, monke
 
     monkeypatch.setattr(BlockWork, "__call__", failing)
     with pytest.raises(UnfinishedPredictionError, match=r"1 block could not be predicted.*no such luck"):
-        predict(config, volume, checkpoint, tmp_path / "out.zarr", "all", "cpu", chunk=16)
+        predict(
+            config,
+            volume,
+            checkpoint,
+            tmp_path / "out.zarr",
+            "all",
+            options=options_with(config, chunk=16),
+            workers=CPU,
+        )
     assert made == []
 
 
@@ -151,8 +166,16 @@ def test_workers_make_the_same_levels(long, made, tmp_path):
     launcher = tmp_path / "launcher"
     launcher.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec "$@"\n')
     launcher.chmod(0o755)
-    workers = Workers(2, ("cpu",), str(launcher), "127.0.0.1")
-    output = predict(config, volume, checkpoint, tmp_path / "out.zarr", "all", workers=workers, chunk=16)
+    workers = Workers(count=2, devices=("cpu",), launcher=str(launcher), host="127.0.0.1")
+    output = predict(
+        config,
+        volume,
+        checkpoint,
+        tmp_path / "out.zarr",
+        "all",
+        options=options_with(config, chunk=16),
+        workers=workers,
+    )
     assert files(output) == files(whole)
     assert {line.split("--level ")[1] for line in log.read_text().splitlines() if "--level" in line} == {"1"}
     assert per_level(made) == {level: count for level, count in BOXES.items() if level > 1}  # by this process
@@ -161,7 +184,7 @@ def test_workers_make_the_same_levels(long, made, tmp_path):
 _SLOWED = """
 import sys, time
 from pathlib import Path
-from scalenet_gp.pipelines.cli import main as cli
+from scalenet_gp.pipelines.cli import main
 from scalenet_gp.pipelines.prediction import {module}
 
 def slowed(*arguments):
@@ -170,7 +193,7 @@ def slowed(*arguments):
     return original(*arguments)
 
 original, {module}.{name} = {module}.{name}, slowed
-cli.main()
+main()
 """
 
 
@@ -185,7 +208,7 @@ cli.main()
 )
 def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, module, name, seconds, code):
     config, volume, checkpoint, whole = long
-    settings = write_config(tmp_path / "run.yaml", block_shape=list(BLOCK))
+    settings = write_config(tmp_path / "run.yaml", prediction__block_shape=list(BLOCK))
     output, flag = tmp_path / "out.zarr", tmp_path / "there"
     script = _SLOWED.format(module=module, name=name, seconds=seconds, flag=str(flag))
     command = [sys.executable, "-c", script, "predict", settings, "--volume", volume, "--run", "none", "--chunk", "16"]
@@ -198,6 +221,6 @@ def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, module
     if code:
         assert "SIGTERM ended the run" in told
         assert not output.exists()
-        predict(config, volume, checkpoint, output, "all", "cpu", chunk=16)
+        predict(config, volume, checkpoint, output, "all", options=options_with(config, chunk=16), workers=CPU)
     assert files(output) == files(whole)
     assert not output.with_name("out.zarr.partial").exists()

@@ -7,10 +7,10 @@ import torch
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes.storage import group_attributes
-from tests.pipelines.conftest import tiny_config
+from tests.pipelines.conftest import CPU, options_with, tiny_config
 from tests.pipelines.prediction.predictions import REGION, voxels
 
-CONFIG = tiny_config(block_shape=(54, 54, 54))
+CONFIG = tiny_config(prediction__block_shape=(54, 54, 54))
 NAME = "1_output"
 
 
@@ -28,7 +28,7 @@ def checkpoints(tmp_path_factory):
 def alone(volume, checkpoints, tmp_path_factory):
     """The volumes that each network predicts."""
     folder = tmp_path_factory.mktemp("alone")
-    made = [predict(CONFIG, volume, path, folder / str(i), REGION, "cpu") for i, path in enumerate(checkpoints)]
+    made = [predict(CONFIG, volume, path, folder / str(i), REGION, workers=CPU) for i, path in enumerate(checkpoints)]
     return [voxels(output, NAME).astype(np.float64) for output in made]
 
 
@@ -44,7 +44,13 @@ def alone(volume, checkpoints, tmp_path_factory):
 def test_networks_are_averaged(volume, checkpoints, alone, tmp_path, weights, shares):
     weighed = dict(zip(checkpoints, weights, strict=True))
     output = predict(
-        CONFIG, volume, weighed, tmp_path / "out", REGION, "cpu", outputs=[NAME], products=("mean", "variance")
+        CONFIG,
+        volume,
+        weighed,
+        tmp_path / "out",
+        REGION,
+        options=options_with(CONFIG, outputs=[NAME], products=["mean", "variance"]),
+        workers=CPU,
     )
     each = np.array(shares)[:, :, None, None, None]
     mean = sum(share * of_one for share, of_one in zip(each, alone, strict=True))
@@ -58,9 +64,14 @@ def test_networks_are_averaged(volume, checkpoints, alone, tmp_path, weights, sh
 
 def test_mirrors_leave_a_mean_that_is_between_the_members(volume, checkpoints, alone, tmp_path):
     output = predict(
-        CONFIG, volume, checkpoints[0], tmp_path / "out", REGION, "cpu", symmetries="mirrors",
-        outputs=[NAME], products=("mean", "entropy", "variance"),
-    )  # fmt: skip
+        CONFIG,
+        volume,
+        checkpoints[0],
+        tmp_path / "out",
+        REGION,
+        options=options_with(CONFIG, symmetries="mirrors", outputs=[NAME], products=["mean", "entropy", "variance"]),
+        workers=CPU,
+    )
     mean, variance = voxels(output, NAME), voxels(output, f"{NAME}_variance")
     assert np.abs(mean - alone[0]).max() > 1e-3
     # a member is one of eight: it is no farther from the mean than the variance allows
@@ -74,5 +85,7 @@ def test_mirrors_leave_a_mean_that_is_between_the_members(volume, checkpoints, a
 def test_weights_that_fit_no_class_are_refused(volume, checkpoints, tmp_path):
     weights = {path: {NAME: (1, 1, 1)} for path in checkpoints}
     with pytest.raises(ValueError, match=r"network 0 has weights .* for each of its 2 channels"):
-        predict(CONFIG, volume, weights, tmp_path / "out", REGION, "cpu", outputs=[NAME])
+        predict(
+            CONFIG, volume, weights, tmp_path / "out", REGION, options=options_with(CONFIG, outputs=[NAME]), workers=CPU
+        )
     assert not list(tmp_path.iterdir())

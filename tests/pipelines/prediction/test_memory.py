@@ -18,6 +18,7 @@ from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes.storage import group_attributes
+from tests.pipelines.conftest import CPU, options_with
 from tests.pipelines.prediction.predictions import voxels
 
 MIB = 2**20
@@ -70,7 +71,7 @@ def folder(tmp_path_factory):
             "network": [{"top_resolution": [8, 8, 8], "base_nc": 8, "downsample_factors": [[2, 2, 2]]}],
             "training": {"iterations": 1, "output_shape": [256] * 3, "region": region},
             "evaluation": region,
-            "block_shape": [8 * voxels for voxels in SHAPE],
+            "prediction": {"block_shape": [8 * voxels for voxels in SHAPE], "stored": "float32"},
         }
     )
     config.write(folder / "run.yaml")
@@ -123,14 +124,13 @@ def test_on_a_gpu_half_precision_is_not_charged_for_what_processors_take(folder,
     config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
     thickness = {}
     for precision in ("float32", "bfloat16"):
+        options = options_with(config, outputs=["0_output"], precision=precision)
         job = PredictionJob(
-            config=config,
+            config=config.model_copy(update={"prediction": options}),
             volume=str(folder),
             networks=(NetworkFile.of(checkpoint),),
             output=tmp_path / "out.zarr",
             region=Region(begin=(0, 0, 0), end=tuple(8 * n for n in SHAPE)),
-            outputs=("0_output",),
-            precision=precision,
         )
         thickness[precision] = Prediction.open(job).thickness(400 * MIB, on_processor=False)
     assert thickness["float32"] < 8 * SHAPE[0]
@@ -139,5 +139,13 @@ def test_on_a_gpu_half_precision_is_not_charged_for_what_processors_take(folder,
 
 def test_chunks_are_as_large_as_wanted(folder, tmp_path):
     config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
-    output = predict(config, folder, checkpoint, tmp_path / "out.zarr", config.evaluation, "cpu", chunk=16)
+    output = predict(
+        config,
+        folder,
+        checkpoint,
+        tmp_path / "out.zarr",
+        config.evaluation,
+        options=options_with(config, chunk=16),
+        workers=CPU,
+    )
     assert json.loads((output / "0_output" / "s0" / ".zarray").read_text())["chunks"] == [1, 16, 16, 16]

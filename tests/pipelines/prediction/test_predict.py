@@ -19,10 +19,12 @@ from scalenet_gp.volumes.storage import group_attributes, open_array
 from tests.pipelines.conftest import (
     CLASSES,
     CORNER,
+    CPU,
     JUDGED,
     OUTPUTS,
     VOXEL,
     files_below,
+    options_with,
     tiny_config,
     tissue,
     write_array,
@@ -77,7 +79,7 @@ def test_the_group_says_where_it_comes_from(predicted, checkpoint):
     assert attributes["network"] == network
     assert attributes["versions"]["torch"] == version("torch")
     job = PredictionJob.model_validate(attributes["job"])
-    assert job.config.model_dump() == tiny_config().model_dump()
+    assert job.config.model_dump() == tiny_config(prediction__outputs=list(OUTPUTS)).model_dump()
     assert job.region == Region(begin=[VOXEL * b for b, _ in JUDGED], end=[VOXEL * e for _, e in JUDGED])
     for name in OUTPUTS:
         assert group_attributes(predicted / name)["network"] == network
@@ -86,7 +88,7 @@ def test_the_group_says_where_it_comes_from(predicted, checkpoint):
 @pytest.mark.parametrize("block", [(18, 27, 36), (108, 180, 180)])
 def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, block):
     """To the rounding of floats, which differs with the shape of what torch convolves."""
-    again = predict(tiny_config(block_shape=block), volume, checkpoint, tmp_path / "new" / "again.zarr")
+    again = predict(tiny_config(prediction__block_shape=block), volume, checkpoint, tmp_path / "new" / "again.zarr")
     for name in OUTPUTS:
         np.testing.assert_allclose(voxels(again, name), voxels(predicted, name), rtol=1e-5, atol=1e-6)
     assert [path.name for path in again.parent.iterdir()] == ["again.zarr"]
@@ -153,8 +155,12 @@ def test_a_checkpoint_of_another_network_is_refused(volume, checkpoint, tmp_path
     ("changes", "error", "message"),
     [
         ({"data__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
-        ({"block_shape": [36, 54, 40]}, ValueError, "block_shape 36 × 54 × 40 nm .* multiple of 9 × 9 × 9 nm"),
-        ({"block_shape": [36, 54, 0]}, ValueError, "block_shape .* positive"),
+        (
+            {"prediction__block_shape": [36, 54, 40]},
+            ValueError,
+            "block_shape 36 × 54 × 40 nm .* multiple of 9 × 9 × 9 nm",
+        ),
+        ({"prediction__block_shape": [36, 54, 0]}, ValueError, "block_shape .* positive"),
         ({"evaluation": {"begin": [0, 0], "end": [9, 9]}}, ValueError, "has 2 axes, the volume 3"),
     ],
 )
@@ -166,7 +172,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(volume, checkpo
 
 def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volume, tmp_path):
     config = tiny_config(
-        network__0__top_resolution=[10] * 3, network__1__top_resolution=[5] * 3, block_shape=[10, 10, 10]
+        network__0__top_resolution=[10] * 3, network__1__top_resolution=[5] * 3, prediction__block_shape=[10, 10, 10]
     )
     net = config.build_network()
     path = save_checkpoint(tmp_path, net, {"iteration": 1})
@@ -180,7 +186,7 @@ def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volu
 )
 def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, changes):
     with pytest.raises(ValueError, match=r"checkpoint_4\.safetensors was trained with \{.*\}, the config has \{.*\}"):
-        predict(tiny_config(**changes), volume, checkpoint, tmp_path / "out", device="cpu")
+        predict(tiny_config(**changes), volume, checkpoint, tmp_path / "out", workers=CPU)
     assert not any(tmp_path.iterdir())
 
 
@@ -189,7 +195,7 @@ def test_a_network_that_does_not_tile_is_predicted_in_one_block_or_not_at_all(vo
     net = config.build_network()
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     with pytest.raises(ValueError, match=r"0_in_conv_0.* depends on the whole .* blocks would not fit together"):
-        predict(config, volume, checkpoint, tmp_path / "out", device="cpu")
+        predict(config, volume, checkpoint, tmp_path / "out", workers=CPU)
     assert not (tmp_path / "out").exists()
-    whole = config.model_copy(update={"block_shape": tuple(1800 for _ in range(3))})
-    predict(whole, volume, checkpoint, tmp_path / "out", device="cpu")
+    whole = config.model_copy(update={"prediction": options_with(config, block_shape=[1800] * 3)})
+    predict(whole, volume, checkpoint, tmp_path / "out", workers=CPU)

@@ -11,7 +11,7 @@ import pytest
 
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.predict_job import predict
-from tests.pipelines.conftest import tiny_config, write_config
+from tests.pipelines.conftest import CPU, tiny_config, write_config
 from tests.pipelines.prediction.predictions import BLOCKS, files, network
 from tests.pipelines.prediction.test_workers import worker_pids
 
@@ -51,8 +51,8 @@ def wait_until(condition, seconds=120):
 
 @pytest.mark.slow
 def test_what_is_done_stays_done(volume, tmp_path):
-    config = write_config(tmp_path / "run.yaml", block_shape=list(BLOCKS))
-    settings = tiny_config(block_shape=BLOCKS)
+    config = write_config(tmp_path / "run.yaml", prediction__block_shape=list(BLOCKS))
+    settings = tiny_config(prediction__block_shape=BLOCKS)
     checkpoint, output = network(tmp_path, settings), tmp_path / "out.zarr"
 
     process = started(config, volume, checkpoint, output)
@@ -75,8 +75,8 @@ def test_what_is_done_stays_done(volume, tmp_path):
     assert second.sum() < second.size
 
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out.zarr.partial").rglob("s0/*/*/*/*")}
-    whole = predict(settings, volume, checkpoint, tmp_path / "whole.zarr", REGION, "cpu")
-    predict(settings, volume, checkpoint, output, REGION, "cpu")
+    whole = predict(settings, volume, checkpoint, tmp_path / "whole.zarr", REGION, workers=CPU)
+    predict(settings, volume, checkpoint, output, REGION, workers=CPU)
     assert files(output) == files(whole)
     kept = sum(
         (output / path.relative_to(tmp_path / "out.zarr.partial" / "out.zarr")).stat().st_mtime_ns == written[path]

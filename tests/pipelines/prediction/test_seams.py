@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scalenet_gp.pipelines.prediction.predict_job import predict
-from tests.pipelines.conftest import TINY, tiny_config
+from tests.pipelines.conftest import CPU, TINY, options_with, tiny_config
 from tests.pipelines.prediction.predictions import network, voxels
 
 SUBNET = TINY["network"][0]
@@ -26,13 +26,13 @@ NETWORKS = {
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_there_are_no_seams(volume, tmp_path, kind):
-    config = tiny_config(network=NETWORKS[kind], block_shape=[1800] * 3)
+    config = tiny_config(network=NETWORKS[kind], prediction__block_shape=[1800] * 3)
     checkpoint = network(tmp_path, config)
     names = config.build_network().output_keys
-    whole = predict(config, volume, checkpoint, tmp_path / "whole.zarr", "all", "cpu")
+    whole = predict(config, volume, checkpoint, tmp_path / "whole.zarr", "all", workers=CPU)
     for number, block in enumerate(([36, 72, 108], [90, 54, 36])):
-        config = tiny_config(network=NETWORKS[kind], block_shape=block)
-        blocks = predict(config, volume, checkpoint, tmp_path / f"{number}.zarr", "all", "cpu")
+        config = tiny_config(network=NETWORKS[kind], prediction__block_shape=block)
+        blocks = predict(config, volume, checkpoint, tmp_path / f"{number}.zarr", "all", workers=CPU)
         for name in names:
             one = voxels(whole, name)
             assert one.std() > 1e-4  # it has something to say
@@ -42,8 +42,16 @@ def test_there_are_no_seams(volume, tmp_path, kind):
 def test_a_choice_of_outputs_is_the_same_as_among_all(volume, tmp_path):
     config = tiny_config(network=NETWORKS["scalenet"])
     checkpoint = network(tmp_path, config)
-    everything = predict(config, volume, checkpoint, tmp_path / "all.zarr", "all", "cpu")
+    everything = predict(config, volume, checkpoint, tmp_path / "all.zarr", "all", workers=CPU)
     for name in config.build_network().output_keys:
-        alone = predict(config, volume, checkpoint, tmp_path / f"{name}.zarr", "all", "cpu", outputs=[name])
+        alone = predict(
+            config,
+            volume,
+            checkpoint,
+            tmp_path / f"{name}.zarr",
+            "all",
+            options=options_with(config, outputs=[name]),
+            workers=CPU,
+        )
         assert [path.name for path in alone.iterdir() if path.is_dir()] == [name]
         np.testing.assert_allclose(voxels(alone, name), voxels(everything, name), rtol=1e-5, atol=1e-6)

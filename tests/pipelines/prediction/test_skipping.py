@@ -15,7 +15,7 @@ from scalenet_gp.pipelines.prediction import skipping
 from scalenet_gp.pipelines.prediction.grid import Grid
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.prediction.skipping import empty_blocks
-from tests.pipelines.conftest import files_below, tiny_config, write_array, write_volume
+from tests.pipelines.conftest import CPU, files_below, options_with, tiny_config, write_array, write_volume
 from tests.pipelines.prediction.predictions import network
 
 
@@ -109,5 +109,7 @@ def test_nothing_is_written_with_a_mask_that_does_not_fit(tmp_path):
     for data, message in ((np.zeros((9, 9), np.uint8), "2 axes"), (np.zeros((9, 9, 9), np.uint8), "every block")):
         mask = write_array(tmp_path / f"mask{data.ndim}", data)
         with pytest.raises(ValueError, match=message):
-            predict(config, volume, checkpoint, tmp_path / "out.zarr", device="cpu", mask=mask)
+            predict(
+                config, volume, checkpoint, tmp_path / "out.zarr", options=options_with(config, mask=mask), workers=CPU
+            )
     assert [path for path in files_below(tmp_path) if path not in before and "mask" not in path] == []

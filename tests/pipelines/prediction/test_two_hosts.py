@@ -8,7 +8,7 @@ import pytest
 
 from scalenet_gp.pipelines.prediction.engine import Workers
 from scalenet_gp.pipelines.prediction.predict_job import predict
-from tests.pipelines.conftest import tiny_config
+from tests.pipelines.conftest import CPU, tiny_config
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
 
 
@@ -44,7 +44,7 @@ def hosts():
 
 @pytest.mark.slow
 def test_workers_of_two_hosts_give_the_same_bytes(volume, tmp_path, hosts):
-    config = tiny_config(block_shape=BLOCKS)
+    config = tiny_config(prediction__block_shape=BLOCKS)
     checkpoint = network(tmp_path, config)
     launcher = tmp_path / "launcher"
     launcher.write_text(
@@ -52,9 +52,9 @@ def test_workers_of_two_hosts_give_the_same_bytes(volume, tmp_path, hosts):
         f'ip netns exec $host ip -4 -o address >> {tmp_path}/addresses\nexec ip netns exec $host "$@"\n'
     )
     launcher.chmod(0o755)
-    workers = Workers(2, ("cpu",), str(launcher), "10.213.1.1")
+    workers = Workers(count=2, devices=("cpu",), launcher=str(launcher), host="10.213.1.1")
     output = predict(config, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=workers)
-    alone = predict(config, volume, checkpoint, tmp_path / "alone.zarr", REGION, "cpu")
+    alone = predict(config, volume, checkpoint, tmp_path / "alone.zarr", REGION, workers=CPU)
     assert files(output) == files(alone)
     addresses = (tmp_path / "addresses").read_text()
     assert "10.213.1.2" in addresses

@@ -14,10 +14,10 @@ from scalenet_gp.pipelines.prediction.engine import Workers
 from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.volumes.storage import group_attributes
-from tests.pipelines.conftest import tiny_config, write_volume
+from tests.pipelines.conftest import CPU, tiny_config, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
 
-CONFIG = tiny_config(block_shape=BLOCKS)
+CONFIG = tiny_config(prediction__block_shape=BLOCKS)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(volume, checkpoint, tmp_path_factory):
     """What this process predicts."""
-    return files(predict(CONFIG, volume, checkpoint, tmp_path_factory.mktemp("alone") / "out.zarr", REGION, "cpu"))
+    return files(
+        predict(CONFIG, volume, checkpoint, tmp_path_factory.mktemp("alone") / "out.zarr", REGION, workers=CPU)
+    )
 
 
 def worker_pids(output):
@@ -44,7 +46,9 @@ def worker_pids(output):
 
 @pytest.mark.slow
 def test_one_worker_gives_the_same_bytes(volume, checkpoint, alone, tmp_path):
-    output = predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=Workers(1, ("cpu",)))
+    output = predict(
+        CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=Workers(count=1, devices=("cpu",))
+    )
     assert files(output) == alone
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
@@ -75,7 +79,12 @@ def test_workers_that_are_killed_are_replaced(checkpoint, alone, tmp_path):
     killer.start()
     with pytest.raises(UnfinishedPredictionError) as error:
         predict(
-            CONFIG, volume, checkpoint, output, REGION, workers=Workers(3, ("cpu",), f"{launcher} env", "127.0.0.1")
+            CONFIG,
+            volume,
+            checkpoint,
+            output,
+            REGION,
+            workers=Workers(count=3, devices=("cpu",), launcher=f"{launcher} env", host="127.0.0.1"),
         )
     killer.join(10)
 
@@ -98,7 +107,7 @@ def test_workers_that_are_killed_are_replaced(checkpoint, alone, tmp_path):
 
     chunk.write_bytes(whole)
     before = {path: path.stat().st_mtime_ns for path in output.with_name("out.zarr.partial").rglob("s0/*/*/*/*")}
-    predict(CONFIG, volume, checkpoint, output, REGION, "cpu")
+    predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert files(output) == alone
     kept = {
         output.with_name("out.zarr.partial") / "out.zarr" / path.relative_to(output): path.stat().st_mtime_ns

@@ -13,6 +13,7 @@ from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.volumes.storage import open_array
+from tests.pipelines.conftest import CPU, options_with
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC
 
 CONFIG = Path(__file__).parents[3] / "pipelines" / "configs" / "vnc.yaml"
@@ -24,11 +25,11 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
     config = Config.read(CONFIG)
     small = (Fraction(100), Fraction("294.4"), Fraction("294.4"))
     training = config.training.model_copy(update={"iterations": 2, "output_shape": small})
-    config = config.model_copy(update={"training": training, "block_shape": small})
+    config = config.model_copy(update={"training": training, "prediction": options_with(config, block_shape=small)})
     checkpoint = train(config, VNC, tmp_path / "run", "cpu")
     # two sections; offset and size along y and x are whole voxels of 18.4 nm
     region = Region(begin=(550, "644", "478.4"), end=(650, "938.4", "772.8"))
-    prediction = predict(config, VNC, checkpoint, tmp_path / "prediction.zarr", region=region, device="cpu")
+    prediction = predict(config, VNC, checkpoint, tmp_path / "prediction.zarr", region=region, workers=CPU)
     scores = evaluate(config, VNC, prediction, region=region)
 
     fine = open_array(prediction / "1_output" / "s0")[:]

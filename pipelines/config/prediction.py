@@ -1,0 +1,50 @@
+"""Options of prediction: the part ``prediction`` of a run file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from scalenet_gp.inference import Product, SymmetryGroup
+from scalenet_gp.options import Options, Size
+from scalenet_gp.training import Precision
+
+__all__ = ["PredictionOptions"]
+
+
+def _as_text(path: Any) -> Any:
+    return str(path) if isinstance(path, Path) else path
+
+
+class PredictionOptions(Options):
+    """Options of a prediction, block by block. They stand in ``pipelines/config`` as jobs and run file both need them.
+
+    Attributes:
+        block_shape: shape of a block, nm; whole voxels of every output. Larger blocks compute less context twice.
+        outputs: names of the network's outputs to predict; all if empty.
+        products: arrays to store of each output: the mean over networks and symmetries, its entropy, the variance; see
+            :class:`scalenet_gp.inference.Ensemble`.
+        symmetries: symmetries of the lattice to average over: none, mirrors, or mirrors and transpositions.
+        precision: number format in which the network computes.
+        stored: number format in which probabilities are stored: uint8 is round(255 × probability). A variance, which
+            uint8 cannot hold, is stored as float32 then.
+        chunk: voxels per axis that are stored together in one file; half as many may fit the blocks better. 64 unless
+            given, 512 in two dimensions.
+        mask: path or URL of a multiscale volume. Blocks are left out, and zero, where it is zero throughout the block
+            and one of its voxels around it.
+
+    Example:
+        >>> PredictionOptions(block_shape=(1024, 1024, 1024)).stored
+        'uint8'
+    """
+
+    block_shape: Size
+    outputs: tuple[str, ...] = ()
+    products: Annotated[tuple[Product, ...], Field(min_length=1)] = ("mean",)
+    symmetries: SymmetryGroup = "none"
+    precision: Precision = "float32"
+    stored: Literal["uint8", "float16", "float32"] = "uint8"
+    chunk: Annotated[int | None, Field(ge=16)] = None
+    mask: Annotated[str | None, BeforeValidator(_as_text)] = None
