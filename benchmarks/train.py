@@ -231,8 +231,8 @@ def on_gpu(console: Console, run: Run, repeats: int) -> None:
     run = replace(run, workers=16, batch=4)
     answers: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(repeats):
-        for side, computation in sides.items():
-            answers[side].append(answer_of(steps, replace(run, computation=computation)))
+        for side, compute in sides.items():
+            answers[side].append(answer_of(steps, replace(run, compute=compute)))
     table = Table(
         f"{'/'.join(map(str, NETWORKS[run.network].outputs))} nm, batches of {run.batch}, {run.workers} workers",
         "samples/s",

@@ -35,7 +35,7 @@ from scalenet_gp.nodes import (
     Train,
     UniformSampler,
 )
-from scalenet_gp.training import ComputeConfig, Optimization
+from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization
 
 __all__ = ["LENGTH", "NETWORKS", "Run", "Stopwatch", "threads", "training"]
 
@@ -93,7 +93,7 @@ class Run:
         network: one of NETWORKS.
         workers: that make batches.
         batch: samples in each.
-        computation: arguments of :class:`ComputeConfig`.
+        compute: arguments of :class:`ComputeConfig`.
         folder: for a log at its default intervals and checkpoints; neither is written without.
         seconds: how long it takes at least.
         iterations: how many it does at least.
@@ -104,7 +104,7 @@ class Run:
     network: str = "small"
     workers: int = 1
     batch: int = 1
-    computation: Mapping[str, Any] = field(default_factory=dict)
+    compute: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
     seconds: float = 0
     iterations: int = 20
@@ -129,7 +129,7 @@ class Stopwatch:
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The one that a run has by default, timed."""
-        optimizer = Optimization().optimizer(parameters)
+        optimizer = Optimization().make_optimizer(parameters)
         for name in ("step", "zero_grad"):
             setattr(optimizer, name, self.timed("optimizer", getattr(optimizer, name)))
         return optimizer
@@ -189,9 +189,9 @@ def ours(
         raw,
         {name: Supervision(predictions[name], targets[name], loss=loss) for name in rois},
         optimization=Optimization(optimizer=watch.optimizer),
-        computation=ComputeConfig(**run.computation),
+        compute=ComputeConfig(**run.compute),
         checkpoints=checkpoints,
-        checkpoint_every=250,
+        checkpoint_options=CheckpointOptions(every=250),
         log=log,
     )
     request = gp.BatchRequest()

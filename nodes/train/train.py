@@ -23,10 +23,10 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor, extend_request
 from scalenet_gp.nodes.train.supervision import Supervision
 from scalenet_gp.training import (
+    CheckpointOptions,
     ComputeConfig,
     Optimization,
     ProcessGroup,
-    Retention,
     StepResult,
     TensorBoardLog,
     TrainingState,
@@ -35,6 +35,7 @@ from scalenet_gp.training import (
     load_network,
     memory_explained,
     save_checkpoint,
+    thin_checkpoints,
     write_fault,
 )
 
@@ -55,7 +56,9 @@ class Train(gp.BatchFilter):
         inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
         outputs: how each output is trained.
         optimization: how the weights are changed.
-        computation: how that is computed.
+        compute: how the network is computed.
+        iterations: batches in the whole run, for a schedule that ends with it.
+        patience: validations without improvement after which the run stops, for a schedule that waits for them.
         seed: of what the network itself draws, as dropout does: a run that goes on draws what one without a break
             would. Left to torch unless given.
         ranks: the processes that train together, as :func:`scalenet_gp.training.joined` gives them; this one alone
@@ -64,8 +67,7 @@ class Train(gp.BatchFilter):
             from.
         checkpoints: folder for checkpoints; if it holds any, training goes on from the newest whole one. None unless
             given.
-        checkpoint_every: batches from one checkpoint to the next; one more is written when the pipeline ends.
-        retention: which checkpoints are kept.
+        checkpoint_options: when checkpoints are written, and which are kept.
         log: where scalars and images go. Nowhere unless given.
         metadata: what JSON can hold, to keep in the checkpoints: the config, the names of the classes.
 
@@ -95,18 +97,17 @@ class Train(gp.BatchFilter):
         outputs: Mapping[str, Supervision],
         *,
         optimization: Optimization | None = None,
-        computation: ComputeConfig | None = None,
+        compute: ComputeConfig | None = None,
+        iterations: int | None = None,
+        patience: int | None = None,
         seed: int | None = None,
         ranks: ProcessGroup | None = None,
         start_from: str | Path | None = None,
         checkpoints: str | Path | None = None,
-        checkpoint_every: int = 1000,
-        retention: Retention | None = None,
+        checkpoint_options: CheckpointOptions | None = None,
         log: TensorBoardLog | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
-        if checkpoint_every < 1:
-            raise PipelineError(f"checkpoint_every is a number of batches from 1 up, not {checkpoint_every}")
         try:
             self._metadata = json.loads(json.dumps(dict(metadata or {})))
         except (TypeError, ValueError) as error:
@@ -115,15 +116,15 @@ class Train(gp.BatchFilter):
         self.supervision = dict(outputs)
         self.arrays = NetworkArrays(net, inputs, {name: s.prediction for name, s in outputs.items()})
         self._optimization = optimization or Optimization()
-        self._computation = computation or ComputeConfig()
+        self._compute = compute or ComputeConfig()
         self._seed = seed
-        self._ranks = ranks or ProcessGroup(device=choose_device(self._computation.device))
+        self._iterations, self._patience = iterations, patience
+        self._ranks = ranks or ProcessGroup(device=choose_device(self._compute.device))
         self.notes: dict[str, Any] = {}
         self.record: StepResult | None = None
         self._start_from = None if start_from is None else Path(start_from)
         self._checkpoints = None if checkpoints is None else Path(checkpoints)
-        self._checkpoint_every = checkpoint_every
-        self._retention = retention or Retention()
+        self._checkpoint_options = checkpoint_options or CheckpointOptions()
         self.log = log
         self.listener: Callable[[StepResult], None] | None = None
         self._saved: int | None = None
@@ -147,7 +148,9 @@ class Train(gp.BatchFilter):
         newest = None if self._checkpoints is None else latest_checkpoint(self._checkpoints)
         if newest is None and self._start_from is not None:
             self._take_weights(self._start_from)
-        self.state = TrainingState(self.net, self._optimization, self._computation, self._seed, self._ranks)
+        self.state = TrainingState(
+            self.net, self._optimization, self._compute, self._seed, self._ranks, self._iterations, self._patience
+        )
         if newest is not None:
             checkpoint = load_checkpoint(newest)
             checkpoint.restore(self.net, newest, self.state)
@@ -181,8 +184,8 @@ class Train(gp.BatchFilter):
         self.record = None  # whose tensors are memory that the next step may need
         batched, data = self.arrays.batched(batch, plan), batch[self.arrays.inputs[next(iter(plan.inputs))]].data
         samples = len(data) if batched else 1
-        dtype = getattr(torch, self._computation.precision)
-        activation_checkpointing = self._computation.run_checkpointed(self.net)
+        dtype = getattr(torch, self._compute.precision)
+        activation_checkpointing = self._compute.run_checkpointed(self.net)
         with memory_explained(self.net, plan, samples, dtype, self.state.device, activation_checkpointing):
             self.record = self._learn(batch, plan)
         self._whole = True
@@ -195,7 +198,7 @@ class Train(gp.BatchFilter):
             self.log.write(self.record)
         if self.listener is not None:
             self.listener(self.record)
-        if self.iteration % self._checkpoint_every == 0:
+        if self.iteration % self._checkpoint_options.every == 0:
             self.save()
 
         made = gp.Batch()
@@ -217,7 +220,7 @@ class Train(gp.BatchFilter):
             if self.log is not None:
                 self.log.flush()
             self._saved = self.iteration
-            self._retention.thin(self._checkpoints)
+            thin_checkpoints(self._checkpoints, self._checkpoint_options)
         return self.saved
 
     def loss_of(self, name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

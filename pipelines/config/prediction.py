@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from scalenet_gp.inference import Product, SymmetryGroup
-from scalenet_gp.options import Options, Size
-from scalenet_gp.training import Precision
+from scalenet_gp.options import Options, Precision, Size
 
 __all__ = ["PredictionOptions"]
 

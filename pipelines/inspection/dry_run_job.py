@@ -120,7 +120,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         )
         plan = trainer.arrays.plan(gp.BatchRequest(wanted))
         dtype = getattr(torch, settings.precision)
-        activation_checkpointing = trainer.state.computation.run_checkpointed(net)
+        activation_checkpointing = trainer.state.compute.run_checkpointed(net)
         # before the prediction, which takes memory too
         memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()
         return DryRun(

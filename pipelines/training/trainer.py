@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import gunpowder as gp
 import numpy as np
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, TensorBoardLog, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
 from scalenet_gp.pipelines.data import Dataset, array_keys
 from scalenet_gp.pipelines.training.run_folder import RunFolder
-from scalenet_gp.training import ComputeConfig, Optimization, ProcessGroup, Retention, SchedulerFactory
+from scalenet_gp.training import (
+    CheckpointOptions,
+    ComputeConfig,
+    LogOptions,
+    Optimization,
+    OptimizerOptions,
+    ProcessGroup,
+)
 
 __all__ = ["build_trainer"]
 
@@ -40,19 +45,25 @@ def build_trainer(
         ValueError: the config does not fit the network.
     """
     settings, net = config.training, dataset.net
+    if settings.schedule == "plateau" and config.validation is None:
+        raise ConfigError("training.schedule is 'plateau', which waits for validations: write a validation")
     predictions = array_keys("PREDICTION", net.output_keys)
     log = None
     if folder is not None and (ranks is None or ranks.is_main):
         log = TensorBoardLog(
-            folder.log, settings.scalars_every, settings.images_every, (-1.0, 1.0), config.data.classes
+            folder.log,
+            LogOptions(scalars_every=settings.scalars_every, images_every=settings.images_every),
+            intensities=(-1.0, 1.0),
+            classes=config.data.classes,
         )
     return Train(
         net,
         array_keys("RAW", net.input_keys),
         _supervision(config, predictions),
         optimization=Optimization(
-            optimizer=partial(settings.optimizer.make, learning_rate=settings.learning_rate),
-            scheduler=_schedule(config),
+            optimizer=OptimizerOptions(kind=settings.optimizer.name, arguments=settings.optimizer.arguments),
+            learning_rate=settings.learning_rate,
+            schedule=settings.schedule,
             warm_up=settings.warm_up,
             accumulate=settings.accumulate,
             clip_norm=settings.clip_norm,
@@ -60,13 +71,21 @@ def build_trainer(
             frozen=settings.frozen,
             skips_in_a_row=settings.skips_in_a_row,
         ),
-        computation=ComputeConfig(device, settings.precision, settings.activation_checkpointing, settings.compile),
+        compute=ComputeConfig(
+            device=device,
+            precision=settings.precision,
+            activation_checkpointing=settings.activation_checkpointing,
+            compile=settings.compile,
+        ),
+        iterations=settings.iterations,
+        patience=None if config.validation is None else config.validation.patience,
         seed=settings.seed,
         ranks=ranks,
         start_from=settings.start_from,
         checkpoints=None if folder is None else folder.checkpoints,
-        checkpoint_every=settings.checkpoint_every,
-        retention=Retention(settings.keep_newest, settings.keep_every),
+        checkpoint_options=CheckpointOptions(
+            every=settings.checkpoint_every, keep_newest=settings.keep_newest, keep_every=settings.keep_every
+        ),
         log=log,
         metadata={"learned": config.data.learned, "config": config.model_dump(mode="json")},
     )
@@ -110,23 +129,3 @@ def _loss_weights(config: Config, names: Sequence[str]) -> list[float | Callable
     return [
         partial(np.interp, xp=times, fp=[entry.weights[output] for entry in scheduled]) for output in range(len(names))
     ]
-
-
-def _schedule(config: Config) -> SchedulerFactory | None:
-    settings, judging = config.training, config.validation
-    if settings.schedule == "plateau":
-        if judging is None:
-            raise ConfigError("training.schedule is 'plateau', which needs to be judged: write a validation")
-        return partial(ReduceLROnPlateau, factor=0.1, patience=max(1, (judging.patience or 9) // 3))
-    if settings.schedule == "constant":
-        return None
-    steps = max(1, settings.iterations // settings.accumulate - settings.warm_up)
-    return partial(LambdaLR, lr_lambda=partial(_cosine, steps=steps))
-
-
-def _cosine(step: int, steps: int) -> float:
-    """From one to zero along a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983).
-
-    At the end the weights come to rest, and with them the statistics that batch normalisation predicts with.
-    """
-    return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))

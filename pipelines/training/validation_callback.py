@@ -15,7 +15,7 @@ from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.training.reports import TrainingReport
 from scalenet_gp.pipelines.training.run_folder import RunFolder
 from scalenet_gp.pipelines.training.validation import LossOf, Validation
-from scalenet_gp.training import EarlyStopping, ProcessGroup, ValidationResult, save_best
+from scalenet_gp.training import EarlyStopping, ProcessGroup, ValidationOptions, ValidationResult, save_best
 
 __all__ = ["ValidationCallback"]
 
@@ -48,7 +48,9 @@ class ValidationCallback:
         settings = config.validation
         if settings is None:
             raise ConfigError("the config has no validation to judge by")
-        self.best = EarlyStopping(settings.metric, settings.every, settings.patience)
+        self.best = EarlyStopping(
+            ValidationOptions(metric=settings.metric, every=settings.every, patience=settings.patience)
+        )
         self._kept, self._ranks = folder.best, ranks
         self._validation: Validation | None = None
         if ranks.is_main:

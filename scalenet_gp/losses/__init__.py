@@ -27,6 +27,7 @@ from scalenet_gp.losses.dice import Dice
 from scalenet_gp.losses.distance_regression import DistanceRegression
 from scalenet_gp.losses.focal import Focal
 from scalenet_gp.losses.kullback_leibler import KullbackLeibler
+from scalenet_gp.losses.options import LossOptions
 from scalenet_gp.losses.tversky import Tversky
 from scalenet_gp.losses.weighted_sum import WeightedSum
 
@@ -40,6 +41,7 @@ __all__ = [
     "DistanceRegression",
     "Focal",
     "KullbackLeibler",
+    "LossOptions",
     "Tversky",
     "WeightedSum",
     "balanced_class_weights",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import isfinite
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +22,18 @@ from pydantic import (
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import exact
 
-__all__ = ["Bound", "Factor", "Interval", "IntervalPerAxis", "Length", "Probability", "Size", "Whole", "to_yaml_length"]
+__all__ = [
+    "Bound",
+    "Factor",
+    "Interval",
+    "IntervalPerAxis",
+    "Length",
+    "Precision",
+    "Probability",
+    "Size",
+    "Whole",
+    "to_yaml_length",
+]
 
 
 def _exact_or_none(length: Any) -> Fraction | None:
@@ -64,3 +75,5 @@ Factor = tuple[Whole, ...]
 Interval = Annotated[tuple[T, T], AfterValidator(_ascending)]
 IntervalPerAxis = Annotated[tuple[Interval[PositiveFloat], ...], BeforeValidator(_as_intervals), Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["float32", "bfloat16", "float16"]
+"""The type that convolutions and matrix products compute in; weights and losses are float32."""

@@ -1,29 +1,38 @@
 """Training without gunpowder: optimization, state, checkpoints, distribution, logs."""
 
-from scalenet_gp.training.checkpoint import Retention, latest_checkpoint, load_checkpoint, load_network, save_checkpoint
-from scalenet_gp.training.compute import ComputeConfig, Precision
+from scalenet_gp.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    load_network,
+    save_checkpoint,
+    thin_checkpoints,
+)
+from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
-from scalenet_gp.training.early_stopping import EarlyStopping, Metric, ValidationResult, save_best
+from scalenet_gp.training.early_stopping import EarlyStopping, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
 from scalenet_gp.training.memory import memory_explained, peak_resident_bytes, resident_bytes
-from scalenet_gp.training.optimization import Optimization, SchedulerFactory
+from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
+from scalenet_gp.training.options import CheckpointOptions, LogOptions, Metric, ValidationOptions
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
 from scalenet_gp.training.training_state import TrainingState, UpdateResult
 
 __all__ = [
+    "CheckpointOptions",
     "ComputeConfig",
     "EarlyStopping",
+    "LogOptions",
     "Metric",
     "Optimization",
-    "Precision",
+    "OptimizerOptions",
     "ProcessGroup",
-    "Retention",
-    "SchedulerFactory",
+    "ScheduleOptions",
     "StepResult",
     "TensorBoardLog",
     "TrainingState",
     "UpdateResult",
+    "ValidationOptions",
     "ValidationResult",
     "distributed_context",
     "latest_checkpoint",
@@ -34,5 +43,6 @@ __all__ = [
     "resident_bytes",
     "save_best",
     "save_checkpoint",
+    "thin_checkpoints",
     "write_fault",
 ]

@@ -25,12 +25,20 @@ from scalenet_gp.serialization import (
     serialize_tensors,
     unflatten_state,
 )
+from scalenet_gp.training.options import CheckpointOptions
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
     from scalenet_gp.training import TrainingState
 
-__all__ = ["Checkpoint", "Retention", "latest_checkpoint", "load_checkpoint", "load_network", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "load_network",
+    "save_checkpoint",
+    "thin_checkpoints",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -226,38 +234,21 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return next((path for path in reversed(_named(directory)) if _is_whole(path)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """Which checkpoints of a run are kept.
+def thin_checkpoints(directory: Path, options: CheckpointOptions) -> None:
+    """Remove the checkpoints that ``options`` do not keep, also damaged ones.
 
-    Attributes:
-        newest: so many of the newest whole ones.
-        every: and those whose iteration is a multiple of it; none besides the newest unless given.
-
-    Raises:
-        ValueError: a number is below 1.
+    Nothing is removed as long as there are fewer whole ones than ``options.keep_newest``.
     """
-
-    newest: int = 3
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("newest", self.newest), ("every", self.every)):
-            if value is not None and value < 1:
-                raise CheckpointError(f"{name} has to be a number of checkpoints or iterations from 1 up, not {value}")
-
-    def thin(self, directory: Path) -> None:
-        """Remove the other checkpoints, also damaged ones, once there are as many whole ones as to keep."""
-        paths = _named(directory)
-        whole = [path for path in paths if _is_whole(path)]
-        if len(whole) < self.newest:
-            return
-        kept = set(whole[-self.newest :])
-        if self.every is not None:
-            kept |= {path for path in whole if _iteration(path) % self.every == 0}
-        for path in paths:
-            if path not in kept:
-                path.unlink(missing_ok=True)
+    paths = _named(directory)
+    whole = [path for path in paths if _is_whole(path)]
+    if len(whole) < options.keep_newest:
+        return
+    kept = set(whole[-options.keep_newest :])
+    if options.keep_every is not None:
+        kept |= {path for path in whole if _iteration(path) % options.keep_every == 0}
+    for path in paths:
+        if path not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, length: int, content: Iterable[bytes | memoryview]) -> None:

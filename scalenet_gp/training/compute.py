@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, model_validator
 from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.options import Options, Precision
 from scalenet_gp.training.distributed import ProcessGroup
 
-__all__ = ["ComputeConfig", "Forward", "Precision"]
-
-Precision = Literal["float32", "bfloat16", "float16"]
-"""What convolutions and matrix products compute in; weights and losses are float32."""
+__all__ = ["ComputeConfig", "Forward"]
 
 
-@dataclass(frozen=True, slots=True)
-class ComputeConfig:
-    """How training computes a network. What it computes stays the same, but for rounding.
+def _device_name(device: Any) -> Any:
+    return str(device) if isinstance(device, torch.device) else device
+
+
+class ComputeConfig(Options):
+    """How training computes a network. The results stay the same, except for rounding.
 
     Weights and voxels are in torch's ``channels_last_3d`` order always: see :class:`.LeibNet`.
 
     Attributes:
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
-        precision: by torch's autocast; float16 with loss scaling (Micikevicius et al. 2018, arXiv 1710.03740).
+        device: name of a torch device. By default it is the first GPU, or the processor where there is none.
+        precision: the type that convolutions compute in, by torch's autocast; float16 comes with loss scaling
+            (Micikevicius et al. 2018, arXiv 1710.03740).
         activation_checkpointing: patterns (as file names have them) of nodes whose insides are computed again in the
-            backward pass
-            instead of kept (activation checkpointing, Chen et al. 2016, arXiv 1604.06174). All nodes: ``("*",)``.
-        compile: have torch.compile make one program of the network, specialised to the plan that is trained.
+            backward pass instead of kept, to save memory (Chen et al. 2016, arXiv 1604.06174). ``("*",)`` is all nodes.
+        compile: compile the network with ``torch.compile`` to one program, specialised to the plan that is trained.
+            Activation checkpointing is not possible with it: the compiler itself chooses what it computes again.
 
-    Raises:
-        ValueError: no such precision, or ``compile`` together with ``activation_checkpointing``.
+    Example:
+        >>> ComputeConfig(precision="bfloat16", activation_checkpointing=("*",)).precision
+        'bfloat16'
     """
 
-    device: str | torch.device | None = None
+    device: Annotated[str | None, BeforeValidator(_device_name)] = None
     precision: Precision = "float32"
     activation_checkpointing: tuple[str, ...] = ()
     compile: bool = False
 
-    def __post_init__(self) -> None:
-        if self.precision not in Precision.__args__:  # type: ignore[attr-defined]
-            raise ArgumentError(f"precision is {self.precision!r}; write one of {', '.join(Precision.__args__)}")  # type: ignore[attr-defined]
+    @model_validator(mode="after")
+    def _exclude(self) -> ComputeConfig:
         if self.compile and self.activation_checkpointing:
             raise ArgumentError(
                 f"compile=True and activation_checkpointing={self.activation_checkpointing!r} exclude each other: "
                 "the compiler itself chooses what it computes again"
             )
+        return self
 
     def forward_of(self, net: LeibNet, ranks: ProcessGroup) -> Forward:
         """What computes ``net`` so, together with other processes, once it is on its device.

@@ -7,16 +7,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from scalenet_gp.errors import ArgumentError
 from scalenet_gp.metrics import Scores, scores_from_json, scores_to_json
 from scalenet_gp.serialization import atomic_write
+from scalenet_gp.training.options import Metric, ValidationOptions
 
-__all__ = ["EarlyStopping", "Metric", "ValidationResult", "save_best"]
-
-Metric = Literal["dice", "iou", "precision", "recall", "loss"]
-"""What networks are compared by; see :meth:`ValidationResult.metric`."""
+__all__ = ["EarlyStopping", "ValidationResult", "save_best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +78,18 @@ class EarlyStopping:
             ...  # learn from one more batch
 
     Args:
-        metric: what networks are compared by.
-        every: iterations from one judgement to the next.
-        patience: after how many judgements in a row without a better one to stop; never if None.
+        options: metric, iterations from one validation to the next, and patience.
 
     Attributes:
         best: the best judgement, None before the first.
         iteration: in which it was made.
         without_improvement: judgements since then.
-
-    Raises:
-        ValueError: ``every`` or ``patience`` is below 1.
     """
 
-    def __init__(self, metric: Metric, every: int, patience: int | None = None) -> None:
-        if every < 1:
-            raise ArgumentError(f"every is {every}; networks are judged every 1 or more iterations")
-        if patience is not None and patience < 1:
-            raise ArgumentError(f"patience is {patience}; it is a number of judgements from 1 up, or None")
-        self.metric: Metric = metric
-        self.every = every
-        self.patience = patience
+    def __init__(self, options: ValidationOptions) -> None:
+        self.metric: Metric = options.metric
+        self.every = options.every
+        self.patience = options.patience
         self.best: ValidationResult | None = None
         self.iteration = self.without_improvement = self._last = 0
 

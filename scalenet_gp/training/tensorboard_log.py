@@ -18,6 +18,7 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.training.memory import resident_bytes
+from scalenet_gp.training.options import LogOptions
 from scalenet_gp.training.step_picture import training_picture
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_graph import graph_def
@@ -46,32 +47,28 @@ class TensorBoardLog:
 
     Args:
         folder: where TensorBoard's event files go; ``tensorboard --logdir`` shows it.
-        scalars_every: iterations from one set of scalars to the next.
-        images_every: iterations from one set of images, and of losses of classes, to the next.
+        options: how often scalars and images are written.
         intensities: of the raw data, those that are shown as black and white.
         classes: names of the channels of every output that has as many; those of other outputs are numbered.
 
     Raises:
-        ValueError: a number of iterations below 1, black that is white, or two classes of one name.
+        ValueError: black that is white, or two classes of one name.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        scalars_every: int = 10,
-        images_every: int = 250,
+        options: LogOptions | None = None,
+        *,
         intensities: tuple[float, float] = (0.0, 1.0),
         classes: Sequence[str] = (),
     ) -> None:
-        if scalars_every < 1 or images_every < 1:
-            raise ArgumentError(f"scalars_every {scalars_every} and images_every {images_every} have to be from 1 up")
         if intensities[0] == intensities[1]:
             raise ArgumentError(f"intensities are those of black and white, which cannot both be {intensities[0]}")
         if len(set(classes)) < len(classes):
             raise ArgumentError(f"every class needs a name of its own, not {', '.join(classes)}")
         self.folder = Path(folder)
-        self.scalars_every = scalars_every
-        self.images_every = images_every
+        self.options = options or LogOptions()
         self.intensities = intensities
         self.classes = tuple(classes)
         self._open_writer: SummaryWriter | None = None
@@ -82,7 +79,7 @@ class TensorBoardLog:
 
     def scalars_due(self, iteration: int) -> bool:
         """Whether scalars are written after ``iteration`` batches."""
-        return iteration % self.scalars_every == 0
+        return iteration % self.options.scalars_every == 0
 
     def write(self, record: StepResult) -> None:
         """Write what is due; to be called after every batch."""
@@ -94,7 +91,7 @@ class TensorBoardLog:
         if self.scalars_due(record.iteration):
             self._write_scalars(record)
             self._samples, self._seconds, self._waited = 0, 0.0, 0.0
-        if record.iteration % self.images_every == 0:
+        if record.iteration % self.options.images_every == 0:
             for name in record.outputs:
                 self._write_losses_by_class(name, record)
                 self._write_picture(name, record)

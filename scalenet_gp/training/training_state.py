@@ -48,9 +48,11 @@ class TrainingState:
     Args:
         net: the network; it is moved to the device.
         optimization: how its weights are changed.
-        computation: how that is computed.
+        compute: how the network is computed.
         seed: of what layers draw, as dropout does: in iteration i it depends on (seed, i) alone, and on the rank.
         ranks: the processes that train together; this one alone unless given.
+        iterations: batches in the whole run, for a schedule that ends with it.
+        patience: validations without improvement after which the run stops, for a schedule that waits for them.
 
     Attributes:
         iteration: batches that were learned from.
@@ -66,22 +68,24 @@ class TrainingState:
         self,
         net: LeibNet,
         optimization: Optimization,
-        computation: ComputeConfig,
+        compute: ComputeConfig,
         seed: int | None = None,
         ranks: ProcessGroup | None = None,
+        iterations: int | None = None,
+        patience: int | None = None,
     ) -> None:
         self._ranks = ranks or ProcessGroup()
-        self._forward = computation.forward_of(net, self._ranks)
+        self._forward = compute.forward_of(net, self._ranks)
         self.device = self._forward.device
         self.net = self._ranks.synchronised(net.to(self.device).train())
         self.optimization = optimization
-        self.computation = computation
+        self.compute = compute
         self.seed = seed
         self._still = optimization.freeze(net)
         self._parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self._buffers = dict(self.net.named_buffers())  # looking through all modules takes a while, in every batch
-        self.optimizer = optimization.optimizer(self._parameters.values())
-        self._schedule, self._plateau = optimization.schedules(self.optimizer)
+        self.optimizer = optimization.make_optimizer(self._parameters.values())
+        self._schedule, self._plateau = optimization.make_schedules(self.optimizer, iterations, patience)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._forward.scaled)
         self.average: AveragedModel | None = None
         if optimization.ema_decay is not None:

@@ -294,8 +294,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown output": ({"outputs": {"2_output": Supervision(FINE, TARGET["1"])}}, r"no output \['2_output'\]"),
     "no output": ({"outputs": {}}, "at least one output"),
     "missing input": ({"inputs": {}}, r"no array is given for \['0_input', '1_input'\]"),
-    "absent device": ({"computation": ComputeConfig("cuda:99")}, "'cuda:99' was asked for by name"),
-    "checkpoint_every": ({"checkpoint_every": 0}, "checkpoint_every is a number of batches from 1 up, not 0"),
+    "absent device": ({"compute": ComputeConfig(device="cuda:99")}, "'cuda:99' was asked for by name"),
     "metadata": ({"metadata": {"data": Path("/data")}}, "metadata has to be plain values, .*PosixPath"),
 }
 
@@ -344,7 +343,7 @@ def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
         node = training(
             small_net(),
             optimizer=partial(torch.optim.SGD, lr=0.5),
-            optimization={"scheduler": partial(LambdaLR, lr_lambda=lambda iteration: 1 / (1 + iteration))},
+            optimization={"schedule": partial(LambdaLR, lr_lambda=lambda iteration: 1 / (1 + iteration))},
             checkpoints=checkpoints,
         )
         used = []
@@ -364,11 +363,11 @@ def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
 def test_gradients_come_down_as_autograd_gives_them(settings: dict[str, Any]) -> None:
     gradients = {name: gp.ArrayKey(f"GRADIENT_{name}") for name in ("0", "1")}
     outputs = supervision(_0={"gradient": gradients["0"], "weight": 0.5}, _1={"gradient": gradients["1"]})
-    computation = ComputeConfig("cpu", precision=settings.get("precision", "float32"))
+    compute = ComputeConfig(device="cpu", precision=settings.get("precision", "float32"))
     optimization = {name: value for name, value in settings.items() if name == "accumulate"}
     net, twin = small_net(), small_net()
     rois = ROIS | {gradients[name]: ROIS[PREDICTION[name]] for name in gradients}
-    node = training(net, outputs, optimization=optimization, computation=computation)
+    node = training(net, outputs, optimization=optimization, compute=compute)
     (batch,) = trained(node, rois)
     plan = plan_for(twin, ROIS)
     made = {name: tensor.detach().requires_grad_() for name, tensor in twin.train()(inputs_of(plan), plan).items()}

@@ -61,7 +61,9 @@ def train(ranks: ProcessGroup, samples: int, workers: int) -> dict[str, Any]:
     torch.manual_seed(0)
     net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
     plan = net.plan({"output": gp.Roi((0, 0), (64, 64))})
-    optimization = Optimization(partial(torch.optim.SGD, lr=0.5), accumulate=ACCUMULATE, clip_norm=0.3, ema_decay=0.9)
+    optimization = Optimization(
+        optimizer=partial(torch.optim.SGD, lr=0.5), accumulate=ACCUMULATE, clip_norm=0.3, ema_decay=0.9
+    )
     state = TrainingState(net, optimization, ComputeConfig(device="cpu"), 1, ranks)
     request = gp.BatchRequest({key: gp.ArraySpec(roi=plan.outputs["output"]) for key in (TARGET, MASK)})
     request[RAW] = gp.ArraySpec(roi=plan.inputs["input"])

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from scalenet_gp.nodes.train.train import Train
+from scalenet_gp.training import CheckpointOptions
 from scalenet_gp.training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from tests.nodes.ramps import Field, RampSource
 from tests.nodes.train.two_scales import (
@@ -71,7 +72,11 @@ def test_checkpoints_are_written_when_they_are_due_and_at_the_end(tmp_path: Path
         return optimizer
 
     metadata = {"iteration": "not ours", "classes": ("a", "b"), "config": {"lr": 1e-2}}
-    arguments = {"checkpoints": tmp_path / "new", "checkpoint_every": 2, "metadata": metadata}
+    arguments = {
+        "checkpoints": tmp_path / "new",
+        "checkpoint_options": CheckpointOptions(every=2),
+        "metadata": metadata,
+    }
     trained(training(net, optimizer=recording, **arguments), steps=5)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {f"checkpoint_{i}.safetensors" for i in (2, 4, 5)}
     for iteration in (2, 4, 5):
@@ -82,7 +87,7 @@ def test_checkpoints_are_written_when_they_are_due_and_at_the_end(tmp_path: Path
 
 
 def test_an_end_that_was_just_written_is_not_written_again(tmp_path: Path) -> None:
-    node = training(small_net(), checkpoints=tmp_path, checkpoint_every=2)
+    node = training(small_net(), checkpoints=tmp_path, checkpoint_options=CheckpointOptions(every=2))
     with build(RampSource(fields()) + node) as pipeline:
         for step in range(2):
             fetch(pipeline, shifted(ROIS, step))
@@ -152,7 +157,7 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_is_cut_short_is_passed_over(tmp_path: Path) -> None:
-    trained(training(small_net(), checkpoints=tmp_path, checkpoint_every=1), steps=2)
+    trained(training(small_net(), checkpoints=tmp_path, checkpoint_options=CheckpointOptions(every=1)), steps=2)
     path = tmp_path / "checkpoint_2.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     node = training(small_net(), checkpoints=tmp_path)

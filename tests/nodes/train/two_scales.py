@@ -111,7 +111,7 @@ def training(
     **arguments: Any,
 ) -> Train:
     """The node that trains ``net``, with Adam unless told otherwise."""
-    chosen = Optimization(optimizer, **(optimization or {}))
+    chosen = Optimization(optimizer=optimizer, **(optimization or {}))
     return Train(net, INPUTS, outputs or supervision(), optimization=chosen, **arguments)
 
 

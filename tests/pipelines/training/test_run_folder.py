@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.process import folder_lock
+from scalenet_gp.pipelines.process import locks
 from scalenet_gp.pipelines.training.run_folder import MAY_CHANGE, RunFolder
 from tests.pipelines.conftest import TINY, changed, files_below, tiny_config
 
 HOLD = """
-    with locked(Path(sys.argv[1]), "being trained"):
+    with folder_lock(Path(sys.argv[1]), "being trained"):
         print("locked", flush=True)
         sys.stdin.read()
 """
 HOLD_AND_FORK = """
-    with locked(Path(sys.argv[1]), "being trained"):
+    with folder_lock(Path(sys.argv[1]), "being trained"):
         if os.fork():
             sys.stdin.read()
         else:
@@ -36,7 +36,7 @@ HOLD_AND_FORK = """
             signal.pause()
 """
 FORK_AND_RETURN = """
-    with locked(Path(sys.argv[1]), "being trained"):
+    with folder_lock(Path(sys.argv[1]), "being trained"):
         child = os.fork()
         if not child:
             other = os.open("/dev/null", os.O_RDONLY)  # gets the number that the lock had
@@ -51,8 +51,9 @@ FORK_AND_RETURN = """
 def process(script, *arguments):
     """A process that runs a script and has said its first line, and that line."""
     # from its file: importing it would import torch, which takes seconds
-    begin = "import os, runpy, signal, sys; from pathlib import Path; locked = runpy.run_path(sys.argv.pop())['locked']"
-    command = [sys.executable, "-c", begin + textwrap.dedent(script), *map(str, arguments), folder_lock.__file__]
+    begin = "import os, runpy, signal, sys; from pathlib import Path\n"
+    begin += "folder_lock = runpy.run_path(sys.argv.pop())['folder_lock']"
+    command = [sys.executable, "-c", begin + textwrap.dedent(script), *map(str, arguments), locks.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             yield other, other.stdout.readline().strip()
@@ -189,7 +190,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     def unsupported(descriptor, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(folder_lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
     message = r"run/\.lock: the file system has no locks \(No locks available\); nothing keeps others out"
     with pytest.warns(RuntimeWarning, match=message) as caught, RunFolder(tmp_path / "run").training():
         pass

@@ -284,7 +284,7 @@ def test_a_network_learns(volume, tmp_path):
             ValueError,
             "class_weights has 1 entries for the classes bright, dark",
         ),
-        ({"training__schedule": "plateau"}, ValueError, "schedule is 'plateau', which needs to be judged"),
+        ({"training__schedule": "plateau"}, ValueError, "schedule is 'plateau', which waits for validations"),
         (
             {"validation": {"region": {"begin": [None] * 3, "end": [None, None, 99]}, "every": 2}},
             ValueError,

@@ -175,7 +175,7 @@ def test_a_run_that_is_judged_ends_with_the_weights_of_one_that_is_not(volume):
         np.random.seed(5)  # noqa: NPY002
         random.seed(5)
         net, validation = validation_of(volume, config=config, samples=2)
-        state = TrainingState(net, Optimization(ema_decay=0.9), ComputeConfig("cpu"))
+        state = TrainingState(net, Optimization(ema_decay=0.9), ComputeConfig(device="cpu"))
         plan, judgements = net.smallest_plan, []
         with validation:
             for _ in range(4):

@@ -34,8 +34,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 import scalenet_gp.training.checkpoint
 from scalenet_gp import LeibNet, build_scalenet, build_unet
-from scalenet_gp.training import ComputeConfig, Optimization, TrainingState
-from scalenet_gp.training.checkpoint import Retention, latest_checkpoint, load_checkpoint, load_network, save_checkpoint
+from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization, OptimizerOptions, TrainingState
+from scalenet_gp.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    load_network,
+    save_checkpoint,
+    thin_checkpoints,
+)
 
 SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
 ADAM = partial(torch.optim.Adam, lr=1e-2)
@@ -55,7 +61,7 @@ def solid_net(seed: int = 0) -> LeibNet:
 
 
 def training(net: LeibNet, **optimization: Any) -> TrainingState:
-    return TrainingState(net, Optimization(**{"optimizer": ADAM} | optimization), ComputeConfig("cpu"), seed=3)
+    return TrainingState(net, Optimization(**{"optimizer": ADAM} | optimization), ComputeConfig(device="cpu"), seed=3)
 
 
 def stepped(state: TrainingState, steps: int = 2) -> TrainingState:
@@ -102,13 +108,13 @@ def files(directory: Path) -> dict[str, bytes]:
 OPTIMIZATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "average and schedule": {
-        "optimizer": Optimization().optimizer,
+        "optimizer": OptimizerOptions(),
         "ema_decay": 0.9,
         "warm_up": 2,
-        "scheduler": partial(CosineAnnealingLR, T_max=9),
+        "schedule": partial(CosineAnnealingLR, T_max=9),
     },
     "within a step": {"accumulate": 2, "clip_norm": 0.01, "optimizer": partial(torch.optim.SGD, lr=1, momentum=0.9)},
-    "plateau and frozen": {"frozen": ("nodes.in_conv_0.*",), "scheduler": partial(ReduceLROnPlateau, patience=0)},
+    "plateau and frozen": {"frozen": ("nodes.in_conv_0.*",), "schedule": partial(ReduceLROnPlateau, patience=0)},
 }
 
 
@@ -312,7 +318,7 @@ def test_old_ones_are_thinned_by_the_rule(
         (folder / f"checkpoint_{iteration}.safetensors").write_bytes(content)
     whole = iterations - damaged
     kept = {i for i in whole if sum(j > i for j in whole) < newest or (every and i % every == 0)}
-    Retention(newest, every).thin(folder)
+    thin_checkpoints(folder, CheckpointOptions(keep_newest=newest, keep_every=every))
     expected = kept if len(whole) >= newest else iterations
     assert {path.name for path in folder.glob("*")} == {
         "notes.txt",
@@ -320,10 +326,17 @@ def test_old_ones_are_thinned_by_the_rule(
     }
 
 
-@pytest.mark.parametrize(("arguments", "message"), [((0,), "newest has .* not 0"), ((1, -2), "every has .* not -2")])
-def test_a_rule_that_keeps_nothing_is_refused(arguments: tuple[int, ...], message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep_newest": 0}, "(?s)keep_newest.*greater than 0.*input_value=0"),
+        ({"keep_every": -2}, "(?s)keep_every.*greater than 0.*input_value=-2"),
+        ({"every": 0}, "(?s)every.*greater than 0.*input_value=0"),
+    ],
+)
+def test_a_rule_that_keeps_nothing_is_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Retention(*arguments)
+        CheckpointOptions(**arguments)
 
 
 # ------------------------------------------------------------------------------------------------ writing that fails
@@ -341,7 +354,7 @@ def test_a_save_that_fails_midway_leaves_what_was_there(
     net = small_net()
     save_checkpoint(tmp_path, net, {"iteration": 1})
     before = files(tmp_path)
-    whole = scalenet_gp.training.checkpoint.serialized
+    whole = scalenet_gp.training.checkpoint.serialize_tensors
 
     def half(*arguments: Any) -> tuple[int, Iterator[bytes | memoryview]]:
         length, parts = whole(*arguments)
@@ -353,7 +366,7 @@ def test_a_save_that_fails_midway_leaves_what_was_there(
 
         return length, some()
 
-    monkeypatch.setattr(scalenet_gp.training.checkpoint, "serialized", half)
+    monkeypatch.setattr(scalenet_gp.training.checkpoint, "serialize_tensors", half)
     with pytest.raises(type(error)):
         save_checkpoint(tmp_path, small_net(1), {"iteration": iteration})
     assert files(tmp_path) == before
@@ -434,7 +447,8 @@ import os, sys, tempfile, time
 from pathlib import Path
 import torch
 from scalenet_gp import build_unet
-from scalenet_gp.training.checkpoint import Retention, latest_checkpoint, load_checkpoint, save_checkpoint
+from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, thin_checkpoints
+from scalenet_gp.training.options import CheckpointOptions
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
 net = build_unet((8, 8), base_nc=64, downsample_factors=[(2, 2)])
@@ -446,7 +460,7 @@ def write(folder, steps):
             parameter.data.fill_(iteration)
         state = {"iteration": iteration, "optimizer": {0: torch.full((1000,), float(iteration))}}
         save_checkpoint(folder, net, state, {"written": iteration})
-        Retention(2).thin(folder)
+        thin_checkpoints(folder, CheckpointOptions(keep_newest=2))
 with tempfile.TemporaryDirectory(dir=folder.parent) as warm_up:
     write(Path(warm_up), 2)
     begin = time.monotonic()

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalenet_gp.metrics.confusion import ConfusionCounts
-from scalenet_gp.training.checkpoint import Retention, load_checkpoint, save_checkpoint
+from scalenet_gp.training.checkpoint import load_checkpoint, save_checkpoint, thin_checkpoints
 from scalenet_gp.training.early_stopping import EarlyStopping, ValidationResult, save_best
+from scalenet_gp.training.options import CheckpointOptions, ValidationOptions
 from tests.pipelines.conftest import files_below, tiny_config
 
 SCORES = {
@@ -30,7 +31,7 @@ def judged(script, every, patience, length, breaks=()):
     ``breaks`` say where it is killed: (iteration, whether the checkpoint it goes on from was written after the
     judgement of that iteration instead of before).
     """
-    best, iteration, told = EarlyStopping("loss", every, patience), 0, []
+    best, iteration, told = EarlyStopping(ValidationOptions(metric="loss", every=every, patience=patience)), 0, []
     breaks = dict(breaks)
     while True:
         saved = json.dumps(best.state_dict(), allow_nan=False)
@@ -38,7 +39,7 @@ def judged(script, every, patience, length, breaks=()):
             told.append((iteration, best.add(iteration, of_loss(script[iteration]))))
         if iteration in breaks:
             state = json.dumps(best.state_dict(), allow_nan=False) if breaks.pop(iteration) else saved
-            best = EarlyStopping("loss", every, patience)
+            best = EarlyStopping(ValidationOptions(metric="loss", every=every, patience=patience))
             best.load_state_dict(json.loads(state))
             if best.due(iteration):
                 told.pop()  # it is made again
@@ -116,14 +117,14 @@ def test_a_run_with_breaks_is_judged_and_stops_as_one_without(losses, every, pat
 
 
 def test_numbers_below_one_are_refused():
-    with pytest.raises(ValueError, match="every is 0"):
-        EarlyStopping("dice", 0)
-    with pytest.raises(ValueError, match="patience is 0"):
-        EarlyStopping("dice", 1, 0)
+    with pytest.raises(ValueError, match=r"(?s)every.*greater than 0.*input_value=0"):
+        ValidationOptions(every=0)
+    with pytest.raises(ValueError, match=r"(?s)patience.*greater than 0.*input_value=0"):
+        ValidationOptions(every=1, patience=0)
 
 
 def test_an_incomplete_state_changes_nothing():
-    best = EarlyStopping("loss", 1)
+    best = EarlyStopping(ValidationOptions(metric="loss", every=1))
     best.add(1, of_loss(0.5))
     before = best.state_dict()
     with pytest.raises(KeyError, match="last"):
@@ -140,7 +141,7 @@ def test_the_best_checkpoint_outlives_the_thinning_of_the_others(tmp_path):
         weights[iteration] = path.read_bytes()
         if iteration in (1, 2):
             assert save_best(path, tmp_path / "best.safetensors") == tmp_path / "best.safetensors"
-        Retention(newest=1).thin(tmp_path)
+        thin_checkpoints(tmp_path, CheckpointOptions(keep_newest=1))
     assert files_below(tmp_path) == ["best.safetensors", "checkpoint_4.safetensors"]
     assert (tmp_path / "best.safetensors").read_bytes() == weights[2]
     assert load_checkpoint(tmp_path / "best.safetensors").iteration == 2

@@ -18,7 +18,7 @@ from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from scalenet_gp.losses import CrossEntropyDice
-from scalenet_gp.training import UpdateResult
+from scalenet_gp.training import LogOptions, UpdateResult
 from scalenet_gp.training.step_picture import training_picture
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
@@ -88,7 +88,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 def written(folder: Path, record: StepResult) -> dict[str, float]:
     """The scalars of one record."""
-    log = TensorBoardLog(folder, scalars_every=1, images_every=1, classes=CLASSES)
+    log = TensorBoardLog(folder, LogOptions(scalars_every=1, images_every=1), classes=CLASSES)
     log.write(record)
     log.close()
     return {tag: values[record.iteration] for tag, values in scalars(folder).items()}
@@ -153,7 +153,7 @@ def test_what_is_not_finite_or_not_known_is_left_out(tmp_path: Path, first: Step
 
 
 def test_scalars_and_images_are_written_when_they_are_due(tmp_path: Path, first: StepResult) -> None:
-    log = TensorBoardLog(tmp_path, scalars_every=2, images_every=3)
+    log = TensorBoardLog(tmp_path, LogOptions(scalars_every=2, images_every=3))
     for iteration in range(1, 8):
         log.write(replace(first, iteration=iteration))
     log.close()
@@ -168,7 +168,7 @@ def test_scalars_and_images_are_written_when_they_are_due(tmp_path: Path, first:
 
 
 def test_rates_are_over_all_batches_since_they_were_written(tmp_path: Path, first: StepResult) -> None:
-    log = TensorBoardLog(tmp_path, scalars_every=2)
+    log = TensorBoardLog(tmp_path, LogOptions(scalars_every=2))
     for iteration, (samples, seconds, waited) in enumerate([(4, 1, 0.5), (2, 2, 1), (1, 3, 0), (1, 1, 0.5)], start=1):
         log.write(replace(first, iteration=iteration, samples=samples, seconds=seconds, waited=waited))
     log.close()
@@ -186,7 +186,7 @@ def test_nothing_is_on_disk_before_something_is_due(tmp_path: Path, first: StepR
 
 
 def test_a_run_that_goes_on_shows_no_iteration_twice(tmp_path: Path, first: StepResult) -> None:
-    killed = TensorBoardLog(tmp_path, scalars_every=1, images_every=2)
+    killed = TensorBoardLog(tmp_path, LogOptions(scalars_every=1, images_every=2))
     killed.write_config("seed: 1")
     for iteration in range(1, 9):
         killed.write(replace(first, iteration=iteration, learning_rate=1.0))
@@ -195,7 +195,7 @@ def test_a_run_that_goes_on_shows_no_iteration_twice(tmp_path: Path, first: Step
     killed.flush()  # and never closed
     assert set(scalars(tmp_path)["loss/total"]) == set(range(1, 9))
 
-    resumed = TensorBoardLog(tmp_path, scalars_every=2, images_every=2)
+    resumed = TensorBoardLog(tmp_path, LogOptions(scalars_every=2, images_every=2))
     resumed.write_config("seed: 2", iteration=4)
     for iteration in (5, 6):
         resumed.write(replace(first, iteration=iteration, learning_rate=0.5))
@@ -210,7 +210,7 @@ def test_a_run_that_goes_on_shows_no_iteration_twice(tmp_path: Path, first: Step
 
 
 def test_what_is_written_after_closing_takes_nothing_back(tmp_path: Path, first: StepResult) -> None:
-    log = TensorBoardLog(tmp_path, scalars_every=1)
+    log = TensorBoardLog(tmp_path, LogOptions(scalars_every=1))
     for iteration in (1, 2):
         log.write(replace(first, iteration=iteration))
     log.close()
@@ -288,7 +288,7 @@ def test_the_graph_is_that_of_the_requested_outputs(tmp_path: Path) -> None:
 
 
 def test_images_are_the_pictures_of_every_output_with_its_classes(tmp_path: Path, first: StepResult) -> None:
-    log = TensorBoardLog(tmp_path, images_every=1, intensities=(0.25, 0.75), classes=CLASSES)
+    log = TensorBoardLog(tmp_path, LogOptions(images_every=1), intensities=(0.25, 0.75), classes=CLASSES)
     log.write(first)
     log.close()
     logged = events(tmp_path)
@@ -315,12 +315,12 @@ def test_memory_of_the_gpu(tmp_path: Path, first: StepResult) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scalars_every": 0}, "scalars_every 0"),
-        ({"images_every": -1}, "images_every -1"),
+        ({"options": {"scalars_every": 0}}, "(?s)scalars_every.*greater than 0.*input_value=0"),
+        ({"options": {"images_every": -1}}, "(?s)images_every.*greater than 0.*input_value=-1"),
         ({"intensities": (1.0, 1.0)}, r"cannot both be 1\.0"),
         ({"classes": ("er", "er")}, "er, er"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TensorBoardLog(tmp_path, **arguments)
+        TensorBoardLog(tmp_path, LogOptions(**arguments.pop("options", {})), **arguments)

@@ -57,7 +57,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_steps_are_those_of_a_plain_loop():
     net, twin = small_net(), small_net()
-    state, optimizer = TrainingState(net, Optimization(SGD), CPU), SGD(twin.parameters())
+    state, optimizer = TrainingState(net, Optimization(optimizer=SGD), CPU), SGD(twin.parameters())
     learn(state, 5)
     for iteration in range(5):
         optimizer.zero_grad()
@@ -69,7 +69,7 @@ def test_steps_are_those_of_a_plain_loop():
 
 def test_batches_that_are_accumulated_make_the_step_of_their_mean():
     net, twin = small_net(), small_net()
-    steps = learn(TrainingState(net, Optimization(SGD, accumulate=3), CPU), 6)
+    steps = learn(TrainingState(net, Optimization(optimizer=SGD, accumulate=3), CPU), 6)
     optimizer = SGD(twin.parameters())
     for first in (0, 3):
         optimizer.zero_grad()
@@ -84,7 +84,7 @@ def test_batches_that_are_accumulated_make_the_step_of_their_mean():
 @pytest.mark.parametrize("norm", [1e-3, 1e3])
 def test_a_gradient_beyond_the_norm_is_scaled_down_to_it(norm):
     net, twin = small_net(), small_net()
-    (step,) = learn(TrainingState(net, Optimization(SGD, clip_norm=norm), CPU), 1)
+    (step,) = learn(TrainingState(net, Optimization(optimizer=SGD, clip_norm=norm), CPU), 1)
     squared_error(twin(inputs_of(twin, 0), twin.smallest_plan)).backward()
     own = math.sqrt(sum((p.grad.double() ** 2).sum().item() for p in twin.parameters()))
     assert step.gradient_norm == pytest.approx(own, rel=1e-5)
@@ -96,15 +96,17 @@ def test_a_gradient_beyond_the_norm_is_scaled_down_to_it(norm):
 def test_the_update_ratio_is_measured_on_demand():
     net = small_net()
     before = weights_of(net)
-    (step,) = learn(TrainingState(net, Optimization(SGD), CPU), 1, measure=True)
+    (step,) = learn(TrainingState(net, Optimization(optimizer=SGD), CPU), 1, measure=True)
     flat = [torch.cat([w[name].flatten().double() for name in before]) for w in (before, weights_of(net))]
     assert step.update_ratio == pytest.approx(((flat[1] - flat[0]).norm() / flat[0].norm()).item(), rel=1e-4)
-    assert learn(TrainingState(small_net(), Optimization(SGD), CPU), 1)[0].update_ratio is None
+    assert learn(TrainingState(small_net(), Optimization(optimizer=SGD), CPU), 1)[0].update_ratio is None
 
 
 def test_warming_up_ends_in_the_schedule():
     state = TrainingState(
-        small_net(), Optimization(SGD, scheduler=partial(ExponentialLR, gamma=0.5), warm_up=4, accumulate=2), CPU
+        small_net(),
+        Optimization(optimizer=SGD, schedule=partial(ExponentialLR, gamma=0.5), warm_up=4, accumulate=2),
+        CPU,
     )
     rates = []
     for _ in range(7):
@@ -125,7 +127,9 @@ def test_a_schedule_of_other_length_has_its_own_rates_from_the_first_step_on(war
     short, long = (
         TrainingState(
             small_net(),
-            Optimization(SGD, scheduler=partial(LambdaLR, lr_lambda=partial(falling, steps=n)), warm_up=warm_up),
+            Optimization(
+                optimizer=SGD, schedule=partial(LambdaLR, lr_lambda=partial(falling, steps=n)), warm_up=warm_up
+            ),
             CPU,
         )
         for n in (5, 10)
@@ -140,7 +144,7 @@ def test_a_schedule_of_other_length_has_its_own_rates_from_the_first_step_on(war
 
 def test_a_plateau_is_judged_from_outside():
     state = TrainingState(
-        small_net(), Optimization(SGD, scheduler=partial(ReduceLROnPlateau, patience=1, factor=0.1)), CPU
+        small_net(), Optimization(optimizer=SGD, schedule=partial(ReduceLROnPlateau, patience=1, factor=0.1)), CPU
     )
     rates = []
     for score in (1.0, 0.5, 0.5, 0.6, 0.7):
@@ -151,7 +155,7 @@ def test_a_plateau_is_judged_from_outside():
 
 
 def test_the_average_follows_the_weights_and_is_what_is_judged():
-    state = TrainingState(small_net(norm_layer="batch"), Optimization(SGD, ema_decay=0.75), CPU)
+    state = TrainingState(small_net(norm_layer="batch"), Optimization(optimizer=SGD, ema_decay=0.75), CPU)
     expected: dict[str, Tensor] = {}
     for _ in range(4):
         learn(state, 1)
@@ -163,7 +167,7 @@ def test_the_average_follows_the_weights_and_is_what_is_judged():
     for name, tensor in expected.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(judged.state_dict()[name], tensor)
-    without = TrainingState(small_net(), Optimization(SGD), CPU)
+    without = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
     assert without.average is None
     assert without.eval_net is without.net
 
@@ -172,7 +176,7 @@ def test_what_is_frozen_stays_and_keeps_its_statistics():
     net = small_net(norm_layer="batch")
     first = f"nodes.{next(iter(net.nodes))}."
     before = weights_of(net)
-    learn(TrainingState(net, Optimization(SGD, frozen=(f"{first}*",)), CPU), 2)
+    learn(TrainingState(net, Optimization(optimizer=SGD, frozen=(f"{first}*",)), CPU), 2)
     after = weights_of(net)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if not name.startswith(first)}
@@ -189,7 +193,7 @@ def test_computing_again_gives_the_same_step_and_counts_a_batch_once():
     plain, again = (
         TrainingState(
             small_net(norm_layer="batch", dropout_prob=0.2),
-            Optimization(SGD),
+            Optimization(optimizer=SGD),
             ComputeConfig(device="cpu", activation_checkpointing=patterns),
             seed=1,
         )
@@ -204,7 +208,7 @@ def test_computing_again_keeps_less_in_memory():
     kept = {}
     for patterns in ((), ("*",)):
         state = TrainingState(
-            small_net(), Optimization(SGD), ComputeConfig(device="cpu", activation_checkpointing=patterns)
+            small_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", activation_checkpointing=patterns)
         )
         sizes = []
 
@@ -221,7 +225,7 @@ def test_computing_again_keeps_less_in_memory():
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_computes_in_it_and_keeps_weights_and_outputs(precision):
     net = small_net()
-    state = TrainingState(net, Optimization(SGD), ComputeConfig(device="cpu", precision=precision))
+    state = TrainingState(net, Optimization(optimizer=SGD), ComputeConfig(device="cpu", precision=precision))
     types = set()
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -237,7 +241,7 @@ def test_lower_precision_computes_in_it_and_keeps_weights_and_outputs(precision)
 
 
 def test_float16_scales_the_loss_and_takes_a_smaller_scale_after_an_overflow():
-    state = TrainingState(small_net(), Optimization(SGD), ComputeConfig(device="cpu", precision="float16"))
+    state = TrainingState(small_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", precision="float16"))
     before = weights_of(state.net)
     scale = state.loss_scale
     state.begin()
@@ -252,8 +256,8 @@ def test_float16_scales_the_loss_and_takes_a_smaller_scale_after_an_overflow():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_a_compiled_network_learns_the_same():
-    plain = TrainingState(small_net(), Optimization(SGD), CPU)
-    compiled = TrainingState(small_net(), Optimization(SGD), ComputeConfig(device="cpu", compile=True))
+    plain = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
+    compiled = TrainingState(small_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", compile=True))
     learn(plain, 2)
     learn(compiled, 2)
     for name, tensor in weights_of(plain.net).items():
@@ -263,8 +267,8 @@ def test_a_compiled_network_learns_the_same():
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_step_with_what_is_not_finite_leaves_everything_as_it_was(accumulate):
     optimization = Optimization(
-        partial(torch.optim.Adam, lr=0.01),
-        scheduler=partial(ExponentialLR, gamma=0.9),
+        optimizer=partial(torch.optim.Adam, lr=0.01),
+        schedule=partial(ExponentialLR, gamma=0.9),
         accumulate=accumulate,
         ema_decay=0.9,
     )
@@ -285,7 +289,7 @@ def test_a_step_with_what_is_not_finite_leaves_everything_as_it_was(accumulate):
 
 
 def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
-    state = TrainingState(small_net(), Optimization(SGD), CPU)
+    state = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
     before = weights_of(state.net)
     state.begin()
     (output,) = state.forward(inputs_of(state.net, 0), state.net.smallest_plan).values()
@@ -301,7 +305,7 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_run_in_two_pieces_is_the_run_in_one(cut, precision, scheduler):
-    optimization = Optimization(scheduler=scheduler, warm_up=2, accumulate=2, ema_decay=0.9, clip_norm=1.0)
+    optimization = Optimization(schedule=scheduler, warm_up=2, accumulate=2, ema_decay=0.9, clip_norm=1.0)
 
     def begun() -> TrainingState:
         net = small_net(norm_layer="batch", dropout_prob=0.2)
@@ -323,7 +327,7 @@ def test_a_run_in_two_pieces_is_the_run_in_one(cut, precision, scheduler):
 def test_layers_draw_by_seed_and_iteration_alone():
     drawn = []
     for seed in (1, 1, 2):
-        state = TrainingState(small_net(dropout_prob=0.5), Optimization(SGD), CPU, seed=seed)
+        state = TrainingState(small_net(dropout_prob=0.5), Optimization(optimizer=SGD), CPU, seed=seed)
         torch.manual_seed(np.random.default_rng().integers(2**31))
         state.begin()
         (output,) = state.forward(inputs_of(state.net, 0), state.net.smallest_plan).values()
@@ -333,13 +337,13 @@ def test_layers_draw_by_seed_and_iteration_alone():
 
 
 def test_a_state_with_other_parts_is_refused():
-    kept = TrainingState(small_net(), Optimization(SGD, ema_decay=0.9), CPU).state_dict()
+    kept = TrainingState(small_net(), Optimization(optimizer=SGD, ema_decay=0.9), CPU).state_dict()
     with pytest.raises(ValueError, match="with one where there is none now: average"):
-        TrainingState(small_net(), Optimization(SGD), CPU).load_state_dict(kept)
+        TrainingState(small_net(), Optimization(optimizer=SGD), CPU).load_state_dict(kept)
 
 
 def test_a_state_of_another_number_of_processes_is_refused():
-    state = TrainingState(small_net(), Optimization(SGD), CPU)
+    state = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
     with pytest.raises(ValueError, match="2 processes trained together and 1 do now"):
         state.load_state_dict({**state.state_dict(), "ranks": 2})
 
@@ -347,11 +351,16 @@ def test_a_state_of_another_number_of_processes_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"warm_up": -1}, "warm_up has to be from 0, not -1"),
-        ({"accumulate": 0}, "accumulate has to be from 1, not 0"),
-        ({"ema_decay": 1.0}, "ema_decay has to be from 0 to below 1, not 1"),
-        ({"clip_norm": 0.0}, "clip_norm has to be a norm above 0"),
+        ({"warm_up": -1}, "(?s)warm_up.*greater than or equal to 0.*input_value=-1"),
+        ({"accumulate": 0}, "(?s)accumulate.*greater than 0.*input_value=0"),
+        ({"ema_decay": 1.0}, "(?s)ema_decay.*less than 1.*input_value=1"),
+        ({"clip_norm": 0.0}, "(?s)clip_norm.*greater than 0.*input_value=0"),
         ({"skips_in_a_row": -1}, "skips_in_a_row"),
+        ({"optimizer": {"kind": "Radam"}}, "there is no torch.optim.Radam; did you mean RAdam"),
+        ({"optimizer": {"kind": "SGD", "arguments": {"lr": 1}}}, "takes no argument lr here; it takes momentum"),
+        ({"schedule": {"kind": "ExponentialLR", "arguments": {"gama": 0.9}}}, "takes no argument gama .* gamma"),
+        ({"schedule": "linear"}, "(?s)schedule.*'cosine', 'constant' or 'plateau'.*input_value='linear'"),
+        ({"optimizer": SGD, "learning_rate": 1.0}, "learning_rate is 1.0, but optimizer is a function"),
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments, message):
@@ -362,7 +371,7 @@ def test_numbers_out_of_range_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "float64"}, "precision is 'float64'; write one of float32, bfloat16, float16"),
+        ({"precision": "float64"}, "(?s)precision.*'float32', 'bfloat16' or 'float16'.*input_value='float64'"),
         ({"compile": True, "activation_checkpointing": ("*",)}, "exclude each other"),
     ],
 )
@@ -378,7 +387,7 @@ def test_a_pattern_of_no_node_is_refused():
 
 def test_weights_and_voxels_have_their_channels_last():
     net = small_net(base_nc=4)
-    state = TrainingState(net, Optimization(SGD), CPU)
+    state = TrainingState(net, Optimization(optimizer=SGD), CPU)
     orders = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels > 1:

@@ -1,0 +1,86 @@
+"""Options of losses, told apart by ``kind``: what a run file can say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, model_validator
+from torch import nn
+
+from scalenet_gp.losses.binary_cross_entropy import BinaryCrossEntropy
+from scalenet_gp.losses.boundary import Boundary
+from scalenet_gp.losses.cross_entropy import CrossEntropy
+from scalenet_gp.losses.cross_entropy_dice import CrossEntropyDice
+from scalenet_gp.losses.dice import Dice
+from scalenet_gp.losses.distance_regression import DistanceRegression
+from scalenet_gp.losses.focal import Focal
+from scalenet_gp.losses.tversky import Tversky
+from scalenet_gp.losses.weighted_sum import WeightedSum
+from scalenet_gp.options import ComponentOptions, options_of, union_of
+
+__all__ = ["BaseLossOptions", "LossOptions"]
+
+
+class BaseLossOptions(ComponentOptions):
+    """Abstract: the arguments of a loss of one output. :data:`LossOptions` is the union of all kinds.
+
+    Example:
+        >>> from pydantic import TypeAdapter
+        >>> TypeAdapter(LossOptions).validate_python({"kind": "tversky", "alpha": 0.4}).build_loss((8, 8, 8)).alpha
+        0.4
+    """
+
+    kind: str
+
+    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
+        """Return the loss of an output with this voxel size (nm per spatial axis)."""
+        made: nn.Module = self.build()
+        return made
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.build_loss((1.0, 1.0, 1.0))  # refuses arguments that are out of range
+        return self
+
+
+class _BoundaryOptions(BaseLossOptions):
+    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
+        made: nn.Module = self.build(voxel_size=tuple(map(float, voxel_size)))
+        return made
+
+
+class WeightedSumOptions(BaseLossOptions):
+    """Several losses of one output, added up.
+
+    Attributes:
+        losses: the losses, by any name.
+        weights: the weight of each by its name. By default each has 1.
+    """
+
+    kind: Literal["weighted_sum"] = "weighted_sum"
+    losses: Mapping[str, LossOptions] = Field(min_length=1)
+    weights: Mapping[str, NonNegativeFloat] | None = None
+
+    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
+        """Return the loss of an output with this voxel size (nm per spatial axis)."""
+        return WeightedSum({name: loss.build_loss(voxel_size) for name, loss in self.losses.items()}, self.weights)
+
+
+_KINDS: dict[str, Any] = {
+    "cross_entropy_dice": CrossEntropyDice,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "cross_entropy": CrossEntropy,
+    "dice": Dice,
+    "tversky": Tversky,
+    "focal": Focal,
+    "distance_regression": DistanceRegression,
+}
+_OPTIONS = [options_of(loss, kind, base=BaseLossOptions) for kind, loss in _KINDS.items()]
+_OPTIONS.append(options_of(Boundary, "boundary", without=("voxel_size",), base=_BoundaryOptions))
+
+if TYPE_CHECKING:
+    LossOptions = BaseLossOptions
+else:
+    LossOptions = union_of([*_OPTIONS, WeightedSumOptions])
+WeightedSumOptions.model_rebuild()
