@@ -225,7 +225,7 @@ def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
     """The same of a sweep in slabs so thin that torch would convolve most of its tensors itself."""
     torch.set_num_threads(1)
     net = build_unet((8, 8, 8), base_nc=12, downsample_factors=[(2, 2, 2)]).eval()
-    outputs = {"output": Roi((0, 0, 0), (48 * 8, 132 * 8, 400 * 8))}
+    outputs = {"output": Roi((0, 0, 0), (16 * 8, 132 * 8, 400 * 8))}
     sweep = SlabbedInference.of(net, outputs, 2 * 8)
     first = SlabbedInference.of(net, {"output": Roi((0, 0, 0), (64, 64, 64))}, 2 * 8)
     with torch.inference_mode(), OneDnnConvolutions():

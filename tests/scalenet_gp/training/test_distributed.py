@@ -322,11 +322,11 @@ def test_a_rank_that_is_busy_notices_who_gives_no_sign_of_life_and_no_one_else(s
 
     other = threading.Thread(target=live)
     other.start()
-    process = watching(store, silence=5)
+    process = watching(store, silence=3)
     try:
         while not store.check(["sign of life/0"]):
             time.sleep(0.1)
-        time.sleep(7)
+        time.sleep(4.5)
         assert process.poll() is None
         stopped.set()
         _, errors = process.communicate(timeout=50)
@@ -335,7 +335,7 @@ def test_a_rank_that_is_busy_notices_who_gives_no_sign_of_life_and_no_one_else(s
         process.kill()
         other.join()
     assert process.returncode == 1
-    assert errors.startswith("rank 0 of 2 ends: rank 1 has given no sign of life for 5 s; it was killed")
+    assert errors.startswith("rank 0 of 2 ends: rank 1 has given no sign of life for 3 s; it was killed")
 
 
 def test_a_rank_ends_without_the_process_at_which_all_have_met() -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 
-from scalenet_gp import LeibNet, build_unet
+from scalenet_gp import LeibNet, TensorSpec, build_unet
+from scalenet_gp.layers import ConvPass, Pool
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState, UpdateResult
 
 CPU = ComputeConfig(device="cpu")
@@ -256,8 +257,15 @@ def test_float16_scales_the_loss_and_takes_a_smaller_scale_after_an_overflow():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_a_compiled_network_learns_the_same():
-    plain = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
-    compiled = TrainingState(small_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", compile=True))
+
+    def smallest_net() -> LeibNet:
+        """The C++ compiler takes a second for every kernel."""
+        torch.manual_seed(0)
+        nodes = [ConvPass(["raw"], ["features"], 1, 2, [(3, 3)]), Pool(["features"], ["output"], (2, 2))]
+        return LeibNet(nodes, {"raw": TensorSpec((8, 8), 1)}, ["output"])
+
+    plain = TrainingState(smallest_net(), Optimization(optimizer=SGD), CPU)
+    compiled = TrainingState(smallest_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", compile=True))
     learn(plain, 2)
     learn(compiled, 2)
     for name, tensor in weights_of(plain.net).items():
