@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.special import ndtr
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters
 from scalenet_gp.nodes.augment.random_augment import AugmentArguments, RandomAugment, as_interval, check_intensities
 from scalenet_gp.options import InWorldUnits, Length, options_of
@@ -93,7 +93,7 @@ class BlurAugment(RandomAugment[Blur]):
         dims = {key: 0 if self.spec[key].voxel_size is None else len(self.spec[key].voxel_size) for key in self.arrays}
         self._dims = dims[self.arrays[0]] if self._shared else len(self.sigma)
         if set(dims.values()) != {self._dims} or not self._dims:
-            raise ArgumentError(
+            raise PipelineError(
                 f"arrays need {self._dims or 'spatial'} axes to be blurred by sigma={self.sigma}, they have {dims}"
             )
         if self._replay is not None and len(self._replay.sigma) != self._dims:

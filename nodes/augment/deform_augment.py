@@ -13,7 +13,7 @@ from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchRequest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.samples import Samples
@@ -194,15 +194,15 @@ class DeformAugment(Augment):
 
     def _spatial_specs(self, request: BatchRequest) -> dict[ArrayKey, ArraySpec]:
         if request.graph_specs:
-            raise ArgumentError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
+            raise PipelineError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
         specs = {key: spec for key, spec in request.array_specs.items() if spec.roi is not None}
         for key, spec in specs.items():
             if spec.roi.dims != self.dims:
-                raise ArgumentError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
+                raise PipelineError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
             if spec.roi.empty:
-                raise ArgumentError(f"{key} is requested in {spec.roi}, which is empty; leave it out of the request")
+                raise PipelineError(f"{key} is requested in {spec.roi}, which is empty; leave it out of the request")
             if self.spec[key].interpolatable is None:
-                raise ArgumentError(
+                raise PipelineError(
                     f"the spec of {key} does not say whether it may be interpolated; "
                     "have its source set interpolatable=True (intensities) or False (labels)"
                 )
@@ -246,7 +246,7 @@ def _check_place(deformation: Deformation, roi: Roi) -> None:
         ValueError: its centre lies outside ``roi``.
     """
     if not roi.contains(Coordinate(deformation.target_centre)):
-        raise ArgumentError(
+        raise PipelineError(
             f"replay deforms about {deformation.target_centre}, outside of what is requested, {roi}: it is the record "
             "of a sample elsewhere; give SampleLocation the record of that sample's place"
         )

@@ -17,7 +17,6 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from scipy.interpolate import BSpline, make_interp_spline
 
 from scalenet_gp.errors import ArgumentError
 
@@ -121,6 +120,8 @@ class _UnitSplines(NamedTuple):
 
 @cache
 def _unit_splines(points: int) -> _UnitSplines:
+    from scipy.interpolate import BSpline, make_interp_spline
+
     spline = make_interp_spline(np.arange(points), np.eye(points))
     basis, breaks = BSpline(spline.t, np.eye(points), 3), np.unique(spline.t)[:-1]
     first = np.searchsorted(spline.t, breaks, side="right") - 4

@@ -11,7 +11,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Coordinate, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters, as_probability
 from scalenet_gp.nodes.augment.random_augment import check_intensities
 from scalenet_gp.nodes.augment.section_augment import (
@@ -123,9 +123,9 @@ class MisalignedSections(SectionAugment[Misalignment]):
                     )
         for key in self.arrays:
             if len(self.spec[key].voxel_size) != self._plane_axes + 1:
-                raise ArgumentError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")
+                raise PipelineError(f"{key} has other spatial axes than {self.arrays[0]}, they cannot move together")
             if self.spec[key].interpolatable is None:
-                raise ArgumentError(
+                raise PipelineError(
                     f"the spec of {key} does not say whether it may be interpolated; "
                     "have its source set interpolatable=True (intensities) or False (labels)"
                 )

@@ -12,7 +12,7 @@ import torch
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters
 from scalenet_gp.nodes.augment.random_augment import (
     AugmentArguments,
@@ -100,7 +100,7 @@ class NoiseAugment(RandomAugment[Noise]):
             for key in self.arrays:
                 voxel_size = self.spec[key].voxel_size
                 if voxel_size is None or len(voxel_size) != len(self.reference_voxel_size):
-                    raise ArgumentError(
+                    raise PipelineError(
                         f"{key} has the voxel size {voxel_size}, which cannot be compared with "
                         f"reference_voxel_size={self.reference_voxel_size}"
                     )

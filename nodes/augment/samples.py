@@ -11,7 +11,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.augment.sampling import MapTables, byte_pairs, extent, sample_linear, sample_nearest
 from scalenet_gp.nodes.augment.threads import over_planes
@@ -62,7 +62,7 @@ class Samples:
             The dtype of ``data`` (interpolated integers are rounded, halves to even), or float32 fractions.
         """
         if interpolate and data.dtype.kind not in "biuf":
-            raise ArgumentError(f"values of type {data.dtype} cannot be interpolated; numbers can")
+            raise DataError(f"values of type {data.dtype} cannot be interpolated; numbers can")
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
         first, last = self._bounds(interpolate)
         channels = data.shape[: data.ndim - len(self.shape)]

@@ -12,7 +12,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters, as_probability
 from scalenet_gp.nodes.augment.random_augment import (
     AugmentArguments,
@@ -93,7 +93,7 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         for key in self.arrays:
             voxel_size = self.spec[key].voxel_size
             if voxel_size is None or len(voxel_size) <= self.axis:
-                raise ArgumentError(
+                raise PipelineError(
                     f"the voxel size of {key} is {voxel_size}, it has no axis {self.axis} across sections"
                 )
 

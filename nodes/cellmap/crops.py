@@ -18,7 +18,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import ArrayKey, BatchProvider, MergeProvider
 
-from scalenet_gp.errors import PipelineError, UnknownNameError
+from scalenet_gp.errors import DataError, UnknownNameError, VolumeFormatError
 from scalenet_gp.geometry import Length, World, exact
 from scalenet_gp.nodes.sources import MultiscaleSource
 from scalenet_gp.nodes.targets import ClassTargets
@@ -69,14 +69,14 @@ def open_branch(
     classes: Iterable[str] | None = None,
     groups: Mapping[str, Iterable[str]] | None = None,
     unit: Length = 1,
-    placement: Alignment = "exact",
+    alignment: Alignment = "exact",
     padding: Padding = "constant",
     raw_masks: Mapping[ArrayKey, ArrayKey] | None = None,
     cache: ChunkCache | None = None,
 ) -> CropBranch:
     """Open a crop: its raw volume and class targets, co-registered, in one provider whose arrays have no end::
 
-        branches = [open_branch(crop, raw, targets, masks, classes=classes, placement="resample") for crop in crops]
+        branches = [open_branch(crop, raw, targets, masks, classes=classes, alignment="resample") for crop in crops]
         sampled = tuple(b.provider + SampleLocation(target, UniformSampler([b.annotated])) for b in branches)
         pipeline = sampled + RandomVolume({b.crop.labels: b.annotated.size for b in branches})
 
@@ -89,7 +89,7 @@ def open_branch(
         groups: what the classes consist of, from :func:`~scalenet_gp.volumes.cellmap_files.read_class_groups`. A class
             that the crop has no labels of itself is united from those that it consists of.
         unit: nm per world unit.
-        placement: what becomes of raw, if the labels lie between its voxels; most crops of the challenge do.
+        alignment: what becomes of raw, if the labels lie between its voxels; most crops of the challenge do.
         padding: what lies outside the raw volume.
         raw_masks: for a raw array, the key under which to provide where it has data.
         cache: keeps decoded chunks; by default nothing is kept.
@@ -100,7 +100,7 @@ def open_branch(
         ValueError: no labels of any of the classes, or labels that lie outside the raw volume; malformed files; a voxel
             size that the volumes cannot give: see :meth:`MultiscaleImage.read` and :class:`ClassTargets`.
     """
-    volume = _raw(crop, placement, cache)
+    volume = _raw(crop, alignment, cache)
     wanted = crop.classes if classes is None else tuple(classes)
     if groups is not None and (strange := [name for name in wanted if name not in groups]):
         raise UnknownNameError(f"the class groups have no {', '.join(strange)}; they have {', '.join(groups)}")
@@ -110,9 +110,7 @@ def open_branch(
     needed = {part: opened[part] for united in channels.values() for part in united}
     annotated = [label.volume for label in needed.values() if label.volume is not None]
     if not annotated:
-        raise PipelineError(
-            f"{crop.labels}: no labels of {', '.join(wanted)}; the datasplit has {', '.join(crop.classes)}"
-        )
+        raise DataError(f"{crop.labels}: no labels of {', '.join(wanted)}; the datasplit has {', '.join(crop.classes)}")
     sizes = [World(exact(unit)).size_in_nm(Coordinate(size)) for size in (*raw.values(), *targets.values())]
     world = annotated[0].world(*sizes, unit=unit)
     source = MultiscaleSource(volume, raw, world, padding=padding, masks=raw_masks)
@@ -162,7 +160,7 @@ def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
             size, voxel = math.prod(level.shape), math.prod(level.voxel_size)
             counts = stated if stated is not None and _complete(stated, label) else _counted(label)
             if sum(counts.values()) > size:
-                raise PipelineError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
+                raise VolumeFormatError(f"{label.volume.path}: complement_counts {dict(counts)} of only {size} voxels")
             present[name] = present.get(name, Fraction(0)) + (size - sum(counts.values())) * voxel
             known[name] = known.get(name, Fraction(0)) + (size - counts.get("unknown", 0)) * voxel
     return {name: float(present[name] / volume) for name, volume in known.items() if volume}
@@ -182,12 +180,12 @@ def check_counts(crop: Crop) -> None:
             if any(counted[kind] != number for kind, number in stated.items()):
                 faults.append(f"{label.volume.path}: complement_counts state {dict(stated)}, the voxels are {counted}")
     if faults:
-        raise PipelineError("; ".join(faults))
+        raise VolumeFormatError("; ".join(faults))
 
 
-def _raw(crop: Crop, placement: Alignment, cache: ChunkCache | None) -> MultiscaleImage:
+def _raw(crop: Crop, alignment: Alignment, cache: ChunkCache | None) -> MultiscaleImage:
     try:
-        return MultiscaleImage.open(crop.raw, placement=placement, cache=cache)
+        return MultiscaleImage.open(crop.raw, alignment=alignment, cache=cache)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{crop.labels}: its raw volume is missing: {error}") from error
 
@@ -197,7 +195,7 @@ def _check_overlap(crop: Crop, annotated: Roi, world: World, raw: MultiscaleImag
     begin, end = (world.position_in_nm(corner) for corner in (annotated.begin, annotated.end))
     whole = raw.levels[0]
     if any(e <= first or b >= last for b, e, first, last in zip(begin, end, whole.begin, whole.end, strict=True)):
-        raise PipelineError(
+        raise VolumeFormatError(
             f"{crop.labels}: the labels lie outside the raw volume {crop.raw}: theirs is the box from "
             f"({_listed(begin)}) to ({_listed(end)}) nm, that of raw from ({_listed(whole.begin)}) to "
             f"({_listed(whole.end)}) nm; the translations of the two have to be in one coordinate system"

@@ -11,7 +11,7 @@ from typing import Literal
 from gunpowder import Batch, BatchFilter, BatchRequest
 from gunpowder.profiling import Timing
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.prefetch.batch_workers import BatchWorkers
 from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
 from scalenet_gp.nodes.requests import seed_of
@@ -77,11 +77,11 @@ class Prefetch(BatchFilter):
         self.first = _at_least(0, "first", first)
         self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
         if not timeout > 0:
-            raise PipelineError(f"timeout is {timeout!r} s; it has to be above 0")
+            raise ArgumentError(f"timeout is {timeout!r} s; it has to be above 0")
         self.timeout = timeout
         known = multiprocessing.get_all_start_methods()
         if start_method is not None and start_method not in known:
-            raise PipelineError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
+            raise ArgumentError(f"start_method is {start_method!r}; this system knows {', '.join(map(repr, known))}")
         self.start_method = start_method
         self._given_seed = None if seed is None else _at_least(0, "seed", seed)
         self._seed = self._given_seed
@@ -168,5 +168,5 @@ class Prefetch(BatchFilter):
 
 def _at_least(least: int, name: str, value: int) -> int:
     if index(value) < least:
-        raise PipelineError(f"{name} is {value!r}; it has to be at least {least}")
+        raise ArgumentError(f"{name} is {value!r}; it has to be at least {least}")
     return index(value)

@@ -9,7 +9,7 @@ import gunpowder as gp
 import numpy as np
 from gunpowder.profiling import Timing
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
 from scalenet_gp.nodes.requests import set_seed
 
@@ -36,9 +36,9 @@ class Stack(gp.Stack):
 
     def __init__(self, num_repetitions: int, first: int = 0) -> None:
         if index(num_repetitions) < 1:
-            raise PipelineError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
+            raise ArgumentError(f"num_repetitions is {num_repetitions}; a batch has one sample at least")
         if index(first) < 0:
-            raise PipelineError(f"first is {first}; samples are numbered from 0")
+            raise ArgumentError(f"first is {first}; samples are numbered from 0")
         super().__init__(num_repetitions)
         self.first = first
 

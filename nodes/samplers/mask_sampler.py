@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import DataError, LatticeError, PipelineError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 from scalenet_gp.nodes.samplers.voxel_index import Labels, VoxelGrid, VoxelIndex
@@ -73,9 +73,7 @@ class MaskSampler(Sampler):
         """
         index = self._grid.index()
         if not len(index):
-            raise PipelineError(
-                f"no voxel to lay a sample on in {self._grid}; a finer voxel_size shows thinner structures"
-            )
+            raise DataError(f"no voxel to lay a sample on in {self._grid}; a finer voxel_size shows thinner structures")
         return index
 
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
@@ -83,14 +81,14 @@ class MaskSampler(Sampler):
         if len(size) != len(opening):
             raise PipelineError(f"{self._grid} has {len(size)} axes, the sample has {len(opening)}")
         if any(s > length for s, length in zip(size, lengths, strict=True)):
-            raise PipelineError(f"{self._grid}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
+            raise LatticeError(f"{self._grid}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
         if self.inside is not None:
             ends = zip(opening, self.inside.begin, self.inside.end, strict=True)
             opening = [axis.within(int(begin), int(end), "the region") for axis, begin, end in ends]
         corners = self.voxels.draw(generator, _TRIES)
         held = np.all([axis.holds(c, s) for axis, c, s in zip(opening, corners.T, size, strict=True)], axis=0)
         if not held.any():
-            raise PipelineError(
+            raise LatticeError(
                 f"{self._grid}: of {_TRIES} voxels drawn, {_refusal(opening, corners[0].tolist(), size)}"
             )
         corner = corners[np.argmax(held)].tolist()

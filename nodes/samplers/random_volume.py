@@ -9,7 +9,7 @@ from typing import Any, final
 
 from gunpowder import Array, Batch, BatchRequest, RandomProvider
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.requests import request_generator
 from scalenet_gp.nodes.samplers.weighted_samplers import check_weights
 
@@ -42,11 +42,11 @@ class RandomVolume(RandomProvider):
     def __init__(self, weights: Mapping[str, float], *, replay: str | None = None) -> None:
         check_weights("weights", weights, weights)
         if not any(weights.values()):
-            raise PipelineError(f"the weights {dict(weights)} are all 0")
+            raise ArgumentError(f"the weights {dict(weights)} are all 0")
         self.weights = dict(weights)
         self._replay = None if replay is None else _recorded(replay)
         if replay is not None and self._replay not in list(self.weights):
-            raise PipelineError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
+            raise ArgumentError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
         super().__init__(probabilities=list(self.weights.values()))
 
     def setup(self) -> None:
@@ -87,4 +87,4 @@ def _recorded(record: str) -> Any:
     try:
         return json.loads(record).get("volume")
     except (ValueError, TypeError, AttributeError) as error:
-        raise PipelineError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise ArgumentError(f'replay={record!r} is no text of array.attrs["location"]') from error

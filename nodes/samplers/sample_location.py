@@ -13,7 +13,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.requests import check_shift, request_generator, request_shift, shift_is_offered
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 
@@ -184,10 +184,10 @@ class SampleLocation(BatchFilter):
     def _replayed(self, request: BatchRequest) -> Sample:
         opening, place = self._opening(request), self._replay
         if place is None or len(place.begin) != len(opening):
-            raise PipelineError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
+            raise ArgumentError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
         for number, (axis, begin) in enumerate(zip(opening, place.begin, strict=True)):
             if not axis.begins(begin, begin):
-                raise PipelineError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
+                raise ArgumentError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
         return place
 
 
@@ -217,5 +217,5 @@ def _recorded(record: str) -> Sample:
         begin = Coordinate(index(along) for along in drawn.pop("begin"))
         drawn.pop("shift", None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PipelineError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise ArgumentError(f'replay={record!r} is no text of array.attrs["location"]') from error
     return Sample(begin, drawn)

@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, LatticeError, PipelineError
 
 __all__ = ["Axis", "Sample", "Sampler", "UniformSampler"]
 
@@ -160,16 +160,16 @@ class UniformSampler(Sampler):
         regions = [self.regions] if isinstance(self.regions, Roi) else self.regions
         if regions is None:
             if self.overhang != 0:
-                raise PipelineError(f"overhang={self.overhang!r} grows a region, but none is given")
+                raise ArgumentError(f"overhang={self.overhang!r} grows a region, but none is given")
             return
         if not regions:
-            raise PipelineError("no regions: UniformSampler needs at least one, or None for all that the arrays offer")
+            raise ArgumentError("no regions: UniformSampler needs at least one, or None for all that the arrays offer")
         for region in regions:
             if region.empty or region.unbounded or region.dims != regions[0].dims:
-                raise PipelineError(f"region {region} has to be bounded, not empty, and of {regions[0].dims} axes")
+                raise ArgumentError(f"region {region} has to be bounded, not empty, and of {regions[0].dims} axes")
         overhang = (self.overhang,) * regions[0].dims if isinstance(self.overhang, int) else tuple(self.overhang)
         if len(overhang) != regions[0].dims or min(overhang) < 0:
-            raise PipelineError(f"overhang={overhang} has to be one length of at least 0 per axis of {regions[0]}")
+            raise ArgumentError(f"overhang={overhang} has to be one length of at least 0 per axis of {regions[0]}")
         grown = tuple(region.grow(Coordinate(overhang), Coordinate(overhang)) for region in regions)
         object.__setattr__(self, "overhang", overhang)
         object.__setattr__(self, "_grown", grown)
@@ -196,11 +196,11 @@ def _begins(region: Roi, opening: Sequence[Axis]) -> list[range]:
     for number, (axis, begin, end) in enumerate(zip(opening, region.begin, region.end, strict=True)):
         first, last = -(-begin // axis.voxel_size) * axis.voxel_size, end // axis.voxel_size * axis.voxel_size
         if first >= last:
-            raise PipelineError(f"region {region} holds no whole voxel of {axis.voxel_size} along axis {number}")
+            raise LatticeError(f"region {region} holds no whole voxel of {axis.voxel_size} along axis {number}")
         low, high = sorted((int(first), int(last - axis.length)))
         along = axis.begins(low, high)
         if not along:
-            raise PipelineError(
+            raise LatticeError(
                 f"region {region} has no place for a sample of {axis.length} along axis {number}: "
                 + axis.refusal(low, high, "the region")
             )
@@ -215,5 +215,5 @@ def _offered(number: int, axis: Axis) -> range:
         )
     along = axis.begins(axis.low, axis.high)
     if not along:
-        raise PipelineError(f"no place along axis {number}: " + axis.refusal(axis.low, axis.high, "the arrays"))
+        raise LatticeError(f"no place along axis {number}: " + axis.refusal(axis.low, axis.high, "the arrays"))
     return along

@@ -13,7 +13,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, DataError, LatticeError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.volumes import ClassVolume, MultiscaleImage, known_majority
 
@@ -49,7 +49,7 @@ class LabelArray:
         object.__setattr__(self, "begin", Coordinate(self.begin))
         axes = self.data.ndim
         if not len(self.voxel_size) == len(self.begin) == axes or min(self.voxel_size) <= 0:
-            raise PipelineError(
+            raise ArgumentError(
                 f"labels of shape {self.data.shape} with voxel size {tuple(self.voxel_size)} and begin "
                 f"{tuple(self.begin)}: both need {axes} entries, and the voxel size has to be positive"
             )
@@ -101,12 +101,12 @@ class VoxelGrid:
                 the world and is small enough; no whole voxel within ``within``.
         """
         if within is not None and (within.empty or within.unbounded):
-            raise PipelineError(f"within={within} has to be bounded and not empty")
+            raise ArgumentError(f"within={within} has to be bounded and not empty")
         world = World() if world is None else world
         size = None if voxel_size is None else Coordinate(voxel_size)
         if isinstance(labels, LabelArray):
             if size not in (None, labels.voxel_size):
-                raise PipelineError(f"{labels} has voxels of {tuple(labels.voxel_size)}; it cannot give {size}")
+                raise ArgumentError(f"{labels} has voxels of {tuple(labels.voxel_size)}; it cannot give {size}")
             return cls(labels, world, labels.voxel_size, _box(labels, labels.roi, labels.voxel_size, within))
         labels = ClassVolume(labels) if isinstance(labels, MultiscaleImage) else labels
         volume = _pyramid(labels)
@@ -179,7 +179,7 @@ class VoxelIndex:
 
 def _pyramid(labels: ClassVolume) -> MultiscaleImage:
     if labels.volume is None:
-        raise PipelineError("a class without a label volume has no voxels to look for")
+        raise ArgumentError("a class without a label volume has no voxels to look for")
     return labels.volume
 
 
@@ -197,7 +197,7 @@ def _finest(volume: MultiscaleImage, world: World, within: Roi | None) -> tuple[
         if voxels <= _MOST_VOXELS:
             return size, box
         reasons.append(f"{format_size(level.voxel_size)} nm: {voxels} voxels")
-    raise PipelineError(
+    raise LatticeError(
         f"{volume.path}: no level can be searched with at most {_MOST_VOXELS} voxels ({'; '.join(reasons)}); "
         "restrict the search with within, or name a voxel_size"
     )
@@ -208,11 +208,11 @@ def _box(volume: MultiscaleImage | LabelArray, roi: Roi, voxel_size: Coordinate,
     box = roi
     if within is not None and not roi.empty:
         if within.dims != roi.dims:
-            raise PipelineError(f"within={within} has {within.dims} axes, {_name(volume)} has {roi.dims}")
+            raise ArgumentError(f"within={within} has {within.dims} axes, {_name(volume)} has {roi.dims}")
         box = roi.intersect((within - roi.begin).snap_to_grid(voxel_size, mode="shrink") + roi.begin)
     if box.empty:
         where = "" if within is None else f" within {within}"
-        raise PipelineError(f"{_name(volume)} has no whole voxel of {tuple(voxel_size)} world units{where}")
+        raise DataError(f"{_name(volume)} has no whole voxel of {tuple(voxel_size)} world units{where}")
     return box
 
 

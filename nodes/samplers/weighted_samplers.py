@@ -12,7 +12,7 @@ from typing import Self, final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, ScaleNetError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler, UniformSampler
@@ -64,9 +64,9 @@ class ClassSampler(Sampler):
         check_weights("shares", self.shares, self.classes)
         rest = 1 - fsum(self.shares.values())
         if rest < -_SLACK:
-            raise PipelineError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; they may sum to 1 at most")
+            raise ArgumentError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; they may sum to 1 at most")
         if rest > _SLACK and self.otherwise is None:
-            raise PipelineError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; otherwise= has to place the rest")
+            raise ArgumentError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; otherwise= has to place the rest")
         if self.voxel_size is not None:
             object.__setattr__(self, "voxel_size", tuple(self.voxel_size))
         self._classes  # noqa: B018 - arguments that do not fit are refused here
@@ -119,9 +119,9 @@ class StratifiedSampler(Sampler):
     def __post_init__(self) -> None:
         check_weights("weights", self.weights, self.strata)
         if missing := [name for name in self.strata if name not in self.weights]:
-            raise PipelineError(f"no weights for {', '.join(missing)}; write 0 for a stratum that is not to be sampled")
+            raise ArgumentError(f"no weights for {', '.join(missing)}; write 0 for a stratum that is not to be sampled")
         if not any(self.weights.values()):
-            raise PipelineError(f"the weights {dict(self.weights)} are all 0")
+            raise ArgumentError(f"the weights {dict(self.weights)} are all 0")
         places: dict[str, Sampler] = {}
         for name, stratum in self.strata.items():
             with _naming("stratum", name):
@@ -155,7 +155,7 @@ class StratifiedSampler(Sampler):
             ValueError: a name for two values; else as :class:`StratifiedSampler` and :class:`MaskSampler`.
         """
         if len(set(names.values())) < len(names):
-            raise PipelineError(f"the names {dict(names)} have one for two values")
+            raise ArgumentError(f"the names {dict(names)} have one for two values")
         size = None if voxel_size is None else tuple(voxel_size)
         strata: dict[str, Sampler] = {}
         for value, name in names.items():
@@ -188,9 +188,9 @@ def check_weights(what: str, weights: Mapping[str, float], known: Iterable[str])
     known = list(known)
     for name, weight in weights.items():
         if name not in known:
-            raise PipelineError(f"{what} name {name!r}, which is none of {', '.join(known) or 'nothing'}")
+            raise ArgumentError(f"{what} name {name!r}, which is none of {', '.join(known) or 'nothing'}")
         if not (isfinite(weight) and weight >= 0):
-            raise PipelineError(f"{what}: that of {name!r} is {weight!r}; write a number of at least 0")
+            raise ArgumentError(f"{what}: that of {name!r} is {weight!r}; write a number of at least 0")
 
 
 def _draw(generator: np.random.Generator, opening: Sequence[Axis], kind: str, choices: Sequence[_Choice]) -> Sample:
@@ -204,8 +204,8 @@ def _draw(generator: np.random.Generator, opening: Sequence[Axis], kind: str, ch
 
 @contextmanager
 def _naming(kind: str, name: str | None) -> Iterator[None]:
-    """Errors say which class or stratum they are about."""
+    """Name the class or stratum in errors, which keep their class."""
     try:
         yield
-    except ValueError as error:
-        raise PipelineError(f"{kind} {name!r}: {error}") from error
+    except ScaleNetError as error:
+        raise type(error)(f"{kind} {name!r}: {error}") from error

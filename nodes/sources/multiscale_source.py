@@ -9,7 +9,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, LatticeError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
 from scalenet_gp.volumes import MultiscaleImage, Padding, StrPath
@@ -66,7 +66,7 @@ class MultiscaleSource(BatchProvider):
             size = tuple(voxel_size)
             roi = self.volume.roi(size, self.world)
             if roi.empty:
-                raise PipelineError(f"{self.volume.path} holds no whole voxel of the {size} world units of {key}")
+                raise LatticeError(f"{self.volume.path} holds no whole voxel of the {size} world units of {key}")
             self._specs[key] = CheapCopySpec(
                 roi=unbounded if padding else roi,
                 voxel_size=Coordinate(size),
@@ -118,7 +118,7 @@ def check_masks(arrays: Collection[ArrayKey], masks: Mapping[ArrayKey, ArrayKey]
     """
     for array, mask in masks.items():
         if array not in arrays:
-            raise PipelineError(f"{mask} is to mask {array}, but the arrays are {', '.join(map(str, arrays))}")
+            raise ArgumentError(f"{mask} is to mask {array}, but the arrays are {', '.join(map(str, arrays))}")
     keys = [*arrays, *masks.values()]
     if twice := {str(key) for key in keys if keys.count(key) > 1}:
-        raise PipelineError(f"{', '.join(sorted(twice))}: provided twice, among arrays and masks")
+        raise ArgumentError(f"{', '.join(sorted(twice))}: provided twice, among arrays and masks")

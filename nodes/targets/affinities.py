@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, DataError, PipelineError
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
 __all__ = ["Affinities"]
@@ -72,9 +72,7 @@ class Affinities(DerivedArray):
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """Affinities and mask at every offset."""
         if len(values) != 1:
-            raise PipelineError(
-                f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1"
-            )
+            raise DataError(f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1")
         labels, sure = values[0], known[0]
         if self.unknown is not None:
             sure = sure & (labels != self.unknown)
@@ -94,11 +92,11 @@ class Affinities(DerivedArray):
 def _whole(offsets: tuple[Iterable[int], ...]) -> tuple[tuple[int, ...], ...]:
     """Checked offsets."""
     if not all(isinstance(offset, Iterable) for offset in offsets):
-        raise PipelineError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
+        raise ArgumentError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
     given = tuple(tuple(offset) for offset in offsets)
     axes = {len(offset) for offset in given}
     if len(axes) != 1 or axes == {0}:
-        raise PipelineError(f"offsets={given} have to be one or more, all with the same number of axes")
+        raise ArgumentError(f"offsets={given} have to be one or more, all with the same number of axes")
     if any(length % 1 != 0 for offset in given for length in offset):
-        raise PipelineError(f"offsets={given} have to be whole numbers of voxels")
+        raise ArgumentError(f"offsets={given} have to be whole numbers of voxels")
     return tuple(tuple(int(length) for length in offset) for offset in given)

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import final
 
-import edt
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, World, exact
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
@@ -55,7 +54,7 @@ class BoundaryDistance(DerivedArray):
         super().__init__(target, mask, (distance, np.float32), (distance_mask, np.uint8))
         for name, length in (("maximum", maximum), ("unit", unit)):
             if exact(length) <= 0:
-                raise PipelineError(f"{name}={length} nm has to be positive")
+                raise ArgumentError(f"{name}={length} nm has to be positive")
         self.distance, self.distance_mask = distance, distance_mask
         self.maximum, self.unit = exact(maximum) / world.unit, exact(unit) / world.unit
 
@@ -150,6 +149,8 @@ def _squared_distance(points: np.ndarray, steps: tuple[int, ...], farthest: floa
         begin, end = max(int(there[0]) // 2 - reach, 0), min(int(there[-1]) // 2 + 1 + reach, length)
         near.append(slice(begin, end))
         lattice.append(slice(2 * begin, 2 * end + 1))
+    import edt
+
     free = np.ascontiguousarray(~points[tuple(lattice)])
     # as integers: what edt does with booleans takes a fifth longer
     found = edt.edtsq(free.view(np.uint8), anisotropy=tuple(map(float, steps)), black_border=False)

@@ -12,7 +12,7 @@ import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
 from gunpowder.profiling import Timing
 
-from scalenet_gp.errors import PipelineError, UnknownNameError
+from scalenet_gp.errors import ArgumentError, DataError, PipelineError, UnknownNameError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
 from scalenet_gp.nodes.sources import check_masks
@@ -75,7 +75,7 @@ class ClassTargets(BatchProvider):
         within: Roi | None = None,
     ) -> None:
         if not classes:
-            raise PipelineError("no classes: ClassTargets needs at least one label volume")
+            raise ArgumentError("no classes: ClassTargets needs at least one label volume")
         self.classes = {name: _opened(name, volume) for name, volume in classes.items()}
         self.world = world
         self.groups = _groups(self.classes, groups)
@@ -83,7 +83,7 @@ class ClassTargets(BatchProvider):
         axes = _dims(self._volumes)
         check_masks(targets, masks)
         if within is not None and (within.dims != axes or within.empty or within.unbounded):
-            raise PipelineError(f"within={within} has to be bounded, not empty, and of {axes} axes")
+            raise ArgumentError(f"within={within} has to be bounded, not empty, and of {axes} axes")
 
         self._target_of = {mask: target for target, mask in masks.items()}
         self._annotated: dict[ArrayKey, dict[str, Roi]] = {}
@@ -97,9 +97,7 @@ class ClassTargets(BatchProvider):
         if not any(self._annotated.values()):
             where = "" if within is None else f" within {within}"
             of = "; ".join(f"{target}: {size}" for target, size in sizes.items())
-            raise PipelineError(
-                f"no class has a whole voxel annotated{where}; the voxel sizes, in world units, are {of}"
-            )
+            raise DataError(f"no class has a whole voxel annotated{where}; the voxel sizes, in world units, are {of}")
 
     def annotated(self, target: ArrayKey) -> Roi:
         """The box that holds all voxels of ``target`` of which any class is annotated, in world units.
@@ -215,21 +213,21 @@ def _groups(
     if groups is None:
         return {name: (name,) for name in classes}
     if not groups:
-        raise PipelineError("no groups: ClassTargets needs at least one channel")
+        raise ArgumentError("no groups: ClassTargets needs at least one channel")
     # each class once, however often it is named
     members = {group: tuple(dict.fromkeys(names)) for group, names in groups.items()}
     for group, names in members.items():
         if not names:
-            raise PipelineError(f"the group {group!r} has no classes")
+            raise ArgumentError(f"the group {group!r} has no classes")
         if unknown := ", ".join(name for name in names if name not in classes):
-            raise PipelineError(f"the group {group!r} names {unknown}; the classes are {', '.join(classes)}")
+            raise ArgumentError(f"the group {group!r} names {unknown}; the classes are {', '.join(classes)}")
     return members
 
 
 def _dims(volumes: Mapping[str, MultiscaleImage]) -> int:
     dims = {name: volume.dims for name, volume in volumes.items()}
     if not dims:
-        raise PipelineError("no class has a label volume: nothing is annotated")
+        raise DataError("no class has a label volume: nothing is annotated")
     if len(set(dims.values())) > 1:
         raise PipelineError(f"the classes' label volumes differ in their number of spatial axes: {dims}")
     return next(iter(dims.values()))

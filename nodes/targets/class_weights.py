@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from gunpowder import ArrayKey, Coordinate
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.losses import balanced_class_weights
 from scalenet_gp.nodes.targets.derived_array import DerivedArray
 
@@ -51,9 +51,9 @@ class ClassWeights(DerivedArray):
     ) -> None:
         super().__init__(target, mask, (weights, np.float32))
         if not 0 < least <= 0.5:
-            raise PipelineError(f"least={least} has to lie above 0 and at most at 0.5")
+            raise ArgumentError(f"least={least} has to lie above 0 and at most at 0.5")
         if shares is not None and not all(0 <= share <= 1 for share in shares):
-            raise PipelineError(f"shares={tuple(shares)} have to lie between 0 and 1")
+            raise ArgumentError(f"shares={tuple(shares)} have to lie between 0 and 1")
         self.weights, self.least = weights, least
         self.shares = None if shares is None else tuple(shares)
 
@@ -67,7 +67,7 @@ class ClassWeights(DerivedArray):
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """The weights of every channel."""
         if self.shares is not None and len(self.shares) != len(values):
-            raise PipelineError(
+            raise DataError(
                 f"{self.name()}: {self.source} has {len(values)} channels, but {len(self.shares)} shares are given"
             )
         known = np.broadcast_to(known, values.shape)

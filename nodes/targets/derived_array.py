@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.errors import PipelineError
+from scalenet_gp.errors import ArgumentError, DataError, PipelineError
 from scalenet_gp.nodes.requests import CheapCopySpec
 
 __all__ = ["DerivedArray"]
@@ -38,7 +38,7 @@ class DerivedArray(BatchFilter, ABC):
         self._derived = {key: np.dtype(dtype) for key, dtype in derived if key is not None}
         keys = [key for key in (source, mask, *(key for key, _ in derived)) if key is not None]
         if len(set(keys)) < len(keys):
-            raise PipelineError(f"{self.name()} needs an array of its own for each of {', '.join(map(str, keys))}")
+            raise ArgumentError(f"{self.name()} needs an array of its own for each of {', '.join(map(str, keys))}")
 
     @abstractmethod
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
@@ -91,7 +91,7 @@ class DerivedArray(BatchFilter, ABC):
         if self.mask is not None:
             known = self._voxels(batch, self.mask, roi) > 0
             if len(known) not in (1, len(values)):
-                raise PipelineError(
+                raise DataError(
                     f"{self.name()}: the mask {self.mask} has {len(known)} channels, {self.source} has {len(values)}"
                 )
         below, above = (reach * size for reach in self.margin(size))

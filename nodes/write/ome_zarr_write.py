@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.errors import PipelineError, UnknownNameError
+from scalenet_gp.errors import ArgumentError, LatticeError, PipelineError, UnknownNameError
 from scalenet_gp.geometry import World
 from scalenet_gp.volumes import MultiscaleWriter, StrPath
 
@@ -63,7 +63,7 @@ class OmeZarrWrite(BatchFilter):
         self.levels = levels
         self.attributes = dict(attributes or {})
         if self.paths.keys() != self.rois.keys() or not self.channels.keys() <= self.paths.keys():
-            raise PipelineError(
+            raise ArgumentError(
                 f"the arrays written are {_names(self.paths)}; there are ROIs for {_names(self.rois)} and channel "
                 f"names for {_names(self.channels)}"
             )
@@ -84,9 +84,9 @@ class OmeZarrWrite(BatchFilter):
             # a network's predictions have no ROI of their own: they end where its inputs do
             provided = spec.roi is None or spec.roi.contains(roi)
             if roi.dims != len(size) or roi.unbounded or roi.empty or not provided:
-                raise PipelineError(f"{key}: ROI {roi} to be written to {path} is not within {spec.roi}, as provided")
+                raise LatticeError(f"{key}: ROI {roi} to be written to {path} is not within {spec.roi}, as provided")
             if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
-                raise PipelineError(
+                raise LatticeError(
                     f"{key}: ROI {roi} to be written to {path} is off the lattice of its voxels of {tuple(size)}; "
                     f"the nearest on it is {roi.snap_to_grid(size, mode='closest')}"
                 )
@@ -138,7 +138,7 @@ class OmeZarrWrite(BatchFilter):
     def _write(self, key: ArrayKey, array: Array) -> None:
         total, voxel_size = self.rois[key], array.spec.voxel_size
         if not total.contains(array.spec.roi):
-            raise PipelineError(f"{key}: the block {array.spec.roi} is outside {total}, which is to be written")
+            raise LatticeError(f"{key}: the block {array.spec.roi} is outside {total}, which is to be written")
         dims = total.dims
         leading = array.data.shape[: array.data.ndim - dims]
         if len(leading) > 2 or (len(leading) == 2 and leading[0] != 1):
@@ -160,7 +160,7 @@ class OmeZarrWrite(BatchFilter):
         count = data.shape[0] if data.ndim > dims else 1
         names = self.channels.get(key, () if count == 1 else tuple(map(str, range(count))))
         if names and len(names) != count:
-            raise PipelineError(f"{key}: {len(names)} channel names {tuple(names)} for {count} channels")
+            raise ArgumentError(f"{key}: {len(names)} channel names {tuple(names)} for {count} channels")
         return MultiscaleWriter(
             self.paths[key],
             voxel_size=self.world.size_in_nm(spec.voxel_size),

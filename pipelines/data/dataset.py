@@ -70,7 +70,7 @@ class Dataset:
             ValueError: it cannot be read, or has other axes than the network.
         """
         cache = ChunkCache(config.cache * 2**20)
-        raw = MultiscaleImage.open(join(path, config.raw), config.translation, placement=config.placement, cache=cache)
+        raw = MultiscaleImage.open(join(path, config.raw), config.translation, alignment=config.placement, cache=cache)
         if raw.dims != net.dims:
             raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)

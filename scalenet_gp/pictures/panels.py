@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import matplotlib as mpl
 import numpy as np
 
 __all__ = [
@@ -19,6 +18,20 @@ __all__ = [
     "to_grey",
 ]
 
+_PALETTE = (
+    (31, 119, 180),
+    (255, 127, 14),
+    (44, 160, 44),
+    (214, 39, 40),
+    (148, 103, 189),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (188, 189, 34),
+    (23, 190, 207),
+)
+"""Ten colors, as bytes: matplotlib's "tab10", by Tableau."""
+
 Box = tuple[tuple[float, float], tuple[float, float]]
 """First row and the one past the last, then the same of the columns."""
 
@@ -30,8 +43,8 @@ def to_grey(section: np.ndarray) -> np.ndarray:
 
 def class_colours(count: int) -> np.ndarray:
     """One colour for each class, (count, 3), as far apart as a palette of ten allows."""
-    palette = np.asarray(mpl.color_sequences["tab10"], dtype=np.float32)
-    return palette[np.arange(count) % len(palette)]
+    palette = np.array(_PALETTE, dtype=np.float64) / 255
+    return palette.astype(np.float32)[np.arange(count) % len(palette)]
 
 
 def overlay(classes: np.ndarray, background: np.ndarray | None = None, opacity: float = 0.6) -> np.ndarray:
@@ -66,13 +79,15 @@ def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarra
         colour: by its name in matplotlib.
         width: of the line, pixels.
     """
+    from matplotlib.colors import to_rgb
+
     within, at_edge = [], []
     for (begin, end), size in zip(box, picture.shape, strict=False):
         first, past, pixels = round(begin), round(end), np.arange(size)
         within.append((pixels >= first) & (pixels < past))
         at_edge.append((pixels < first + width) | (pixels >= past - width))
     line = np.logical_and.outer(*within) & np.logical_or.outer(*at_edge)
-    return np.where(line[..., None], as_bytes(np.asarray(mpl.colors.to_rgb(colour))), picture)
+    return np.where(line[..., None], as_bytes(np.asarray(to_rgb(colour))), picture)
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 2) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.storage import StoredArray
 
 __all__ = ["served_axes"]
@@ -47,7 +47,7 @@ def served_axes(
                 f"{array.path} has {array.ndim} dimensions, the axes are {len(names)}: {', '.join(names)}"
             )
     if unknown := select.keys() - set(leading):
-        raise VolumeFormatError(
+        raise ArgumentError(
             f"{path}: there is no axis {', '.join(sorted(unknown))} to select from; there are: "
             f"{', '.join(leading) or 'only axes of space'}"
         )
@@ -57,7 +57,7 @@ def served_axes(
         if name in select:
             chosen[axis] = _index(path, name, select[name], length, labels if name == channel else ())
         elif name != channel and length != 1:
-            raise VolumeFormatError(
+            raise ArgumentError(
                 f"{path}: axis {name} has {length} entries: select one, for example select={{{name!r}: 0}}"
             )
         elif name != channel:
@@ -69,10 +69,8 @@ def _index(path: str, axis: str, wanted: int | str, length: int, labels: Sequenc
     if isinstance(wanted, str):
         named = f"the labels are {', '.join(labels)}" if labels else "it has no labels: give its index"
         if labels.count(wanted) != 1:
-            raise VolumeFormatError(
-                f"{path}: axis {axis} has {labels.count(wanted)} entries labelled {wanted!r}; {named}"
-            )
+            raise ArgumentError(f"{path}: axis {axis} has {labels.count(wanted)} entries labelled {wanted!r}; {named}")
         wanted = labels.index(wanted)
     if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted < length:
-        raise VolumeFormatError(f"{path}: axis {axis} has no entry {wanted!r}; they are 0 to {length - 1}")
+        raise ArgumentError(f"{path}: axis {axis} has no entry {wanted!r}; they are 0 to {length - 1}")
     return wanted

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, final, get_args
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.location import StrPath, join, local_path
 
 __all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit"]
@@ -143,9 +143,7 @@ def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
     """Where each row is, for messages, and its fields; empty lines are left out."""
     file = local_path(path)
     if file is None:
-        raise VolumeFormatError(
-            f"{path}: tables are read from local files only; copy it, and give the path of the copy"
-        )
+        raise ArgumentError(f"{path}: tables are read from local files only; copy it, and give the path of the copy")
     if not file.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

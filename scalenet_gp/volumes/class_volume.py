@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 
 __all__ = ["ClassVolume"]
@@ -40,7 +40,7 @@ class ClassVolume:
         meanings = {"absent": self.absent, "present": self.present, "unknown": self.unknown}
         values = [value for value in meanings.values() if value is not None]
         if len(set(values)) < len(values):
-            raise VolumeFormatError(f"one value stands for two of {meanings}; they have to differ")
+            raise ArgumentError(f"one value stands for two of {meanings}; they have to differ")
         if self.volume is not None:
             self.volume.check_labels()
         if self.volume is not None and self.volume.channels > 1:

@@ -10,7 +10,7 @@ from typing import Any, Literal, final, get_args
 
 import numpy as np
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.geometry import Length, exact_size, format_size
 from scalenet_gp.volumes.metadata import Level
 
@@ -64,23 +64,23 @@ class ImageLayout:
     def __post_init__(self) -> None:
         dims, dtype = len(self.shape), np.dtype(self.stored)
         if dims not in _AXES or not _positive(self.shape):
-            raise VolumeFormatError(f"shape {tuple(self.shape)} has to be 2 or 3 positive numbers of voxels")
+            raise ArgumentError(f"shape {tuple(self.shape)} has to be 2 or 3 positive numbers of voxels")
         size, corner = exact_size(self.voxel_size), exact_size(self.corner)
         if len(size) != dims or len(corner) != dims or min(size) <= 0:
-            raise VolumeFormatError(
+            raise ArgumentError(
                 f"voxel size {format_size(size)} nm and corner {format_size(corner)} nm have to have {dims} axes, as "
                 f"the shape {tuple(self.shape)}, and the voxel size has to be positive"
             )
         chunks = tuple(self.chunks) or (_CHUNK[dims],) * dims
         if len(chunks) != dims or not _positive(chunks):
-            raise VolumeFormatError(f"chunks {chunks} have to be {dims} positive numbers of voxels")
+            raise ArgumentError(f"chunks {chunks} have to be {dims} positive numbers of voxels")
         if self.kind not in get_args(Kind):
-            raise VolumeFormatError(f"kind={self.kind!r} has to be one of {', '.join(get_args(Kind))}")
+            raise ArgumentError(f"kind={self.kind!r} has to be one of {', '.join(get_args(Kind))}")
         kinds, named = ("uf", "unsigned") if self.kind == "fractions" else ("biuf", "bool,")
         if dtype.kind not in kinds:
-            raise VolumeFormatError(f"dtype {dtype} has to be {named} integer or float, to store {self.kind}")
+            raise ArgumentError(f"dtype {dtype} has to be {named} integer or float, to store {self.kind}")
         if len(set(self.channels)) < len(self.channels):
-            raise VolumeFormatError(f"the channel names {tuple(self.channels)} have to differ")
+            raise ArgumentError(f"the channel names {tuple(self.channels)} have to differ")
         values = {
             "voxel_size": size,
             "corner": corner,
@@ -94,7 +94,7 @@ class ImageLayout:
         possible = 1 + sum(1 for _ in _coarser(self.finest))
         if not 1 <= self.levels <= possible:
             what = "has to be at least 1" if self.levels < 1 else f"but shape {self.shape} can only have {possible}"
-            raise VolumeFormatError(f"levels={self.levels}{' ' if self.levels < 1 else ', '}{what}")
+            raise ArgumentError(f"levels={self.levels}{' ' if self.levels < 1 else ', '}{what}")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -140,18 +140,18 @@ class ImageLayout:
         if values.dtype.kind == "f" and self.scale != 1:
             shares = values * values.dtype.type(1 / self.scale)
             if np.isnan(shares.min(initial=0)):
-                raise VolumeFormatError(f"not a number at {_first(np.isnan(shares))}, which {self.stored} cannot store")
+                raise DataError(f"not a number at {_first(np.isnan(shares))}, which {self.stored} cannot store")
             np.clip(shares, 0, int(1 / self.scale), out=shares)
             return np.rint(shares, out=shares).astype(self.dtype)
         rounding = values.dtype.kind == self.dtype.kind == "f"
         if self.scale != 1 or not (rounding or np.can_cast(values.dtype, self.dtype, "safe")):
-            raise VolumeFormatError(f"a block of {values.dtype} does not fit into a volume of {self.dtype} {self.kind}")
+            raise ArgumentError(f"a block of {values.dtype} does not fit into a volume of {self.dtype} {self.kind}")
         with np.errstate(over="ignore"):
             stored = values.astype(self.dtype, copy=False)
         if stored.dtype.itemsize < values.dtype.itemsize and rounding:
             lost = np.isinf(stored) & np.isfinite(values)
             if lost.any():
-                raise VolumeFormatError(f"{values[lost][0]} at {_first(lost)} is out of the range of {self.stored}")
+                raise DataError(f"{values[lost][0]} at {_first(lost)} is out of the range of {self.stored}")
         return stored
 
 

@@ -11,7 +11,7 @@ from typing import Literal, final
 import numpy as np
 from funlib.geometry import Coordinate
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import LatticeError
 from scalenet_gp.geometry import World, common_unit, format_size
 from scalenet_gp.volumes.metadata import Level
 from scalenet_gp.volumes.resampling import Coverage
@@ -80,17 +80,17 @@ class LevelMatch:
         return [replace(c, index=reflect_indices(c.index, 0, n)) for c, n in zip(covered, self.shape, strict=True)]
 
 
-def match_level(levels: Sequence[Level], size: Coordinate, world: World, placement: Alignment) -> LevelMatch:
+def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignment: Alignment) -> LevelMatch:
     """The coarsest level that gives the voxel size.
 
-    For an exact placement that is one that has or divides the voxel size, and lies on its own lattice of the world; to
+    For an exact alignment that is one that has or divides the voxel size, and lies on its own lattice of the world; to
     be resampled, one that is as fine on every axis.
 
     Args:
         levels: of one volume.
         size: of the voxels, world units.
         world: in whose lattice they lie.
-        placement: see :data:`Alignment`.
+        alignment: see :data:`Alignment`.
 
     Raises:
         ValueError: no level can.
@@ -114,13 +114,13 @@ def match_level(levels: Sequence[Level], size: Coordinate, world: World, placeme
             )
             fitting = fitting_world(level.begin, [asked], world.unit)
             remedy = f"; World(unit={str(fitting.unit)!r}, origin={tuple(map(str, fitting.origin))}) would fit"
-    found = finer if placement == "resample" else [service for service in finer if service.whole]
-    if not found and placement == "exact":
-        remedy += "; opened with placement='resample', the volume would be resampled" if finer else ""
-        raise VolumeFormatError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
+    found = finer if alignment == "resample" else [service for service in finer if service.whole]
+    if not found and alignment == "exact":
+        remedy += "; opened with alignment='resample', the volume would be resampled" if finer else ""
+        raise LatticeError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
     if not found:
         sizes = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in levels)
-        raise VolumeFormatError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
+        raise LatticeError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
     return min(found, key=lambda service: math.prod(service.factor))
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 
 __all__ = [
     "StrPath",
@@ -92,7 +92,7 @@ def key_value_store(path: StrPath) -> dict[str, Any]:
     try:
         specification: dict[str, Any] = ts.KvStore.Spec(join(path, "")).to_json()
     except ValueError as error:
-        raise VolumeFormatError(f"{path}: not a URL that can be read: {error}") from error
+        raise ArgumentError(f"{path}: not a URL that can be read: {error}") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if specification["driver"] == "s3" and endpoint:
         specification["endpoint"] = endpoint

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, exact_size, format_size
 from scalenet_gp.volumes.metadata import Level, VolumeMetadata, consistent_levels
 
@@ -54,7 +54,7 @@ def describe_arrays(
     dims = len(sizes[0]) if sizes else 0
     begin = exact_size(corner) if corner is not None else (Fraction(0),) * dims
     if len(arrays) != len(sizes) or dims not in (2, 3) or len(begin) != dims:
-        raise VolumeFormatError(
+        raise ArgumentError(
             f"{name}: {len(arrays)} arrays, {len(sizes)} voxel sizes and a corner of {len(begin)} axes; every array "
             "has to have a voxel size of 2 or 3 axes, as the corner has"
         )
@@ -62,7 +62,7 @@ def describe_arrays(
     for array, size in zip(arrays, sizes, strict=True):
         alike = array.dtype == first.dtype and array.shape[:-dims] == first.shape[:-dims]
         if len(size) != dims or min(size) <= 0 or array.ndim - dims not in (0, 1) or not alike:
-            raise VolumeFormatError(
+            raise ArgumentError(
                 f"{name}: an array of {array.dtype}, shape {array.shape}, and voxels of {format_size(size)} nm next to "
                 f"one of {first.dtype}, shape {first.shape}, and voxels of {format_size(sizes[0])} nm; they have to "
                 "have the same axes, channels and dtype, and positive voxel sizes"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from pydantic import PlainValidator, ValidationError
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import exact, format_size
 from scalenet_gp.volumes.storage import ChunkCache
 
@@ -116,7 +116,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.translation not in (None, "centre", "corner"):
-            raise VolumeFormatError(f"translation={self.translation!r} has to be None, 'centre' or 'corner'")
+            raise ArgumentError(f"translation={self.translation!r} has to be None, 'centre' or 'corner'")
         if self.unit is not None:
             nanometres("the argument unit", self.unit, None)
 

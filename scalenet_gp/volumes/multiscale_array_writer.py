@@ -13,7 +13,7 @@ from typing import Any, Self, final
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, DataError, LatticeError, VolumeFormatError
 from scalenet_gp.volumes.image_layout import ImageLayout, Kind
 from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.metadata import Level, ReadOptions, malformed_error
@@ -120,7 +120,7 @@ class MultiscaleArrayWriter:
         layout, shape, dims = self.layout, data.shape, len(self.layout.shape)
         leading = (len(layout.channels),) if layout.channels else ()
         if len(begin) != dims or shape[: len(shape) - dims] != leading or len(shape) != dims + len(leading):
-            raise VolumeFormatError(
+            raise ArgumentError(
                 f"{self.path}: a block of shape {shape} at {tuple(begin)} does not go into a volume of shape "
                 f"{leading + layout.shape}"
             )
@@ -128,7 +128,7 @@ class MultiscaleArrayWriter:
         try:
             stored = layout.encode(data)
         except ValueError as error:
-            raise VolumeFormatError(f"{self.path}: the block from voxel {tuple(begin)}: {error}") from error
+            raise DataError(f"{self.path}: the block from voxel {tuple(begin)}: {error}") from error
         self._arrays[0].write((slice(None),) * len(leading) + box, stored)
 
     def coarsen(self, level: int, begin: Sequence[int], shape: Sequence[int]) -> None:
@@ -147,9 +147,7 @@ class MultiscaleArrayWriter:
             OSError: the level before cannot be read, or this one not be written.
         """
         if not 1 <= level < len(self._arrays):
-            raise VolumeFormatError(
-                f"{self.path}: level {level} is not made of another: 1 to {len(self._arrays) - 1} are"
-            )
+            raise ArgumentError(f"{self.path}: level {level} is not made of another: 1 to {len(self._arrays) - 1} are")
         factor = self.layout.factors[level - 1]
         fine, coarse = self._arrays[level - 1], self._arrays[level]
         reduce = block_majority if self.layout.kind == "labels" else block_mean
@@ -163,7 +161,7 @@ class MultiscaleArrayWriter:
         whole = self.levels[level].shape
         end = tuple(b + n for b, n in zip(begin, shape, strict=True))
         if min(begin) < 0 or min(shape) < 0 or any(e > n for e, n in zip(end, whole, strict=True)):
-            raise VolumeFormatError(
+            raise LatticeError(
                 f"{self.path}: a block from voxel {tuple(begin)} to {end} reaches out of the volume's {whole}"
                 + (f" at level {level}" if level else "")
             )
@@ -214,11 +212,11 @@ def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, o
     """
     further = dict(attributes or {})
     if taken := [key for key in _RESERVED if key in further]:
-        raise VolumeFormatError(f"{name}: the attribute {taken[0]!r} is written by the format; choose another name")
+        raise ArgumentError(f"{name}: the attribute {taken[0]!r} is written by the format; choose another name")
     try:
         json.dumps(further)
     except (TypeError, ValueError) as error:
-        raise VolumeFormatError(f"{name}: the attributes are no JSON: {error}") from error
+        raise ArgumentError(f"{name}: the attributes are no JSON: {error}") from error
     values = StoredValues(kind=layout.kind, scale=float(layout.scale))
     ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype)
     return {**further, _OURS: {"values": values.model_dump()}, **ome}

@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, LatticeError
 from scalenet_gp.geometry import Length, World, exact, exact_size, format_size
 from scalenet_gp.volumes.formats import read_volume
 from scalenet_gp.volumes.level_match import Alignment, LevelMatch, fitting_world, match_level, reflect_indices
@@ -48,7 +48,7 @@ class MultiscaleImage:
         levels: from fine to coarse.
         channels: how many; 1 if the file has no channel axis.
         dtype: of the voxels.
-        placement: what becomes of a lattice that the volume is off; "resample" is for intensities only.
+        alignment: what becomes of a lattice that the volume is off; "resample" is for intensities only.
     """
 
     path: str
@@ -56,14 +56,14 @@ class MultiscaleImage:
     channels: int
     dtype: np.dtype[Any]
     _arrays: tuple[VoxelArray, ...]
-    placement: Alignment = "exact"
+    alignment: Alignment = "exact"
 
     _services: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
     """Those found already: finding one takes longer than reading a small box."""
 
     def __post_init__(self) -> None:
-        if self.placement not in ("exact", "resample"):
-            raise VolumeFormatError(f"{self.path}: placement={self.placement!r} has to be 'exact' or 'resample'")
+        if self.alignment not in ("exact", "resample"):
+            raise ArgumentError(f"{self.path}: alignment={self.alignment!r} has to be 'exact' or 'resample'")
 
     @classmethod
     def open(
@@ -73,7 +73,7 @@ class MultiscaleImage:
         *,
         select: Mapping[str, int | str] | None = None,
         unit: str | None = None,
-        placement: Alignment = "exact",
+        alignment: Alignment = "exact",
         cache: ChunkCache | None = None,
     ) -> MultiscaleImage:
         """Open the volume at ``path``: a group of levels, or a single array.
@@ -91,7 +91,7 @@ class MultiscaleImage:
             select: for an axis before the spatial ones the one entry to read, by its index or, of channels, its label:
                 ``{"t": 0, "c": "mito"}``. Channels that are not selected from are all read.
             unit: of the lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
-            placement: what becomes of a lattice that the volume is off: see
+            alignment: what becomes of a lattice that the volume is off: see
                 :data:`~scalenet_gp.volumes.level_match.Alignment`.
             cache: keeps decoded chunks; by default nothing is kept.
 
@@ -102,7 +102,7 @@ class MultiscaleImage:
             OSError: the metadata cannot be read.
         """
         metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache))
-        return cls._of(str(path), metadata, placement)
+        return cls._of(str(path), metadata, alignment)
 
     @classmethod
     def from_arrays(
@@ -112,7 +112,7 @@ class MultiscaleImage:
         corner: Iterable[Length] | None = None,
         *,
         name: str = "arrays in memory",
-        placement: Alignment = "exact",
+        alignment: Alignment = "exact",
     ) -> MultiscaleImage:
         """A volume of arrays in memory, which are not copied.
 
@@ -121,17 +121,17 @@ class MultiscaleImage:
             voxel_sizes: nm, of each.
             corner: of the first voxel, nm; zero by default.
             name: for messages.
-            placement: what becomes of a lattice that the volume is off: see
+            alignment: what becomes of a lattice that the volume is off: see
                 :data:`~scalenet_gp.volumes.level_match.Alignment`.
 
         Raises:
-            ValueError: no arrays, arrays and voxel sizes that do not fit each other, or no such placement.
+            ValueError: no arrays, arrays and voxel sizes that do not fit each other, or no such alignment.
         """
-        return cls._of(name, describe_arrays(name, arrays, voxel_sizes, corner), placement)
+        return cls._of(name, describe_arrays(name, arrays, voxel_sizes, corner), alignment)
 
     @classmethod
-    def _of(cls, path: str, metadata: VolumeMetadata, placement: Alignment) -> MultiscaleImage:
-        return cls(path, metadata.levels, metadata.channels or 1, metadata.dtype, metadata.arrays, placement)
+    def _of(cls, path: str, metadata: VolumeMetadata, alignment: Alignment) -> MultiscaleImage:
+        return cls(path, metadata.levels, metadata.channels or 1, metadata.dtype, metadata.arrays, alignment)
 
     @property
     def dims(self) -> int:
@@ -155,7 +155,7 @@ class MultiscaleImage:
         sizes = [exact_size(size) for size in voxel_sizes] or [level.voxel_size for level in self.levels]
         for size in sizes:
             if len(size) != self.dims or min(size) <= 0:
-                raise VolumeFormatError(
+                raise ArgumentError(
                     f"{self.path}: voxel size {format_size(size)} nm has to be {self.dims} positive lengths"
                 )
         return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
@@ -186,7 +186,7 @@ class MultiscaleImage:
 
         They come from the level of this voxel size; where there is none, from the coarsest level that divides it, by
         the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, by their majority (the
-        smallest label of several). A volume opened with ``placement="resample"`` gives what its coarsest level that is
+        smallest label of several). A volume opened with ``alignment="resample"`` gives what its coarsest level that is
         fine enough makes: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
 
         Args:
@@ -258,22 +258,22 @@ class MultiscaleImage:
             ValueError: no such padding, or a fill value that does not fit the dtype.
         """
         if padding not in (None, "constant", "reflect"):
-            raise VolumeFormatError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
+            raise ArgumentError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
         if self.dtype.kind == "f":
             return
         low, high = (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
         if not (low <= fill_value <= high and fill_value == int(fill_value)):
-            raise VolumeFormatError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
+            raise ArgumentError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
 
     def check_labels(self) -> None:
         """Whether this volume can be read as labels: names have no mean, so they are never resampled.
 
         Raises:
-            ValueError: it was opened with ``placement="resample"``.
+            ValueError: it was opened with ``alignment="resample"``.
         """
-        if self.placement != "exact":
-            raise VolumeFormatError(
-                f"{self.path}: labels are never resampled: open them with placement='exact', in a world whose origin "
+        if self.alignment != "exact":
+            raise ArgumentError(
+                f"{self.path}: labels are never resampled: open them with alignment='exact', in a world whose origin "
                 "lies on their lattice (MultiscaleImage.world gives one), and resample the intensities"
             )
 
@@ -292,7 +292,7 @@ class MultiscaleImage:
         begin, end = self._voxels(roi, size)
         available = service.available()
         if available is None:
-            raise VolumeFormatError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
+            raise LatticeError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
         low, high = available
         wanted = list(zip(begin, end, strict=True))
         inside = [
@@ -304,7 +304,7 @@ class MultiscaleImage:
         if padding == "reflect":
             return self._mirrored(service, wanted, (low, high), reduce)
         if padding is None:
-            raise VolumeFormatError(
+            raise LatticeError(
                 f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
                 f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
             )
@@ -366,15 +366,15 @@ class MultiscaleImage:
     def _service(self, size: Coordinate, world: World) -> LevelMatch:
         if (size, world) not in self._services:
             try:
-                self._services[size, world] = match_level(self.levels, size, world, self.placement)
+                self._services[size, world] = match_level(self.levels, size, world, self.alignment)
             except ValueError as error:
-                raise VolumeFormatError(f"{self.path}: {error}") from error
+                raise LatticeError(f"{self.path}: {error}") from error
         return self._services[size, world]
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
         lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)
         if len(lengths) != self.dims or any(length <= 0 or length.denominator != 1 for length in lengths):
-            raise VolumeFormatError(
+            raise ArgumentError(
                 f"{self.path}: voxel size ({', '.join(map(str, lengths))}) has to be {self.dims} positive whole "
                 "numbers of world units; World.size converts from nm"
             )
@@ -383,11 +383,11 @@ class MultiscaleImage:
     def _voxels(self, roi: Roi, size: Coordinate) -> tuple[Coordinate, Coordinate]:
         """Begin and end of ``roi`` in voxels from the world's origin."""
         if roi.dims != self.dims or roi.unbounded or roi.empty:
-            raise VolumeFormatError(f"{self.path}: ROI {roi} has to be bounded, not empty, and of {self.dims} axes")
+            raise ArgumentError(f"{self.path}: ROI {roi} has to be bounded, not empty, and of {self.dims} axes")
         if not (roi.begin.is_multiple_of(size) and roi.shape.is_multiple_of(size)):
             nearest = roi.snap_to_grid(size, mode="closest")
             nearest = roi.snap_to_grid(size, mode="grow") if nearest.empty else nearest
-            raise VolumeFormatError(
+            raise LatticeError(
                 f"{self.path}: ROI {roi} is off the lattice of voxels of {tuple(size)} world units; "
                 f"the nearest on it is {nearest}"
             )

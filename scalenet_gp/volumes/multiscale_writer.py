@@ -12,7 +12,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image, volume_attributes
@@ -78,7 +78,7 @@ class MultiscaleWriter:
                 () if chunks is None else tuple(chunks),
             )
         except ValueError as error:
-            raise VolumeFormatError(f"{path}: {error}") from error
+            raise ArgumentError(f"{path}: {error}") from error
         volume_attributes(self.path.name, self.layout, attributes)
         self._check_free()
 

@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import format_size
+from scalenet_gp.pictures import as_bytes, class_colours
 from scalenet_gp.volumes.axes import served_axes
 from scalenet_gp.volumes.location import StrPath, join
 from scalenet_gp.volumes.metadata import (
@@ -132,9 +133,7 @@ def multiscale_attributes(
         ]
     }
     if channels:
-        # as pictures of predictions draw them; imported here, for it brings matplotlib
-        from scalenet_gp.pictures import as_bytes, class_colours
-
+        # the colors that pictures of predictions have
         high = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
         window = {"min": 0.0, "start": 0.0, "end": high, "max": high}
         attributes["omero"] = {
@@ -164,9 +163,7 @@ def multiscale_groups(path: StrPath) -> tuple[str, ...]:
 def _stored(length: Fraction, where: str) -> float:
     """The JSON number that reads back as ``length``."""
     if number(float(length)) != length:
-        raise VolumeFormatError(
-            f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits"
-        )
+        raise ArgumentError(f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits")
     return float(length)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import LatticeError
 
 __all__ = ["block_majority", "block_mean", "known_majority", "round_to_type"]
 
@@ -113,4 +113,4 @@ def _blocks(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
 def _check(data: np.ndarray, factor: Sequence[int]) -> None:
     spatial = data.shape[data.ndim - len(factor) :]
     if len(spatial) != len(factor) or any(n % f for n, f in zip(spatial, factor, strict=True)):
-        raise VolumeFormatError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")
+        raise LatticeError(f"an array of shape {data.shape} is not made of whole blocks of {tuple(factor)} voxels")

@@ -17,7 +17,7 @@ import tensorstore as ts
 import zarr
 from numcodecs import Blosc
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.location import (
     StrPath,
     begin_bulk_reads,
@@ -78,7 +78,7 @@ class ChunkCache:
 
     def __init__(self, limit: int) -> None:
         if limit < 0:
-            raise VolumeFormatError(f"a chunk cache of {limit} bytes: it has to be at least 0")
+            raise ArgumentError(f"a chunk cache of {limit} bytes: it has to be at least 0")
         self.limit = limit
 
     def __getstate__(self) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def test_a_malformed_annotation_is_refused(container, crop, annotation, message)
 
 def test_a_branch_places_raw_at_labels_between_its_voxels(container, crop):
     """Targets voxel by voxel as stored; raw interpolated to them, against an independent interpolation."""
-    branch = open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, unit=1, placement="resample")
+    branch = open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, unit=1, alignment="resample")
     assert branch.annotated.shape == (32, 32, 32)
     corner = branch.world.position_in_nm(branch.annotated.begin)
     assert [float(c) for c in corner] == [10.3, 7.1, 4]
@@ -239,7 +239,7 @@ def test_a_branch_places_raw_at_labels_between_its_voxels(container, crop):
 
 
 def test_a_branch_refuses_to_shift_unless_told(crop):
-    with pytest.raises(ValueError, match=r"off the lattice.*placement='resample'"):
+    with pytest.raises(ValueError, match=r"off the lattice.*alignment='resample'"):
         open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK})
 
 
@@ -250,7 +250,7 @@ def test_branches_have_no_end_and_unknown_classes_are_masked(crop):
         {TARGET: (4, 4, 4)},
         {TARGET: MASK},
         classes=["ecs", "mito"],
-        placement="resample",
+        alignment="resample",
         raw_masks={RAW: DATA},
     )
     batch = batch_of(branch, grow=64, keys=(RAW, TARGET, MASK, DATA))
@@ -281,7 +281,7 @@ def test_a_group_is_united_where_it_has_no_labels_of_its_own(container):
             {TARGET: MASK},
             classes=["mito", "er"],
             groups=groups,
-            placement="resample",
+            alignment="resample",
         )
         batch = batch_of(branch, (8, 8, 8))
         assert not batch[MASK].data[1].any()
@@ -306,7 +306,7 @@ def test_a_group_is_united_where_it_has_no_labels_of_its_own(container):
 def test_what_is_missing_is_named(container, crop):
     def branch(**changes):
         fields = {"usage": "train", "raw": crop.raw, "labels": crop.labels, "classes": crop.classes} | changes
-        open_branch(Crop(**fields), {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, placement="resample")
+        open_branch(Crop(**fields), {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, alignment="resample")
 
     with pytest.raises(FileNotFoundError, match=r"crop234: its raw volume is missing: .*nothing\.zarr"):
         branch(raw=str(container.parent / "nothing.zarr" / EM))
@@ -324,7 +324,7 @@ def test_labels_outside_the_raw_volume_are_refused(container, corner, overlaps):
     crop = Crop("train", str(container / EM), str(labels), ("nuc",))
 
     def branch():
-        return open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, placement="resample")
+        return open_branch(crop, {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}, alignment="resample")
 
     if overlaps:
         assert branch().annotated.shape == (32, 32, 32)
@@ -410,14 +410,14 @@ def test_crops_are_branches_of_one_pipeline(container, crop):
         write_class(labels, name, np.ones((8, 8, 8), np.uint8), corner=(57.7, 60.2, 61))
     sizes = {RAW: (4, 4, 4)}, {TARGET: (4, 4, 4)}, {TARGET: MASK}
     branches = {
-        each.labels: open_branch(each, *sizes, classes=["mito", "nuc"], placement="resample")
+        each.labels: open_branch(each, *sizes, classes=["mito", "nuc"], alignment="resample")
         for each in (crop, Crop("train", crop.raw, str(labels), ("mito", "nuc")))
     }
     assert {branch.world.unit for branch in branches.values()} == {1}
     pipeline = tuple(
         branch.provider + SampleLocation(TARGET, UniformSampler(branch.annotated)) for branch in branches.values()
     ) + RandomVolume({name: branch.annotated.size for name, branch in branches.items()})
-    raw = MultiscaleImage.open(crop.raw, placement="resample")
+    raw = MultiscaleImage.open(crop.raw, alignment="resample")
     drawn = set()
     with gp.build(pipeline):
         for seed in range(1, 11):

@@ -22,12 +22,12 @@ factors = st.fractions(1, 6, max_denominator=12)
 firsts = st.fractions(-9, 9, max_denominator=12)
 
 
-def open_ramps(path, *, voxel_sizes, shapes, corner, placement="resample"):
+def open_ramps(path, *, voxel_sizes, shapes, corner, alignment="resample"):
     """A pyramid of which every voxel's value is the physical position of its centre, one channel per axis."""
     arrays = [position_ramps(shape, size, corner) for shape, size in zip(shapes, voxel_sizes, strict=True)]
     centres = [[c + v / 2 for c, v in zip(corner, size, strict=True)] for size in voxel_sizes]
     write_multiscale(path, arrays, voxel_sizes, centres, axes="czyx", chunk=16)
-    return MultiscaleImage.open(path, placement=placement)
+    return MultiscaleImage.open(path, alignment=alignment)
 
 
 def physical_centres(roi, voxel_size, world):
@@ -144,7 +144,7 @@ def test_integers_are_exact_before_they_are_rounded(numbers, shift):
 def test_whole_blocks_on_the_lattice_are_block_means_to_the_bit(tmp_path):
     data = np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32)
     write_multiscale(tmp_path / "v", [data], [(4, 4, 4)], [(2, 2, 2)])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     everything = gp.Roi((0, 0, 0), (48, 48, 48))
     assert np.array_equal(volume.read(everything, (4, 4, 4), World())[0], data)
     assert np.array_equal(volume.read(everything, (8, 12, 4), World())[0], block_mean(data, (2, 3, 1)))
@@ -187,7 +187,7 @@ def test_a_ramp_is_where_it_was_at_every_scale(tmp_path, place):
 def test_the_coarsest_level_that_is_fine_enough_serves(tmp_path):
     levels = [np.full((n, n, n), value, np.uint8) for n, value in ((24, 1), (12, 2), (6, 3))]
     write_multiscale(tmp_path / "v", levels, [(4,) * 3, (8,) * 3, (16,) * 3], [(2,) * 3, (4,) * 3, (8,) * 3])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     shifted = World(1, (-1, 0, 0))
     for size, value in (((5, 5, 5), 1), ((8, 8, 8), 2), ((15, 20, 20), 2), ((16, 16, 17), 3)):
         for world in (World(), shifted):
@@ -204,7 +204,7 @@ def test_the_coarsest_level_that_is_fine_enough_serves(tmp_path):
 def test_tiles_agree_with_the_whole_to_the_bit(tmp_path, padding):
     data = np.random.default_rng(1).normal(size=(14, 15, 16))
     write_multiscale(tmp_path / "v", [data], [(5.24, 4, 4)], [(3.3, 0, 1.7)])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     world = World("1/100")
     size = gp.Coordinate(world.size((8, 8, 7)))
     roi = volume.roi(size, world)
@@ -224,7 +224,7 @@ def test_tiles_agree_with_the_whole_to_the_bit(tmp_path, padding):
 def test_outside_is_padded_and_masked(tmp_path):
     data = np.full((8, 8, 8), 9, np.uint8)
     write_multiscale(tmp_path / "v", [data], [(4, 4, 4)], [(2, 2, 2)])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     world = World(1, (-1, 0, 0))  # along z the data lies in [1, 33) of this world
     size = (4, 4, 4)
     assert volume.roi(size, world) == gp.Roi((4, 0, 0), (28, 32, 32))
@@ -239,7 +239,7 @@ def test_outside_is_padded_and_masked(tmp_path):
 def test_the_mirror_stands_at_the_faces(tmp_path):
     data = np.random.default_rng(3).integers(0, 256, (6, 1, 1)).astype(float)
     write_multiscale(tmp_path / "v", [data], [(4, 4, 4)], [(2, 2, 2)])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     world = World(1, (-1, 0, 0))
     # far beyond both faces: the row mirrored by numpy, then interpolated by a quarter of a voxel
     row = np.pad(data[:, 0, 0], 18, mode="symmetric")
@@ -251,20 +251,20 @@ def test_the_mirror_stands_at_the_faces(tmp_path):
 
 def test_by_default_it_is_refused_and_the_policy_named(tmp_path):
     open_ramps(tmp_path / "v", voxel_sizes=[(4, 4, 4)], shapes=[(8, 8, 8)], corner=(1, 0, 0))
-    with pytest.raises(ValueError, match=r"off the lattice.*World\(.*placement='resample'"):
+    with pytest.raises(ValueError, match=r"off the lattice.*World\(.*alignment='resample'"):
         MultiscaleImage.open(tmp_path / "v").roi((4, 4, 4), World())
-    with pytest.raises(ValueError, match="does not divide it; opened with placement='resample'"):
+    with pytest.raises(ValueError, match="does not divide it; opened with alignment='resample'"):
         MultiscaleImage.open(tmp_path / "v").roi((6, 6, 6), World(1, (1, 0, 0)))
     with pytest.raises(ValueError) as refused:
         MultiscaleImage.open(tmp_path / "v").roi((2, 2, 2), World(1, (1, 0, 0)))
     assert "resample" not in str(refused.value)  # it would not help: nothing is as fine
-    with pytest.raises(ValueError, match="placement='nearest' has to be 'exact' or 'resample'"):
-        MultiscaleImage.open(tmp_path / "v", placement="nearest")
+    with pytest.raises(ValueError, match="alignment='nearest' has to be 'exact' or 'resample'"):
+        MultiscaleImage.open(tmp_path / "v", alignment="nearest")
 
 
 def test_labels_are_never_resampled(tmp_path):
     write_multiscale(tmp_path / "v", [np.ones((8, 8, 8), np.uint8)], [(4, 4, 4)], [(2, 2, 2)])
-    volume = MultiscaleImage.open(tmp_path / "v", placement="resample")
+    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
     roi = gp.Roi((0, 0, 0), (8, 8, 8))
     with pytest.raises(ValueError, match="labels are never resampled"):
         volume.read(roi, (4, 4, 4), World(), labels=True)
@@ -294,7 +294,7 @@ def test_raw_comes_to_labels_that_lie_between_its_voxels(tmp_path):
     world = crop.world()
     raw_key, target, mask = gp.ArrayKey("RAW"), gp.ArrayKey("TARGET"), gp.ArrayKey("MASK")
     source = (
-        MultiscaleSource(MultiscaleImage.open(tmp_path / "raw", placement="resample"), {raw_key: (4, 4, 4)}, world),
+        MultiscaleSource(MultiscaleImage.open(tmp_path / "raw", alignment="resample"), {raw_key: (4, 4, 4)}, world),
         ClassTargets({"ball": crop}, {target: (4, 4, 4)}, {target: mask}, world),
     ) + gp.MergeProvider()
     request = gp.BatchRequest()
@@ -314,7 +314,7 @@ def test_raw_comes_to_labels_that_lie_between_its_voxels(tmp_path):
 def test_real_raw_at_another_origin():
     """Half a voxel off, the real images are the means of neighbours; and 8 nm voxels come from no level that fits."""
     path = VNC / "recon-1" / "em" / "tem-uint8"
-    exact, placed = MultiscaleImage.open(path), MultiscaleImage.open(path, placement="resample")
+    exact, placed = MultiscaleImage.open(path), MultiscaleImage.open(path, alignment="resample")
     world = exact.world((50, 4.6, 4.6))
     half = World(world.unit, tuple(o + d for o, d in zip(world.origin, exact_size((0, 2.3, 0)), strict=True)))
     size = world.size((50, 4.6, 4.6))

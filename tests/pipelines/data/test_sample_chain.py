@@ -154,7 +154,7 @@ def off_lattice(tmp_path_factory):
 
 
 def test_labels_between_raw_voxels_are_refused_or_raw_is_resampled(off_lattice):
-    with pytest.raises(ValueError, match="placement='resample'"):
+    with pytest.raises(ValueError, match="alignment='resample'"):
         samples(tiny_config(augmentation=None), off_lattice, 1)
     config = tiny_config(
         augmentation=None, data__placement="resample", network=[tiny_config().model_dump()["network"][1]]
