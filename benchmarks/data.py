@@ -45,15 +45,9 @@ from funlib.geometry import Coordinate, Roi
 from rich.console import Console
 from rich.table import Table
 
-from scalenet_gp.nodes import (
-    ChunkCache,
-    MultiscaleImage,
-    MultiscaleSource,
-    Prefetch,
-    SampleLocation,
-    UniformSampler,
-)
+from scalenet_gp.nodes import MultiscaleSource, Prefetch, SampleLocation, UniformSampler
 from scalenet_gp.nodes.requests import CheapCopySpec
+from scalenet_gp.volumes import ChunkCache, MultiscaleImage
 
 LENGTH = 14336
 REGION = Roi((6144,) * 3, (2048,) * 3)

@@ -23,19 +23,17 @@ from scalenet_gp import LeibNet, build_scalenet
 from scalenet_gp.kernels import keep_freed_memory
 from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.nodes import (
-    ChunkCache,
     GunpowderModel,
-    MultiscaleImage,
     MultiscaleSource,
     Prefetch,
     SampleLocation,
     Stack,
     Supervision,
-    TensorBoardLog,
     Train,
     UniformSampler,
 )
-from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization
+from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization, TensorBoardLog
+from scalenet_gp.volumes import ChunkCache, MultiscaleImage
 
 __all__ = ["LENGTH", "NETWORKS", "Run", "Stopwatch", "threads", "training"]
 

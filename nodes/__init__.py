@@ -28,18 +28,13 @@ from scalenet_gp.nodes.sources import MultiscaleSource
 from scalenet_gp.nodes.targets import Affinities, BoundaryDistance, ClassTargets, ClassWeights
 from scalenet_gp.nodes.train import Supervision, Train
 from scalenet_gp.nodes.write import OmeZarrWrite
-from scalenet_gp.tissue import TextureOptions, em_texture_masking
-from scalenet_gp.training import TensorBoardLog
-from scalenet_gp.volumes import ChunkCache, ClassVolume, MultiscaleImage, MultiscaleWriter
 
 __all__ = [
     "Affinities",
     "BlurAugment",
     "BoundaryDistance",
-    "ChunkCache",
     "ClassSampler",
     "ClassTargets",
-    "ClassVolume",
     "ClassWeights",
     "DeformAugment",
     "GunpowderModel",
@@ -48,9 +43,7 @@ __all__ = [
     "MaskSampler",
     "MisalignedSections",
     "MissingSections",
-    "MultiscaleImage",
     "MultiscaleSource",
-    "MultiscaleWriter",
     "NoiseAugment",
     "OmeZarrWrite",
     "Predict",
@@ -61,10 +54,7 @@ __all__ = [
     "Stack",
     "StratifiedSampler",
     "Supervision",
-    "TensorBoardLog",
-    "TextureOptions",
     "Train",
     "UniformSampler",
     "count_draws",
-    "em_texture_masking",
 ]

@@ -17,10 +17,13 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.nodes import ChunkCache, ClassTargets, ClassVolume, MultiscaleImage, MultiscaleSource
+from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import DataConfig, Region
 from scalenet_gp.volumes import (
+    ChunkCache,
+    ClassVolume,
+    MultiscaleImage,
     StoredValues,
     StrPath,
     find_node,

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from scalenet_gp.metrics import Scores
-from scalenet_gp.nodes import TensorBoardLog
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
 from scalenet_gp.pipelines.prediction import Workers, partial_path, predict
 from scalenet_gp.pipelines.training import RunFolder
-from scalenet_gp.training import load_checkpoint
+from scalenet_gp.training import TensorBoardLog, load_checkpoint
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["RunResult", "final_evaluation"]

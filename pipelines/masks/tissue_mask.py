@@ -17,7 +17,6 @@ from numpy.typing import DTypeLike
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, World, exact_size, format_size
-from scalenet_gp.nodes import MultiscaleImage, MultiscaleWriter
 from scalenet_gp.pipelines.plots import draw_mask
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.tissue import (
@@ -28,7 +27,7 @@ from scalenet_gp.tissue import (
     tissue_confidence,
     tissue_evidence,
 )
-from scalenet_gp.volumes import StrPath, Translation, create_group
+from scalenet_gp.volumes import MultiscaleImage, MultiscaleWriter, StrPath, Translation, create_group
 
 __all__ = ["mask_of_prediction", "mask_tissue", "texture_voxel_size"]
 
@@ -45,7 +44,7 @@ def mask_tissue(
     block: int | None = None,
     translation: Translation | None = None,
 ) -> Path:
-    """Find tissue by its texture: see :func:`scalenet_gp.nodes.em_texture_masking`, whose result this is.
+    """Find tissue by its texture: see :func:`scalenet_gp.tissue.em_texture_masking`, whose result this is.
 
     The volume is read twice at most, block by block. What is decided globally is decided on cells, which are held in
     memory: about 2 bytes for every voxel at ``voxel_size`` with ``block_size`` 64, and 16 with 32 or less.

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.nodes import MultiscaleImage
 from scalenet_gp.pipelines.prediction.block_times import read_times, seconds_in_all
 from scalenet_gp.pipelines.prediction.job import PredictionJob
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.pipelines.prediction.skipping import empty_blocks
-from scalenet_gp.volumes import create_array, create_group, create_image, open_array, update_attributes
+from scalenet_gp.volumes import MultiscaleImage, create_array, create_group, create_image, open_array, update_attributes
 
 __all__ = ["create_or_resume", "finish", "skipped_blocks"]
 

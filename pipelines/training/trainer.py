@@ -9,7 +9,7 @@ import gunpowder as gp
 import numpy as np
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.nodes import Supervision, TensorBoardLog, Train
+from scalenet_gp.nodes import Supervision, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
 from scalenet_gp.pipelines.data import Dataset, array_keys
 from scalenet_gp.pipelines.training.run_folder import RunFolder
@@ -20,6 +20,7 @@ from scalenet_gp.training import (
     Optimization,
     OptimizerOptions,
     ProcessGroup,
+    TensorBoardLog,
 )
 
 __all__ = ["build_trainer"]

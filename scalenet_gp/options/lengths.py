@@ -59,6 +59,14 @@ class PhysicalOptions(ComponentOptions):
     """Abstract: arguments of a component, the lengths among them in nanometres.
 
     What the component's constructor refuses is refused when the options are read, with the path of the field.
+
+    Example:
+        >>> from scalenet_gp.options import options_of
+        >>> class Shift:
+        ...     def __init__(self, by: WholeLength) -> None:
+        ...         self.by = by
+        >>> options_of(Shift, "shift", base=PhysicalOptions)(by=4.6).arguments_in(World("1/5"))
+        {'by': 23}
     """
 
     def arguments_in(self, world: World, where: str = "") -> dict[str, Any]:

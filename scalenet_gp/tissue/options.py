@@ -19,7 +19,7 @@ _TRUNCATION = 4  # standard deviations at which scipy cuts Gaussian kernels off
 
 @dataclass(frozen=True, slots=True)
 class TextureOptions:
-    """How tissue is looked for; all lengths in voxels: see :func:`scalenet_gp.nodes.em_texture_masking`.
+    """How tissue is looked for; all lengths in voxels: see :func:`scalenet_gp.tissue.em_texture_masking`.
 
     Args:
         block_size: the edge of the window of local statistics.

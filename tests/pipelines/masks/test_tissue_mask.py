@@ -9,12 +9,13 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from scalenet_gp.geometry.world import exact_size
-from scalenet_gp.nodes import MultiscaleImage, MultiscaleWriter, TextureOptions, em_texture_masking
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.masks.tissue_mask import mask_of_prediction, mask_tissue, texture_voxel_size
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.training.train_job import train
+from scalenet_gp.tissue import TextureOptions, em_texture_masking
+from scalenet_gp.volumes import MultiscaleImage, MultiscaleWriter
 from scalenet_gp.volumes.storage import UnreadableDataError, group_attributes, open_array
 from tests.pipelines.conftest import CPU, changed, files_below, positions_of_corners, write_array
 from tests.scalenet_gp.tissue.generated import best_by_brightness, blob, embedded, overlap

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from scalenet_gp.nodes import MultiscaleWriter
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.prediction.engine import Workers
@@ -17,6 +16,7 @@ from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.training.checkpoint import save_checkpoint
+from scalenet_gp.volumes import MultiscaleWriter
 from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CPU, options_with
 from tests.pipelines.prediction.predictions import voxels

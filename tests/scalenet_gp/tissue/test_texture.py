@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from scalenet_gp.nodes import TextureOptions, em_texture_masking
+from scalenet_gp.tissue import TextureOptions, em_texture_masking
 from scalenet_gp.tissue.features import cell_texture
 from scalenet_gp.tissue.regions import tissue_confidence
 from scalenet_gp.tissue.threshold import NOISE, texture_threshold
