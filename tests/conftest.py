@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+pytest.register_assert_rewrite("scalenet_gp.testing")
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

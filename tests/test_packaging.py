@@ -133,6 +133,7 @@ def test_what_is_imported_is_declared_and_nothing_else(metadata):
     """The third-party packages that the code imports are those that setup.py requires."""
     modules = {name for paths in FLOORS.values() for path in paths for name in imports(path)}
     packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
+    packages.discard("pytest")  # scalenet_gp.testing needs it, of the extra "test"
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
     distributions = {

@@ -37,7 +37,8 @@ from gunpowder.nodes.batch_provider import BatchRequestError
 from scipy.interpolate import RegularGridInterpolator
 
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
-from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
+from scalenet_gp.nodes.testing import Field, RampSource, label_ramp, ramp
+from scalenet_gp.testing import voxel_centers
 from tests.nodes.targets.derived_arrays import Held
 from tests.scalenet_gp.volumes.volume_files import write_json, write_zarr2
 
@@ -65,7 +66,7 @@ def refusal(message: str) -> AbstractContextManager[object]:
 
 def affine_map(data: np.ndarray, roi: Roi, size: int) -> np.ndarray:
     """The matrix and the offset, (3, 4), by which a ramp was moved: source = matrix @ target + offset."""
-    targets = voxel_centres(roi, (size,) * 3).reshape(3, -1)
+    targets = voxel_centers(roi, (size,) * 3).reshape(3, -1)
     targets = np.vstack([targets, np.ones(targets.shape[1])])
     found = np.linalg.lstsq(targets.T, data.reshape(3, -1).T, rcond=None)[0].T
     np.testing.assert_allclose(found @ targets, data.reshape(3, -1), rtol=0, atol=1e-6)
@@ -153,7 +154,7 @@ def test_noise_augment_changes_its_own_array_only() -> None:
     source = RampSource(BRIGHT) + gp.NoiseAugment(FINE, var=0.0025) + gp.NoiseAugment(MIDDLE, var=0.0025)
     with build(source) as pipeline:
         first, again, other = (fetch(pipeline, NESTED, seed) for seed in (1, 1, 2))
-    clean = {key: brightness(voxel_centres(roi, (SIZES[key],) * 3)) for key, roi in NESTED.items()}
+    clean = {key: brightness(voxel_centers(roi, (SIZES[key],) * 3)) for key, roi in NESTED.items()}
     np.testing.assert_array_equal(first[COARSE].data, clean[COARSE])
     noise = {key: (first[key].data - clean[key]).ravel() for key in (FINE, MIDDLE)}
     for key, values in noise.items():
@@ -231,7 +232,7 @@ def test_pad_fills_outside_and_keeps_what_is_inside_in_place() -> None:
     with build(RampSource(SCALES, bounds) + pads[0] + pads[1] + pads[2]) as pipeline:
         batch = fetch(pipeline, NESTED)
     for key, roi in NESTED.items():
-        centres = voxel_centres(roi, (SIZES[key],) * 3)
+        centres = voxel_centers(roi, (SIZES[key],) * 3)
         inside = ((centres > 0) & (centres < 512)).all(axis=0)
         np.testing.assert_array_equal(batch[key].data, np.where(inside, centres, -1))
 
@@ -332,7 +333,7 @@ def test_gunpowders_identity_deformation_moves_content_and_parts_the_scales() ->
     with build(RampSource(SCALES) + gp.DeformAugment((512,) * 3, (0,) * 3, rotate=False)) as pipeline:
         batch = fetch(pipeline, cube)
     moved = {
-        key: np.linalg.norm(batch[key].data - voxel_centres(roi, (SIZES[key],) * 3), axis=0).mean()
+        key: np.linalg.norm(batch[key].data - voxel_centers(roi, (SIZES[key],) * 3), axis=0).mean()
         for key, roi in cube.items()
     }
     assert moved == {
@@ -342,7 +343,7 @@ def test_gunpowders_identity_deformation_moves_content_and_parts_the_scales() ->
     }
     axis = np.arange(4, 1024, 8)
     fine = RegularGridInterpolator([axis] * 3, np.moveaxis(batch[FINE].data, 0, -1))
-    points = np.moveaxis(voxel_centres(cube[COARSE], (128,) * 3), 0, -1)
+    points = np.moveaxis(voxel_centers(cube[COARSE], (128,) * 3), 0, -1)
     parted = np.linalg.norm(fine(points) - np.moveaxis(batch[COARSE].data, 0, -1), axis=-1)
     assert parted.mean() == pytest.approx(108, abs=1)
     assert parted.max() == pytest.approx(156, abs=1)
@@ -356,7 +357,7 @@ def test_gunpowders_identity_deformation_turns_a_small_label_crop_into_one_label
         labels = fetch(built, {LABELS: roi})[LABELS].data
     assert all(np.unique(axis).size == 1 for axis in labels)
     with build(RampSource({LABELS: label_ramp((8,) * 3)}) + DeformAugment((512,) * 3, (0,) * 3)) as built:
-        np.testing.assert_array_equal(fetch(built, {LABELS: roi})[LABELS].data / 2, voxel_centres(roi, (8,) * 3))
+        np.testing.assert_array_equal(fetch(built, {LABELS: roi})[LABELS].data / 2, voxel_centers(roi, (8,) * 3))
 
 
 def test_gunpowders_intensity_augment_gives_one_intensity_different_values() -> None:
@@ -367,7 +368,7 @@ def test_gunpowders_intensity_augment_gives_one_intensity_different_values() -> 
         batch = fetch(pipeline, NESTED)
     # what an intensity of one half became: the same factor for all, yet each array turns about its own mean
     pivots = [
-        (batch[key].data - 0.5 * brightness(voxel_centres(roi, (SIZES[key],) * 3))).mean()
+        (batch[key].data - 0.5 * brightness(voxel_centers(roi, (SIZES[key],) * 3))).mean()
         for key, roi in NESTED.items()
     ]
     assert np.ptp(pivots) > 0.02
@@ -377,7 +378,7 @@ def test_gunpowders_intensity_augment_gives_one_intensity_different_values() -> 
     with build(chain) as pipeline:
         batch = fetch(pipeline, NESTED)
     shifts = [
-        (batch[key].data - brightness(voxel_centres(roi, (SIZES[key],) * 3))).mean() for key, roi in NESTED.items()
+        (batch[key].data - brightness(voxel_centers(roi, (SIZES[key],) * 3))).mean() for key, roi in NESTED.items()
     ]
     assert np.unique(np.round(shifts, 4)).size == 3
 

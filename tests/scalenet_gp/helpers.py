@@ -1,4 +1,4 @@
-"""Weights and inputs that make a network's geometry visible, and cropping by world ROI."""
+"""Weights and inputs that make a network's geometry visible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scalenet_gp import LeibNet, Plan
 from scalenet_gp.graph.fusion import fused_inputs
 from scalenet_gp.layers import ConvPass
 
-__all__ = ["averaging", "centres", "cropped", "positive", "ramps", "random_inputs", "randomised", "values", "zeros"]
+__all__ = ["averaging", "centres", "positive", "ramps", "taken_by", "values", "zeros"]
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -27,19 +27,6 @@ def positive(net: LeibNet) -> LeibNet:
                 parameter.zero_()
             else:
                 parameter.uniform_(0.5, 1.5, generator=generator).div_(math.prod(parameter.shape[1:]))
-    return net
-
-
-def randomised(net: LeibNet) -> LeibNet:
-    """``net`` in float64, to evaluate, with random weights, biases and running statistics."""
-    generator = torch.Generator().manual_seed(1)
-    net.to(torch.float64).eval()
-    with torch.no_grad():
-        for name, tensor in net.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 1.5, generator=generator)
-            elif tensor.is_floating_point():
-                tensor.normal_(generator=generator).div_(math.prod(tensor.shape[1:]) ** 0.5)
     return net
 
 
@@ -73,28 +60,6 @@ def zeros(plan: Plan) -> dict[str, Tensor]:
         key: torch.zeros((1, tensor.channels, *tensor.shape), dtype=torch.float64, requires_grad=True)
         for key, tensor in plan.input_tensors.items()
     }
-
-
-def random_inputs(plan: Plan, dtype: torch.dtype = torch.float64, batch: int = 1) -> dict[str, Tensor]:
-    """Random inputs of a plan."""
-    generator = torch.Generator().manual_seed(2)
-    return {
-        key: torch.randn((batch, tensor.channels, *tensor.shape), dtype=dtype, generator=generator)
-        for key, tensor in plan.input_tensors.items()
-    }
-
-
-def cropped(tensor: Tensor, of: Roi, to: Roi, voxel_size: Coordinate) -> Tensor:
-    """The part ``to`` of a tensor that covers the ROI ``of``: by plain arithmetic, none of the package's."""
-    slices = []
-    for outer, begin, end, size in zip(of.begin, to.begin, to.end, voxel_size, strict=True):
-        assert (begin - outer) % size == 0
-        assert (end - begin) % size == 0
-        assert begin >= outer
-        slices.append(slice((begin - outer) // size, (end - outer) // size))
-    part = tensor[(..., *slices)]
-    assert tuple(part.shape[2:]) == tuple(s // v for s, v in zip(to.shape, voxel_size, strict=True))
-    return part
 
 
 def centres(roi: Roi, voxel_size: Coordinate) -> Tensor:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from scalenet_gp.nodes.augment.blur_augment import Blur, BlurAugment, blur_kernel
-from tests.nodes.ramps import Field, RampSource, ramp, voxel_centres
+from scalenet_gp.nodes.testing import Field, RampSource, ramp
+from scalenet_gp.testing import voxel_centers
 
 COARSE, MIDDLE, FINE = (ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE"))
 ALL = (COARSE, MIDDLE, FINE)
@@ -39,7 +40,7 @@ def test_ramps_stay_where_they_are(sigma: tuple[float, float], dims: int) -> Non
     for seed in range(3):
         batch, _ = blurred(sigma, {key: ramp((size,) * dims) for key, size in SIZES.items()}, rois, seed)
         for key, roi in rois.items():
-            moved = np.abs(batch[key].data - voxel_centres(roi, (SIZES[key],) * dims))
+            moved = np.abs(batch[key].data - voxel_centers(roi, (SIZES[key],) * dims))
             assert moved.max() < 1e-6  # nm
 
 
@@ -71,7 +72,7 @@ def test_a_voxel_becomes_the_gaussian_mean_of_its_surroundings() -> None:
     fields = {FINE: Field((20, 8), noise(1), True)}
     roi = Roi((0, 0), (200, 80))
     batch, _ = blurred([(30, 30), (5, 5)], fields, {FINE: roi})
-    wide = noise(1)(voxel_centres(roi.grow((400, 160), (400, 160)), (20, 8)))[0].astype(float)
+    wide = noise(1)(voxel_centers(roi.grow((400, 160), (400, 160)), (20, 8)))[0].astype(float)
     expected = wide
     for axis, (size, sigma, grown) in enumerate(((20, 30.0, 20), (8, 5.0, 20))):
         painted = np.repeat(expected, size, axis=axis)
@@ -118,11 +119,11 @@ def test_blurring_and_averaging_change_places_but_for_little(sigma: float, coars
     def means(centres: np.ndarray) -> np.ndarray:
         begin = (centres[:, 0, 0] - coarse / 2).astype(int)
         fine = Roi(begin, np.array(centres.shape[1:]) * coarse)
-        return averaged(cloudy(voxel_centres(fine, (8, 8))), coarse // 8)
+        return averaged(cloudy(voxel_centers(fine, (8, 8))), coarse // 8)
 
     fields = {FINE: Field((8, 8), cloudy, True), COARSE: Field((coarse, coarse), means, True)}
     batch, _ = blurred((sigma, sigma), fields, {FINE: roi, COARSE: roi})
-    wanted, plain = averaged(batch[FINE].data, coarse // 8), means(voxel_centres(roi, (coarse, coarse)))
+    wanted, plain = averaged(batch[FINE].data, coarse // 8), means(voxel_centers(roi, (coarse, coarse)))
     error = (batch[COARSE].data - wanted).std() / plain.std()
     assert error < bound
     if sigma >= coarse / 2:

@@ -30,7 +30,8 @@ from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.requests import request_shift
-from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
+from scalenet_gp.nodes.testing import Field, RampSource, label_ramp, ramp
+from scalenet_gp.testing import voxel_centers
 
 # One world unit is one nanometre here.
 MICRO = 1e-6
@@ -103,7 +104,7 @@ def disagreement(coarse: Array, fine: Array) -> float:
         begin + (np.arange(length // size) + 0.5) * size
         for begin, length, size in zip(fine.spec.roi.begin, fine.spec.roi.shape, fine.spec.voxel_size, strict=True)
     ]
-    points = np.moveaxis(voxel_centres(coarse.spec.roi, coarse.spec.voxel_size), 0, -1)
+    points = np.moveaxis(voxel_centers(coarse.spec.roi, coarse.spec.voxel_size), 0, -1)
     inside = np.all([(a[0] <= points[..., d]) & (points[..., d] <= a[-1]) for d, a in enumerate(axes)], axis=0)
     assert inside.sum() > 1
     shown = RegularGridInterpolator(axes, np.moveaxis(fine.data, 0, -1))(points[inside])
@@ -157,13 +158,13 @@ def test_labels_equal_raw_bit_for_bit_where_voxels_map_to_voxels(kind: str, seed
     np.testing.assert_array_equal(batch[FINE].data, batch[LABELS].data)
     assert set(np.unique(batch[FINE].data)) <= set(np.unique(noise(batch_source_centres(batch[FINE]))))
     if kind == "identity":
-        np.testing.assert_array_equal(batch[FINE].data, noise(voxel_centres(batch[FINE].spec.roi, (8, 8, 8))))
+        np.testing.assert_array_equal(batch[FINE].data, noise(voxel_centers(batch[FINE].spec.roi, (8, 8, 8))))
 
 
 def batch_source_centres(array: Array) -> np.ndarray:
     """The voxel centres of the box that a deformed array was read from, by the map on record."""
     samples = Samples(Deformation.from_json(array.attrs["deformation"]), array.spec.roi, array.spec.voxel_size)
-    return voxel_centres(samples.box(interpolate=True), array.spec.voxel_size)
+    return voxel_centers(samples.box(interpolate=True), array.spec.voxel_size)
 
 
 @maps
@@ -189,7 +190,7 @@ def test_the_map_on_record_gives_the_batch_again() -> None:
         array = batch[key]
         samples = Samples(Deformation.from_json(array.attrs["deformation"]), array.spec.roi, array.spec.voxel_size)
         box = samples.box(field.interpolatable)
-        source = field.content(voxel_centres(box, field.voxel_size))
+        source = field.content(voxel_centers(box, field.voxel_size))
         np.testing.assert_array_equal(array.data, samples.read(source, field.interpolatable))
 
 
@@ -210,7 +211,7 @@ def test_the_elastic_field_covers_all_rois_whatever_the_order_of_the_request() -
     rois = rois_of(fields)
     for order in (list(rois), list(rois)[::-1]):
         batch = run(RampSource(fields), augment(jitter_sigma=(10, 10, 10)), {key: rois[key] for key in order})
-        moved = batch[COARSE].data - voxel_centres(rois[COARSE], (128, 128, 128))
+        moved = batch[COARSE].data - voxel_centers(rois[COARSE], (128, 128, 128))
         assert 5 < moved.std() < 15
         assert np.abs(moved).max() < 60
 
@@ -311,7 +312,7 @@ def test_p_leaves_batches_untouched() -> None:
     with build(RampSource(fields) + node) as pipeline:
         for seed in range(60):
             array = pipeline.request_batch(request_of({FINE: roi}, seed))[FINE]
-            untouched = np.array_equal(array.data, voxel_centres(roi, (8, 8, 8)))
+            untouched = np.array_equal(array.data, voxel_centers(roi, (8, 8, 8)))
             assert untouched == ("deformation" not in array.attrs)
             deformed += not untouched
     assert 15 < deformed < 45

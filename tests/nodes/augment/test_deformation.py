@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.samples import Samples
-from tests.nodes.ramps import voxel_centres
+from scalenet_gp.testing import voxel_centers
 
 MICRO = 1e-6
 
@@ -59,7 +59,7 @@ def deformed_grids(draw: st.DrawFn) -> tuple[Roi, Coordinate, Deformation]:
 
 def source_positions(deformation: Deformation, roi: Roi, voxel_size: Coordinate) -> np.ndarray:
     """The definition of the map, with scipy's own interpolator of regular grids for its elastic part."""
-    targets = voxel_centres(roi, voxel_size).reshape(roi.dims, -1)
+    targets = voxel_centers(roi, voxel_size).reshape(roi.dims, -1)
     centre = np.array(deformation.target_centre)[:, None]
     sources = np.array(deformation.matrix) @ (targets - centre) + np.array(deformation.source_centre)[:, None]
     if deformation.elastic is not None:
@@ -73,7 +73,7 @@ def source_positions(deformation: Deformation, roi: Roi, voxel_size: Coordinate)
 def world_positions(deformation: Deformation, roi: Roi, voxel_size: Coordinate) -> np.ndarray:
     samples = Samples(deformation, roi, voxel_size)
     # a ramp is read without error, so that what it shows is where it was read
-    return samples.read(voxel_centres(samples.box(interpolate=True), voxel_size), interpolate=True)
+    return samples.read(voxel_centers(samples.box(interpolate=True), voxel_size), interpolate=True)
 
 
 @settings(max_examples=40, deadline=None)

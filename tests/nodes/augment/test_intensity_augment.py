@@ -9,7 +9,7 @@ from gunpowder import ArrayKey, Batch, BatchRequest, PipelineRequestError, Roi, 
 from scipy.stats import kstest
 
 from scalenet_gp.nodes.augment.intensity_augment import IntensityAugment
-from tests.nodes.ramps import Field, RampSource
+from scalenet_gp.nodes.testing import Field, RampSource
 
 COARSE, FINE, LABELS = (ArrayKey(name) for name in ("COARSE", "FINE", "LABELS"))
 

@@ -13,7 +13,8 @@ from scipy.ndimage import shift
 from scipy.stats import kstest
 
 from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections, Misalignment
-from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
+from scalenet_gp.nodes.testing import Field, RampSource, label_ramp, ramp
+from scalenet_gp.testing import voxel_centers
 
 COARSE, MIDDLE, FINE, LABELS, COARSE_LABELS = (
     ArrayKey(name) for name in ("COARSE", "MIDDLE", "FINE", "LABELS", "COARSE_LABELS")
@@ -64,7 +65,7 @@ def test_moved_sections_show_the_same_at_every_voxel_size(kind: dict[str, float]
         z, y, x = batch[key].data.shape[1:]
         means = fine.reshape(3, z, factor, y, factor, x, factor).mean((2, 4, 6))
         np.testing.assert_allclose(batch[key].data, means, rtol=0, atol=MICRO)
-    moved = np.abs(fine - voxel_centres(whole, (8, 8, 8)))
+    moved = np.abs(fine - voxel_centers(whole, (8, 8, 8)))
     assert moved.max() > 20
     assert moved[axis].max() < MICRO
 
@@ -87,7 +88,7 @@ def test_every_voxel_is_read_where_its_sections_lie(
             displacement(record, (unit - origin) // thickness, dims - 1) for unit in range(roi.begin[0], roi.end[0])
         ]
         mean = np.array(units).reshape(-1, size, dims - 1).mean(axis=1)  # (plane, axis)
-        expected = voxel_centres(roi, (size,) * dims)
+        expected = voxel_centers(roi, (size,) * dims)
         expected[1:] += mean.T.reshape(dims - 1, -1, *(1,) * (dims - 1))
         np.testing.assert_allclose(batch[key].data, expected, rtol=0, atol=MICRO)
 
@@ -103,7 +104,7 @@ def test_content_is_interpolated_linearly_within_the_plane(kind: dict[str, float
     batch, _ = run(MisalignedSections([FINE], 8, 20.0, **kind), fields, {FINE: roi})
     record = record_of(batch, FINE)
     margin = Coordinate(0, 240, 240)
-    wide = checker(voxel_centres(roi.grow(margin, margin), (8, 8, 8)))[0]
+    wide = checker(voxel_centers(roi.grow(margin, margin), (8, 8, 8)))[0]
     for plane in range(20):
         moved = displacement(record, plane, 2)
         expected = shift(wide[plane].astype(float), -moved / 8, order=1)[30:-30, 30:-30]
@@ -135,11 +136,11 @@ def test_coarse_labels_move_where_more_than_half_of_the_voxel_does(count: int) -
     ):
         node = MisalignedSections(list(fields), 8, 1.0, replay=record.to_json())
         batch, _ = run(node, fields, dict.fromkeys(fields, roi))
-        moved = batch[COARSE_LABELS].data / 2 - voxel_centres(roi, (32, 32, 32))
+        moved = batch[COARSE_LABELS].data / 2 - voxel_centers(roi, (32, 32, 32))
         np.testing.assert_array_equal(moved[1, 0], 64 * (count > 2))
         np.testing.assert_array_equal(moved[2, 0], -32 * (count > 2))
         np.testing.assert_array_equal(moved[:, 1], 0)
-        raw = batch[COARSE].data - voxel_centres(roi, (32, 32, 32))
+        raw = batch[COARSE].data - voxel_centers(roi, (32, 32, 32))
         np.testing.assert_allclose(raw[1, 0], 64 * count / 4, atol=MICRO)
 
 
@@ -153,7 +154,7 @@ def test_coarse_labels_move_by_the_median_of_their_sections(moves: list[tuple[in
     units = np.array([displacement(record, (unit - origin) // 8, 2) for unit in range(32)])
     ordered = np.sort(units, axis=0)
     expected = [min(pair, key=abs) for pair in ordered[15:17].T]
-    moved = batch[COARSE_LABELS].data / 2 - voxel_centres(roi, (32, 32, 32))
+    moved = batch[COARSE_LABELS].data / 2 - voxel_centers(roi, (32, 32, 32))
     np.testing.assert_array_equal(moved[1:, 0, 0, 0], expected)
 
 
@@ -192,7 +193,7 @@ def test_without_displaced_sections_nothing_changes() -> None:
     fields = {FINE: ramp((8, 8, 8)), LABELS: label_ramp((8, 8, 8))}
     roi = Roi((0, 0, 0), (80, 80, 80))
     batch, source = run(MisalignedSections(list(fields), 8, 10.0), fields, dict.fromkeys(fields, roi))
-    np.testing.assert_array_equal(batch[FINE].data, voxel_centres(roi, (8, 8, 8)))
+    np.testing.assert_array_equal(batch[FINE].data, voxel_centers(roi, (8, 8, 8)))
     assert all(spec.roi == roi for spec in source.requests[0].array_specs.values())
 
 

@@ -20,7 +20,7 @@ from gunpowder import (
 from scipy.stats import kstest
 
 from scalenet_gp.nodes.augment.noise_augment import Noise, NoiseAugment
-from tests.nodes.ramps import Field, RampSource
+from scalenet_gp.nodes.testing import Field, RampSource
 
 COARSE, FINE, SAME, FLAT = (ArrayKey(name) for name in ("COARSE", "FINE", "SAME", "FLAT"))
 ALL = (COARSE, FINE, SAME)

@@ -29,7 +29,7 @@ from scalenet_gp.nodes.augment.misaligned_sections import MisalignedSections, Mi
 from scalenet_gp.nodes.augment.noise_augment import Noise, NoiseAugment
 from scalenet_gp.nodes.augment.random_augment import RandomAugment
 from scalenet_gp.nodes.augment.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
-from tests.nodes.ramps import Field, RampSource
+from scalenet_gp.nodes.testing import Field, RampSource
 
 COARSE, FINE, OTHER = (ArrayKey(name) for name in ("COARSE", "FINE", "OTHER"))
 BOTH = (COARSE, FINE)

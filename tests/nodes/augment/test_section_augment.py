@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from scalenet_gp.nodes.augment.section_augment import LowContrast, LowContrastSections, Missing, MissingSections
-from tests.nodes.ramps import Field, RampSource
+from scalenet_gp.nodes.testing import Field, RampSource
 
 COARSE, FINE = ArrayKey("COARSE"), ArrayKey("FINE")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scalenet_gp import LeibNet, Plan, TensorSpec
 from scalenet_gp.layers import Head
 from scalenet_gp.nodes import GunpowderModel
-from tests.nodes.ramps import RampSource
+from scalenet_gp.nodes.testing import RampSource
 from tests.nodes.train.two_scales import (
     INPUTS,
     OUTPUTS,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scalenet_gp import LeibNet, TensorSpec, build_unet
 from scalenet_gp.layers import Concatenate, ConvPass
 from scalenet_gp.nodes.predict.predict import Predict
-from tests.nodes.ramps import Field, RampSource, voxel_centres
+from scalenet_gp.nodes.testing import Field, RampSource
+from scalenet_gp.testing import voxel_centers
 from tests.nodes.train.two_scales import (
     INPUTS,
     OUTPUTS,
@@ -82,7 +83,7 @@ def test_three_dimensions_work_alike() -> None:
     net = build_unet((16, 8, 8), base_nc=2, downsample_factors=[(1, 2, 2)], kernel_sizes=[(1, 3, 3), (3, 3, 3)])
     roi = Roi((-32, 8, 24), (48, 24, 16))
     plan = net.plan({"output": roi})
-    content = texture(voxel_centres(plan.inputs["input"], (16, 8, 8)))
+    content = texture(voxel_centers(plan.inputs["input"], (16, 8, 8)))
     source = RampSource({raw: Field((16, 8, 8), texture, interpolatable=True)})
     with build(source + Predict(net, {"input": raw}, {"output": prediction})) as pipeline, torch.no_grad():
         batch = fetch(pipeline, {prediction: roi})
@@ -173,7 +174,7 @@ def test_without_predictions_asked_for_the_network_rests() -> None:
         batch = fetch(pipeline, rois)
         assert not passes
         assert {key: spec.roi for key, spec in source.requests[0].items()} == rois
-        np.testing.assert_array_equal(batch[RAW["1"]].data, texture(voxel_centres(rois[RAW["1"]], (8, 8))))
+        np.testing.assert_array_equal(batch[RAW["1"]].data, texture(voxel_centers(rois[RAW["1"]], (8, 8))))
         fetch(pipeline, ROIS)
         assert passes == [1]
 
@@ -183,7 +184,7 @@ def test_raw_data_can_be_had_beside_predictions_in_a_roi_of_its_own(raw: Roi) ->
     net = small_net()
     with build(RampSource(fields()) + Predict(net, INPUTS, OUTPUTS)) as pipeline:
         batch = fetch(pipeline, ROIS | {RAW["1"]: raw})
-    np.testing.assert_array_equal(batch[RAW["1"]].data, texture(voxel_centres(raw, (8, 8))))
+    np.testing.assert_array_equal(batch[RAW["1"]].data, texture(voxel_centers(raw, (8, 8))))
     for key, expected in by_hand(net, ROIS).items():
         np.testing.assert_array_equal(batch[key].data, expected)
 
@@ -218,7 +219,7 @@ def test_one_array_may_feed_two_inputs() -> None:
     assert plan.inputs["a"] != plan.inputs["b"]
     with build(RampSource(fields()) + Predict(net, {"a": RAW["1"], "b": RAW["1"]}, {"out": FINE})) as pipeline:
         batch = fetch(pipeline, {FINE: roi})
-    inputs = {n: torch.from_numpy(texture(voxel_centres(r, (8, 8))))[None] for n, r in plan.inputs.items()}
+    inputs = {n: torch.from_numpy(texture(voxel_centers(r, (8, 8))))[None] for n, r in plan.inputs.items()}
     with torch.no_grad():
         np.testing.assert_array_equal(batch[FINE].data, net(inputs, plan)["out"][0].numpy())
 

@@ -12,7 +12,7 @@ from scalenet_gp.nodes.prefetch.prefetch import Prefetch
 from scalenet_gp.nodes.prefetch.stack import Stack
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws
 from scalenet_gp.nodes.samplers.sampler import UniformSampler
-from tests.nodes.ramps import RampSource, ramp
+from scalenet_gp.nodes.testing import RampSource, ramp
 
 FINE, COARSE = gp.ArrayKey("FINE"), gp.ArrayKey("COARSE")
 ROIS = {FINE: gp.Roi((0, 0, 0), (64, 64, 64)), COARSE: gp.Roi((-64, -64, -64), (192, 192, 192))}

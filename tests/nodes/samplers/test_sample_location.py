@@ -46,8 +46,9 @@ from scalenet_gp.nodes.samplers.voxel_index import LabelArray
 from scalenet_gp.nodes.samplers.weighted_samplers import ClassSampler
 from scalenet_gp.nodes.sources.multiscale_source import MultiscaleSource
 from scalenet_gp.nodes.targets.class_targets import ClassTargets
+from scalenet_gp.nodes.testing import Field, RampSource, label_ramp, ramp
+from scalenet_gp.testing import voxel_centers
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from tests.nodes.ramps import Field, RampSource, label_ramp, ramp, voxel_centres
 from tests.nodes.train.two_scales import setup_refusal
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC, write_multiscale
 
@@ -102,7 +103,7 @@ def refusal(message: str) -> Iterator[None]:
 
 def shown(array: Array) -> np.ndarray:
     """By how much the content of a ramp was moved, which has to be the same everywhere."""
-    moved = array.data - voxel_centres(array.spec.roi, array.spec.voxel_size)
+    moved = array.data - voxel_centers(array.spec.roi, array.spec.voxel_size)
     shift = moved.reshape(len(moved), -1).mean(axis=1)
     np.testing.assert_allclose(
         moved, np.broadcast_to(shift.reshape(-1, *(1,) * (moved.ndim - 1)), moved.shape), atol=MICRO
@@ -125,7 +126,7 @@ def test_all_scales_show_the_place_that_was_drawn(dims: int) -> None:
             assert batch[key].spec.roi == nested(dims)[key]
             assert batch[key].attrs["location"] == batch[LABELS].attrs["location"]
             np.testing.assert_allclose(shown(batch[key]), record["shift"], rtol=0, atol=MICRO)
-        centres = voxel_centres(Roi(record["begin"], nested(dims)[LABELS].shape), (8,) * dims)
+        centres = voxel_centers(Roi(record["begin"], nested(dims)[LABELS].shape), (8,) * dims)
         np.testing.assert_array_equal(batch[LABELS].data, 2 * centres)
 
 
@@ -245,7 +246,7 @@ def test_two_locations_add_their_shifts() -> None:
     places = UniformSampler(Roi((1000, 1000), (500, 500)))
     chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, places) + SampleLocation(LABELS, places)
     for batch in batches(chain, nested(2), 5):
-        centres = voxel_centres(nested(2)[LABELS], (8, 8))
+        centres = voxel_centers(nested(2)[LABELS], (8, 8))
         np.testing.assert_allclose(shown(batch[FINE]), (batch[LABELS].data / 2 - centres)[:, 0, 0], atol=MICRO)
 
 

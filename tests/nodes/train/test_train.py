@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
+from scalenet_gp.nodes.testing import Field, RampSource
 from scalenet_gp.nodes.train.supervision import Supervision
 from scalenet_gp.nodes.train.train import Train
 from scalenet_gp.training import ComputeConfig
-from tests.nodes.ramps import Field, RampSource
 from tests.nodes.train.two_scales import (
     ADAM,
     INPUTS,

@@ -17,10 +17,10 @@ from gunpowder.pipeline import PipelineTeardownError
 from safetensors import safe_open
 from torch import Tensor
 
+from scalenet_gp.nodes.testing import Field, RampSource
 from scalenet_gp.nodes.train.train import Train
 from scalenet_gp.training import CheckpointOptions
 from scalenet_gp.training.checkpoint import load_checkpoint, load_network, save_checkpoint
-from tests.nodes.ramps import Field, RampSource
 from tests.nodes.train.two_scales import (
     ADAM,
     PREDICTION,

@@ -17,11 +17,12 @@ from gunpowder.pipeline import PipelineSetupError
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_scalenet
+from scalenet_gp.nodes.testing import Content, Field, RampSource
 from scalenet_gp.nodes.train.supervision import Supervision
 from scalenet_gp.nodes.train.train import Train
+from scalenet_gp.testing import voxel_centers
 from scalenet_gp.training import Optimization
 from scalenet_gp.training.optimization import OptimizerFactory
-from tests.nodes.ramps import Content, Field, RampSource, voxel_centres
 
 RAW, TARGET, MASK, PREDICTION = (
     {name: ArrayKey(f"{kind}_{size}") for name, size in (("0", "COARSE"), ("1", "FINE"))}
@@ -73,7 +74,7 @@ def fields() -> dict[ArrayKey, Field]:
 def read(key: ArrayKey, roi: Roi) -> Tensor:
     """What a field has in a ROI, as a batch of one, by hand."""
     field = fields()[key]
-    return torch.from_numpy(field.content(voxel_centres(roi, field.voxel_size)))[None]
+    return torch.from_numpy(field.content(voxel_centers(roi, field.voxel_size)))[None]
 
 
 def inputs_of(plan: Plan) -> dict[str, Tensor]:

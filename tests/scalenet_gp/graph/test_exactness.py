@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scalenet_gp import LeibNet, build_scalenet
+from scalenet_gp.testing import crop_to_roi
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import cropped, positive, values, zeros
+from tests.scalenet_gp.helpers import positive, values, zeros
 
 
 def support(gradient: Tensor, roi: Roi, voxel_size: Coordinate) -> Roi:
@@ -26,7 +27,7 @@ def gradients(net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi]) ->
     plan = net.plan(computed)
     inputs = zeros(plan)
     outputs = net(inputs, plan)
-    sum(cropped(outputs[k], computed[k], wanted[k], net.voxel_size[k]).sum() for k in wanted).backward()
+    sum(crop_to_roi(outputs[k], computed[k], wanted[k], net.voxel_size[k]).sum() for k in wanted).backward()
     return {key: (inputs[key].grad, roi) for key, roi in plan.inputs.items()}
 
 

@@ -18,8 +18,9 @@ from scalenet_gp.kernels.joined_convolution import accepts_unfused_inputs, convo
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
 from scalenet_gp.layers import Concatenate, ConvPass, Upsample
 from scalenet_gp.networks import build_autoencoder
+from scalenet_gp.testing import random_inputs, randomize
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import random_inputs, randomised, taken_by, values
+from tests.scalenet_gp.helpers import taken_by, values
 
 
 @st.composite
@@ -98,7 +99,7 @@ def plan_at_length(net: LeibNet, request) -> Plan:
 @settings(max_examples=40)
 def test_a_network_computes_and_asks_for_the_same(data):
     """Whole networks, drawn at random, with every node in its turn and without."""
-    net = randomised(data.draw(networks(linear=False))).double().eval()
+    net = randomize(data.draw(networks(linear=False))).double().eval()
     request = data.draw(requests(net))
     plan = net.plan(request)
     assume(values(plan) < 150_000)
@@ -116,7 +117,7 @@ def test_a_network_computes_and_asks_for_the_same(data):
 @pytest.mark.parametrize("begins", list(itertools.product((0, 8, 16, 24), repeat=2)))
 def test_every_place_is_computed_alike(begins):
     """One voxel of many, wherever in the coarse voxels it lies."""
-    net = randomised(build_unet((8, 8), base_nc=4))
+    net = randomize(build_unet((8, 8), base_nc=4))
     whole = net.plan({"output": Roi((-32, -32), (96, 96))})
     one = net.plan({"output": Roi(begins, (8, 8))})
     inputs = random_inputs(whole)
@@ -208,7 +209,7 @@ def test_kinds_derived_from_these_compute_as_they_say(kinds):
         join(["up", "a"], ["join"]),
         conv_pass(["join"], ["d"], 4, 2, [(3, 3)], activation=None),
     ]
-    net = randomised(LeibNet(nodes, {"a": TensorSpec((8, 8), 2), "c": TensorSpec((16, 16), 2)}, ["d"]))
+    net = randomize(LeibNet(nodes, {"a": TensorSpec((8, 8), 2), "c": TensorSpec((16, 16), 2)}, ["d"]))
     request = {"d": Roi((8, 0), (40, 24))}
     inputs = random_inputs(net.plan(request))
     with torch.no_grad():
@@ -248,7 +249,7 @@ def prune(net: LeibNet) -> None:
 
 @pytest.mark.parametrize("change", [replace, hook, normalise, prune])
 def test_a_layer_that_was_changed_is_called_whenever_the_plan_was_made(change):
-    net = randomised(build_unet((8, 8), base_nc=2))
+    net = randomize(build_unet((8, 8), base_nc=2))
     request = {"output": Roi((8, 8), (24, 40))}
     before = net.plan(request)
     inputs = random_inputs(before)

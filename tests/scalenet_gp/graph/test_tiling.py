@@ -9,12 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp import LeibNet, build_unet
+from scalenet_gp.testing import crop_to_roi, random_inputs, randomize
 from tests.scalenet_gp.graph.strategies import networks, requests, rois, tilings
-from tests.scalenet_gp.helpers import cropped, random_inputs, randomised, values
+from tests.scalenet_gp.helpers import values
 
 
 def crop_inputs(net: LeibNet, inputs, whole, part):
-    return {key: cropped(inputs[key], whole.inputs[key], roi, net.voxel_size[key]) for key, roi in part.inputs.items()}
+    return {
+        key: crop_to_roi(inputs[key], whole.inputs[key], roi, net.voxel_size[key]) for key, roi in part.inputs.items()
+    }
 
 
 @given(st.data())
@@ -27,7 +30,7 @@ def test_tiles_agree_with_the_whole(data):
     whole = net.plan({key: roi})
     assume(values(whole) < 150_000)
     tiles = data.draw(tilings(roi, net.voxel_size[key]))
-    randomised(net)
+    randomize(net)
     assert net.tileable
     inputs = random_inputs(whole)
     with torch.no_grad():
@@ -37,7 +40,7 @@ def test_tiles_agree_with_the_whole(data):
         for tile in tiles:
             plan = net.plan({key: tile})
             alone = net(crop_inputs(net, inputs, whole, plan), plan)[key]
-            part = cropped(together, roi, tile, net.voxel_size[key])
+            part = crop_to_roi(together, roi, tile, net.voxel_size[key])
             torch.testing.assert_close(alone, part, rtol=1e-9, atol=1e-9)
 
 
@@ -48,7 +51,7 @@ def test_what_else_is_requested_changes_no_output(data):
     request = data.draw(requests(net))
     whole = net.plan(request)
     assume(values(whole) < 150_000)
-    randomised(net)
+    randomize(net)
     inputs = random_inputs(whole)
     with torch.no_grad():
         together = net(inputs, whole)
@@ -84,20 +87,20 @@ def tiling_error(net: LeibNet, key: str) -> float:
     whole, part = net.plan({key: roi}), net.plan({key: tile})
     inputs = random_inputs(whole)
     with torch.no_grad():
-        together = cropped(net(inputs, whole)[key], roi, tile, size)
+        together = crop_to_roi(net(inputs, whole)[key], roi, tile, size)
         alone = net(crop_inputs(net, inputs, whole, part), part)[key]
     return (alone - together).abs().max().item()
 
 
 @pytest.mark.parametrize("name", TILEABLE)
 def test_a_network_that_says_it_tiles_does(name):
-    net = randomised(build_unet((8, 8), base_nc=4, final_activation="Identity", **TILEABLE[name]))
+    net = randomize(build_unet((8, 8), base_nc=4, final_activation="Identity", **TILEABLE[name]))
     assert net.tileable
     assert tiling_error(net, "output") < 1e-10
 
 
 @pytest.mark.parametrize("name", NOT_TILEABLE)
 def test_a_network_that_depends_on_its_extent_says_so(name):
-    net = randomised(build_unet((8, 8), base_nc=4, final_activation="Identity", **NOT_TILEABLE[name]))
+    net = randomize(build_unet((8, 8), base_nc=4, final_activation="Identity", **NOT_TILEABLE[name]))
     assert not net.tileable
     assert tiling_error(net, "output") > 1e-6

@@ -21,7 +21,7 @@ from scalenet_gp.inference import (
     slabbed_memory,
 )
 from scalenet_gp.inference.slab_thickness import predict_slabbed_memory
-from tests.scalenet_gp.helpers import randomised
+from scalenet_gp.testing import randomize
 
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 2} for size in (32, 8)]
 BLOCK = (256, 192, 128)
@@ -29,7 +29,7 @@ BLOCK = (256, 192, 128)
 
 @pytest.fixture(scope="module")
 def net():
-    return randomised(build_scalenet(SUBNETS)).float()
+    return randomize(build_scalenet(SUBNETS)).float()
 
 
 def arrays(rois, net):

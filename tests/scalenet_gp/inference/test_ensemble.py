@@ -19,8 +19,9 @@ from scalenet_gp.graph.planning import Planner
 from scalenet_gp.inference import Ensemble, Symmetry, lattice_symmetries
 from scalenet_gp.inference.running_moments import RunningMoments
 from scalenet_gp.layers import ConvPass, Head, Pool, Upsample
+from scalenet_gp.testing import randomize
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import randomised, values
+from tests.scalenet_gp.helpers import values
 
 IDENTITY = Symmetry.identity(2)
 MIRROR = Symmetry((0, 1), frozenset({1}))
@@ -112,7 +113,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_members_agree_with_the_whole_turned_world(name):
     count, build = NETWORKS[name]
-    net = randomised(build())
+    net = randomize(build())
     key = net.output_keys[-1]
     size = net.voxel_size[key]
     roi = Roi(Coordinate((-3, 5, 1)[: net.dims]) * size, Coordinate((3, 4, 5)[: net.dims]) * size)
@@ -131,7 +132,7 @@ def test_members_of_any_network_agree_with_the_whole_turned_world(data):
     assume(values(net.plan(outputs)) < 60_000)
     group = lattice_symmetries(net)
     symmetries = data.draw(st.lists(st.sampled_from(group), min_size=1, max_size=3, unique=True))
-    check_against_the_whole(randomised(net), symmetries, outputs)
+    check_against_the_whole(randomize(net), symmetries, outputs)
 
 
 @given(st.data())
@@ -231,7 +232,7 @@ def test_products_are_those_of_numpy(weights, numbers):
 
 def test_networks_may_look_at_more_or_less_of_the_world():
     small, large = build_unet((8, 8), base_nc=1, convs_per_level=1), build_unet((8, 8), base_nc=2, convs_per_level=3)
-    nets = [randomised(small), randomised(large)]
+    nets = [randomize(small), randomize(large)]
     ensemble = Ensemble(nets, (1, 3), (IDENTITY, MIRROR))
     outputs = {"output": ROI}
     rois = ensemble.inputs(outputs)

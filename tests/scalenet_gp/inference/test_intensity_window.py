@@ -10,7 +10,7 @@ from scalenet_gp import build_unet
 from scalenet_gp.inference import IntensityWindow, SlabbedInference
 from scalenet_gp.nodes.sources.to_unit_range import ToUnitRange
 from scalenet_gp.pipelines.process.chains import build_chain
-from tests.scalenet_gp.helpers import randomised
+from scalenet_gp.testing import randomize
 
 RAW = gp.ArrayKey("RAW_INTENSITIES")
 LOW, HIGH = 0.2, 0.85
@@ -73,7 +73,7 @@ def test_raw_data_of_another_type_are_refused():
 @pytest.mark.parametrize("thickness", [None, 64])
 def test_a_sweep_shows_the_network_what_is_given_of_the_raw_data(thickness):
     net = build_unet(top_resolution=(8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)])
-    randomised(net)
+    randomize(net)
     sweep = SlabbedInference.of(net, {"output": Roi((0, 0, 0), (320, 64, 64))}, thickness)
     raw = {
         name: torch.randint(0, 255, (1, tensor.channels, *tensor.shape), dtype=torch.uint8)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from scalenet_gp import build_attentive_scalenet, build_scalenet, build_unet
 from scalenet_gp.inference.slabbed_inference import SlabbedInference
+from scalenet_gp.testing import random_inputs, randomize
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import random_inputs, randomised, values
+from tests.scalenet_gp.helpers import values
 
 SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 2} for size in (32, 16, 8)]
 
@@ -27,7 +28,7 @@ def test_slabs_agree_with_the_whole(data):
     assume(values(whole) < 150_000)
     sizes = [net.voxel_size[key][0] for key in request]
     thickness = torch.tensor(sizes).prod().item() * data.draw(st.integers(1, 4))
-    randomised(net)
+    randomize(net)
     inputs = random_inputs(whole)
     sweep = SlabbedInference.of(net, request, thickness)
     with torch.no_grad():
@@ -53,7 +54,7 @@ def test_outputs_may_begin_and_end_anywhere(data):
         assume(False)
     assume(values(whole) < 300_000)
     thickness = math.lcm(*(net.voxel_size[key][0] for key in request)) * data.draw(st.integers(1, 6))
-    randomised(net)
+    randomize(net)
     inputs = random_inputs(whole)
     with torch.no_grad():
         swept, together = SlabbedInference.of(net, request, thickness).run(net, inputs), net(inputs, whole)
@@ -102,7 +103,7 @@ def test_each_slab_takes_in_as_much_as_it_moves(net):
     step = net.plan({key: Roi((0, 0, 0), net.voxel_size[key])}).step
     thickness = step[0]
     request = {key: Roi((0, 0, 0), Coordinate((6 * thickness, *(2 * size for size in net.voxel_size[key][1:]))))}
-    randomised(net)
+    randomize(net)
     whole = net.plan(request)
     sweep = SlabbedInference.of(net, request, thickness)
     ahead, *slabs = sweep.slabs

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scalenet_gp.interop import load_funlib_unet
-from tests.scalenet_gp.helpers import cropped
+from scalenet_gp.testing import crop_to_roi
 
 GOLDEN = Path(__file__).parents[3] / ".." / "shared" / "golden"
 NAMES = ["funlib_unet_2d", "funlib_unet_3d_constant_upsample", "funlib_unet_3d_transposed"]
@@ -70,7 +70,7 @@ def test_the_whole_outputs_are_reproduced(name, dtype):
     whole = torch.from_numpy(arrays["input"]).to(dtype) / 255
     of = Roi(begin, Coordinate(whole.shape[2:]) * voxel_size)
     with torch.no_grad():
-        output = net({"input": cropped(whole, of, plan.inputs["input"], voxel_size)}, plan)["output"]
+        output = net({"input": crop_to_roi(whole, of, plan.inputs["input"], voxel_size)}, plan)["output"]
     assert np.abs(output.numpy() - expected).max() <= 1e-5
 
 
@@ -230,7 +230,7 @@ def test_every_argument_against_the_network_written_out(name):
         expected, offset = obvious(weights, arguments, x, head)
         wanted = Roi(begin + Coordinate(offset.int().tolist()), expected.shape[2:])
         plan = net.plan({key: wanted})
-        given = cropped(x, Roi(begin, x.shape[2:]), plan.inputs["input"], net.voxel_size["input"])
+        given = crop_to_roi(x, Roi(begin, x.shape[2:]), plan.inputs["input"], net.voxel_size["input"])
         with torch.no_grad():
             output = net({"input": given}, plan)[key]
         assert output.shape[1] == expected.shape[1]

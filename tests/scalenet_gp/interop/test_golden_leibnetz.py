@@ -12,7 +12,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import LeibNet, build_scalenet, build_unet
 from scalenet_gp.interop import load_leibnetz_weights
-from tests.scalenet_gp.helpers import cropped
+from scalenet_gp.testing import crop_to_roi
 
 GOLDEN = Path(__file__).parents[3] / ".." / "shared" / "golden"
 NAMES = [
@@ -66,7 +66,7 @@ def test_the_whole_outputs_are_reproduced(name, dtype):
     expected = part(arrays, "output:")
     plan = net.plan({key: roi(meta, "output", key, array) for key, array in expected.items()})
     inputs = {
-        key: cropped(
+        key: crop_to_roi(
             torch.from_numpy(array).to(dtype) / 255,
             roi(meta, "input", key, array),
             plan.inputs[key],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, build_scalenet, build_unet
 from scalenet_gp.interop import load_leibnetz_weights
-from tests.scalenet_gp.helpers import cropped
+from scalenet_gp.testing import crop_to_roi
 
 
 class SqueezeExcitation(nn.Module):
@@ -103,7 +103,7 @@ def agree(theirs: nn.Module, ours: LeibNet, subnets: dict[str, dict], *, exact: 
     for key, tensor in inputs.items():
         whole = centred(shapes[key], ours.voxel_size[key], centres)
         assert not exact or whole == plan.inputs[key]
-        given[key] = cropped(tensor, whole, plan.inputs[key], ours.voxel_size[key])
+        given[key] = crop_to_roi(tensor, whole, plan.inputs[key], ours.voxel_size[key])
     with torch.no_grad():
         outputs = ours(given, plan)
     assert outputs.keys() == expected.keys()

@@ -11,22 +11,22 @@ from funlib.geometry import Coordinate
 
 from scalenet_gp import LeibNet, TensorSpec
 from scalenet_gp.layers import AtrousPyramid
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 IO = (["a"], ["b"])
 INPUT = {"a": TensorSpec((8, 4, 4), 2)}
 
 
-class TestAtrousPyramid(KindTester):
+class TestAtrousPyramid(NodeTester):
     cases = {  # noqa: RUF012
-        "pyramid": Case(lambda dims: AtrousPyramid(*IO, 2, 4, (1, 2), dims=dims), INPUT),
-        "per axis": Case(
+        "pyramid": NodeCase(lambda dims: AtrousPyramid(*IO, 2, 4, (1, 2), dims=dims), INPUT),
+        "per axis": NodeCase(
             lambda dims: AtrousPyramid(
                 *IO, 2, 4, [(1, 2, 2)[:dims], (2, 1, 1)[:dims]], (3, 3, 1)[:dims], activation="GELU", dims=dims
             ),
             INPUT,
         ),
-        "pooling": Case(lambda dims: AtrousPyramid(*IO, 2, 4, [1], image_pooling=True, dims=dims), INPUT),
+        "pooling": NodeCase(lambda dims: AtrousPyramid(*IO, 2, 4, [1], image_pooling=True, dims=dims), INPUT),
     }
     wrong = {  # noqa: RUF012
         "none": (lambda: AtrousPyramid(*IO, 2, 3, []), "b: dilations are one or more whole numbers from 1 up, or 3 of"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, TensorSpec
 from scalenet_gp.layers import AttentionGate, TransformerBlock
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 SIZE = (8, 4, 4)
 GATE = (["skip", "gating"], ["gated"])
@@ -24,13 +24,13 @@ def gate_net(skip_nc: int, gating_nc: int) -> LeibNet:
     return LeibNet([AttentionGate(*GATE, 4, 6)], inputs, ["gated"])
 
 
-class TestAttentionGate(KindTester):
+class TestAttentionGate(NodeTester):
     cases = {  # noqa: RUF012
-        "gate": Case(
+        "gate": NodeCase(
             lambda dims: AttentionGate(*GATE, 4, 3, dims=dims),
             {"skip": TensorSpec(SIZE, 4), "gating": TensorSpec(SIZE, 3)},
         ),
-        "wide": Case(
+        "wide": NodeCase(
             lambda dims: AttentionGate(*GATE, 1, 2, gate_nc=3, dims=dims),
             {"skip": TensorSpec(SIZE, 1), "gating": TensorSpec(SIZE, 2)},
         ),
@@ -119,10 +119,10 @@ def block_net(channels: int) -> LeibNet:
     return LeibNet([TransformerBlock(*IO, 8)], {"a": TensorSpec(SIZE, channels)}, ["b"])
 
 
-class TestTransformerBlock(KindTester):
+class TestTransformerBlock(NodeTester):
     cases = {  # noqa: RUF012
-        "block": Case(lambda dims: TransformerBlock(*IO, 8, dims=dims), {"a": TensorSpec(SIZE, 8)}),
-        "odd": Case(
+        "block": NodeCase(lambda dims: TransformerBlock(*IO, 8, dims=dims), {"a": TensorSpec(SIZE, 8)}),
+        "odd": NodeCase(
             lambda dims: TransformerBlock(*IO, 9, num_heads=3, mlp_ratio=0.5, dropout_prob=0.2, dims=dims),
             {"a": TensorSpec(SIZE, 9)},
         ),

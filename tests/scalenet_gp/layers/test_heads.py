@@ -11,7 +11,7 @@ from torch import Tensor
 from scalenet_gp import LeibNet, TensorSpec
 from scalenet_gp.layers import Head, VariationalBottleneck
 from scalenet_gp.losses import KullbackLeibler
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 SIZE = (8, 4, 4)
 IO = (["a"], ["b"])
@@ -19,10 +19,10 @@ LATENT = (["a"], ["sample", "mean", "log_variance"])
 dimensions = pytest.mark.parametrize("dims", [2, 3])
 
 
-class TestHead(KindTester):
+class TestHead(NodeTester):
     cases = {  # noqa: RUF012
-        "one": Case(lambda dims: Head(*IO, 3, ["cell"], dims=dims), {"a": TensorSpec(SIZE, 3)}),
-        "softmax": Case(
+        "one": NodeCase(lambda dims: Head(*IO, 3, ["cell"], dims=dims), {"a": TensorSpec(SIZE, 3)}),
+        "softmax": NodeCase(
             lambda dims: Head(*IO, 2, ["er", "golgi", "er_lumen"], [4, 5], "GELU", "Softmax", dims=dims),
             {"a": TensorSpec(SIZE, 2)},
         ),
@@ -78,9 +78,9 @@ def test_only_the_heads_that_are_asked_for_are_computed() -> None:
     assert {key: tensor.shape[1] for key, tensor in both.items()} == {"membranes": 1, "organelles": 2}
 
 
-class TestVariationalBottleneck(KindTester):
+class TestVariationalBottleneck(NodeTester):
     cases = {  # noqa: RUF012
-        "latent": Case(lambda dims: VariationalBottleneck(*LATENT, 3, 2, dims=dims), {"a": TensorSpec(SIZE, 3)}),
+        "latent": NodeCase(lambda dims: VariationalBottleneck(*LATENT, 3, 2, dims=dims), {"a": TensorSpec(SIZE, 3)}),
     }
     wrong = {  # noqa: RUF012
         "names": (lambda: VariationalBottleneck(*IO, 3, 2), "which are three names, not ['b']"),

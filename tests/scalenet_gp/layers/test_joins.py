@@ -11,18 +11,18 @@ from torch import Tensor
 
 from scalenet_gp import LeibNet, Node, TensorSpec
 from scalenet_gp.layers import GatedSum, ScaleAttention, Sum
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 SIZE = (8, 4, 4)
 KEYS = ["a", "b", "c"]
 NCS = [3, 3, 2]
 
 
-def join(kind: Callable[..., Node]) -> dict[str, Case]:
-    def case(ncs: list[int]) -> Case:
+def join(kind: Callable[..., Node]) -> dict[str, NodeCase]:
+    def case(ncs: list[int]) -> NodeCase:
         keys = KEYS[: len(ncs)]
         inputs = {key: TensorSpec(SIZE, nc) for key, nc in zip(keys, ncs, strict=True)}
-        return Case(lambda dims: kind(keys, ["d"], ncs, dims=dims), inputs)
+        return NodeCase(lambda dims: kind(keys, ["d"], ncs, dims=dims), inputs)
 
     return {"alike": case([2, 2]), "projected": case(NCS)}
 
@@ -47,17 +47,17 @@ def refusals(kind: Callable[..., Node]) -> dict[str, tuple[Callable[[], object],
 SPEC = TensorSpec(SIZE, 1)
 
 
-class TestSum(KindTester):
+class TestSum(NodeTester):
     cases = join(Sum)
     wrong = refusals(Sum)
 
 
-class TestGatedSum(KindTester):
+class TestGatedSum(NodeTester):
     cases = join(GatedSum)
     wrong = refusals(GatedSum)
 
 
-class TestScaleAttention(KindTester):
+class TestScaleAttention(NodeTester):
     cases = join(ScaleAttention)
     wrong = refusals(ScaleAttention)
 
@@ -67,7 +67,7 @@ def example(ncs: list[int] = NCS, dims: int = 3) -> list[Tensor]:
     return [torch.randn(2, nc, *(3, 4, 2)[:dims], generator=generator, dtype=torch.float64) for nc in ncs]
 
 
-def randomised(node: Node) -> Node:
+def randomize(node: Node) -> Node:
     generator = torch.Generator().manual_seed(1)
     node.double()
     with torch.no_grad():
@@ -92,7 +92,7 @@ dimensions = pytest.mark.parametrize("dims", [2, 3])
 
 @dimensions
 def test_a_sum_by_numpy(dims: int) -> None:
-    node, tensors = randomised(Sum(KEYS, ["d"], NCS, dims)), example(dims=dims)
+    node, tensors = randomize(Sum(KEYS, ["d"], NCS, dims)), example(dims=dims)
     a, b, c = (tensor.numpy() for tensor in tensors)
     np.testing.assert_allclose(node(*tensors).detach(), a + b + point(node.projections[1], c), rtol=1e-12)
     assert [name for name, _ in node.named_parameters()] == ["projections.1.weight"]
@@ -100,7 +100,7 @@ def test_a_sum_by_numpy(dims: int) -> None:
 
 @dimensions
 def test_a_gated_sum_by_numpy(dims: int) -> None:
-    node, tensors = randomised(GatedSum(KEYS, ["d"], NCS, dims)), example(dims=dims)
+    node, tensors = randomize(GatedSum(KEYS, ["d"], NCS, dims)), example(dims=dims)
     a, b, c = (tensor.numpy() for tensor in tensors)
     first, second = (
         sigmoid(point(gate, np.concatenate([a, x], 1))) for gate, x in zip(node.gates, (b, c), strict=True)
@@ -123,7 +123,7 @@ def test_the_gates_of_a_sum_close_and_open(bias: float, open_: bool) -> None:
 
 @dimensions
 def test_attention_over_scales_by_numpy(dims: int) -> None:
-    node, tensors = randomised(ScaleAttention(KEYS, ["d"], NCS, dims)), example(dims=dims)
+    node, tensors = randomize(ScaleAttention(KEYS, ["d"], NCS, dims)), example(dims=dims)
     a, b, c = (tensor.numpy() for tensor in tensors)
     scores = point(node.score[2], np.maximum(point(node.score[0], np.concatenate([a, b, c], 1)), 0))
     weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -134,7 +134,7 @@ def test_attention_over_scales_by_numpy(dims: int) -> None:
 
 def test_the_weights_of_attention_over_scales_add_up_to_one() -> None:
     """Where all inputs hold the same, so does the output; where one scores far more, it is the output."""
-    node = randomised(ScaleAttention(KEYS, ["d"], [2, 2, 2]))
+    node = randomize(ScaleAttention(KEYS, ["d"], [2, 2, 2]))
     (x, y, z) = example([2, 2, 2])
     torch.testing.assert_close(node(x, x, x), x, rtol=1e-12, atol=1e-12)
     with torch.no_grad():

@@ -15,14 +15,14 @@ from torch import nn
 from scalenet_gp import LeibNet, TensorSpec
 from scalenet_gp.graph.node import build_node
 from scalenet_gp.layers import Concatenate, ConvPass, Pool, StridedConv, TransposedConv, Upsample
-from tests.scalenet_gp.helpers import centres, ramps, random_inputs
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester, random_inputs
+from tests.scalenet_gp.helpers import centres, ramps
 
 IO = (["a"], ["b"])
 TWO = {"a": TensorSpec((8, 8, 8), 2)}
 
 
-def conv_pass(*kernels: tuple[int, int, int], nc: int = 4, **arguments: object) -> Case:
+def conv_pass(*kernels: tuple[int, int, int], nc: int = 4, **arguments: object) -> NodeCase:
     """A pass of two channels; kernels and dilations are of three axes, of which the last is left out in two."""
     dilations = arguments.pop("dilations", None)
 
@@ -31,13 +31,13 @@ def conv_pass(*kernels: tuple[int, int, int], nc: int = 4, **arguments: object) 
             arguments["dilations"] = [step[:dims] for step in dilations]
         return ConvPass(*IO, 2, nc, [kernel[:dims] for kernel in kernels], **arguments)
 
-    return Case(build, TWO, smallest=2 if arguments.get("padding") == "same" else 1)
+    return NodeCase(build, TWO, smallest=2 if arguments.get("padding") == "same" else 1)
 
 
 THREE = (3, 3, 3)
 
 
-class TestConvPass(KindTester):
+class TestConvPass(NodeTester):
     cases: ClassVar = {
         "plain": conv_pass(THREE, THREE),
         "anisotropic": conv_pass((3, 1, 5), (1, 3, 1)),
@@ -164,9 +164,9 @@ class TestConvPass(KindTester):
     }
 
 
-class TestPool(KindTester):
+class TestPool(NodeTester):
     cases: ClassVar = {
-        f"{mode} of {factor}": Case(lambda dims, f=factor, m=mode: Pool(*IO, f[:dims], m), TWO)
+        f"{mode} of {factor}": NodeCase(lambda dims, f=factor, m=mode: Pool(*IO, f[:dims], m), TWO)
         for mode in ("max", "mean")
         for factor in ((2, 2, 2), (1, 3, 2))
     }
@@ -180,14 +180,14 @@ class TestPool(KindTester):
     }
 
 
-def strided(factor: tuple[int, ...], kernel: tuple[int, ...] | None = None, **arguments: object) -> Case:
+def strided(factor: tuple[int, ...], kernel: tuple[int, ...] | None = None, **arguments: object) -> NodeCase:
     def build(dims: int) -> StridedConv:
         return StridedConv(*IO, 2, 4, factor[:dims], None if kernel is None else kernel[:dims], **arguments)
 
-    return Case(build, TWO)
+    return NodeCase(build, TWO)
 
 
-class TestStridedConv(KindTester):
+class TestStridedConv(NodeTester):
     cases: ClassVar = {
         "plain": strided((2, 3, 1)),
         "wide kernel": strided((2, 3, 1), (4, 5, 3)),
@@ -213,10 +213,10 @@ class TestStridedConv(KindTester):
     }
 
 
-class TestTransposedConv(KindTester):
+class TestTransposedConv(NodeTester):
     cases: ClassVar = {
-        "plain": Case(lambda dims: TransposedConv(*IO, 2, 3, (2, 3, 1)[:dims]), TWO),
-        "activation": Case(lambda dims: TransposedConv(*IO, 2, 3, (1, 2, 2)[:dims], activation="ReLU"), TWO),
+        "plain": NodeCase(lambda dims: TransposedConv(*IO, 2, 3, (2, 3, 1)[:dims]), TWO),
+        "activation": NodeCase(lambda dims: TransposedConv(*IO, 2, 3, (1, 2, 2)[:dims], activation="ReLU"), TWO),
     }
     wrong: ClassVar = {
         "one axis": (lambda: TransposedConv(*IO, 1, 1, (2,)), "b: the factor has 2 or 3 axes"),
@@ -224,9 +224,9 @@ class TestTransposedConv(KindTester):
     }
 
 
-class TestUpsample(KindTester):
+class TestUpsample(NodeTester):
     cases: ClassVar = {
-        f"{mode} by {factor}": Case(lambda dims, f=factor, m=mode: Upsample(*IO, f[:dims], m), TWO)
+        f"{mode} by {factor}": NodeCase(lambda dims, f=factor, m=mode: Upsample(*IO, f[:dims], m), TWO)
         for mode, factor in [
             ("nearest", (2, 2, 2)),
             ("nearest", (3, 1, 2)),
@@ -245,10 +245,10 @@ class TestUpsample(KindTester):
     }
 
 
-class TestConcatenate(KindTester):
+class TestConcatenate(NodeTester):
     cases: ClassVar = {
-        "one": Case(lambda dims: Concatenate(*IO), TWO),
-        "three": Case(
+        "one": NodeCase(lambda dims: Concatenate(*IO), TWO),
+        "three": NodeCase(
             lambda dims: Concatenate(["a", "c", "d"], ["b"]),
             {**TWO, "c": TensorSpec((8, 8, 8), 1), "d": TensorSpec((8, 8, 8), 3)},
         ),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Node, TensorSpec
 from scalenet_gp.layers import ModuleNode
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 SIZE = (8, 4, 4)
 IO = (["a"], ["b"])
@@ -257,15 +257,15 @@ WRONG = {
 }
 
 
-class TestSubclasses(KindTester):
+class TestSubclasses(NodeTester):
     cases = {  # noqa: RUF012
-        "blur": Case(lambda dims: Blur(*IO, 0.6, 2, dims=dims), {"a": TensorSpec(SIZE, 2)}),
-        "coarser": Case(lambda dims: Coarser(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
-        "finer": Case(lambda dims: Finer(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
-        "two maps": Case(
+        "blur": NodeCase(lambda dims: Blur(*IO, 0.6, 2, dims=dims), {"a": TensorSpec(SIZE, 2)}),
+        "coarser": NodeCase(lambda dims: Coarser(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
+        "finer": NodeCase(lambda dims: Finer(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
+        "two maps": NodeCase(
             lambda dims: Twice(["a", "b"], ["c", "d"], dims), {"a": TensorSpec(SIZE, 2), "b": TensorSpec(SIZE, 1)}
         ),
-        "whitened": Case(lambda dims: Whitened(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
+        "whitened": NodeCase(lambda dims: Whitened(*IO, dims), {"a": TensorSpec(SIZE, 2)}),
     }
     wrong = WRONG
 

@@ -22,9 +22,10 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from scalenet_gp import LeibNet, build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet
+from scalenet_gp.testing import random_inputs, randomize
 from scalenet_gp.training.checkpoint import load_network, save_checkpoint
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import random_inputs, randomised, values
+from tests.scalenet_gp.helpers import values
 from tests.scalenet_gp.leibnet.test_spec import A, Pointwise
 
 SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
@@ -52,7 +53,7 @@ def same_outputs(net: LeibNet, again: LeibNet, dtype: torch.dtype = torch.float3
 @given(data=st.data())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_network_comes_back(tmp_path: Path, data: st.DataObject) -> None:
-    net = randomised(data.draw(networks(linear=False)))
+    net = randomize(data.draw(networks(linear=False)))
     plan = net.plan(data.draw(requests(net)))
     assume(values(plan) < 100_000)
     again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
@@ -91,7 +92,7 @@ NETWORKS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 def test_weights_of_any_type_come_back(tmp_path: Path, build: Any, dtype: torch.dtype) -> None:
-    net = randomised(build()).to(dtype)
+    net = randomize(build()).to(dtype)
     again = LeibNet.load(str(net.save(str(tmp_path / "net.safetensors"))))
     assert not again.training
     assert same_outputs(net, again, dtype)
@@ -136,7 +137,7 @@ def test_one_file_is_written_and_any_reader_of_safetensors_reads_it(tmp_path: Pa
 
 
 def test_a_checkpoint_is_read_by_the_same_function(tmp_path: Path) -> None:
-    net = randomised(small_net()).to(torch.bfloat16)
+    net = randomize(small_net()).to(torch.bfloat16)
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     file = net.save(tmp_path / "net.safetensors")
     assert same_outputs(load_network(checkpoint), load_network(str(file)), torch.bfloat16)

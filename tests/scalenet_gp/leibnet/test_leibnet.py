@@ -18,8 +18,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
 from scalenet_gp.graph.node import build_node
 from scalenet_gp.layers import Concatenate, ConvPass, Pool, Upsample
+from scalenet_gp.testing import random_inputs, randomize
 from tests.scalenet_gp.graph.strategies import networks, requests
-from tests.scalenet_gp.helpers import random_inputs, randomised, taken_by, values
+from tests.scalenet_gp.helpers import taken_by, values
 
 A = {"a": TensorSpec((8, 8), 1)}
 
@@ -285,7 +286,7 @@ def test_only_what_is_still_needed_is_in_memory(data):
     request = data.draw(requests(net))
     plan = net.plan(request)
     assume(values(plan) < 150_000)
-    assert_freed(randomised(net), plan)
+    assert_freed(randomize(net), plan)
 
 
 def test_an_output_that_nobody_wants_is_let_go_of():
@@ -293,7 +294,7 @@ def test_an_output_that_nobody_wants_is_let_go_of():
     net = LeibNet(nodes, A, ["d", "unwanted"])
     plan = net.plan({"d": Roi((0, 0), (8, 8))})
     assert "unwanted" not in plan.rois
-    assert_freed(randomised(net), plan)
+    assert_freed(randomize(net), plan)
 
 
 def assert_freed(net: LeibNet, plan) -> None:
@@ -336,7 +337,7 @@ def test_a_spec_builds_the_same_network(data):
     net = data.draw(networks(linear=False))
     plan = net.plan(data.draw(requests(net)))
     assume(values(plan) < 100_000)
-    randomised(net)
+    randomize(net)
     again = LeibNet.from_spec(json.loads(json.dumps(net.to_spec())))
     assert again.fingerprint == net.fingerprint
     assert again.to_spec() == json.loads(json.dumps(net.to_spec()))

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from scalenet_gp import LeibNet, Node, TensorSpec, build_scalenet, build_unet
 from scalenet_gp.layers import ConvPass, Head, Pool
 from scalenet_gp.leibnet.spec import NetworkSpec
+from scalenet_gp.testing import random_inputs
 from tests.scalenet_gp.graph.strategies import networks
-from tests.scalenet_gp.helpers import random_inputs
 
 SMALL: dict[str, Any] = {"base_nc": 1, "downsample_factors": [(2, 2)]}
 A = {"a": TensorSpec(("4.6", 8), 1)}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scalenet_gp import LeibNet, Plan, build_attentive_scalenet, build_scalenet, build_unet
 from scalenet_gp.graph.execution import SpecializedNet
-from tests.scalenet_gp.helpers import random_inputs, randomised
+from scalenet_gp.testing import random_inputs, randomize
 
 SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
 SMALL_3D: dict[str, Any] = {**SMALL, "downsample_factors": [(2, 2, 2)]}
@@ -36,7 +36,7 @@ def networks() -> dict[str, LeibNet]:
             ]
         ),
     }
-    return {name: randomised(net).to(torch.float32) for name, net in made.items()}
+    return {name: randomize(net).to(torch.float32) for name, net in made.items()}
 
 
 NETWORKS = networks()

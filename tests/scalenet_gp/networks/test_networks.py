@@ -32,8 +32,7 @@ from scalenet_gp.layers import (
     Upsample,
 )
 from scalenet_gp.networks import UNetOptions
-from tests.scalenet_gp.helpers import random_inputs, randomised
-from tests.scalenet_gp.layers.node_tester import odd_twins
+from scalenet_gp.testing import odd_twins, random_inputs, randomize
 
 LINEAR = {"activation": "Identity", "final_activation": "Identity"}
 
@@ -191,7 +190,7 @@ def test_features_of_any_ratio_enter_where_they_lie(coarse):
     assert made == {
         key for key, factor in [("1_bottleneck_pool", pooled), ("1_bottleneck_upsample", repeated)] if factor
     }
-    net = showing(randomised(net), entering, *({"0_out_conv_0"} - {entering}))
+    net = showing(randomize(net), entering, *({"0_out_conv_0"} - {entering}))
     roi = Roi((-192, -192), (384, 384)) * int(1 / net.unit)
     plan = net.plan({"0_out_conv_0": roi, entering: roi})
     with torch.no_grad():
@@ -236,7 +235,7 @@ def test_attention_gates_on_every_skip_connection():
 
 @pytest.mark.parametrize("opened", [True, False])
 def test_open_gates_make_the_unet_without_them_and_closed_ones_one_without_skips(opened):
-    plain = randomised(build_unet((8, 8), base_nc=2, final_activation="Identity"))
+    plain = randomize(build_unet((8, 8), base_nc=2, final_activation="Identity"))
     gated = build_unet((8, 8), base_nc=2, final_activation="Identity", attention_gates=True).to(torch.float64).eval()
     missing = gated.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert all("attention_gate" in key for key in missing)
@@ -263,7 +262,7 @@ def test_deep_supervision_is_computed_where_it_is_asked_for():
     assert not {"output_1", "output_2"} & set(alone)
     coarse = [step.node for step in net.plan({"output_2": Roi((0, 0), (64, 64))}).steps]
     assert not {"output", "output_1", "upsample_1", "upsample_0"} & set(coarse)
-    net = showing(randomised(net), "out_conv_1")
+    net = showing(randomize(net), "out_conv_1")
     plan = net.plan({key: Roi((0, 0), (64, 64)) for key in ("output_1", "out_conv_1")})
     with torch.no_grad():
         tensors = net(random_inputs(plan), plan)
@@ -300,7 +299,7 @@ def test_heads_of_their_own_kind():
         "one": [["a", "b", "c"], [5], None, "Softmax"],
         "logits": [["d"], [4], "ReLU", "Identity"],
     }
-    net = showing(randomised(net), "out_conv_0")
+    net = showing(randomize(net), "out_conv_0")
     again = LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).to(torch.float64).eval()
     again.load_state_dict(net.state_dict())
     plan = net.plan(dict.fromkeys((*heads, "out_conv_0"), Roi((0, 0), (32, 32))))
@@ -364,7 +363,7 @@ def test_an_autoencoder_sees_its_input_through_the_latent_tensor_alone():
     assert (net.input_keys, net.output_keys) == (("input",), ("output", "mean", "log_variance"))
     assert [net.specs[key].channels for key in net.output_keys] == [2, 3, 3]
     assert [net.voxel_size[key][0] for key in net.output_keys] == [8, 32, 32]
-    randomised(net)
+    randomize(net)
     plan = net.plan({"output": Roi((0, 0), (64, 64))})
     inputs = random_inputs(plan)
     for tensor in inputs.values():

@@ -13,10 +13,10 @@ from matplotlib.colors import to_rgb
 from scalenet_gp import LeibNet, TensorSpec, build_scalenet
 from scalenet_gp.layers import ConvPass, Upsample
 from scalenet_gp.pictures.panels import class_colours
+from scalenet_gp.testing import voxel_centers
 from scalenet_gp.training import UpdateResult
 from scalenet_gp.training.step_picture import training_picture
 from scalenet_gp.training.step_result import StepResult
-from tests.nodes.ramps import voxel_centres
 from tests.nodes.train.two_scales import small_net, texture
 
 SKY = np.asarray(to_rgb("deepskyblue"))
@@ -30,7 +30,7 @@ def record(net: LeibNet, rois: dict[str, Roi]) -> StepResult:
     plan = net.plan(rois)
     inputs = {}
     for name, planned in plan.input_tensors.items():
-        raw = torch.from_numpy(texture(voxel_centres(planned.roi, Coordinate(planned.voxel_size))))
+        raw = torch.from_numpy(texture(voxel_centers(planned.roi, Coordinate(planned.voxel_size))))
         inputs[name] = torch.stack([raw, torch.zeros_like(raw)]).expand(-1, planned.channels, *raw.shape[1:])
     outputs = net(inputs, plan)
     targets, masks = (
@@ -98,7 +98,7 @@ def test_raw_target_prediction_and_mask_in_two_dimensions(name: str) -> None:
     factor = {"0_output": 39, "1_output": 22}[name]  # 192 / 5, 192 / 9
     raw, target, prediction, mask = panels(training_picture(name, batch, ()), shape, factor)
     size = Coordinate(batch.plan.tensor(name).voxel_size)
-    expected = texture(voxel_centres(rois[name], size))[0]
+    expected = texture(voxel_centers(rois[name], size))[0]
     true, annotated = batch.targets[name][0].numpy(), batch.masks[name][0].numpy()
     nothing = np.zeros((0, *shape))
     everywhere = np.ones(shape)
@@ -122,7 +122,7 @@ def test_in_three_dimensions_the_section_amid_z_is_shown() -> None:
         shape = tuple(batch.outputs[name].shape[3:])
         raw, target, prediction, mask = panels(training_picture(name, batch, ()), shape, factor)
         size = Coordinate(batch.plan.tensor(name).voxel_size)
-        expected = texture(voxel_centres(batch.plan.outputs[name], size))[0][middle]
+        expected = texture(voxel_centers(batch.plan.outputs[name], size))[0][middle]
         true, annotated, predicted = (
             of[name][0, :, middle].detach().numpy() for of in (batch.targets, batch.masks, batch.outputs)
         )
@@ -228,12 +228,12 @@ def test_each_output_is_shown_on_the_input_that_covers_it() -> None:
     batch = record(net, rois)
     for name, roi in rois.items():
         raw = panels(training_picture(name, batch, ()), (12, 12), 16)[0]
-        expected = texture(voxel_centres(roi, Coordinate(8, 8)))[0]
+        expected = texture(voxel_centers(roi, Coordinate(8, 8)))[0]
         np.testing.assert_allclose(raw[::16, ::16, 0], expected, atol=STEP)
 
 
 def test_intensities_are_those_of_black_and_white() -> None:
     batch = record(small_net(), {"1_output": Roi((0, 0), (96, 96))})
     raw = panels(training_picture("1_output", batch, (), (0.25, 0.75)), (12, 12), 16)[0]
-    expected = texture(voxel_centres(Roi((0, 0), (96, 96)), Coordinate(8, 8)))[0]
+    expected = texture(voxel_centers(Roi((0, 0), (96, 96)), Coordinate(8, 8)))[0]
     np.testing.assert_allclose(raw[::16, ::16, 1], np.clip((expected - 0.25) / 0.5, 0, 1), atol=STEP)

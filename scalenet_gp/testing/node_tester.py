@@ -1,13 +1,8 @@
-"""The one tester that every kind of node goes through.
+"""The tester that every kind of node goes through.
 
-For a new kind, subclass :class:`KindTester` in a test module, as ``class TestMyKind(KindTester)``, with
-
-- ``cases``: by name, a :class:`Case` for every variant of the kind that differs in its ROI rule or its computation;
-- ``wrong``: by name, what builds a node (or a network) that cannot be, and a part of the message that refuses it.
-
-Every test here then runs for every case, in two and in three dimensions; compiling alone, which takes longest, takes
-turns between the two from case to case. What the kind computes is not known here: that needs a test of its own, against
-something independent.
+For a new kind of node, write a test module with a subclass of :class:`NodeTester`. Every test of it then runs for every
+case, in two and in three dimensions. Compiling, which takes longest, alternates between the two from case to case. The
+tester does not know what the node computes: that needs a test of its own, against something independent.
 """
 
 from __future__ import annotations
@@ -16,7 +11,7 @@ import itertools
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,23 +22,24 @@ from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scalenet_gp import LeibNet, Node, Plan, TensorSpec
-from scalenet_gp.kernels.tensors import channels_last
-from tests.scalenet_gp.helpers import cropped, random_inputs, randomised
+from scalenet_gp.graph import Node, Plan, TensorSpec
+from scalenet_gp.kernels import channels_last
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.testing.tensors import crop_to_roi, random_inputs, randomize
 
-__all__ = ["Case", "KindTester", "odd_twins"]
+__all__ = ["NodeCase", "NodeTester", "odd_twins"]
 
 SAMPLES = 32  # so many random inputs at once that a maximum or a rectifier lets every voxel through in one of them
 
 
 @dataclass(frozen=True)
-class Case:
-    """One variant of a node kind.
+class NodeCase:
+    """One variant of a kind of node.
 
     Args:
-        build: the node, given the number of spatial axes, 2 or 3.
-        inputs: the tensors it reads, with three axes each; in two dimensions the last one is left out.
-        smallest: voxels per axis of the smallest request, where what the node computes has no meaning for one voxel.
+        build: builds the node, given the number of spatial axes, 2 or 3.
+        inputs: the tensors that it reads, with three axes each; in two dimensions the last axis is left out.
+        smallest: voxels per axis of the smallest request, if the computation has no meaning for one voxel.
         dims: the numbers of axes that it can have.
     """
 
@@ -53,10 +49,10 @@ class Case:
     dims: tuple[int, ...] = (2, 3)
 
     def net(self, dims: int) -> LeibNet:
-        """A network of the one node, with random weights in float64, to evaluate; all that the node makes is output."""
+        """Return a network of the node, with random weights in float64; all tensors that the node makes are outputs."""
         node = self.build(dims)
         specs = {key: TensorSpec(spec.voxel_size[:dims], spec.channels) for key, spec in self.inputs.items()}
-        net = randomised(LeibNet([node], specs, node.output_keys))
+        net = randomize(LeibNet([node], specs, node.output_keys))
         with torch.no_grad():
             for name, parameter in net.named_parameters():
                 if name.endswith("bias"):
@@ -64,7 +60,7 @@ class Case:
         return net
 
     def requests(self, net: LeibNet) -> Iterator[dict[str, Roi]]:
-        """Requests for each output and for all, small ones in every phase to the lattices, left of the origin."""
+        """Yield requests for each output and for all: small ones in every phase to the lattices, below the origin."""
         step = whole_step(net)
         shapes = [(0, 0, 0), (0, 1, 2), (2, 0, 1)]
         phases = max(max(step / net.voxel_size[key]) for key in net.output_keys)
@@ -77,7 +73,7 @@ class Case:
                 }
 
     def plan(self, net: LeibNet) -> Plan:
-        """One plan for all outputs, a few voxels of each."""
+        """Return one plan for all outputs, a few voxels of each."""
         return net.plan({key: self._roi(net.voxel_size[key], whole_step(net), 0, (2, 1, 2)) for key in net.output_keys})
 
     def _roi(self, size: Coordinate, step: Coordinate, phase: int, more: tuple[int, ...]) -> Roi:
@@ -85,10 +81,28 @@ class Case:
         return Roi(begin - step, size * Coordinate(self.smallest + m for m in more[: size.dims]))
 
 
-class KindTester:
-    """Subclass it with ``cases`` and ``wrong``; see the top of the file."""
+class NodeTester:
+    """The tests of one kind of node; subclass it as ``class TestMyNode(NodeTester)``.
 
-    cases: ClassVar[dict[str, Case]] = {}
+    It tests that the planned inputs are exactly those that the outputs depend on (by autograd), that tiles agree with
+    the whole, that specs rebuild the node, that arguments of any type are refused or come back, that the specialized,
+    exported and compiled networks are the same, that gradients are right and reach every parameter, and that inputs are
+    not written to.
+
+    Attributes:
+        cases: by name, a :class:`NodeCase` for every variant of the kind that differs in ROI rule or computation.
+        wrong: by name, a function that builds an invalid node (or network), and a part of the message that refuses it.
+
+    Example:
+        >>> from scalenet_gp import TensorSpec
+        >>> from scalenet_gp.layers import Pool
+        >>> class TestPool(NodeTester):
+        ...     cases = {"2": NodeCase(lambda dims: Pool(["a"], ["b"], (2,) * dims), {"a": TensorSpec((8, 8, 8), 1)})}
+        ...     wrong = {"no factor": (lambda: Pool(["a"], ["b"], (0, 2)), "whole numbers from 1 up")}
+        >>> TestPool().test_the_planned_inputs_are_what_the_outputs_depend_on(TestPool.cases["2"], dims=2)
+    """
+
+    cases: ClassVar[dict[str, NodeCase]] = {}
     wrong: ClassVar[dict[str, tuple[Callable[[], object], str]]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -105,8 +119,8 @@ class KindTester:
         if "refused" in metafunc.fixturenames:
             metafunc.parametrize("refused", self.wrong.values(), ids=self.wrong)
 
-    def test_the_planned_inputs_are_what_the_outputs_depend_on(self, case: Case, dims: int) -> None:
-        """By autograd: every face of the planned ROI matters and, computed as part of more, nothing outside it."""
+    def test_the_planned_inputs_are_what_the_outputs_depend_on(self, case: NodeCase, dims: int) -> None:
+        """By autograd: every face of the planned ROI matters, and, computed as part of more, nothing outside."""
         net = case.net(dims)
         for request in case.requests(net):
             plan = net.plan(request)
@@ -115,7 +129,7 @@ class KindTester:
                 more = {key: roi.grow(net.voxel_size[key] * 2, net.voxel_size[key] * 2) for key, roi in request.items()}
                 assert dependence(net, more, request) == plan.inputs, f"{request}: other than the plan's inputs matter"
 
-    def test_tiles_agree_with_the_whole_where_the_node_says_so_and_only_there(self, case: Case, dims: int) -> None:
+    def test_tiles_agree_with_the_whole_where_the_node_says_so_and_only_there(self, case: NodeCase, dims: int) -> None:
         net = case.net(dims)
         step = whole_step(net)
         whole = net.plan({key: Roi((0,) * dims, step + net.voxel_size[key] * 3) for key in net.output_keys})
@@ -127,11 +141,11 @@ class KindTester:
                 for tile in halves(roi, net.voxel_size[key], case.smallest):
                     plan = net.plan({key: tile})
                     alone = net(crop_inputs(net, inputs, whole, plan), plan)[key]
-                    part = cropped(together[key], roi, tile, net.voxel_size[key])
+                    part = crop_to_roi(together[key], roi, tile, net.voxel_size[key])
                     worst = max(worst, (alone - part).abs().max().item())
         assert (worst < 1e-9) == net.tileable, f"tileable is {net.tileable}, and tiles differ by {worst}"
 
-    def test_the_spec_rebuilds_it(self, case: Case, dims: int) -> None:
+    def test_the_spec_rebuilds_it(self, case: NodeCase, dims: int) -> None:
         net = case.net(dims)
         twin = LeibNet.from_spec(json.loads(json.dumps(net.to_spec()))).double().eval()
         twin.load_state_dict(net.state_dict())
@@ -145,14 +159,14 @@ class KindTester:
         """Each argument of the first case in turn: whatever builds is rebuilt from JSON, and computes the same."""
         case = next(iter(self.cases.values()))
         dims = case.dims[0]
-        (node,) = case.net(dims).nodes.values()
+        (node,) = case.net(dims).graph.nodes.values()
         specs = {key: TensorSpec(spec.voxel_size[:dims], spec.channels) for key, spec in case.inputs.items()}
         built = 0
         for name, value in node.arguments.items():
             for odd in odd_twins(value):
                 try:
                     twin = type(node)(**{**node.arguments, name: odd})
-                    net = randomised(LeibNet([twin], specs, twin.output_keys))
+                    net = randomize(LeibNet([twin], specs, twin.output_keys))
                 except ValueError:
                     continue
                 except Exception as error:
@@ -171,7 +185,7 @@ class KindTester:
                 built += 1
         assert built, "nothing was built, not even with tuples for lists"
 
-    def test_the_specialized_network_is_the_same(self, case: Case, dims: int) -> None:
+    def test_the_specialized_network_is_the_same(self, case: NodeCase, dims: int) -> None:
         net = case.net(dims)
         plan = case.plan(net)
         inputs = random_inputs(plan, batch=2)
@@ -180,20 +194,20 @@ class KindTester:
             made = special(*(inputs[key] for key in special.input_keys))
             same(dict(zip(special.output_keys, made, strict=True)), net(inputs, plan))
 
-    def test_the_specialized_network_is_the_same_exported(self, case: Case, dims: int) -> None:
+    def test_the_specialized_network_is_the_same_exported(self, case: NodeCase, dims: int) -> None:
         special, taken = specialized(case, dims)
         with torch.no_grad():
             exported = torch.export.export(special, taken).module()
             torch.testing.assert_close(tuple(exported(*taken)), special(*taken))
 
-    def test_the_specialized_network_is_the_same_compiled(self, alternating: tuple[Case, int]) -> None:
+    def test_the_specialized_network_is_the_same_compiled(self, alternating: tuple[NodeCase, int]) -> None:
         special, taken = specialized(*alternating)
         torch._dynamo.reset()
         with torch.no_grad():
             compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
             torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
 
-    def test_gradients_are_right_in_training(self, case: Case, dims: int) -> None:
+    def test_gradients_are_right_in_training(self, case: NodeCase, dims: int) -> None:
         """Those of the inputs and of all parameters, by finite differences; random numbers drawn alike each time."""
         net = case.net(dims).train()
         plan = case.plan(net)
@@ -215,7 +229,7 @@ class KindTester:
         assert torch.autograd.gradcheck(outputs, leaves, fast_mode=True)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-    def test_gradients_reach_every_parameter(self, case: Case, dims: int, dtype: torch.dtype) -> None:
+    def test_gradients_reach_every_parameter(self, case: NodeCase, dims: int, dtype: torch.dtype) -> None:
         net = case.net(dims).to(dtype).train()
         plan = case.plan(net)
         inputs = random_inputs(plan, dtype, batch=SAMPLES)
@@ -232,12 +246,12 @@ class KindTester:
 
     @pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
     def test_inputs_are_never_written_to_and_their_memory_format_is_kept(
-        self, case: Case, dims: int, training: bool
+        self, case: NodeCase, dims: int, training: bool
     ) -> None:
         # torch's own convolutions change the format of float64 and, on one thread, of few samples
         net = case.net(dims).float().train(training)
         plan = case.plan(net)
-        (node,) = net.nodes.values()
+        (node,) = net.graph.nodes.values()
         inputs = random_inputs(plan, torch.float32, batch=SAMPLES)
         read = [channels_last(inputs[key]) for key in node.input_keys]
         before = [tensor.clone() for tensor in read]
@@ -257,7 +271,7 @@ class KindTester:
 
 
 def odd_twins(value: object) -> Iterator[object]:
-    """What someone might give in the place of an argument: the same of another type, and what is quite another."""
+    """Yield values that someone might give instead of an argument: equal ones of other types, and others."""
     if isinstance(value, list):
         yield from (tuple(value), deque(value), np.array(value), iter(value))
         if all(isinstance(item, str | int) for item in value):
@@ -270,8 +284,8 @@ def odd_twins(value: object) -> Iterator[object]:
     yield from ([], ["a"], {}, {"a": 1}, {1}, range(1, 3), object())
 
 
-def specialized(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network of a case for one plan, in float32, and what it takes."""
+def specialized(case: NodeCase, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return the network of a case for one plan, in float32, and inputs for it."""
     net = case.net(dims).float()
     plan = case.plan(net)
     inputs = random_inputs(plan, torch.float32, batch=2)
@@ -280,36 +294,38 @@ def specialized(case: Case, dims: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def whole_step(net: LeibNet) -> Coordinate:
-    """The smallest box on which the lattices of all tensors close."""
+    """Return the smallest box on which the lattices of all tensors close."""
     return net.smallest_plan.step
 
 
 def dependence(net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi]) -> dict[str, Roi]:
-    """The smallest world ROI of each input that the part ``wanted`` of the outputs ``computed`` depends on.
+    """Return the smallest world ROI of each input that the part ``wanted`` of the outputs ``computed`` depends on.
 
-    The gradient is that of a sum with random weights: in a plain one a normalisation or a softmax would cancel.
+    The gradient is that of a sum with random weights: in a plain sum a normalization or a softmax would cancel.
     """
     plan = net.plan(computed)
     inputs = {key: tensor.requires_grad_() for key, tensor in random_inputs(plan, batch=SAMPLES).items()}
     made = net(inputs, plan)
-    weighted_sum(cropped(made[key], computed[key], roi, net.voxel_size[key]) for key, roi in wanted.items()).backward()
+    total = weighted_sum(crop_to_roi(made[key], computed[key], roi, net.voxel_size[key]) for key, roi in wanted.items())
+    gradients = dict(zip(inputs, torch.autograd.grad(total, list(inputs.values())), strict=True))
     boxes = {}
     for key, roi in plan.inputs.items():
-        strength = inputs[key].grad.abs().sum(dim=(0, 1))
+        strength = gradients[key].abs().sum(dim=(0, 1))
         where = (strength > 1e-9 * strength.max()).nonzero()  # less is rounding, in the weights of an interpolation
         first, past = Coordinate(where.min(dim=0).values.tolist()), Coordinate((where.max(dim=0).values + 1).tolist())
         boxes[key] = Roi(roi.begin + first * net.voxel_size[key], (past - first) * net.voxel_size[key])
     return boxes
 
 
-def weighted_sum(tensors: Iterator[Tensor]) -> Tensor:
-    """All values times random numbers, added up."""
+def weighted_sum(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the sum of all values times random numbers."""
     generator = torch.Generator().manual_seed(3)
-    return sum((t * torch.randn(t.shape, dtype=t.dtype, generator=generator)).sum() for t in tensors)
+    sums = [(t * torch.randn(t.shape, dtype=t.dtype, generator=generator)).sum() for t in tensors]
+    return torch.stack(sums).sum()
 
 
 def halves(roi: Roi, voxel_size: Coordinate, smallest: int) -> list[Roi]:
-    """``roi`` in two unequal parts per axis."""
+    """Return ``roi`` in two unequal parts per axis."""
     cuts = [
         [(begin, begin + size * smallest), (begin + size * smallest, end)]
         for begin, end, size in zip(roi.begin, roi.end, voxel_size, strict=True)
@@ -320,12 +336,14 @@ def halves(roi: Roi, voxel_size: Coordinate, smallest: int) -> list[Roi]:
 
 
 def crop_inputs(net: LeibNet, inputs: Mapping[str, Tensor], whole: Plan, part: Plan) -> dict[str, Tensor]:
-    """What a smaller plan needs of the inputs of a larger one."""
-    return {key: cropped(inputs[key], whole.inputs[key], roi, net.voxel_size[key]) for key, roi in part.inputs.items()}
+    """Return the parts of the inputs of a larger plan that a smaller one needs."""
+    return {
+        key: crop_to_roi(inputs[key], whole.inputs[key], roi, net.voxel_size[key]) for key, roi in part.inputs.items()
+    }
 
 
 def same(made: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Bit by bit."""
+    """Assert that all tensors are equal to the bit."""
     assert list(made) == list(expected)
     for key, tensor in expected.items():
         assert torch.equal(made[key], tensor), f"{key!r} differs by {(made[key] - tensor).abs().max()}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scalenet_gp import TensorSpec
 from scalenet_gp.layers.same_lattice import SameLattice, without_margin
-from tests.scalenet_gp.layers.node_tester import Case, KindTester
+from scalenet_gp.testing import NodeCase, NodeTester
 
 
 class FaultyNode(SameLattice):
@@ -112,10 +112,10 @@ def test_a_fault_is_found(name, monkeypatch):
     }.get(test, {})
     for attribute, value in {"compute": compute, **attributes}.items():
         monkeypatch.setattr(FaultyNode, attribute, value, raising=False)
-    case = Case(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
+    case = NodeCase(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
     arguments |= {"alternating": (case, 2)} if "compiled" in test else {"case": case, "dims": 2}
     with pytest.raises((AssertionError, RuntimeError), match=message):
-        getattr(KindTester(), f"test_{test}")(**arguments)
+        getattr(NodeTester(), f"test_{test}")(**arguments)
 
 
 class Forgetful(SameLattice):
@@ -142,9 +142,9 @@ class Forgetful(SameLattice):
 @pytest.mark.parametrize(("strict", "message"), [(False, r"ends in TypeError|differ|not equal"), (True, None)])
 def test_arguments_that_are_accepted_and_do_not_come_back_are_found(strict, message, monkeypatch):
     monkeypatch.setattr(Forgetful, "strict", strict)
-    tester = KindTester()
+    tester = NodeTester()
     monkeypatch.setattr(
-        KindTester, "cases", {"one": Case(lambda dims: Forgetful(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})}
+        NodeTester, "cases", {"one": NodeCase(lambda dims: Forgetful(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})}
     )
     if message is None:
         tester.test_an_argument_of_any_type_is_refused_or_comes_back()
@@ -155,8 +155,8 @@ def test_arguments_that_are_accepted_and_do_not_come_back_are_found(strict, mess
 
 def test_a_node_without_fault_passes(monkeypatch):
     monkeypatch.setattr(FaultyNode, "compute", weighed, raising=False)
-    case = Case(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
-    tester = KindTester()
+    case = NodeCase(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
+    tester = NodeTester()
     tester.test_the_planned_inputs_are_what_the_outputs_depend_on(case, 2)
     tester.test_tiles_agree_with_the_whole_where_the_node_says_so_and_only_there(case, 2)
     tester.test_gradients_are_right_in_training(case, 3)
