@@ -1,6 +1,7 @@
 """How Sphinx builds the documentation: `make docs`."""
 
 import re
+import sys
 from dataclasses import is_dataclass
 from inspect import signature
 from pathlib import Path
@@ -12,6 +13,9 @@ from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
 from scalenet_gp import Node, build_scalenet
+
+sys.path.insert(0, str(Path(__file__).parent))
+from generate import write
 
 project = "scalenet_gp"
 author = "The scalenet_gp developers"
@@ -38,6 +42,8 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
+
+write()
 
 # The figure that the pages show is drawn anew each time, by what it documents.
 _figures = Path(__file__).parent / "_build" / "figures"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from scalenet_gp import errors
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
@@ -38,6 +42,40 @@ def test_every_text_block_is_the_output_of_a_python_block():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert text.count("```text") == sum(block["printed"] is not None for block in BLOCKS.finditer(text)), page
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    """The pages that are written from the code."""
+    return runpy.run_path(str(DOCS / "generate.py"))["pages"]()
+
+
+def test_the_reference_has_every_room_command_and_error_once(generated: dict[str, str]) -> None:
+    commands = re.findall(r"^## `scalenet-gp (.+)`$", generated["reference/command_line.md"], re.MULTILINE)
+    assert {"demo", "train", "predict", "evaluate", "inspect", "preview", "mask", "view"} <= set(commands)
+    assert len(commands) == len(set(commands))
+    listed = re.findall(r"^\| `(\w+)` \|", generated["reference/errors.md"], re.MULTILINE)
+    assert listed == errors.__all__
+    names = re.findall(r"\{py:obj\}`~([\w.]+)`", generated["reference/api/index.md"])
+    objects = [name.rpartition(".") for name in names]
+    found = [id(getattr(importlib.import_module(module), name)) for module, _, name in objects]
+    assert len(found) > 100
+    assert len(set(names)) == len(names)
+
+
+def test_links_lead_to_pages(generated: dict[str, str]) -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    pages |= {DOCS / path: text for path, text in generated.items()}
+    there = set(pages) | {DOCS.parent / "CHANGELOG.md"}
+    for page, text in pages.items():
+        for link in re.findall(r"\]\((?!http|#)([^)#]+\.md)(?:#[^)]*)?\)", text):
+            assert (page.parent / link).resolve() in there, f"{page} links to {link}"
+    listed = set((DOCS / "index.md").read_text(encoding="utf-8").split())
+    for page in PAGES:
+        path = str(page.relative_to(DOCS).with_suffix(""))
+        assert path in listed or path == "index" or path.startswith("reference/api/"), (
+            f"{page} is in no table of contents"
+        )
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ from scalenet_gp.kernels.device import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 pages = []
-for _ in range(3):
+for _ in range(6 if int(sys.argv[2]) < 2**27 else 3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(int(sys.argv[2]))
     pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

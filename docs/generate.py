@@ -1,0 +1,184 @@
+"""Pages of the reference that are written from the code: `make docs` does so before it builds.
+
+The pages are not in the repository. ``python docs/generate.py`` writes them beside the others, to look at.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+
+import scalenet_gp
+import scalenet_gp.nodes
+from scalenet_gp import errors
+from scalenet_gp.pipelines.cli import app
+
+DOCS = Path(__file__).parent
+TOP, NODES = "scalenet_gp", "scalenet_gp.nodes"
+LETTERS = """
+Letters stand for the axes of tensors: B batch, C channels, Z Y X voxels (Y X in two dimensions). ROIs are boxes of
+voxel corners in world units. Voxel sizes are nanometers where they are given to a network, and world units where they
+are read from one.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every generated page by its path below ``docs``."""
+    api = {f"reference/api/{face.removeprefix('scalenet_gp.')}.md": _api_page(face) for face in faces()}
+    return {
+        **api,
+        "reference/api/index.md": _api_index(),
+        "reference/command_line.md": command_line(),
+        "reference/errors.md": error_table(),
+    }
+
+
+def write() -> None:
+    """Write the pages that differ from what is there, and remove those of rooms that are gone."""
+    made = pages()
+    for path, text in made.items():
+        file = DOCS / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+    for file in (DOCS / "reference" / "api").glob("*.md"):
+        if str(file.relative_to(DOCS)) not in made:
+            file.unlink()
+
+
+# The faces of rooms
+
+
+def faces() -> list[str]:
+    """Return the modules whose ``__all__`` is public: the package and the rooms of its two lower floors."""
+    return [TOP, *_rooms(scalenet_gp), NODES, *_rooms(scalenet_gp.nodes)]
+
+
+def _rooms(floor: ModuleType) -> list[str]:
+    found = [room.name for room in pkgutil.iter_modules(floor.__path__, f"{floor.__name__}.") if room.ispkg]
+    return [room for room in found if room not in (NODES, "scalenet_gp.pipelines") and _documented(room)]
+
+
+def _documented(face: str) -> list[str]:
+    """Return the public names of a face that no other face shows: each is on one page."""
+    module = importlib.import_module(face)
+    return [name for name in getattr(module, "__all__", ()) if _owner(face, name, getattr(module, name)) == face]
+
+
+def _owner(face: str, name: str, item: object) -> str:
+    if name in scalenet_gp.__all__ and getattr(scalenet_gp, name) is item:
+        return TOP
+    source = getattr(item, "__module__", face)
+    if not isinstance(source, str) or not source.startswith(TOP):
+        return face
+    if name in scalenet_gp.nodes.__all__ and source.startswith(f"{NODES}."):
+        return NODES
+    parts = source.split(".")
+    room = ".".join(parts[: 3 if source.startswith(f"{NODES}.") else 2])
+    return room if name in getattr(importlib.import_module(room), "__all__", ()) else face
+
+
+def _first_line(face: str) -> str:
+    return (inspect.getdoc(importlib.import_module(face)) or "").partition("\n")[0]
+
+
+def _api_page(face: str) -> str:
+    module = importlib.import_module(face)
+    hidden = [name for name in module.__all__ if name.startswith("__") or name not in _documented(face)]
+    excluded = f"\n   :exclude-members: {', '.join(hidden)}" if hidden else ""
+    note = LETTERS if face == TOP else ""
+    return f"# {face}\n{note}\n```{{eval-rst}}\n.. automodule:: {face}\n   :show-inheritance:{excluded}\n```\n"
+
+
+def _api_index() -> str:
+    rows = [
+        f"| [`{face}`]({face.removeprefix('scalenet_gp.')}.md) | {_first_line(face)} | {_names(face)} |"
+        for face in faces()
+    ]
+    links = "\n".join(face.removeprefix("scalenet_gp.") for face in faces())
+    return (
+        "# API\n\nThe public names of the package and of its rooms. Import a name from the module of its row.\n"
+        "Nothing else is public, also nothing of `scalenet_gp.pipelines`, whose interface is the command line.\n\n"
+        "| module | contains | names |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\n```{{toctree}}\n:hidden:\n\n{links}\n```\n"
+    )
+
+
+def _names(face: str) -> str:
+    return ", ".join(f"{{py:obj}}`~{face}.{name}`" for name in _documented(face) if not name.startswith("__"))
+
+
+# The command line
+
+
+def command_line() -> str:
+    """Return the page of all commands and their options."""
+    text = [
+        "# The command line\n",
+        "`scalenet-gp COMMAND --help` prints the same. Errors of the user are printed in one line, with exit code 1.\n",
+    ]
+    for path, command in _commands(typer.main.get_command(app), "scalenet-gp"):
+        text.append(f"## `{path}`\n\n{_plain(command.help or '')}\n")
+        rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        if rows:
+            text += ["| argument | default | meaning |", "|---|---|---|", *rows, ""]
+    return "\n".join(text)
+
+
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    nested = getattr(command, "commands", None)
+    if nested is None:
+        yield path, command
+        return
+    for name, below in nested.items():
+        if not below.hidden:
+            yield from _commands(below, f"{path} {name}")
+
+
+def _row(parameter: Any) -> str:
+    option = parameter.param_type_name == "option"
+    flags = [*parameter.opts, *parameter.secondary_opts] if option else [parameter.name.upper()]
+    default = "" if parameter.default in (None, (), []) or callable(parameter.default) else f"`{parameter.default}`"
+    shown = "required" if parameter.required else default
+    return (
+        f"| {', '.join(f'`{flag}`' for flag in flags)} | {shown} | {_plain(getattr(parameter, 'help', None) or '')} |"
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"\[/?[a-z ]+\]", "", text)).replace("|", "\\|").strip()
+
+
+# Errors
+
+
+def error_table() -> str:
+    """Return the page of the package's own errors."""
+    rows = []
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        builtin = [base.__name__ for base in kind.__bases__ if base.__module__ == "builtins" and base is not Exception]
+        rows.append(f"| `{name}` | {', '.join(f'`{base}`' for base in builtin)} | {_sentence(kind)} |")
+    intro = (inspect.getdoc(errors) or "").partition("\n\n")[2]
+    intro = re.sub(r":\w+:`(\w+)`", r"`\1`", intro).replace("``", "`")
+    return (
+        f"# Errors\n\n{_sentence(errors)} They stand in `scalenet_gp.errors`.\n\n{intro}\n\n"
+        "| error | is also a | is raised when |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _sentence(item: object) -> str:
+    return re.sub(r"\s+", " ", (inspect.getdoc(item) or "").partition("\n\n")[0])
+
+
+if __name__ == "__main__":
+    write()
