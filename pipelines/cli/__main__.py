@@ -1,6 +1,5 @@
-"""Run the command line: ``python -m scalenet_gp.pipelines.cli``."""
+"""``python -m scalenet_gp.pipelines.cli``."""
 
-from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.cli.main import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -1,16 +1,19 @@
-"""What the commands share: options that mean the same in each, and how results are told."""
+"""Options that several commands have, and how results are told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-__all__ = ["ConfigFile", "Device", "Run", "Volume", "print_results", "print_table"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scalenet_gp.pipelines.config import Config
+
+__all__ = ["ConfigFile", "Device", "Overrides", "Run", "Volume", "print_results", "print_table", "read_config"]
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
 Volume = Annotated[
@@ -20,17 +23,34 @@ Run = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="torch device; a GPU if there is one, else the processor.")
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Value (YAML) in the place of the config's, as in training.iterations=500; can be repeated.",
+    ),
+]
+
+
+def read_config(path: Path, overrides: Iterable[str] | None) -> Config:
+    """Return the config in a file, with the values that ``--set`` gives."""
+    from scalenet_gp.pipelines.config import Config
+
+    return Config.read(path, overrides or ())
 
 
 def print_table(table: Table) -> None:
     """Show a table, as wide as the terminal."""
+    from rich.console import Console
+
     terminal = Console()
     # a file or a pipe has no width to keep to
     (terminal if terminal.is_terminal else Console(width=160)).print(table)
 
 
 def print_results(paths: Mapping[str, Path]) -> None:
-    """Say where things are, a line each."""
+    """Print the names of files and their paths, a line each."""
     width = max(map(len, paths))
     for name, path in paths.items():
         typer.echo(f"{name:<{width}}  {path}")

@@ -1,63 +1,27 @@
-"""The commands around prediction: of whole volumes, of where there is tissue, and looking at the result."""
+"""Commands around prediction: predict volumes, find tissue, and look at the result."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.cli.options import ConfigFile, Volume, print_results
-from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.masks import mask_of_prediction, mask_tissue
-from scalenet_gp.pipelines.prediction import Workers, predict_job
-from scalenet_gp.pipelines.training import RunFolder
-from scalenet_gp.pipelines.viewing import view_job
-from scalenet_gp.tissue import TextureOptions
-from scalenet_gp.training import latest_checkpoint
-from scalenet_gp.volumes import group_attributes
+from scalenet_gp.pipelines.cli.options import ConfigFile, Overrides, Volume, print_results, read_config
+
+if TYPE_CHECKING:
+    from scalenet_gp.pipelines.config import Region
 
 __all__ = ["mask", "predict", "view"]
 
 
-class Stored(StrEnum):
-    """How probabilities are stored."""
-
-    UINT8 = "uint8"
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-
-
-class Precision(StrEnum):
-    """In which a network computes."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-class Symmetries(StrEnum):
-    """Over which a prediction is averaged."""
-
-    NONE = "none"
-    MIRRORS = "mirrors"
-    ALL = "all"
-
-
-class Uncertainty(StrEnum):
-    """What is stored beside the probabilities."""
-
-    ENTROPY = "entropy"
-    VARIANCE = "variance"
-
-
 class Translation(StrEnum):
-    """What positions in a volume's file name."""
+    """Points that positions in a volume's file name."""
 
     CENTRE = "centre"
     CORNER = "corner"
@@ -76,52 +40,47 @@ def predict(
         str | None,
         typer.Option(
             "--region",
-            help="What to predict: all, or nm from the volume's corner as 0,0,0:800,4096,4096; else the config's "
+            help="Region to predict: all, or nm from the volume's corner as 0,0,0:800,4096,4096; else the config's "
             "evaluation region.",
         ),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", help="Instead of the run's best; several are averaged."),
-    ] = None,
-    outputs: Annotated[
-        str | None, typer.Option("--outputs", help="Names of outputs, as 1_output,2_output; all unless given.")
-    ] = None,
-    stored: Annotated[Stored | None, typer.Option("--stored", help="How probabilities are stored.")] = None,
-    precision: Annotated[Precision | None, typer.Option("--precision", help="In which is computed.")] = None,
-    augment: Annotated[
-        Symmetries | None, typer.Option("--augment", help="Average over mirrors, or all symmetries, of the lattice.")
-    ] = None,
-    uncertainty: Annotated[
-        list[Uncertainty] | None, typer.Option("--uncertainty", help="What is stored beside the probabilities.")
+        typer.Option("--checkpoint", help="Checkpoint in the place of the run's best; several are averaged."),
     ] = None,
     mask: Annotated[
-        str | None, typer.Option("--mask", help="MultiscaleImage volume; blocks in which it is zero are left out.")
-    ] = None,
-    chunk: Annotated[
-        int | None, typer.Option("--chunk", min=16, help="Voxels per axis stored in one file; 64, or 512 in 2D.")
+        str | None, typer.Option("--mask", help="Multiscale volume; blocks in which it is zero are left out.")
     ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does all, for debugging.")
     ] = 1,
     devices: Annotated[
         str | None,
-        typer.Option("--devices", help="torch devices that workers share out, as cuda:0,cuda:1; a GPU unless given."),
+        typer.Option("--devices", help="torch devices that workers share, as cuda:0,cuda:1; a GPU unless given."),
     ] = None,
     launcher: Annotated[
         str, typer.Option("--launcher", help="Command that starts a worker elsewhere: 'srun -n1 --gres=gpu:1'.")
     ] = "",
-    host: Annotated[
-        str | None, typer.Option("--host", help="Address at which workers find this machine; found out unless given.")
-    ] = None,
     memory: Annotated[
         float, typer.Option("--memory", min=0, help="GiB for the blocks that a worker has at a time.")
     ] = 8,
+    overrides: Overrides = None,
 ) -> None:
-    """Predict a region with a run's best network, or with its newest checkpoint if none was judged.
+    """Predict a region with a run's best network, or with its newest checkpoint if none was validated.
 
-    The same command goes on with what is unfinished. SIGTERM and SIGUSR1 end it with the exit code 75.
+    More is said by the config's prediction, as in --set prediction.stored=float32, and by --set workers.host, the
+    address at which workers find this machine. The same command resumes a prediction that is unfinished. SIGTERM and
+    SIGUSR1 end it with the exit code 75.
     """
+    from scalenet_gp.pipelines.config import apply_overrides, to_yaml
+    from scalenet_gp.pipelines.prediction import Workers
+    from scalenet_gp.pipelines.prediction import predict as run_prediction
+    from scalenet_gp.pipelines.training import RunFolder
+    from scalenet_gp.volumes import group_attributes
+
+    of_workers = [override for override in overrides or () if override.strip().startswith("workers.")]
+    of_config = [override for override in overrides or () if override not in of_workers]
+    settings = read_config(config, of_config if mask is None else [*of_config, f"prediction.mask={to_yaml(mask)}"])
     if run is None:
         if not checkpoint or output is None:
             raise ConfigError(
@@ -130,36 +89,17 @@ def predict(
         networks, made = checkpoint, output
     else:
         networks, made = checkpoint or [_network_of(run)], output or RunFolder(run).prediction
-    run_config = Config.read(config)
-    prediction = predict_job.predict(
-        run_config,
-        volume,
-        networks,
-        made,
-        _region(region),
-        options=run_config.prediction.model_copy(
-            update={
-                name: value
-                for name, value in {
-                    "outputs": tuple(name.strip() for name in outputs.split(",")) if outputs else None,
-                    "mask": mask,
-                    "stored": stored and stored.value,
-                    "precision": precision and precision.value,
-                    "symmetries": augment and augment.value,
-                    "chunk": chunk,
-                    "products": ("mean", *(product.value for product in uncertainty)) if uncertainty else None,
-                }.items()
-                if value is not None
-            }
-        ),
-        workers=Workers(
-            count=workers,
-            devices=tuple(devices.split(",")) if devices else (),
-            launcher=launcher,
-            host=host,
-            memory=int(memory * 2**30),
-        ),
-    )
+    given = {
+        "count": workers,
+        "devices": devices.split(",") if devices else (),
+        "launcher": launcher,
+        "memory": int(memory * 2**30),
+    }
+    try:
+        processes = Workers.create(**apply_overrides({"workers": given}, of_workers)["workers"])
+    except TypeError as error:
+        raise ConfigError(f"--set {of_workers[0].partition('=')[0]}: {error}") from None
+    prediction = run_prediction(settings, volume, networks, made, _region(region), workers=processes)
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")
     if skipped is not None:
@@ -167,25 +107,10 @@ def predict(
 
 
 def mask(
-    volume: Annotated[
-        str, typer.Argument(metavar="VOLUME", help="MultiscaleImage volume, or its URL, to find tissue in.")
-    ],
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help="Multiscale volume, or its URL, to find tissue in.")],
     output: Annotated[Path, typer.Option("--output", help="Zarr group to make: mask, confidence and a picture.")],
     voxel_size: Annotated[
         str | None, typer.Option("--voxel-size", help="nm: 128, or one per axis as 100,128,128; about 90 by default.")
-    ] = None,
-    block_size: Annotated[
-        int | None, typer.Option("--block-size", help="Voxels: the window of local statistics; 64 by default.")
-    ] = None,
-    texture_sigma: Annotated[
-        float | None, typer.Option("--texture-sigma", help="Voxels: the scale of texture; 1 by default.")
-    ] = None,
-    edge_sigma: Annotated[
-        float | None, typer.Option("--edge-sigma", help="Voxels: the scale of edges; 0.5 by default.")
-    ] = None,
-    min_region_size: Annotated[
-        int | None,
-        typer.Option("--min-region-size", help="Voxels of the smallest region and smallest hole; 250 by default."),
     ] = None,
     predicted: Annotated[
         str | None, typer.Option("--predicted", help="VOLUME is a prediction; this class of it is tissue.")
@@ -196,44 +121,44 @@ def mask(
     ] = None,
     translation: Annotated[
         Translation | None,
-        typer.Option("--translation", help="What positions in VOLUME's file name; what its format says by default."),
+        typer.Option("--translation", help="Point that positions in VOLUME's file name; else as its format says."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Option of the texture: block_size, texture_sigma, edge_sigma or min_region_size; can be repeated.",
+        ),
     ] = None,
 ) -> None:
-    """Find where there is tissue, by its texture or from what a network predicts, so that the rest is not computed."""
-    options: dict[str, Any] = {
-        "block_size": block_size,
-        "texture_sigma": texture_sigma,
-        "edge_sigma": edge_sigma,
-        "min_region_size": min_region_size,
-    }
-    chosen = {name: value for name, value in options.items() if value is not None}
+    """Find where there is tissue, by its texture or from a prediction, so that the rest is not computed."""
+    from scalenet_gp.options import suggest
+    from scalenet_gp.pipelines.config import apply_overrides
+    from scalenet_gp.pipelines.masks import mask_of_prediction, mask_tissue
+    from scalenet_gp.tissue import TextureOptions
+
+    options = apply_overrides({}, overrides or ())
+    known = [field.name for field in fields(TextureOptions)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"--set {name}: there is no option {name} of the texture; {suggest(name, known)}")
+    positions: Literal["centre", "corner"] | None = None if translation is None else translation.value
     if predicted is None:
         if threshold is not None:
             raise ConfigError(
                 "--threshold is one of probabilities: name the class of a prediction with --predicted too"
             )
         size = voxel_size and voxel_size.split(",")
-        made = mask_tissue(
-            volume,
-            output,
-            TextureOptions(**chosen),
-            size,
-            translation=None if translation is None else translation.value,
-        )
+        made = mask_tissue(volume, output, TextureOptions(**options), size, translation=positions)
     else:
-        for_texture = [*([] if voxel_size is None else ["voxel_size"]), *chosen]
+        for_texture = [*([] if voxel_size is None else ["--voxel-size"]), *(f"--set {name}" for name in options)]
         if for_texture:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in for_texture)
             raise ConfigError(
-                f"{names}: this is for texture; leave it out with --predicted, which takes voxels as they are"
+                f"{', '.join(for_texture)}: this is for texture; leave it out with --predicted, which takes voxels as "
+                "they are"
             )
-        made = mask_of_prediction(
-            volume,
-            output,
-            predicted,
-            0.5 if threshold is None else threshold,
-            None if translation is None else translation.value,
-        )
+        made = mask_of_prediction(volume, output, predicted, 0.5 if threshold is None else threshold, positions)
     print_results({"mask": made / "mask", "confidence": made / "confidence", "picture": made / "mask.png"})
 
 
@@ -248,14 +173,18 @@ def view(
     serve: Annotated[
         bool, typer.Option("--serve/--no-serve", help="Serve the files on this machine until interrupted.")
     ] = True,
-    port: Annotated[int, typer.Option("--port", help="Port to serve on; 0 for one that is free.")] = view_job.PORT,
+    port: Annotated[int, typer.Option("--port", help="Port to serve on; 0 for one that is free.")] = 9876,
     translation: Annotated[
         Translation | None,
-        typer.Option("--translation", help="What positions in the raw data's file name; else as its format says."),
+        typer.Option(
+            "--translation", help="Point that positions in the raw data's file name; else as its format says."
+        ),
     ] = None,
 ) -> None:
     """Write neuroglancer's state for a prediction, a layer for each class, and print the link that shows it."""
-    with view_job.view(
+    from scalenet_gp.pipelines.viewing import view as show
+
+    with show(
         prediction, raw, output, serve=serve, port=port, translation=None if translation is None else translation.value
     ) as shown:
         print_results({"neuroglancer state": shown.state})
@@ -266,11 +195,14 @@ def view(
 
 
 def _network_of(run: Path) -> Path:
-    """The best network of a run, or the newest if none was judged.
+    """Return the best network of a run, or the newest if none was validated.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the run has no whole checkpoint.
     """
+    from scalenet_gp.pipelines.training import RunFolder
+    from scalenet_gp.training import latest_checkpoint
+
     folder = RunFolder(run)
     network = folder.best if folder.best.is_file() else latest_checkpoint(folder.checkpoints)
     if network is None:
@@ -279,20 +211,22 @@ def _network_of(run: Path) -> Path:
 
 
 def _region(text: str | None) -> Region | Literal["all"] | None:
-    """What ``--region`` says.
+    """Return the region that ``--region`` names.
 
     Raises:
-        ValueError: it is no region.
+        ConfigError: it does not name a region.
     """
+    from scalenet_gp.errors import ArgumentError
+    from scalenet_gp.pipelines.config import Region
+
     if text is None:
         return None
     if text == "all":
         return "all"
     begin, _, end = text.partition(":")
     try:
-        return Region.model_validate({"begin": begin.split(","), "end": end.split(",")})
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        return Region.create(begin=begin.split(","), end=end.split(","))
+    except ArgumentError as error:
         raise ConfigError(
-            f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {reason}"
+            f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {error}"
         ) from error

@@ -1,8 +1,34 @@
 """The run file."""
 
-from scalenet_gp.pipelines.config.config import AugmentationConfig, Config, DataConfig, SectionsConfig
+from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.config.data import DataConfig
+from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
+from scalenet_gp.pipelines.config.resolved import resolved_yaml
+from scalenet_gp.pipelines.config.sampling import (
+    ClassSamplerOptions,
+    MaskSamplerOptions,
+    SamplerOptions,
+    StratifiedSamplerOptions,
+)
+from scalenet_gp.pipelines.config.schema import reference_text, schema_text
 from scalenet_gp.pipelines.config.training import LossWeights
+from scalenet_gp.pipelines.config.yaml_files import to_yaml
 
-__all__ = ["AugmentationConfig", "Config", "DataConfig", "LossWeights", "PredictionOptions", "Region", "SectionsConfig"]
+__all__ = [
+    "ClassSamplerOptions",
+    "Config",
+    "DataConfig",
+    "LossWeights",
+    "MaskSamplerOptions",
+    "PredictionOptions",
+    "Region",
+    "SamplerOptions",
+    "StratifiedSamplerOptions",
+    "apply_overrides",
+    "reference_text",
+    "resolved_yaml",
+    "schema_text",
+    "to_yaml",
+]

@@ -1,4 +1,4 @@
-"""A box in nanometres, as a run file names it."""
+"""Regions of a volume, as a run file names them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ __all__ = ["Region"]
 
 
 class Region(Options):
-    """A box, from ``begin`` to ``end`` in nm from the raw volume's corner; ``null`` is as far as the labels reach."""
+    """A box in nm from the raw volume's corner; a bound of ``null`` is as far as the labels reach.
+
+    Attributes:
+        begin: the lower bound per axis.
+        end: the upper bound per axis.
+
+    Example:
+        >>> print(Region(begin=(None, 0, 4.6), end=(550, None, 9.2)))
+        [null, 0, 4.6] to [550, null, 9.2] nm
+    """
 
     begin: tuple[Bound, ...]
     end: tuple[Bound, ...]

@@ -1,13 +1,7 @@
 """Volumes with their annotation, and the chain that draws samples from them."""
 
-from scalenet_gp.pipelines.data.augmentation import build_augmentation, list_augmentations
+from scalenet_gp.pipelines.data.chain import sample_chain
 from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.data.sampling import build_sampler
 
-__all__ = [
-    "Dataset",
-    "array_keys",
-    "build_augmentation",
-    "build_sampler",
-    "list_augmentations",
-]
+__all__ = ["Dataset", "array_keys", "build_sampler", "sample_chain"]

@@ -73,16 +73,16 @@ class Dataset:
             ValueError: it cannot be read, or has other axes than the network.
         """
         cache = ChunkCache(config.cache * 2**20)
-        raw = MultiscaleImage.open(join(path, config.raw), config.translation, alignment=config.placement, cache=cache)
+        source = config.source
+        raw = MultiscaleImage.open(join(path, source.raw), source.translation, alignment=source.alignment, cache=cache)
         if raw.dims != net.dims:
             raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
-        if config.placement == "resample":
-            members = (name for label in config.classes for name in config.members(label))
-            paths = (join(join(path, config.labels), name) for name in members)
+        if source.alignment == "resample":
+            paths = (join(join(path, source.labels), name) for names in config.classes.values() for name in names)
             labelled = next((found for found in paths if find_node(found) is not None), None)
-            leading = raw if labelled is None else MultiscaleImage.open(labelled, config.translation)
+            leading = raw if labelled is None else MultiscaleImage.open(labelled, source.translation)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         return cls(config, path, raw, net, world, cache)
 
@@ -120,7 +120,7 @@ class Dataset:
             {key: self.net.voxel_size[name] for name, key in targets.items()},
             {targets[name]: masks[name] for name in targets},
             self.world,
-            groups={label: self.config.members(label) for label in self.config.classes},
+            groups=self.config.classes,
             within=within,
         )
 
@@ -182,13 +182,13 @@ class Dataset:
             if volume.channels != len(self.config.classes):
                 raise ConfigError(
                     f"{volume.path} has {volume.channels} channels, not one for each of the classes "
-                    f"{', '.join(self.config.classes)}"
+                    f"{', '.join(self.config.class_names)}"
                 )
             attributes = group_attributes(volume.path)
             channels = attributes.get("omero", {}).get("channels", [])
             named = tuple(channel["label"] for channel in channels)
-            if named and named != self.config.classes:
-                raise ConfigError(f"{volume.path} holds the classes {named}, the config has {self.config.classes}")
+            if named and named != self.config.class_names:
+                raise ConfigError(f"{volume.path} holds the classes {named}, the config has {self.config.class_names}")
             there = volume.roi(size, self.world)
             if not there.contains(roi):
                 raise ConfigError(
@@ -222,16 +222,17 @@ class Dataset:
             FileNotFoundError: a class has none.
             ValueError: one cannot be read.
         """
-        labels = join(self.path, self.config.labels)
+        source = self.config.source
+        labels = join(self.path, source.labels)
         volumes = {}
-        for name in dict.fromkeys(name for label in self.config.classes for name in self.config.members(label)):
+        for name in dict.fromkeys(name for names in self.config.classes.values() for name in names):
             path = join(labels, name)
             if find_node(path) is None:
                 found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
                 raise FileNotFoundError(
                     f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}"
                 )
-            volume = MultiscaleImage.open(path, self.config.translation, cache=self.cache)
+            volume = MultiscaleImage.open(path, source.translation, cache=self.cache)
             meaning = read_annotation(path, volume.levels[0].path)
             volumes[name] = ClassVolume(volume, meaning.absent, meaning.present, meaning.unknown)
         return volumes

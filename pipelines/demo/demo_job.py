@@ -1,4 +1,4 @@
-"""The whole way on a generated volume: write, train, predict, evaluate, draw."""
+"""A whole run on a generated volume: write, train, predict, evaluate, draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DemoResult", "demo"]
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo leaves: files, and the scores of the held-out region."""
+    """Files of the demo, and the scores of the held-out region."""
 
     volume: Path
     log: Path
@@ -29,11 +29,11 @@ class DemoResult:
 
 
 def demo(folder: Path, config: Config | None = None, device: str | None = None) -> DemoResult:
-    """Run the demo.
+    """Make a volume, train on it, and evaluate the prediction of the held-out part.
 
     Args:
-        folder: where everything goes; must not exist.
-        config: the run; the demo's own unless given.
+        folder: folder for everything; must not exist.
+        config: the run; ``configs/demo.yaml`` unless given.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
 
     Raises:

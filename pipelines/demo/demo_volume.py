@@ -1,4 +1,4 @@
-"""A made volume in which a voxel's class is decided by what lies a micrometre away.
+"""A generated volume in which the class of a voxel depends on its surroundings, a micrometre away.
 
 The volume looks like a FIB-SEM recording of densely packed cells of two kinds, neurons and glia. Both have the same
 membranes, the same cytoplasm and the same mitochondria; only the nuclei differ, as they do in tissue: those of glia are
@@ -58,17 +58,22 @@ class DemoVolume:
 
 
 def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 224, 224), voxel_size_nm: int = 32) -> DemoVolume:
-    """Make the volume; the same arguments give the same volume.
+    """Return a generated volume; the same arguments give the same volume.
 
     Args:
-        seed: of the one random generator behind everything drawn.
+        seed: seed of the random generator.
         shape: Z Y X voxels. The cells stand in layers along each axis, about 2.5 µm apart; every layer along X has both
             kinds, so a part held out along X has both too.
         voxel_size_nm: the edge of a voxel; cells and mitochondria keep their size in nm.
 
     Raises:
-        ValueError: the voxels are too coarse to show a mitochondrion, or the volume is too small for a cell of each
+        ConfigError: the voxels are too coarse to show a mitochondrion, or the volume is too small for a cell of each
             kind.
+
+    Example:
+        >>> volume = make_demo_volume(shape=(40, 80, 80), voxel_size_nm=64)
+        >>> volume.raw.shape, sorted(volume.labels)
+        ((40, 80, 80), ['cell_membrane', 'mito_glia', 'mito_neuron', 'nucleus'])
     """
     if not 0 < voxel_size_nm <= min(MITOCHONDRION_RADII):
         raise ConfigError(
@@ -98,12 +103,15 @@ def write_demo_volume(
     ``<path>/recon-1/labels/groundtruth/crop1/<class>``. The first voxel's corner is at 0 nm.
 
     Args:
-        path: of the Zarr container; it appears when it is whole.
-        progress: is told in a few words what has been done, once for the volume and once for each group written.
+        path: path of the Zarr container, which appears when it is whole.
+        seed: see :func:`make_demo_volume`.
+        shape: see :func:`make_demo_volume`.
+        voxel_size_nm: see :func:`make_demo_volume`.
+        progress: called with a few words after the volume was made and after each group was written.
 
     Raises:
         FileExistsError: there is something at ``path``.
-        ValueError: as :func:`make_demo_volume`.
+        ConfigError: as :func:`make_demo_volume`.
     """
     target = Path(path)
     if target.exists():
@@ -136,7 +144,7 @@ def write_demo_volume(
 
 @dataclass(frozen=True, slots=True)
 class Mitochondrion:
-    """An ellipsoid: ``centre`` (nm), ``axes`` (rows: unit vector / radius in nm), and where its first crista lies."""
+    """An ellipsoid: ``centre`` (nm), ``axes`` (rows: unit vector / radius in nm), and the phase of its cristae."""
 
     centre: NDArray[np.float64]
     axes: NDArray[np.float64]
@@ -145,16 +153,16 @@ class Mitochondrion:
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """What is where. Only :func:`record` looks at ``is_glia``, which is why the kind of a cell shows in nuclei alone.
+    """The layout of a tissue. Only :func:`record` reads ``is_glia``, so the kind of a cell shows in its nucleus alone.
 
     Attributes:
         voxel_size: nm.
         cell: the number of the cell that each voxel lies in.
         membrane: the voxels of cell membranes.
-        nucleus_depth: how far (nm) each voxel lies inside a nucleus; negative outside.
+        nucleus_depth: depth (nm) of each voxel inside a nucleus; negative outside.
         nucleolus: the voxels where a neuron would have its nucleolus.
-        mitochondria: all of them; the cell at its centre is the one that a mitochondrion belongs to.
-        is_glia: per cell.
+        mitochondria: the mitochondria; each belongs to the cell at its centre.
+        is_glia: True for each cell that is a glial cell.
     """
 
     voxel_size: int
@@ -229,8 +237,7 @@ def place_mitochondria(
 def record(tissue: Tissue, rng: np.random.Generator) -> DemoVolume:
     """Draw the tissue as a FIB-SEM would show it, and its annotation.
 
-    What is drawn at random does not depend on the kinds of the cells: the same tissue with other kinds differs in the
-    nuclei only.
+    Random draws do not depend on the kinds of the cells: the same tissue with other kinds differs in the nuclei only.
     """
     shape, voxel_size = tissue.cell.shape, tissue.voxel_size
     labels = {name: np.zeros(shape, np.uint8) for name in CLASSES}
@@ -253,7 +260,7 @@ def record(tissue: Tissue, rng: np.random.Generator) -> DemoVolume:
 
 
 def draw_nuclei(image: Array, tissue: Tissue, chromatin: Array) -> None:
-    """Nuclei in their envelopes: clumped and dark in glia, pale with a nucleolus in neurons."""
+    """Draw nuclei in their envelopes: clumped and dark in glia, pale with a nucleolus in neurons."""
     depth = tissue.nucleus_depth
     glia = tissue.is_glia[tissue.cell]
     inside = depth >= ENVELOPE_WIDTH
@@ -268,7 +275,7 @@ def draw_nuclei(image: Array, tissue: Tissue, chromatin: Array) -> None:
 
 
 def draw_mitochondrion(image: Array, mitochondrion: Mitochondrion, voxel_size: int) -> tuple[tuple[slice, ...], Mask]:
-    """Draw one ellipsoid with a dark rim and cristae; returns the box that it lies in and its voxels in that box."""
+    """Draw an ellipsoid with a dark rim and cristae; return its box and its voxels in that box."""
     radius = max(MITOCHONDRION_RADII)
     begin = np.maximum(0, (mitochondrion.centre - radius) // voxel_size).astype(int)
     end = np.minimum(image.shape, (mitochondrion.centre + radius) // voxel_size + 1).astype(int)
@@ -283,7 +290,7 @@ def draw_mitochondrion(image: Array, mitochondrion: Mitochondrion, voxel_size: i
 
 
 def scan(image: Array, rng: np.random.Generator, voxel_size: int) -> NDArray[np.uint8]:
-    """What the microscope adds: uneven staining, slices of uneven brightness, curtains of the ion beam, shot noise."""
+    """Return the image with uneven staining, slices of uneven brightness, curtains of the ion beam, and shot noise."""
     shape = image.shape
     image = image * (1 + 0.04 * smooth_noise(rng, shape, voxel_size, 2500))
     image += 1.5 * rng.standard_normal((shape[0], 1, 1), np.float32)
@@ -293,17 +300,17 @@ def scan(image: Array, rng: np.random.Generator, voxel_size: int) -> NDArray[np.
 
 
 def cells_along(shape: Sequence[int], voxel_size: int) -> list[int]:
-    """How many cells stand along each axis."""
+    """Return the number of cells along each axis."""
     return [round(voxels * voxel_size / CELL_PITCH) for voxels in shape]
 
 
 def blur_radius(voxel_size: int) -> int:
-    """How many voxels the blur reaches: so far beyond a nucleus does the image depend on the kind of its cell."""
+    """Return the reach of the blur in voxels, by which a nucleus changes the image around it."""
     return -(-2 * BLUR // voxel_size)
 
 
 def smooth_noise(rng: np.random.Generator, shape: Sequence[int], voxel_size: int, length: float) -> Array:
-    """A Gaussian random field of mean 0 and variance 1 everywhere, that varies over ``length`` nm."""
+    """Return a Gaussian random field of mean 0 and variance 1 everywhere, that varies over ``length`` nm."""
     knots = [int(np.ceil(voxels * voxel_size / length)) + 4 for voxels in shape]
     field = rng.standard_normal(knots, np.float32)
     for voxels, count in zip(shape, knots, strict=True):

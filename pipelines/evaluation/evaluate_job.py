@@ -37,13 +37,13 @@ def evaluate(
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
-    roi = dataset.annotated(region or config.evaluation)
+    roi = dataset.annotated(region or config.evaluation.region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     predictions, targets, masks = (array_keys(kind, net.output_keys) for kind in ("PREDICTION", "TARGET", "MASK"))
     sources = dataset.predicted(prediction, predictions, roi)
     chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
 
-    scores = empty_scores(net.output_keys, config.data.classes)
+    scores = empty_scores(net.output_keys, config.data.class_names)
     with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
         for tile in boxes:
             request = gp.BatchRequest()
@@ -52,7 +52,7 @@ def evaluate(
             batch = pipeline.request_batch(request)
             for name in net.output_keys:
                 predicted, target, mask = (batch[keys[name]].data for keys in (predictions, targets, masks))
-                update_scores(scores, name, predicted, target, mask, config.threshold)
+                update_scores(scores, name, predicted, target, mask, config.evaluation.threshold)
             advance("")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,9 @@ from scalenet_gp.analysis import predict_cost
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import Prefetch, Stack, Train
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.process import build_chain
-from scalenet_gp.pipelines.training import build_trainer, sample_chain
+from scalenet_gp.pipelines.training import build_trainer
 from scalenet_gp.training import peak_resident_bytes
 from scalenet_gp.volumes import StrPath
 
@@ -113,13 +113,14 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         on = trainer.state.device
         if on.type == "cuda":
             torch.cuda.reset_peak_memory_stats(on)
-        _time_step(pipeline, trainer, wanted, settings.accumulate)
+        _time_step(pipeline, trainer, wanted, settings.optimization.accumulate)
         first = time.perf_counter()
         data, step = zip(
-            *(_time_step(pipeline, trainer, wanted, settings.accumulate) for _ in range(_STEPS)), strict=True
+            *(_time_step(pipeline, trainer, wanted, settings.optimization.accumulate) for _ in range(_STEPS)),
+            strict=True,
         )
         plan = trainer.arrays.plan(gp.BatchRequest(wanted))
-        dtype = getattr(torch, settings.precision)
+        dtype = getattr(torch, settings.compute.precision)
         activation_checkpointing = trainer.state.compute.run_checkpointed(net)
         # before the prediction, which takes memory too
         memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()

@@ -1,4 +1,4 @@
-"""What a network needs and makes, before anything is computed."""
+"""Tensors of a network for a size of output, before anything is computed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["plan_of_shape", "plan_table"]
 
 
 def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
-    """The plan for ``voxels`` of the finest output and what the coarser ones have in the same box, from the origin.
+    """Return the plan for ``voxels`` of the finest output, and the same box of the coarser ones, from the origin.
 
     Raises:
-        ValueError: not one positive number of voxels for each axis, or the box is no whole number of voxels of a
-            coarser output; the message proposes one that is.
+        ConfigError: there is not one positive number of voxels for each axis, or the box is not a whole number of
+            voxels of a coarser output; the message proposes one that is.
     """
     finest = min(net.output_keys, key=lambda key: tuple(net.voxel_size[key]))
     if len(voxels) != net.dims or min(voxels) < 1:
@@ -32,7 +32,7 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
     if any(count % step for count, step in zip(voxels, steps, strict=True)):
         nearest = tuple(-(-count // step) * step for count, step in zip(voxels, steps, strict=True))
         raise ConfigError(
-            f"an output of {tuple(voxels)} voxels is no whole number of voxels of the coarser outputs; multiples of "
+            f"an output of {tuple(voxels)} voxels is not a whole number of voxels of the coarser outputs; multiples of "
             f"{tuple(steps)} are, {nearest} for one"
         )
     box = Roi((0,) * net.dims, net.voxel_size[finest] * Coordinate(voxels))
@@ -40,7 +40,7 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
 
 
 def plan_table(net: LeibNet, plan: Plan) -> Table:
-    """Every tensor of a plan: where it lies (nm), what it holds, and the memory of one float32 sample."""
+    """Return a table of every tensor of a plan: its ROI (nm), shape, channels, and memory of one float32 sample."""
     world = World(net.unit)
     weights = sum(parameter.numel() for parameter in net.parameters())
     table = Table(title=f"{net.name}: {weights:,} weights", title_justify="left", box=SIMPLE_HEAD)

@@ -1,4 +1,4 @@
-"""The preview: training samples as a config makes them, in pictures."""
+"""The preview: training samples of a config in pictures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
 from scalenet_gp.pipelines.process import build_chain
-from scalenet_gp.pipelines.training import sample_chain
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["draw_samples", "preview"]
@@ -31,7 +30,7 @@ def preview(config: Config, volume: StrPath, output: Path, samples: int = 3, see
 
     Raises:
         FileExistsError: there is something at ``output``.
-        FileNotFoundError, ValueError: as :func:`draw_samples`.
+        FileNotFoundError, ScaleNetError: as :func:`draw_samples`.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
@@ -42,24 +41,22 @@ def preview(config: Config, volume: StrPath, output: Path, samples: int = 3, see
 
 
 def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | None = None) -> Figure:
-    """Draw samples that a training run learns from, each with the same place without augmentation above it.
+    """Draw samples that a training run learns from, each below the same crop without augmentation.
 
-    Sample k is the first one in batch k of :func:`scalenet_gp.pipelines.training.train_job.train` with the same seed.
-    The panels are
-    those of :func:`scalenet_gp.pipelines.plots.batch_picture.draw_batch`; black and white are the ``intensities`` of
-    the
-    config. A caption says where the middle of the sample lies, in nm from the raw volume's corner as positions in the
-    config, and what was drawn.
+    Sample k is the first one in batch k of :func:`scalenet_gp.pipelines.training.train` with the same seed. The panels
+    are those of :func:`scalenet_gp.pipelines.plots.draw_batch`; black and white are the ``intensities`` of the config.
+    A caption tells the middle of the sample, in nm from the raw volume's corner as positions in the config, and what
+    was drawn.
 
     Args:
         config: the run.
         volume: folder, or its URL, that holds the raw data and the labels that the config names.
-        samples: how many.
-        seed: of the run; that of the config unless given.
+        samples: number of samples.
+        seed: seed of the run; that of the config unless given.
 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
-        ValueError: the config does not fit the volume, or the number of samples or the seed is out of its range.
+        ConfigError: the config does not fit the volume, or the number of samples or the seed is out of its range.
     """
     seed = config.training.seed if seed is None else seed
     if samples < 1 or seed < 0:
@@ -79,7 +76,7 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     records = [{name: record for name, (record,) in batch[raw[net.input_keys[-1]]].attrs.items()} for batch in batches]
     places = [_place(record["location"]) for record in records]
     before = None
-    if config.augmentation is not None:
+    if config.augmentation:
         before = _joined([_unvaried(config, dataset, request, place) for place in places])
     captions = [
         _caption(dataset, number, place * 2 + shape, record)
@@ -89,7 +86,7 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
         _joined(batches),
         tuple(raw.values()),
         {targets[name]: masks[name] for name in targets},
-        config.data.classes,
+        config.data.class_names,
         before=before,
         world=dataset.world,
         intensities=(-1.0, 1.0),
@@ -98,13 +95,13 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
 
 
 def _place(location: str) -> Coordinate:
-    """Where the target of the sample begins."""
+    """Return the corner of the sample's target."""
     return Coordinate(json.loads(location)["begin"])
 
 
 def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place: Coordinate) -> gp.Batch:
-    """A batch of the sample there, with nothing varied."""
-    plain = config.model_copy(update={"augmentation": None})
+    """Return a batch of the sample there, without augmentation."""
+    plain = config.model_copy(update={"augmentation": ()})
     with build_chain(
         sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})}) + Stack(1)
     ) as pipeline:
@@ -112,7 +109,7 @@ def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place:
 
 
 def _joined(batches: Sequence[gp.Batch]) -> gp.Batch:
-    """One batch with the samples of all."""
+    """Return one batch with the samples of all."""
     joined = gp.Batch()
     for key, array in batches[0].items():
         joined[key] = gp.Array(np.concatenate([batch[key].data for batch in batches]), array.spec.copy())
@@ -120,7 +117,7 @@ def _joined(batches: Sequence[gp.Batch]) -> gp.Batch:
 
 
 def _caption(dataset: Dataset, number: int, middle: Coordinate, records: Mapping[str, str]) -> str:
-    """Which sample, where its middle lies, and what was drawn; ``middle`` is in half world units."""
+    """Return the number of a sample, its middle, and what was drawn; ``middle`` is in half world units."""
     corner = dataset.world.position(dataset.raw.levels[0].begin)
     place = ", ".join(f"{float(length) / 2:.6g}" for length in dataset.world.size_in_nm(middle - corner * 2))
     drawn = describe_augmentation(records, dataset.world)

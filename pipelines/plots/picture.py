@@ -55,8 +55,8 @@ def draw_prediction(
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
-    roi = dataset.annotated(region or config.evaluation)
-    names, classes = net.output_keys, config.data.classes
+    roi = dataset.annotated(region or config.evaluation.region)
+    names, classes = net.output_keys, config.data.class_names
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
     raw, predictions, targets, masks = (array_keys(kind, names) for kind in ("RAW", "PREDICTION", "TARGET", "MASK"))
     sources = dataset.predicted(prediction, predictions, roi)

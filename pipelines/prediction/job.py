@@ -26,7 +26,6 @@ _WITHOUT_VOXELS = (
     "config.augmentation",
     "config.validation",
     "config.evaluation",
-    "config.threshold",
     "config.data.cache",
     "output",
     "thickness",

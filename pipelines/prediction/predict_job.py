@@ -72,7 +72,7 @@ def predict(
         volume=_absolute(volume),
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
-        region=_region(dataset, config.evaluation if region is None else region, names),
+        region=_region(dataset, config.evaluation.region if region is None else region, names),
     )
     run(job.resume(), workers or Workers())
     return output

@@ -90,7 +90,7 @@ class Prediction:
 
     def layouts(self) -> dict[str, ImageLayout]:
         """The volume of everything that is made."""
-        world, classes = self.dataset.world, self.job.config.data.classes
+        world, classes = self.dataset.world, self.job.config.data.class_names
         stored = self.job.options.stored
         layouts = {}
         for product, channels in self.ensemble.produced(self.job.options.outputs).items():
@@ -154,7 +154,7 @@ class Prediction:
     def provenance(self) -> dict[str, Any]:
         """Where the prediction comes from: plain values."""
         return {
-            "classes": list(self.job.config.data.classes),
+            "classes": list(self.job.config.data.class_names),
             "network": self.net.fingerprint,
             "checkpoint": self.job.networks[0].path.name,
             "versions": package_versions(_PACKAGES),

@@ -19,14 +19,12 @@ __all__ = ["MAY_CHANGE", "RunFolder"]
 MAY_CHANGE = (
     "training.iterations",
     "training.workers",
-    "training.checkpoint_every",
-    "training.keep_newest",
-    "training.keep_every",
-    "training.scalars_every",
-    "training.images_every",
+    "training.compute.device",
+    "training.checkpoints",
+    "training.log",
 )
-"""The fields, with all below them, that may change when a run goes on: how long it is, by how many processes the same
-batches are made, and when something is written that is not learned from."""
+"""The fields, with all below them, that may change when a run is resumed: its length, the processes that prepare the
+same batches, the device, and when checkpoints and the log are written."""
 
 _ABSENT = object()
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-import gunpowder as gp
 import torch
 
-from scalenet_gp.nodes import SampleLocation, Stack
+from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import (
-    Dataset,
-    array_keys,
-    build_augmentation,
-    build_sampler,
-    list_augmentations,
-)
+from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.process import stop_requested
 from scalenet_gp.pipelines.training.reports import ReportForm
 from scalenet_gp.pipelines.training.run_folder import RunFolder
@@ -26,7 +18,7 @@ from scalenet_gp.pipelines.training.training_loop import TrainingLoop
 from scalenet_gp.training import distributed_context
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["sample_chain", "train"]
+__all__ = ["train"]
 
 
 def train(config: Config, volume: StrPath, run: Path, device: str | None = None, report: ReportForm = "bar") -> Path:
@@ -68,31 +60,3 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)
         with TrainingLoop(config, dataset, samples, trainer, folder, ranks, received) as training_run:
             return training_run.run(report)
-
-
-def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | None = None) -> gp.Pipeline:
-    """The node chain that draws samples: ``RAW_...`` for every input, ``TARGET_...`` and ``MASK_...`` for every output.
-
-    Args:
-        config: what is drawn.
-        dataset: what it is drawn from.
-        replay: records of an earlier sample, by their names in ``array.attrs``; the nodes that made them apply them
-            again instead of drawing.
-
-    Raises:
-        ValueError: the config does not fit the volume.
-    """
-    net = dataset.net
-    raw = array_keys("RAW", net.input_keys)
-    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-    chain = (
-        dataset.source(raw),
-        dataset.targets(targets, masks, dataset.roi(config.training.region)),
-    ) + gp.MergeProvider()
-    augmentation, labels = list_augmentations(config.augmentation), (*targets.values(), *masks.values())
-    for node in build_augmentation(augmentation, dataset, tuple(raw.values()), labels, replay):
-        chain += node
-    # behind all that asks for more than it delivers: what is placed is the target as it is delivered
-    finest = targets[net.output_keys[-1]]
-    chain += SampleLocation(finest, build_sampler(config, dataset), replay=(replay or {}).get("location"))
-    return dataset.scaled(chain, raw)

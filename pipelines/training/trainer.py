@@ -13,15 +13,7 @@ from scalenet_gp.nodes import Supervision, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
 from scalenet_gp.pipelines.data import Dataset, array_keys
 from scalenet_gp.pipelines.training.run_folder import RunFolder
-from scalenet_gp.training import (
-    CheckpointOptions,
-    ComputeConfig,
-    LogOptions,
-    Optimization,
-    OptimizerOptions,
-    ProcessGroup,
-    TensorBoardLog,
-)
+from scalenet_gp.training import ProcessGroup, TensorBoardLog
 
 __all__ = ["build_trainer"]
 
@@ -38,7 +30,7 @@ def build_trainer(
     Args:
         config: how.
         dataset: the volume, and the network.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        device: name of a torch device, in the place of ``config.training.compute.device``.
         folder: where checkpoints and the log go; nowhere unless given.
         ranks: the processes that train together.
 
@@ -46,53 +38,33 @@ def build_trainer(
         ValueError: the config does not fit the network.
     """
     settings, net = config.training, dataset.net
-    if settings.schedule == "plateau" and config.validation is None:
-        raise ConfigError("training.schedule is 'plateau', which waits for validations: write a validation")
+    if settings.optimization.schedule == "plateau" and config.validation is None:
+        raise ConfigError(
+            "training.optimization.schedule is 'plateau', which waits for validations: write a validation"
+        )
     predictions = array_keys("PREDICTION", net.output_keys)
     log = None
     if folder is not None and (ranks is None or ranks.is_main):
-        log = TensorBoardLog(
-            folder.log,
-            LogOptions(scalars_every=settings.scalars_every, images_every=settings.images_every),
-            intensities=(-1.0, 1.0),
-            classes=config.data.classes,
-        )
+        log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), classes=config.data.class_names)
     return Train(
         net,
         array_keys("RAW", net.input_keys),
-        _supervision(config, predictions),
-        optimization=Optimization(
-            optimizer=OptimizerOptions(kind=settings.optimizer.name, arguments=settings.optimizer.arguments),
-            learning_rate=settings.learning_rate,
-            schedule=settings.schedule,
-            warm_up=settings.warm_up,
-            accumulate=settings.accumulate,
-            clip_norm=settings.clip_norm,
-            ema_decay=settings.ema_decay,
-            frozen=settings.frozen,
-            skips_in_a_row=settings.skips_in_a_row,
-        ),
-        compute=ComputeConfig(
-            device=device,
-            precision=settings.precision,
-            activation_checkpointing=settings.activation_checkpointing,
-            compile=settings.compile,
-        ),
+        _supervision(config, predictions, dataset),
+        optimization=settings.optimization,
+        compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),
         iterations=settings.iterations,
         patience=None if config.validation is None else config.validation.patience,
         seed=settings.seed,
         ranks=ranks,
         start_from=settings.start_from,
         checkpoints=None if folder is None else folder.checkpoints,
-        checkpoint_options=CheckpointOptions(
-            every=settings.checkpoint_every, keep_newest=settings.keep_newest, keep_every=settings.keep_every
-        ),
+        checkpoint_options=settings.checkpoints,
         log=log,
         metadata={"learned": config.data.learned, "config": config.model_dump(mode="json")},
     )
 
 
-def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict[str, Supervision]:
+def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey], dataset: Dataset) -> dict[str, Supervision]:
     """Every output is trained on the targets of its scale."""
     names, settings = tuple(predictions), config.training
     targets, masks = array_keys("TARGET", names), array_keys("MASK", names)
@@ -100,14 +72,14 @@ def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey]) -> dict
     classes = settings.class_weights
     if classes is not None and len(classes) != len(config.data.classes):
         raise ConfigError(
-            f"training.class_weights has {len(classes)} entries for the classes {', '.join(config.data.classes)}"
+            f"training.class_weights has {len(classes)} entries for the classes {', '.join(config.data.class_names)}"
         )
     return {
         name: Supervision(
             predictions[name],
             targets[name],
             masks[name],
-            loss=settings.loss.make(),
+            loss=settings.loss.build_loss([float(size) for size in dataset.net.specs[name].voxel_size]),
             weight=weight,
             class_weights=classes,
         )

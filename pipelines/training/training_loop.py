@@ -128,7 +128,7 @@ class TrainingLoop:
             settings.iterations,
             trainer.iteration,
             trainer.state.device,
-            settings.scalars_every,
+            settings.log.scalars_every,
         )
 
     def _learn(self, report: TrainingReport) -> str | signal.Signals:

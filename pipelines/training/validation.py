@@ -83,7 +83,7 @@ class Validation:
         self._loss = loss
         self._threshold = threshold
         self._seed = seed
-        self._classes = dataset.config.classes
+        self._classes = dataset.config.class_names
         self._plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
         raw = array_keys("RAW", net.input_keys)
         self._arrays = NetworkArrays(net, raw, array_keys("PREDICTION", net.output_keys))

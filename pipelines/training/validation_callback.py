@@ -15,7 +15,7 @@ from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.training.reports import TrainingReport
 from scalenet_gp.pipelines.training.run_folder import RunFolder
 from scalenet_gp.pipelines.training.validation import LossOf, Validation
-from scalenet_gp.training import EarlyStopping, ProcessGroup, ValidationOptions, ValidationResult, save_best
+from scalenet_gp.training import EarlyStopping, ProcessGroup, ValidationResult, save_best
 
 __all__ = ["ValidationCallback"]
 
@@ -48,9 +48,7 @@ class ValidationCallback:
         settings = config.validation
         if settings is None:
             raise ConfigError("the config has no validation to judge by")
-        self.best = EarlyStopping(
-            ValidationOptions(metric=settings.metric, every=settings.every, patience=settings.patience)
-        )
+        self.best = EarlyStopping(settings)
         self._kept, self._ranks = folder.best, ranks
         self._validation: Validation | None = None
         if ranks.is_main:
@@ -61,8 +59,8 @@ class ValidationCallback:
                 loss,
                 samples=settings.samples,
                 seed=settings.seed,
-                threshold=config.threshold,
-                apart_from={"training.region": config.training.region, "evaluation": config.evaluation},
+                threshold=config.evaluation.threshold,
+                apart_from={"training.region": config.training.region, "evaluation.region": config.evaluation.region},
             )
         self._entered = ExitStack()
 

@@ -15,6 +15,7 @@ from scalenet_gp.options.docstrings import field_descriptions
 __all__ = ["describe_problems", "nearest_first", "suggest"]
 
 _SHOWN = 80  # characters of a value
+_NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 
 
 class _Problem(NamedTuple):
@@ -80,12 +81,11 @@ def _read(details: ErrorDetails, model: type[BaseModel], data: Any) -> _Problem:
     branches: list[tuple[int, str]] = []
     place, types = data, [model]
     for number, step in enumerate(details["loc"]):
-        last = number == len(details["loc"]) - 1
         types = list(_flat(types))
-        if _leads_on(place, step) or (last and details["type"] in ("missing", "extra_forbidden")):
+        if number == len(details["loc"]) - 1 and details["type"] in ("missing", "extra_forbidden"):
+            path.append(step)  # the types stay those of the mapping that has the field, or lacks it
+        elif _leads_on(place, step):
             path.append(step)
-            if last:
-                break
             place, types = _below(place, step), list(_types_below(types, step))
         else:
             branches.append((len(path), str(step)))
@@ -182,12 +182,12 @@ def _in_words(problem: _Problem, whole: str) -> str:
     if kind == "missing":
         return f"{field or whole} is missing{_told(problem)}"
     if kind == "union_tag_invalid":
-        kinds = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-        return f"{field}.kind is {context['tag']!r}, which is not known; {suggest(context['tag'], kinds)}"
-    if kind == "union_tag_not_found":
-        tags = ", ".join(tag for tag in _kinds(problem))
-        return f"{field} is {_shown(given)}: it is a mapping whose kind is written, one of {tags}"
-    if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+        tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
+        return f"{field}.kind is {context['tag']!r}, which is not known; {suggest(context['tag'], tags)}"
+    kinds = [str(model.model_fields["kind"].default) for model in problem.models if "kind" in model.model_fields]
+    if kind == "union_tag_not_found" or (kind in _NOT_A_MAPPING and len(kinds) > 1):
+        return f"{field} is {_shown(given)}: it is a mapping whose kind is written, {_one_of(kinds, quoted=False)}"
+    if kind in _NOT_A_MAPPING:
         return f"{field or whole} is {_shown(given)}: it has to be a mapping, as in {{name: value}}"
     if kind == "literal_error":
         choices = [choice for part in context["expected"].split(", ") for choice in part.split(" or ")]
@@ -206,11 +206,6 @@ def _told(problem: _Problem) -> str:
         if text := field_descriptions(model).get(str(problem.path[-1])):
             return f": {text.rstrip('.')}"
     return ""
-
-
-def _kinds(problem: _Problem) -> list[str]:
-    found = (model.model_fields.get("kind") for model in problem.models)
-    return [str(kind.default) for kind in found if kind is not None]
 
 
 def _one_of(choices: Sequence[str], quoted: bool) -> str:

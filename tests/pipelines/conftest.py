@@ -6,6 +6,7 @@ voxels 8 to 32 along y and 6 to 34 along x. The region that is judged begins at 
 
 import json
 from copy import deepcopy
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +28,36 @@ JUDGED = ((4, 20), (8, 32), (22, 34))  # voxels from the volume's corner
 OUTPUTS = {"0_output": 2, "1_output": 1}  # voxels of 4.5 nm along an edge of its own
 
 TINY = {
-    "data": {"raw": "em/raw", "labels": "labels/crop", "classes": list(CLASSES)},
-    "network": [
-        {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
-        for size in (9, 4.5)
-    ],
-    "augmentation": {
-        "control_point_spacing": [36, 36, 36],
-        "jitter_sigma": [2, 2, 2],
-        "rotation_axes": [1, 2],
-        "mirror_axes": [0, 1, 2],
+    "version": 1,
+    "data": {"sources": [{"raw": "em/raw", "labels": "labels/crop"}], "classes": list(CLASSES)},
+    "network": {
+        "kind": "scalenet",
+        "subnets": [
+            {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
+            for size in (9, 4.5)
+        ],
     },
+    "augmentation": [
+        {
+            "kind": "deform",
+            "control_point_spacing": [36, 36, 36],
+            "jitter_sigma": [2, 2, 2],
+            "rotation_axes": [1, 2],
+            "mirror_axes": [0, 1, 2],
+        },
+        {"kind": "intensity", "scale": [0.8, 1.2], "shift": [-0.1, 0.1]},
+        {"kind": "noise", "sigma": sqrt(0.001)},
+    ],
     "training": {
         "region": {"begin": [None] * 3, "end": [None, None, 99]},
         "output_shape": [36, 36, 36],
         "overhang": [18, 36, 36],
         "iterations": 4,
         "seed": 1,
-        "checkpoint_every": 3,
-        "scalars_every": 1,
-        "images_every": 2,
+        "checkpoints": {"every": 3},
+        "log": {"scalars_every": 1, "images_every": 2},
     },
-    "evaluation": {"begin": [None, None, 99], "end": [None] * 3},
+    "evaluation": {"region": {"begin": [None, None, 99], "end": [None] * 3}},
     "prediction": {"block_shape": [36, 54, 36], "stored": "float32"},
 }
 
@@ -73,13 +82,13 @@ def _one_thread():
 
 
 def changed(settings, **changes):
-    """A copy of plain settings with values set at paths such as ``training__iterations``; None at the end removes."""
+    """A copy of plain settings with values set at paths such as ``training__iterations``; sections are made."""
     settings = deepcopy(settings)
     for path, value in changes.items():
         *parents, name = path.split("__")
         place = settings
         for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place[parent]
+            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
         place[int(name) if isinstance(place, list) else name] = value
     return settings
 
@@ -91,6 +100,11 @@ def tiny_config(**changes):
 def options_with(config, **changes):
     """The config's options of prediction with some of them changed."""
     return PredictionOptions.model_validate({**config.prediction.model_dump(), **changes})
+
+
+def scalenet(*subnets):
+    """The network of a config with these subnets."""
+    return {"kind": "scalenet", "subnets": list(subnets)}
 
 
 def write_config(path, **changes):

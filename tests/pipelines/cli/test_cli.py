@@ -12,84 +12,27 @@ from threading import Thread
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.pipelines.cli import app, main
-from scalenet_gp.pipelines.demo import demo_job as demo_module
+from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_job import DemoResult
+from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
     CLASSES,
     JUDGED_RUN,
     OUTPUTS,
     files_below,
+    scalenet,
+    tiny_config,
     write_array,
     write_config,
     write_prediction,
     write_volume,
 )
 
-SURFACE = {
-    "demo": {"--folder": False, "--device": False},
-    "preview": {"CONFIG": True, "--volume": True, "--output": False, "--samples": False, "--seed": False},
-    "train": {
-        "CONFIG": True,
-        "--volume": True,
-        "--run": False,
-        "--device": False,
-        "--log": False,
-        "--dry-run": False,
-    },
-    "predict": {
-        "CONFIG": True,
-        "--volume": True,
-        "--run": False,
-        **dict.fromkeys(
-            (
-                "--output",
-                "--region",
-                "--checkpoint",
-                "--outputs",
-                "--stored",
-                "--precision",
-                "--augment",
-                "--uncertainty",
-                "--mask",
-                "--chunk",
-                "--workers",
-                "--devices",
-                "--launcher",
-                "--host",
-                "--memory",
-            ),
-            False,
-        ),
-    },
-    "evaluate": {"CONFIG": True, "--volume": True, "--run": True, "--prediction": False},
-    "mask": {
-        "VOLUME": True,
-        "--output": True,
-        "--voxel-size": False,
-        "--block-size": False,
-        "--texture-sigma": False,
-        "--edge-sigma": False,
-        "--min-region-size": False,
-        "--predicted": False,
-        "--threshold": False,
-        "--translation": False,
-    },
-    "view": {
-        "OUT": True,
-        "--raw": False,
-        "--output": False,
-        "--serve": False,
-        "--port": False,
-        "--translation": False,
-    },
-    "inspect": {"CONFIG": True, "--size": True},
-}
-"""The commands, and of each its arguments and options and whether they have to be given."""
+COMMANDS = ("demo", "preview", "train", "predict", "evaluate", "mask", "view", "inspect", "config show", "schema")
 
 
 def run(monkeypatch, *arguments):
@@ -107,20 +50,34 @@ def said(capsys):
 
 
 def test_the_surface_is_what_it_was():
-    commands = typer.main.get_command(app).commands
-    found = {
-        name: {p.opts[0] if p.opts[0].startswith("-") else p.metavar: p.required for p in command.params}
-        for name, command in commands.items()
-    }
-    assert found == SURFACE
+    """``surface.py`` says how the file is written anew."""
+    assert surface() == Path(__file__).with_name("surface.txt").read_text()
 
 
-@pytest.mark.parametrize("name", SURFACE)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_every_option(name):
-    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    result = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
-    assert all(option in text for option in SURFACE[name])
+    part = surface().partition(f"scalenet-gp {name}: ")[2].partition("\n\n")[0]
+    options = re.findall(r"(?m)^    ([-\w]+)", part)
+    assert options
+    assert all(option in text for option in options)
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("torch", "gunpowder", "daisy", "matplotlib", "skimage", "numba", "scipy", "numpy", "tensorstore", "zarr")
+    code = (
+        "import sys\n"
+        "from scalenet_gp.pipelines.cli import main\n"
+        f"for words in ([], ['predict'], ['config', 'show']):\n"
+        "    sys.argv = ['scalenet-gp', *words, '--help']\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert not end.code\n"
+        f"print('found', [name for name in {heavy} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "found []"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +238,7 @@ def test_the_installed_program_runs(tmp_path):
 
 def test_the_installed_program_says_a_fault_in_one_line(volume, tmp_path):
     program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
-    config = write_config(tmp_path / "run.yaml", data__raw="em/nothing")
+    config = write_config(tmp_path / "run.yaml", data__sources__0__raw="em/nothing")
     arguments = ["train", config, "--volume", volume, "--run", tmp_path / "run"]
     done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -321,7 +278,7 @@ COARSE = [
     for size in (10, 5)
 ]
 TRAINING_FAULTS = {
-    "missing path": (nothing, {"data__raw": "em/gone"}, "{volume}/em/gone: no such multiscale group"),
+    "missing path": (nothing, {"data__sources__0__raw": "em/gone"}, "{volume}/em/gone: no such multiscale group"),
     "no multiscales": (no_multiscales, {}, "{volume}/em/raw/s0: no voxel size: neither OME-Zarr metadata nor"),
     "levels disagree": (
         levels_that_disagree,
@@ -330,7 +287,7 @@ TRAINING_FAULTS = {
     ),
     "voxel size": (
         nothing,
-        {"network": COARSE, "training__output_shape": [20] * 3, "training__region__end": [None] * 3},
+        {"network": scalenet(*COARSE), "training__output_shape": [20] * 3, "training__region__end": [None] * 3},
         "no level can give voxels of 10 × 10 × 10 nm: s0: 4.5 × 4.5 × 4.5 nm does not divide it",
     ),
     "off the lattice": (
@@ -345,8 +302,8 @@ TRAINING_FAULTS = {
         "class 'mito' has no labels at {volume}/labels/crop/mito; beside it there are: bright, dark",
     ),
     "truncated chunk": (truncated_chunks, {}, "{volume}/em/raw/s1: voxels .* cannot be read: .*blosc"),
-    "unknown field": (nothing, {"training__speed": 2}, "run.yaml: training.speed: Extra inputs are not permitted"),
-    "unknown activation": (nothing, {"network__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
+    "unknown field": (nothing, {"training__speed": 2}, "run.yaml: there is no field training.speed; "),
+    "unknown activation": (nothing, {"network__subnets__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
     "a device that is not there": (nothing, {}, "'abacus' is no device; here are cpu"),
 }
 
@@ -385,7 +342,7 @@ def no_run(folder):
 
 
 def other_network(folder):
-    return {}, {"network__1__base_nc": 3}
+    return {}, {"network__subnets__1__base_nc": 3}
 
 
 def off_lattice(folder):
@@ -393,7 +350,7 @@ def off_lattice(folder):
 
 
 def no_whole_voxel(folder):
-    return {}, {"evaluation": {"begin": [0, 0, 1], "end": [9, 9, 17.5]}}
+    return {}, {"evaluation__region": {"begin": [0, 0, 1], "end": [9, 9, 17.5]}}
 
 
 def existing_output(folder):
@@ -504,7 +461,7 @@ def test_a_config_that_is_no_yaml_is_one_line(monkeypatch, capsys, tmp_path, con
     assert run(monkeypatch, "inspect", tmp_path / "run.yaml", "--size", 8) == 1
     _, err = said(capsys)
     assert len(err) == 1
-    assert re.search(r"^error: .*run\.yaml is no YAML: .* line 1", err[0])
+    assert re.search(r"^error: .*run\.yaml, line 1, column \d: this is not YAML: ", err[0])
 
 
 def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
@@ -512,6 +469,56 @@ def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, "inspect", tmp_path / "[bold]run[/bold].yaml", "--size", 8) == 1
     _, err = said(capsys)
     assert err == [f"error: there is no config {tmp_path}/[bold]run[/bold].yaml"]
+
+
+def test_a_fault_of_ours_is_shown_whole_with_a_request_to_report_it(monkeypatch, capsys, tmp_path):
+    def broken(*arguments):
+        raise ZeroDivisionError("by mistake")
+
+    monkeypatch.setattr("scalenet_gp.pipelines.inspection.plan_of_shape", broken)
+    assert run(monkeypatch, "inspect", write_config(tmp_path / "run.yaml"), "--size", 8) == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert err[0].startswith("Traceback")
+    assert "ZeroDivisionError: by mistake" in err
+    assert re.match(r"This is a fault of scalenet_gp \d+\.\d+\S*, not of yours\. Please report it", err[-1])
+
+
+def test_config_show_prints_a_config_with_its_defaults(tmp_path):
+    config = write_config(tmp_path / "run.yaml")
+    done = CliRunner().invoke(app, ["config", "show", str(config), "--set", "training.seed=8"])
+    assert done.exit_code == 0, done.output
+    assert "  seed: 8\n" in done.stdout
+    assert "  batch_size: 1  # default\n" in done.stdout
+    (tmp_path / "again.yaml").write_text(done.stdout)
+    assert Config.read(tmp_path / "again.yaml") == tiny_config(training__seed=8)
+
+
+def test_schema_prints_or_writes_the_schema(tmp_path):
+    printed = CliRunner().invoke(app, ["schema"])
+    assert json.loads(printed.stdout)["title"] == "Run file of scalenet-gp"
+    written = CliRunner().invoke(app, ["schema", "--output", str(tmp_path / "run.schema.json")])
+    assert written.stdout == f"schema  {tmp_path / 'run.schema.json'}\n"
+    assert (tmp_path / "run.schema.json").read_text() == printed.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "inspect", "preview", "config show"])
+def test_set_is_the_same_everywhere(monkeypatch, capsys, tmp_path, command):
+    needed = {"inspect": ["--size", "8"], "config show": []}
+    arguments = needed.get(command, ["--volume", tmp_path, *([] if command == "preview" else ["--run", tmp_path])])
+    config = write_config(tmp_path / "run.yaml")
+    assert run(monkeypatch, *command.split(), config, *arguments, "--set", "training.sed=3") == 1
+    out, err = said(capsys)
+    assert out == ""
+    assert err[0].startswith(f"error: {config}: there is no field training.sed; did you mean seed?")
+
+
+def test_options_of_workers_are_set_beside_those_of_the_run(monkeypatch, capsys, tmp_path):
+    config = write_config(tmp_path / "run.yaml")
+    paths = ["--volume", tmp_path, "--checkpoint", tmp_path / "c", "--output", tmp_path / "o"]
+    assert run(monkeypatch, "predict", config, *paths, "--set", "workers.hst=a") == 1
+    _, err = said(capsys)
+    assert err[0].startswith("error: --set workers.hst: there is no argument 'hst'; did you mean host?")
 
 
 def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
@@ -522,7 +529,7 @@ def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
         places = (folder / name for name in ("volume", "log", "checkpoint", "prediction", "picture"))
         return DemoResult(*places, {"0_output": {"mito": ConfusionCounts(6, 2, 4)}})
 
-    monkeypatch.setattr(demo_module, "demo", result)
+    monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", result)
     done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert asked == [(tmp_path, "cpu")]
@@ -547,7 +554,7 @@ def test_the_demo_finds_a_folder_of_its_own(tmp_path, monkeypatch):
         folder.mkdir()
         raise ValueError("only its folder is of interest here")
 
-    monkeypatch.setattr("scalenet_gp.pipelines.demo.demo_job.demo", remember)
+    monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", remember)
     for _ in range(3):
         CliRunner().invoke(app, ["demo"])
     assert list(map(str, folders)) == ["demo", "demo-2", "demo-3"]

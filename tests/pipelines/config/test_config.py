@@ -4,17 +4,23 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.config.config import Config
-from tests.pipelines.conftest import TINY, changed, tiny_config, write_config
+from scalenet_gp import build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.config import Config, Region
+from tests.pipelines.conftest import TINY, scalenet, tiny_config, write_config
 
 INFINITE = float("inf")
 EVERYWHERE = {"begin": [None] * 3, "end": [None] * 3}
 SHIPPED = sorted((Path(__file__).parents[3] / "pipelines" / "configs").glob("*.yaml"))
+
+
+def is_optimizer(found):
+    return isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
 
 
 def test_all_configs_are_shipped():
@@ -27,7 +33,8 @@ def test_a_shipped_config_builds_its_network_and_survives_a_round_trip(path, tmp
     config.write(tmp_path / "again.yaml")
     assert Config.read(tmp_path / "again.yaml") == config
     net = config.build_network()
-    assert [net.specs[key].voxel_size for key in net.output_keys] == [s.top_resolution for s in config.network]
+    sizes = [subnet.top_resolution for subnet in config.network.subnets]
+    assert [net.specs[key].voxel_size for key in net.output_keys] == sizes
     assert {net.specs[key].channels for key in net.output_keys} == {len(config.data.classes)}
 
 
@@ -41,25 +48,27 @@ def test_lengths_are_exact(tmp_path):
 
 @given(st.lists(st.fractions(min_value=Fraction(1, 10**9), max_value=10**9), min_size=3, max_size=3))
 def test_a_round_trip_through_yaml_loses_nothing(lengths):
-    config = tiny_config(prediction__block_shape=lengths, network__1__top_resolution=lengths)
+    config = tiny_config(prediction__block_shape=lengths, network__subnets__1__top_resolution=lengths)
     again = Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
     assert again == config
     assert again.prediction.block_shape == tuple(lengths)
     # the network gets them so, too
-    assert config.network[1].model_dump()["top_resolution"] == again.network[1].model_dump()["top_resolution"]
+    assert again.network.subnets[1].top_resolution == tuple(lengths)
 
 
 def test_what_bounds_allow_is_allowed():
-    sections = {"thickness": "1/3", "contrast": [0, 0], "slip": 0.1, "displacement_sigma": "1/3"}
-    options = {"gamma": [0.5, 0.5], "blur": [0, 0], "contrast": [-1, 1], "scale_interval": [0.9, 1.1]}
-    shares = {"classes": dict.fromkeys("abcdefghij", 0.1)}
-    config = tiny_config(
-        **{f"augmentation__{name}": value for name, value in options.items()},
-        augmentation__sections=sections,
-        training__sampling=shares,
-    )
-    assert config.augmentation.sections.displacement_sigma == Fraction(1, 3)
-    assert config.augmentation.scale_interval == ((0.9, 1.1),)
+    sections = {"kind": "misaligned_sections", "thickness": "1/3", "slip": 0.1, "sigma": "1/3"}
+    changes = [
+        {"kind": "deform", "control_point_spacing": [9] * 3, "jitter_sigma": [0] * 3, "scale_interval": [0.9, 1.1]},
+        sections,
+        {"kind": "blur", "sigma": [0, 0]},
+        {"kind": "intensity", "scale": [-1, 1], "gamma": [0.5, 0.5]},
+        {"kind": "low_contrast_sections", "thickness": 9, "probability": 0, "factor": [0, 0]},
+    ]
+    shares = {"kind": "class", "shares": dict.fromkeys("abcdefghij", 0.1)}
+    config = tiny_config(augmentation=changes, training__sampler=shares)
+    assert config.augmentation[1].sigma == Fraction(1, 3)
+    assert config.augmentation[0].scale_interval == (0.9, 1.1)
 
 
 def test_a_region_says_what_it_is():
@@ -67,94 +76,187 @@ def test_a_region_says_what_it_is():
     assert str(region) == "[null, 0, 4.6] to [550, null, 9.2] nm"
 
 
+def blurred(**options):
+    return {"augmentation": [{"kind": "blur", **options}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training__iteratons": 3}, "training.iteratons: Extra inputs are not permitted"),
-        ({"training": {}}, "training.region: Field required; training.output_shape: Field required"),
-        ({"training__iterations": 0}, "training.iterations: .* greater than or equal to 1, not 0"),
-        ({"training__iterations": "many"}, "training.iterations: .* valid integer.*, not 'many'"),
-        ({"training__learning_rate": -1}, "training.learning_rate: .* greater than 0, not -1"),
-        ({"threshold": 1}, "threshold: .* less than 1, not 1"),
-        ({"network": []}, r"network: .* at least 1 item.*, not \[\]"),
-        ({"network__1__base_nc": 0}, "network.1.base_nc: .* greater than or equal to 1, not 0"),
         (
-            {"network__0__downsample_mode": "mode"},
-            "network.0.downsample_mode: .*'max', 'mean' or 'strided', not 'mode'",
-        ),
-        ({"data__translation": "middle"}, "data.translation: .*'centre' or 'corner', not 'middle'"),
-        ({"data__classes": []}, "data.classes: .* at least 1 item"),
-        ({"data__classes": ["a", "b", "a"]}, "data.classes: .*every class is learned once; a, b, a repeats one"),
-        ({"prediction__block_shape": [36, "wide", 36]}, "prediction.block_shape.1: .*'wide' is no finite length"),
-        ({"evaluation__begin": [0, 0, "left"]}, "evaluation.begin.2: .*'left' is no finite length"),
-        ({"evaluation__begin": [0, 0]}, "evaluation: .*begin has 2 axes and end 3"),
-        ({"evaluation": {"begin": [9], "end": [4.5]}}, "evaluation: .*ends after it begins; 9 to 4.5 nm does not"),
-        ({"augmentation__scale_interval": [1]}, "augmentation.scale_interval.0.1: Field required"),
-        ({"augmentation__scale_interval": [0, 1]}, "augmentation.scale_interval.0.0: .* greater than 0, not 0"),
-        (
-            {"augmentation__scale_interval": [[1, 1], [1.1, 0.9], [1, 1]]},
-            "augmentation.scale_interval.1: .*the lower bound comes first and both are finite; 1.1 to 0.9 are not so",
-        ),
-        ({"augmentation__contrast": [1.2, 0.8]}, "augmentation.contrast: .*lower bound comes first.*; 1.2 to 0.8 are"),
-        ({"augmentation__contrast": [1, INFINITE]}, "augmentation.contrast: .*both are finite; 1 to inf are"),
-        ({"augmentation__brightness": [0.1, -0.1]}, "augmentation.brightness: .*; 0.1 to -0.1 are"),
-        ({"augmentation__gamma": [1.5, 1]}, "augmentation.gamma: .*; 1.5 to 1 are"),
-        ({"augmentation__gamma": [0, 1]}, "augmentation.gamma.0: .* greater than 0, not 0"),
-        ({"augmentation__blur": [8, 0]}, "augmentation.blur: .*; 8 to 0 are"),
-        ({"augmentation__blur": [-8, 0]}, "augmentation.blur.0: .* greater than or equal to 0, not -8"),
-        ({"augmentation__noise_variance": INFINITE}, "augmentation.noise_variance: .* finite number, not inf"),
-        ({"augmentation__sections": {"thickness": 0}}, "augmentation.sections.thickness: .* greater than 0, not 0"),
-        (
-            {"augmentation__sections": {"thickness": 9, "contrast": [0.5, 0.1]}},
-            "augmentation.sections.contrast: .*; 0.5 to 0.1 are",
+            {"training__iteratons": 3},
+            r"there is no field training.iteratons; did you mean iterations\? In training there",
         ),
         (
-            {"augmentation__sections": {"thickness": 9, "contrast": [-0.5, 0.1]}},
-            "augmentation.sections.contrast.0: .* greater than or equal to 0, not -0.5",
+            {"training": {}},
+            "training.region is missing: the part of the annotation .*; training.output_shape is missing",
+        ),
+        ({"training__iterations": 0}, "training.iterations is 0: it has to be greater than or equal to 1"),
+        ({"training__iterations": "many"}, "training.iterations is 'many': it has to be a valid integer"),
+        (
+            {"training__optimization__learning_rate": -1},
+            "training.optimization.learning_rate is -1: it has to be greater than 0",
         ),
         (
-            {"augmentation__sections": {"thickness": 9, "displacement_sigma": -4}},
-            "augmentation.sections.displacement_sigma: .* greater than or equal to 0, not -4",
+            {"training__optimization__optimizer": {"kind": "Radam"}},
+            "training.optimization.optimizer.*: there is no torch.optim.Radam",
         ),
         (
-            {"augmentation__sections": {"thickness": 9, "slip": 0.1}},
-            "augmentation.sections: .*slip is 0.1 and shift 0.0, but displacement_sigma is 0 nm",
+            {"training__loss": {"kind": "focl"}},
+            r"training.loss.kind is 'focl', which is not known; did you mean focal\?",
+        ),
+        ({"training__loss": {"kind": "focal", "gama": 1}}, r"no field training.loss.gama; did you mean gamma\?"),
+        ({"training__loss": {"kind": "tversky", "alpha": -1}}, "training.loss.*alpha"),
+        (
+            {"training__loss_weights": [{"iteration": 0, "weights": [1, 0]}, {"iteration": -1, "weights": [0, 1]}]},
+            "training.loss_weights.1.iteration is -1: it has to be greater than or equal to 0",
+        ),
+        ({"evaluation__threshold": 1}, "evaluation.threshold is 1: it has to be less than 1"),
+        (
+            {"network": []},
+            r"network is \[\]: it is a mapping whose kind is written, unet, scalenet, attentive_scalenet or auto",
         ),
         (
-            {"augmentation__sections": {"thickness": 9, "shift": 0.2}},
-            "augmentation.sections: .*slip is 0.0 and shift 0.2, but displacement_sigma is 0 nm",
+            {"network__kind": "scalnet"},
+            r"network.kind is 'scalnet', which is not known; did you mean scalenet\? There are scalenet, ",
+        ),
+        ({"network__subnets": []}, r"network.subnets is \[\]: .* at least 1 item"),
+        (
+            {"network__subnets__1__base_nc": 0},
+            "network.subnets.1.base_nc is 0: it has to be greater than or equal to 1",
         ),
         (
-            {"training__sampling": {"strata": {"a": {"weight": INFINITE, "regions": [EVERYWHERE]}}}},
-            "training.sampling.strata.a.weight: .* finite number, not inf",
+            {"network__subnets__0__downsample_mode": "mode"},
+            "network.subnets.0.downsample_mode is 'mode': it has to be 'max', 'mean' or 'strided'",
         ),
         (
-            {"training__sampling": {"classes": {"bright": 0.6, "dark": 0.6}}},
-            "training.sampling.classes: .*the shares sum to 1.2; they may sum to 1 at most",
+            {"network__subnets__0__bottleneck_join": "sum"},
+            "network: subnet 0 is the coarsest: no features enter its bottleneck",
         ),
+        (
+            {"data__sources__0__translation": "middle"},
+            "data.sources.0.translation is 'middle': it has to be 'centre' or 'corner'",
+        ),
+        (
+            {"data__sources": [{"raw": "a", "labels": "b"}] * 2},
+            "data.sources is .*: the list has 2 entries; it has to have one, as several cannot be read yet",
+        ),
+        ({"data__sources": []}, "data.sources is .*: the list has 0 entries; it has to have one"),
+        ({"data__classes": []}, "data.classes is .*: .* at least 1 item"),
+        ({"data__classes": {"any": []}}, "data.classes.any is .*: .* at least 1 item"),
+        ({"data__classes": ["a", "b", "a"]}, "data.classes is .*: every class is learned once; a, b, a repeats one"),
+        (
+            {"prediction__block_shape": [36, "wide", 36]},
+            "prediction.block_shape.1 is 'wide': 'wide' is no finite length",
+        ),
+        (
+            {"evaluation__region__begin": [0, 0, "left"]},
+            "evaluation.region.begin.2 is 'left': 'left' is no finite length",
+        ),
+        ({"evaluation__region__begin": [0, 0]}, "evaluation.region.*: begin has 2 axes and end 3"),
+        (
+            {"evaluation__region": {"begin": [9], "end": [4.5]}},
+            "evaluation.region.*: a region ends after it begins; 9 to 4.5 nm does not",
+        ),
+        (
+            {"augmentation__0__kind": "deforms"},
+            r"augmentation.0.kind is 'deforms', which is not known; did you mean deform\?",
+        ),
+        ({"augmentation__0__scale_interval": [0, 1]}, r"augmentation.0.*scale_interval.*0"),
+        ({"augmentation__0__scale_interval": [[1, 1], [1.1, 0.9], [1, 1]]}, r"augmentation.0.*scale_interval.*1\.1"),
+        ({"augmentation__1__scale": [1.2, 0.8]}, "augmentation.1.*scale.*1.2.*0.8"),
+        ({"augmentation__1__scale": [1, INFINITE]}, "augmentation.1.*scale.*inf"),
+        ({"augmentation__1__shift": [0.1, -0.1]}, "augmentation.1.*shift.*0.1.*-0.1"),
+        ({"augmentation__1__gamma": [1.5, 1]}, "augmentation.1.*gamma.*1.5.*1"),
+        ({"augmentation__1__gamma": [0, 1]}, "augmentation.1.*gamma.*0"),
+        (blurred(sigma=[8, 0]), "augmentation.0.*sigma.*8.*0"),
+        (blurred(sigma=[-8, 0]), "augmentation.0.*sigma.*-8"),
+        (blurred(sgma=3), r"there is no field augmentation.0.sgma; did you mean sigma\?"),
+        ({"augmentation__2__sigma": INFINITE}, "augmentation.2.*sigma.*inf"),
+        (
+            {"augmentation__2": {"kind": "missing_sections", "thickness": 0, "probability": 0.1}},
+            "augmentation.2.*thickness.*0",
+        ),
+        (
+            {
+                "augmentation__2": {
+                    "kind": "low_contrast_sections",
+                    "thickness": 9,
+                    "probability": 1,
+                    "factor": [0.5, 0.1],
+                }
+            },
+            "augmentation.2.*factor.*0.5.*0.1",
+        ),
+        (
+            {"augmentation__2": {"kind": "misaligned_sections", "thickness": 9, "sigma": -4, "slip": 0.1}},
+            "augmentation.2.*sigma.*-4",
+        ),
+        (
+            {
+                "training__sampler": {
+                    "kind": "stratified",
+                    "strata": {"a": {"weight": INFINITE, "regions": [EVERYWHERE]}},
+                }
+            },
+            "training.sampler.strata.a.weight is inf: it has to be a finite number",
+        ),
+        (
+            {"training__sampler": {"kind": "class", "shares": {"bright": 0.6, "dark": 0.6}}},
+            "training.sampler.shares is .*: the shares sum to 1.2; they may sum to 1 at most",
+        ),
+        (
+            {"training__sampler": {"kind": "class", "shares": {"dark": 1}, "elsewhere": {"kind": "class"}}},
+            "training.sampler.elsewhere.kind is 'class', which is not known; there are uniform, stratified, mask",
+        ),
+        ({"version": 2}, "version is 2; this scalenet_gp reads run files of version 1: write `version: 1`"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, message):
     path = write_config(tmp_path / "run.yaml", **changes)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         Config.read(path)
-    assert str(path) in str(error.value)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"data: [", b"\xff\xfe\x00", b"a: b: c"], ids=["open", "bytes", "colons"])
-def test_what_is_no_yaml_is_refused(tmp_path, content):
+def test_a_file_without_a_version_is_refused(tmp_path):
+    path = write_config(tmp_path / "run.yaml")
+    path.write_text(path.read_text().replace("version: 1\n", ""))
+    with pytest.raises(ConfigError, match="version is missing; this scalenet_gp reads run files of version 1"):
+        Config.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [(b"data: [", "line 1, column 8"), (b"a: b: c", "line 1, column 5"), (b"a: 1\nb: 2\na: 3", "line 3, column 1")],
+    ids=["open", "colons", "twice"],
+)
+def test_what_is_not_yaml_is_refused_with_its_place(tmp_path, content, place):
     path = tmp_path / "run.yaml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"run\.yaml is no YAML"):
+    with pytest.raises(ConfigError, match=rf"run\.yaml, {place}: this is not YAML: "):
         Config.read(path)
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path):
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"run\.yaml: this is not YAML: "):
+        Config.read(tmp_path / "run.yaml")
 
 
 @pytest.mark.parametrize("content", ["", "just words", "[1, 2]"])
-def test_yaml_that_is_no_mapping_is_refused(tmp_path, content):
+def test_yaml_that_is_not_a_mapping_is_refused(tmp_path, content):
     path = tmp_path / "run.yaml"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"run\.yaml: the config: Input should be a valid dictionary"):
+    with pytest.raises(ConfigError, match=r"run\.yaml: the config is .*: it has to be a mapping"):
         Config.read(path)
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path):
+    path = write_config(tmp_path / "run.yaml")
+    path.write_text(path.read_text().replace("sigma: 0.03162277660168379", "sigma: 3e-2"))
+    assert Config.read(path).augmentation[2].sigma == 0.03
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -165,12 +267,86 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_config_cannot_be_changed_after_it_was_checked():
     with pytest.raises(ValueError, match="frozen"):
-        tiny_config().threshold = 2
+        tiny_config().version = 2
 
 
 def test_network_arguments_reach_the_network():
-    common = changed(TINY)["network"][0]
-    net = tiny_config(network=[{**common, "num_final_convs": 2, "activation": "GELU"}]).build_network()
+    common = TINY["network"]["subnets"][0]
+    net = tiny_config(network=scalenet({**common, "num_final_convs": 2, "activation": "GELU"})).build_network()
     arguments = [node.arguments for node in net.nodes.values()]
     assert any("GELU" in map(str, a.values()) for a in arguments)
     assert net.specs["0_output"].channels == 2
+
+
+FINE = {"top_resolution": [4.5] * 3, "base_nc": 2, "heads": {"organelles": ["er", "mito"]}}
+
+
+@pytest.mark.parametrize(
+    ("network", "built"),
+    [
+        ({"kind": "unet", **FINE}, lambda: build_unet(**FINE, output_nc=2)),
+        ({"kind": "unet", **FINE, "output_nc": 5}, lambda: build_unet(**FINE, output_nc=5)),
+        (
+            {"kind": "autoencoder", "top_resolution": [4.5] * 3, "latent_nc": 3},
+            lambda: build_autoencoder([4.5] * 3, latent_nc=3),
+        ),
+        (
+            {"kind": "scalenet", "subnets": [{"top_resolution": [9] * 3}, {**FINE, "bottleneck_join": "sum"}]},
+            lambda: build_scalenet(
+                [{"top_resolution": [9] * 3, "output_nc": 2}, {**FINE, "bottleneck_join": "sum", "output_nc": 2}]
+            ),
+        ),
+        (
+            {
+                "kind": "attentive_scalenet",
+                "subnets": [{"top_resolution": [9] * 3}, {**FINE, "attention_gates": False}],
+            },
+            lambda: build_attentive_scalenet(
+                [{"top_resolution": [9] * 3, "output_nc": 2}, {**FINE, "attention_gates": False, "output_nc": 2}]
+            ),
+        ),
+    ],
+    ids=["unet", "channels", "autoencoder", "scalenet", "attentive"],
+)
+def test_every_kind_of_network_is_the_one_that_its_builder_makes(tmp_path, network, built):
+    config = tiny_config(network=network)
+    config.write(tmp_path / "run.yaml")
+    for each in (config, Config.read(tmp_path / "run.yaml")):
+        assert each.build_network().to_spec() == built().to_spec()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"kind": "cross_entropy_dice"},
+        {"kind": "focal", "gamma": 3},
+        {"kind": "weighted_sum", "losses": {"a": {"kind": "dice"}, "b": {"kind": "tversky", "alpha": 0.4}}},
+        {"kind": "boundary"},
+    ],
+    ids=lambda loss: loss["kind"],
+)
+def test_a_loss_survives_a_round_trip(tmp_path, loss):
+    config = tiny_config(training__loss=loss)
+    config.write(tmp_path / "run.yaml")
+    assert Config.read(tmp_path / "run.yaml") == config
+    assert config.training.loss.build_loss((8.0, 8.0, 8.0)) is not None
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(k for k, v in vars(torch.optim).items() if k != "Optimizer" and is_optimizer(v))
+)
+def test_every_optimizer_of_torch_can_be_named(kind):
+    config = tiny_config(training__optimization__optimizer={"kind": kind})
+    made = config.training.optimization.make_optimizer([torch.nn.Parameter(torch.zeros(2, 2))])
+    assert type(made) is getattr(torch.optim, kind)
+
+
+def test_classes_are_a_list_or_a_mapping(tmp_path):
+    plain = tiny_config(data__classes=["a", "b"]).data
+    assert plain.classes == {"a": ("a",), "b": ("b",)}
+    assert plain == tiny_config(data__classes={"a": "a", "b": ["b"]}).data
+    united = tiny_config(data__classes={"mito": ["mem", "lum"], "b": "b"})
+    assert united.data.class_names == ("mito", "b")
+    united.write(tmp_path / "run.yaml")
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["data"]["classes"] == {"mito": ["mem", "lum"], "b": "b"}
+    assert Config.read(tmp_path / "run.yaml") == united

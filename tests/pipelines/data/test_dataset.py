@@ -137,7 +137,7 @@ def test_the_translations_of_a_file_may_be_corners(tmp_path):
         shifted = [f - 0.5 for f in first]  # the writer stores centres, half a voxel later
         box = np.s_[:] if crop is None else tuple(slice(*bounds) for bounds in crop)
         write_array(tmp_path / path, data[box], shifted)
-    config = tiny_config(data__translation="corner", network=[tiny_config().network[1].model_dump()])
+    config = tiny_config(data__sources__0__translation="corner", network__subnets=tiny_config().network.subnets[1:])
     dataset = Dataset.open(tmp_path, config.data, config.build_network())
     assert [float(b) for b in dataset.raw.levels[0].begin] == [CORNER] * 3
     assert in_nm(dataset, dataset.roi(EVERYWHERE)) == [[18, 36, 27], [90, 144, 153]]

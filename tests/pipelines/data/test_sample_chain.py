@@ -10,25 +10,23 @@ import pytest
 from funlib.geometry import Coordinate
 
 from scalenet_gp.nodes import Stack, count_draws
-from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
 from scalenet_gp.pipelines.process.chains import build_chain
-from scalenet_gp.pipelines.training.train_job import sample_chain, train
-from tests.pipelines.conftest import SHAPE, VOXEL, tiny_config, tissue, write_array
+from scalenet_gp.pipelines.training.train_job import train
+from tests.pipelines.conftest import SHAPE, TINY, VOXEL, tiny_config, tissue, write_array
 from tests.pipelines.training.test_train import assert_equal
 
+DEFORM, INTENSITY, NOISE = TINY["augmentation"]
 EVERYTHING = {
-    "augmentation__transpose_axes": [1, 2],
-    "augmentation__scale_interval": [[1, 1], [0.9, 1.1], [0.9, 1.1]],
-    "augmentation__gamma": [0.8, 1.25],
-    "augmentation__blur": [0, 4],
-    "augmentation__sections": {
-        "thickness": 9,
-        "missing": 0.3,
-        "low_contrast": 0.3,
-        "slip": 0.3,
-        "shift": 0.1,
-        "displacement_sigma": 9,
-    },
+    "augmentation": [
+        {**DEFORM, "transpose_axes": [1, 2], "scale_interval": [[1, 1], [0.9, 1.1], [0.9, 1.1]]},
+        {"kind": "misaligned_sections", "thickness": 9, "slip": 0.3, "shift": 0.1, "sigma": 9},
+        {"kind": "low_contrast_sections", "thickness": 9, "probability": 0.3, "factor": [0.1, 0.5]},
+        {"kind": "missing_sections", "thickness": 9, "probability": 0.3},
+        {"kind": "blur", "sigma": [0, 4]},
+        {**INTENSITY, "gamma": [0.8, 1.25]},
+        NOISE,
+    ]
 }
 RECORDS = {
     "location",
@@ -68,19 +66,18 @@ def test_all_that_can_be_varied_is_on_record_and_comes_again(volume):
     assert again.attrs == attrs
 
 
-def test_what_varies_nothing_is_no_node(volume):
-    drawn = samples(tiny_config(augmentation__noise_variance=0), volume, 1)
+def test_each_augmentation_of_the_list_is_a_node(volume):
+    drawn = samples(tiny_config(augmentation=[DEFORM, INTENSITY]), volume, 1)
     assert set(drawn["RAW_1_INPUT"].attrs) == {"location", "deformation", "intensity"}
-    still = {"augmentation__contrast": [1, 1], "augmentation__brightness": [0, 0]}
-    drawn = samples(tiny_config(augmentation__noise_variance=0, **still), volume, 1)
+    drawn = samples(tiny_config(augmentation=[DEFORM]), volume, 1)
     assert set(drawn["RAW_1_INPUT"].attrs) == {"location", "deformation"}
-    plain = samples(tiny_config(augmentation=None), volume, 1)
+    plain = samples(tiny_config(augmentation=[]), volume, 1)
     assert set(plain["RAW_1_INPUT"].attrs) == {"location", "deformation"}
 
 
 def test_without_augmentation_samples_are_the_volume_itself(volume):
     raw, _ = tissue()
-    config = tiny_config(augmentation=None, data__intensities=[0, 1])
+    config = tiny_config(augmentation=[], data__intensities=[0, 1])
     array = samples(config, volume, 5)["RAW_1_INPUT"]
     for drawn, text in zip(array.data, array.attrs["location"], strict=True):
         record = json.loads(text)
@@ -96,7 +93,7 @@ def test_without_augmentation_samples_are_the_volume_itself(volume):
 
 
 def test_classes_get_their_share_of_the_samples(volume):
-    config = tiny_config(training__sampling={"classes": {"dark": 0.5}}, augmentation=None)
+    config = tiny_config(training__sampler={"kind": "class", "shares": {"dark": 0.5}}, augmentation=[])
     drawn = samples(config, volume, 60)
     laid = count_draws(drawn["TARGET_1_OUTPUT"].attrs["location"], "class")
     assert 15 < laid["dark"] < 45
@@ -106,7 +103,9 @@ def test_classes_get_their_share_of_the_samples(volume):
 
 def test_samples_laid_on_classes_stay_in_the_region(volume):
     config = tiny_config(
-        training__sampling={"classes": {"dark": 0.5, "bright": 0.5}}, training__overhang=None, augmentation=None
+        training__sampler={"kind": "class", "shares": {"dark": 0.5, "bright": 0.5}},
+        training__overhang=None,
+        augmentation=[],
     )
     drawn = samples(config, volume, 30)
     assert drawn["MASK_1_OUTPUT"].data[:, 0].all()  # bright is annotated in all of the region
@@ -122,7 +121,9 @@ def test_strata_are_drawn_by_weight_and_stay_in_their_regions(volume):
         name: {"weight": weight, "regions": [dict(zip(("begin", "end"), regions[name], strict=True))]}
         for name, weight in (("left", 3), ("right", 1))
     }
-    config = tiny_config(training__sampling={"strata": strata}, training__overhang=None, augmentation=None)
+    config = tiny_config(
+        training__sampler={"kind": "stratified", "strata": strata}, training__overhang=None, augmentation=[]
+    )
     records = [json.loads(text) for text in samples(config, volume, 60)["MASK_1_OUTPUT"].attrs["location"]]
     counts = count_draws(map(json.dumps, records), "stratum")
     assert counts["left"] + counts["right"] == 60
@@ -134,10 +135,10 @@ def test_strata_are_drawn_by_weight_and_stay_in_their_regions(volume):
 
 
 def test_a_class_may_unite_several(volume):
-    drawn = samples(tiny_config(augmentation=None), volume, 1)["TARGET_1_OUTPUT"].data
-    united = tiny_config(augmentation=None, data__classes=["any", "dark"], data__groups={"any": ["bright", "dark"]})
+    drawn = samples(tiny_config(augmentation=[]), volume, 1)["TARGET_1_OUTPUT"].data
+    united = tiny_config(augmentation=[], data__classes={"any": ["bright", "dark"], "dark": "dark"})
     both = samples(united, volume, 1)["TARGET_1_OUTPUT"].data
-    known = samples(tiny_config(augmentation=None), volume, 1)["MASK_1_OUTPUT"].data.all(axis=1)
+    known = samples(tiny_config(augmentation=[]), volume, 1)["MASK_1_OUTPUT"].data.all(axis=1)
     np.testing.assert_array_equal(both[:, 0][known], drawn.max(axis=1)[known])
     np.testing.assert_array_equal(both[:, 1], drawn[:, 1])
 
@@ -155,9 +156,9 @@ def off_lattice(tmp_path_factory):
 
 def test_labels_between_raw_voxels_are_refused_or_raw_is_resampled(off_lattice):
     with pytest.raises(ValueError, match="alignment='resample'"):
-        samples(tiny_config(augmentation=None), off_lattice, 1)
+        samples(tiny_config(augmentation=[]), off_lattice, 1)
     config = tiny_config(
-        augmentation=None, data__placement="resample", network=[tiny_config().model_dump()["network"][1]]
+        augmentation=[], data__sources__0__alignment="resample", network__subnets=tiny_config().network.subnets[1:]
     )
     drawn = samples(config, off_lattice, 1)
     record = json.loads(drawn["RAW_0_INPUT"].attrs["location"][0])
@@ -195,7 +196,7 @@ def test_what_is_annotated_as_unknown_is_masked(tmp_path):
         }
         attributes = {"cellmap": {"annotation": annotation}}
         write_array(folder / "labels" / "crop" / name, values, labels=True, attributes=attributes)
-    config = tiny_config(augmentation=None, training__region={"begin": [None] * 3, "end": [None] * 3})
+    config = tiny_config(augmentation=[], training__region={"begin": [None] * 3, "end": [None] * 3})
     drawn = samples(config, folder, 20)
     masks_drawn, targets = drawn["MASK_1_OUTPUT"].data, drawn["TARGET_1_OUTPUT"].data
     for number, record in enumerate(drawn["MASK_1_OUTPUT"].attrs["location"]):

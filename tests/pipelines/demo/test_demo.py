@@ -9,18 +9,18 @@ from scalenet_gp.pipelines.demo.demo_job import demo
 from tests.pipelines.conftest import files_below
 
 HASTY = {
+    "version": 1,
     "data": {
-        "raw": "recon-1/em/fibsem-uint8",
-        "labels": "recon-1/labels/groundtruth/crop1",
+        "sources": [{"raw": "recon-1/em/fibsem-uint8", "labels": "recon-1/labels/groundtruth/crop1"}],
         "classes": ["cell_membrane", "nucleus", "mito_neuron", "mito_glia"],
     },
-    "network": [{"top_resolution": [128] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]]}],
+    "network": {"kind": "unet", "top_resolution": [128] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]]},
     "training": {
         "region": {"begin": [None] * 3, "end": [None, None, 5376]},
         "output_shape": [512] * 3,
         "iterations": 2,
     },
-    "evaluation": {"begin": [2560, 2560, 5376], "end": [4096, 4096, None]},
+    "evaluation": {"region": {"begin": [2560, 2560, 5376], "end": [4096, 4096, None]}},
     "prediction": {"block_shape": [1024] * 3},
 }
 
@@ -32,11 +32,11 @@ def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp
     assert (result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0").is_dir()
     assert any(result.log.iterdir())
     assert result.checkpoint.name == "checkpoint_2.safetensors"
-    assert (result.prediction / "0_output" / "s0").is_dir()
+    assert (result.prediction / "output" / "s0").is_dir()
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     scores = json.loads((tmp_path / "demo" / "run" / "scores.json").read_text())
-    for name, agreement in result.scores["0_output"].items():
-        assert scores["0_output"][name]["false_negative"] == agreement.false_negative
+    for name, agreement in result.scores["output"].items():
+        assert scores["output"][name]["false_negative"] == agreement.false_negative
         # every class is in the held-out part
         assert agreement.true_positive + agreement.false_negative > 0
 

@@ -53,7 +53,7 @@ def as_counts(scores):
 def test_counts_are_those_of_numpy(volume, tmp_path, threshold, block):
     values = random_values()
     prediction = write_prediction(tmp_path / "p", values)
-    scores = evaluate(tiny_config(threshold=threshold, prediction__block_shape=block), volume, prediction)
+    scores = evaluate(tiny_config(evaluation__threshold=threshold, prediction__block_shape=block), volume, prediction)
     assert as_counts(scores) == counted(values, threshold)
     assert all(min(counts) > 0 for counts in as_counts(scores)["1_output"].values())
 

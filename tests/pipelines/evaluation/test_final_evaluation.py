@@ -50,7 +50,7 @@ def test_what_a_run_comes_to_is_written_and_logged(volume, run):
         if plugin.plugin_data.plugin_name == "hparams"
         for name in HParamsPluginData.FromString(plugin.plugin_data.content).session_start_info.hparams
     }
-    assert {"training.learning_rate", "network.0.base_nc", "training.region.begin"} <= parameters
+    assert {"training.optimization.learning_rate", "network.subnets.0.base_nc", "training.region.begin"} <= parameters
 
 
 def test_the_best_network_is_the_one_that_is_judged_and_an_earlier_end_is_replaced(volume, run):

@@ -17,7 +17,7 @@ from tests.pipelines.conftest import files_below, tiny_config
 
 @pytest.fixture(scope="module")
 def result(volume):
-    return dry_run(tiny_config(training__batch_size=2, training__accumulate=2), volume, "cpu")
+    return dry_run(tiny_config(training__batch_size=2, training__optimization__accumulate=2), volume, "cpu")
 
 
 def test_it_tells_what_is_computed(result):
@@ -36,7 +36,9 @@ def test_it_tells_what_is_computed(result):
 
 
 def test_what_is_computed_again_takes_no_memory(result, volume):
-    again = dry_run(tiny_config(training__batch_size=2, training__recompute=["*"]), volume, "cpu")
+    again = dry_run(
+        tiny_config(training__batch_size=2, training__compute__activation_checkpointing=["*"]), volume, "cpu"
+    )
     assert again.predicted_memory < result.predicted_memory
 
 
@@ -54,7 +56,7 @@ def test_every_time_is_measured_and_memory_holds_the_libraries(result):
 def test_nothing_is_written(volume, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files_below(volume)
-    dry_run(tiny_config(training__precision="bfloat16"), volume, "cpu")
+    dry_run(tiny_config(training__compute__precision="bfloat16"), volume, "cpu")
     assert files_below(tmp_path) == []
     assert files_below(volume) == before
 

@@ -25,7 +25,7 @@ from tests.pipelines.conftest import (
 COARSE_FIELD, FINE_FIELD = (-14, 22), (-5, 13)
 """What the tiny network reads for the target's fine voxels 0 to 8, along every axis."""
 
-PLAIN = {"jitter_sigma": [0] * 3, "contrast": [1, 1], "brightness": [0, 0], "noise_variance": 0}
+PLAIN = {"kind": "deform", "control_point_spacing": [36] * 3, "jitter_sigma": [0] * 3}
 """Augmentation that does nothing."""
 
 
@@ -91,7 +91,7 @@ def test_the_seed_is_the_runs_unless_given(volume, drawn):
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_panels_show_the_volume_where_the_caption_says(volume, seed):
-    figure = draw_samples(tiny_config(augmentation=None), volume, samples=1, seed=seed)
+    figure = draw_samples(tiny_config(augmentation=[]), volume, samples=1, seed=seed)
     coarse_raw, fine_raw, coarse_classes, fine_classes = panels(figure, 0)
     begin = middle_of(figure, 0) / VOXEL - 4  # of the target's eight, in voxels from the volume's corner
     assert (begin == begin.round()).all()
@@ -144,9 +144,7 @@ def test_outlines_lie_where_the_finer_fields_are(volume):
 
 
 def test_augmentation_that_does_nothing_leaves_the_same_place(volume):
-    settings = {f"augmentation__{name}": value for name, value in PLAIN.items()}
-    settings |= {"augmentation__rotation_axes": [], "augmentation__mirror_axes": []}
-    figure = draw_samples(tiny_config(**settings), volume, samples=3, seed=4)
+    figure = draw_samples(tiny_config(augmentation=[PLAIN]), volume, samples=3, seed=4)
     for sample in range(3):
         both = panels(figure, sample)
         assert [panel.get_ylabel() for panel in (both[0], both[4])] == ["before", "augmented"]
@@ -156,9 +154,7 @@ def test_augmentation_that_does_nothing_leaves_the_same_place(volume):
 
 
 def test_a_mirrored_sample_is_the_mirror_image_of_the_place_above(volume):
-    settings = {f"augmentation__{name}": value for name, value in PLAIN.items()}
-    mirrored = {"augmentation__rotation_axes": [], "augmentation__mirror_axes": [2]}
-    figure = draw_samples(tiny_config(**settings, **mirrored), volume, samples=6)
+    figure = draw_samples(tiny_config(augmentation=[{**PLAIN, "mirror_axes": [2]}]), volume, samples=6)
     captions = [figure.subfigs[sample].get_suptitle() for sample in range(6)]
     assert {"mirrored" in caption for caption in captions} == {True, False}
     for sample, caption in enumerate(captions):
@@ -170,10 +166,8 @@ def test_a_mirrored_sample_is_the_mirror_image_of_the_place_above(volume):
 
 def test_displaced_sections_are_shown_against_the_place_itself(volume):
     """Sections are displaced by some four voxels: above is what would be there without that."""
-    settings = {f"augmentation__{name}": value for name, value in PLAIN.items()}
-    settings |= {"augmentation__rotation_axes": [], "augmentation__mirror_axes": []}
-    displaced = {"thickness": VOXEL, "slip": 1, "displacement_sigma": 18}
-    figure = draw_samples(tiny_config(**settings, augmentation__sections=displaced), volume, samples=4)
+    displaced = {"kind": "misaligned_sections", "thickness": VOXEL, "slip": 1, "sigma": 18}
+    figure = draw_samples(tiny_config(augmentation=[PLAIN, displaced]), volume, samples=4)
     raw = np.pad(tissue()[0] / 255, 40, mode="symmetric")
     for sample in range(4):
         z, *begin = (middle_of(figure, sample) / VOXEL).astype(int) + 40
@@ -184,14 +178,14 @@ def test_displaced_sections_are_shown_against_the_place_itself(volume):
 
 
 def test_intensities_are_those_of_the_config(volume):
-    plain = draw_samples(tiny_config(augmentation=None), volume, samples=1)
-    stretched = draw_samples(tiny_config(augmentation=None, data__intensities=[0.25, 0.75]), volume, samples=1)
+    plain = draw_samples(tiny_config(augmentation=[]), volume, samples=1)
+    stretched = draw_samples(tiny_config(augmentation=[], data__intensities=[0.25, 0.75]), volume, samples=1)
     for one, other in zip(panels(plain, 0)[:2], panels(stretched, 0)[:2], strict=True):
         np.testing.assert_allclose(picture(other), np.clip(2 * picture(one) - 0.5, 0, 1), atol=1e-5)
 
 
 def test_the_caption_names_the_class_and_what_was_drawn(volume):
-    config = tiny_config(training__sampling={"classes": {"dark": 1}})
+    config = tiny_config(training__sampler={"kind": "class", "shares": {"dark": 1}})
     figure = draw_samples(config, volume, samples=3)
     for sample in range(3):
         caption = " ".join(figure.subfigs[sample].get_suptitle().split())
@@ -209,15 +203,17 @@ def test_two_dimensions(tmp_path):
     for name, mask in masks.items():
         write_array(volume / "labels" / "crop" / name, mask, labels=True)
     flat = {
-        "network": [
+        "network__subnets": [
             {"top_resolution": [size] * 2, "base_nc": 2, "downsample_factors": [[2, 2]], "convs_per_level": 1}
             for size in (9, 4.5)
         ],
-        "augmentation": {"control_point_spacing": [36] * 2, "jitter_sigma": [2] * 2, "rotation_axes": [0, 1]},
+        "augmentation": [
+            {"kind": "deform", "control_point_spacing": [36] * 2, "jitter_sigma": [2] * 2, "rotation_axes": [0, 1]}
+        ],
         "training__region": {"begin": [None, None], "end": [None, 108]},
         "training__output_shape": [36, 36],
         "training__overhang": None,
-        "evaluation": {"begin": [None, 108], "end": [None, None]},
+        "evaluation__region": {"begin": [None, 108], "end": [None, None]},
         "prediction": {"block_shape": [90, 54]},
     }
     figure = draw_samples(tiny_config(**flat), volume, samples=1)
@@ -250,7 +246,7 @@ def test_a_picture_that_exists_is_refused(volume, tmp_path):
     [
         ({}, {"samples": 0}, ValueError, "0 samples of the run with seed 1: one sample is the least"),
         ({}, {"seed": -1}, ValueError, "seed -1: one sample is the least, 0 the lowest seed"),
-        ({"data__raw": "em/gone"}, {}, FileNotFoundError, "no such multiscale group"),
+        ({"data__sources__0__raw": "em/gone"}, {}, FileNotFoundError, "no such multiscale group"),
         ({"data__classes": ["bright", "mito"]}, {}, FileNotFoundError, "class 'mito' has no labels"),
         ({"training__output_shape": [36, 36, 40.5]}, {}, ValueError, "has to be a positive multiple of 9 × 9 × 9 nm"),
         (

@@ -206,8 +206,8 @@ def test_which_class_of_a_prediction_is_tissue_has_to_be_known(tmp_path):
 def test_the_command_line_finds_both_ways(volume, tmp_path):
     done = CliRunner().invoke(
         app,
-        ["mask", str(volume), "--output", str(tmp_path / "a.zarr"), "--voxel-size", "100.5", "--block-size", "24"]
-        + ["--texture-sigma", "1.5", "--edge-sigma", "0.75", "--min-region-size", "90"],
+        ["mask", str(volume), "--output", str(tmp_path / "a.zarr"), "--voxel-size", "100.5", "--set", "block_size=24"]
+        + ["--set", "texture_sigma=1.5", "--set", "edge_sigma=0.75", "--set", "min_region_size=90"],
     )
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "a.zarr" / "mask.png") in done.stdout
@@ -226,7 +226,10 @@ def test_the_command_line_finds_both_ways(volume, tmp_path):
 def test_positions_may_be_those_of_corners(tmp_path):
     raw = write_array(tmp_path / "raw", embedded(blob((64, 64, 64), 0.4)), voxel=100, levels=2)
     prediction = write_array(tmp_path / "p", PROBABILITY, voxel=128, channels=("other", "tissue"), levels=2)
-    for volume, name, arguments in ((raw, "a", ["--block-size", "16"]), (prediction, "b", ["--predicted", "tissue"])):
+    for volume, name, arguments in (
+        (raw, "a", ["--set", "block_size=16"]),
+        (prediction, "b", ["--predicted", "tissue"]),
+    ):
         positions_of_corners(volume)
         with pytest.raises(ValueError, match="with translation='corner' they would agree"):
             MultiscaleImage.open(volume)
@@ -243,10 +246,14 @@ def test_positions_may_be_those_of_corners(tmp_path):
         (["--threshold", "0.5"], "--threshold is one of probabilities: name the class"),
         (["--predicted", "tissue", "--voxel-size", "128"], "--voxel-size: this is for texture; leave it out"),
         (
-            ["--predicted", "tissue", "--min-region-size", "250", "--edge-sigma", "0.5"],
-            "--edge-sigma, --min-region-size: this is for texture",
+            ["--predicted", "tissue", "--set", "min_region_size=250", "--set", "edge_sigma=0.5"],
+            "--set min_region_size, --set edge_sigma: this is for texture",
         ),
-        (["--predicted", "tissue", "--block-size", "64", "--texture-sigma", "1"], "--block-size, --texture-sigma: "),
+        (
+            ["--predicted", "tissue", "--voxel-size", "64", "--set", "texture_sigma=1"],
+            "--voxel-size, --set texture_sigma: ",
+        ),
+        (["--set", "block=64"], r"there is no option block of the texture; did you mean block_size?"),
     ],
 )
 def test_options_that_would_make_no_difference_are_refused(tmp_path, arguments, message):

@@ -16,6 +16,7 @@ from tests.pipelines.conftest import (
     OUTPUTS,
     VOXEL,
     files_below,
+    scalenet,
     tiny_config,
     tissue,
     truth_at,
@@ -114,13 +115,13 @@ def test_two_dimensions_from_training_to_the_picture(tmp_path, panels):
         for size in (9, 4.5)
     ]
     flat = tiny_config(
-        network=network,
-        augmentation=None,
+        network=scalenet(*network),
+        augmentation=[],
         training__region={"begin": [None, None], "end": [None, 108]},
         training__output_shape=[36, 36],
         training__overhang=None,
         training__iterations=2,
-        evaluation={"begin": [None, 108], "end": [None, None]},
+        evaluation__region={"begin": [None, 108], "end": [None, None]},
         prediction__block_shape=[90, 54],
     )
     checkpoint = train(flat, volume, tmp_path / "run", "cpu")

@@ -34,8 +34,8 @@ def test_a_job_is_the_same_after_a_file(job):
     [
         ({"config": tiny_config(prediction__stored="uint8")}, 'prediction.stored: "float32" and "uint8"'),
         ({"region": Region(begin=(0, 0, 0), end=(9, 9, 18))}, "region.begin: "),
-        ({"config": tiny_config(network__0__base_nc=3)}, "network.0.base_nc: 2 and 3"),
-        ({"config": tiny_config(training__seed=9, threshold=0.3)}, None),
+        ({"config": tiny_config(network__subnets__0__base_nc=3)}, "network.subnets.0.base_nc: 2 and 3"),
+        ({"config": tiny_config(training__seed=9, evaluation__threshold=0.3)}, None),
         ({"thickness": 9}, None),
     ],
 )

@@ -18,7 +18,7 @@ from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes import MultiscaleWriter
 from scalenet_gp.volumes.storage import group_attributes
-from tests.pipelines.conftest import CPU, options_with
+from tests.pipelines.conftest import CPU, options_with, scalenet
 from tests.pipelines.prediction.predictions import voxels
 
 MIB = 2**20
@@ -67,10 +67,11 @@ def folder(tmp_path_factory):
     region = {"begin": [0, 0, 0], "end": [256, 256, 256]}
     config = Config.model_validate(
         {
-            "data": {"raw": "raw", "labels": "labels", "classes": ["one"], "cache": 0},
-            "network": [{"top_resolution": [8, 8, 8], "base_nc": 8, "downsample_factors": [[2, 2, 2]]}],
+            "version": 1,
+            "data": {"sources": [{"raw": "raw", "labels": "labels"}], "classes": ["one"], "cache": 0},
+            "network": scalenet({"top_resolution": [8, 8, 8], "base_nc": 8, "downsample_factors": [[2, 2, 2]]}),
             "training": {"iterations": 1, "output_shape": [256] * 3, "region": region},
-            "evaluation": region,
+            "evaluation": {"region": region},
             "prediction": {"block_shape": [8 * voxels for voxels in SHAPE], "stored": "float32"},
         }
     )
@@ -144,7 +145,7 @@ def test_chunks_are_as_large_as_wanted(folder, tmp_path):
         folder,
         checkpoint,
         tmp_path / "out.zarr",
-        config.evaluation,
+        config.evaluation.region,
         options=options_with(config, chunk=16),
         workers=CPU,
     )

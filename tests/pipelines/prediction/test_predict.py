@@ -147,21 +147,21 @@ def test_an_output_that_exists_is_refused(volume, checkpoint, tmp_path, there):
 
 def test_a_checkpoint_of_another_network_is_refused(volume, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint_4\.safetensors is a checkpoint of another network"):
-        predict(tiny_config(network__0__base_nc=3), volume, checkpoint, tmp_path / "out" / "out.zarr")
+        predict(tiny_config(network__subnets__0__base_nc=3), volume, checkpoint, tmp_path / "out" / "out.zarr")
     assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"data__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
+        ({"data__sources__0__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
         (
             {"prediction__block_shape": [36, 54, 40]},
             ValueError,
             "block_shape 36 × 54 × 40 nm .* multiple of 9 × 9 × 9 nm",
         ),
         ({"prediction__block_shape": [36, 54, 0]}, ValueError, "block_shape .* positive"),
-        ({"evaluation": {"begin": [0, 0], "end": [9, 9]}}, ValueError, "has 2 axes, the volume 3"),
+        ({"evaluation__region": {"begin": [0, 0], "end": [9, 9]}}, ValueError, "has 2 axes, the volume 3"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(volume, checkpoint, tmp_path, changes, error, message):
@@ -172,7 +172,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(volume, checkpo
 
 def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volume, tmp_path):
     config = tiny_config(
-        network__0__top_resolution=[10] * 3, network__1__top_resolution=[5] * 3, prediction__block_shape=[10, 10, 10]
+        network__subnets__0__top_resolution=[10] * 3,
+        network__subnets__1__top_resolution=[5] * 3,
+        prediction__block_shape=[10, 10, 10],
     )
     net = config.build_network()
     path = save_checkpoint(tmp_path, net, {"iteration": 1})
@@ -191,7 +193,7 @@ def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, chan
 
 
 def test_a_network_that_does_not_tile_is_predicted_in_one_block_or_not_at_all(volume, tmp_path):
-    config = tiny_config(network__0__norm_layer="instance")
+    config = tiny_config(network__subnets__0__norm_layer="instance")
     net = config.build_network()
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     with pytest.raises(ValueError, match=r"0_in_conv_0.* depends on the whole .* blocks would not fit together"):

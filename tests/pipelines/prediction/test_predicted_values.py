@@ -38,7 +38,7 @@ def test_values_come_as_probabilities(volume, tmp_path, stored, error):
     config = tiny_config()
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
-    keys, roi = array_keys("PREDICTION", net.output_keys), dataset.annotated(config.evaluation)
+    keys, roi = array_keys("PREDICTION", net.output_keys), dataset.annotated(config.evaluation.region)
     chain = tuple(dataset.predicted(write_stored(tmp_path / "p", stored), keys, roi)) + gp.MergeProvider()
     with build_chain(chain) as pipeline:
         batch = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key in keys.values()}))

@@ -7,7 +7,7 @@ from scalenet_gp.pipelines.prediction.predict_job import predict
 from tests.pipelines.conftest import CPU, TINY, options_with, tiny_config
 from tests.pipelines.prediction.predictions import network, voxels
 
-SUBNET = TINY["network"][0]
+SUBNET = TINY["network"]["subnets"][0]
 
 
 def scales(*sizes, **options):
@@ -26,12 +26,12 @@ NETWORKS = {
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_there_are_no_seams(volume, tmp_path, kind):
-    config = tiny_config(network=NETWORKS[kind], prediction__block_shape=[1800] * 3)
+    config = tiny_config(network__subnets=NETWORKS[kind], prediction__block_shape=[1800] * 3)
     checkpoint = network(tmp_path, config)
     names = config.build_network().output_keys
     whole = predict(config, volume, checkpoint, tmp_path / "whole.zarr", "all", workers=CPU)
     for number, block in enumerate(([36, 72, 108], [90, 54, 36])):
-        config = tiny_config(network=NETWORKS[kind], prediction__block_shape=block)
+        config = tiny_config(network__subnets=NETWORKS[kind], prediction__block_shape=block)
         blocks = predict(config, volume, checkpoint, tmp_path / f"{number}.zarr", "all", workers=CPU)
         for name in names:
             one = voxels(whole, name)
@@ -40,7 +40,7 @@ def test_there_are_no_seams(volume, tmp_path, kind):
 
 
 def test_a_choice_of_outputs_is_the_same_as_among_all(volume, tmp_path):
-    config = tiny_config(network=NETWORKS["scalenet"])
+    config = tiny_config(network__subnets=NETWORKS["scalenet"])
     checkpoint = network(tmp_path, config)
     everything = predict(config, volume, checkpoint, tmp_path / "all.zarr", "all", workers=CPU)
     for name in config.build_network().output_keys:

@@ -16,15 +16,15 @@ from tests.pipelines.training.test_train import assert_equal, reporting
 
 GOLDEN = Path(__file__).with_name("golden_run.json")
 CONFIG = {
-    "network__0__norm_layer": "group",
-    "network__1__norm_layer": "group",
+    "network__subnets__0__norm_layer": "group",
+    "network__subnets__1__norm_layer": "group",
     "training__iterations": 10,
-    "training__learning_rate": 0.01,
+    "training__optimization__learning_rate": 0.01,
     "training__batch_size": 2,
-    "training__warm_up": 2,
-    "training__clip_norm": 1.0,
-    "training__ema_decay": 0.9,
-    "training__images_every": 1000,
+    "training__optimization__warm_up": 2,
+    "training__optimization__clip_norm": 1.0,
+    "training__optimization__ema_decay": 0.9,
+    "training__log__images_every": 1000,
 }
 
 

@@ -35,10 +35,10 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
     fine = open_array(prediction / "1_output" / "s0")[:]
     assert fine.shape == (4, 2, 64, 64)
     # by hand: sections 11 and 12; the crop begins at voxel 128 along y and 96 along x, the region at 140 and 104
-    for index, name in enumerate(config.data.classes):
+    for index, name in enumerate(config.data.class_names):
         label = VNC / "recon-1" / "labels" / "groundtruth" / "crop1" / name / "s0"
         truth = open_array(label)[11:13, 12:76, 8:72] > 0
-        predicted = fine[index] >= config.threshold
+        predicted = fine[index] >= config.evaluation.threshold
         counted = scores["1_output"][name]
         assert counted.true_positive == np.count_nonzero(truth & predicted)
         assert counted.false_positive == np.count_nonzero(~truth & predicted)
@@ -49,6 +49,6 @@ def test_the_world_counts_in_fifths_of_a_nanometre():
     config = Config.read(CONFIG)
     dataset = Dataset.open(VNC, config.data, config.build_network())
     assert dataset.world.unit == Fraction(1, 5)
-    judged = dataset.annotated(config.evaluation)
+    judged = dataset.annotated(config.evaluation.region)
     assert dataset.world.size_in_nm(judged.shape)[0] == 150
     assert judged.intersect(dataset.annotated(config.training.region)).empty

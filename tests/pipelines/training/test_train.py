@@ -92,7 +92,10 @@ def obeyed():
 )
 def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not_been(volume, tmp_path, obeyed, received, code):
     config = tiny_config(
-        network__1__dropout_prob=0.2, training__images_every=100, training__accumulate=3, training__ema_decay=0.5
+        network__subnets__1__dropout_prob=0.2,
+        training__log__images_every=100,
+        training__optimization__accumulate=3,
+        training__optimization__ema_decay=0.5,
     )
     whole = train(config, volume, tmp_path / "whole", "cpu")
 
@@ -128,7 +131,7 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
     assert long.read_bytes() == before
 
 
-@pytest.mark.parametrize("changes", [{"training__learning_rate": 0.5}, {"data__classes": ["dark"]}])
+@pytest.mark.parametrize("changes", [{"training__optimization__learning_rate": 0.5}, {"data__classes": ["dark"]}])
 def test_a_run_does_not_go_on_with_another_config(volume, trained, changes):
     before = files_below(trained)
     with pytest.raises(
@@ -174,7 +177,10 @@ def test_judging_changes_nothing_and_keeps_the_best(volume, tmp_path):
 def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
     # nothing is learned, so that nothing becomes better
     config = tiny_config(
-        **JUDGED_RUN, training__iterations=50, training__learning_rate=1e-30, training__optimizer={"name": "SGD"}
+        **JUDGED_RUN,
+        training__iterations=50,
+        training__optimization__learning_rate=1e-30,
+        training__optimization__optimizer={"kind": "SGD"},
     )
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 2})})
     assert train(config, volume, tmp_path / "run", "cpu").name == "checkpoint_6.safetensors"
@@ -184,9 +190,9 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
     config = tiny_config(
         **JUDGED_RUN,
         training__iterations=9,
-        training__learning_rate=1e-20,
-        training__optimizer={"name": "SGD"},
-        training__schedule="plateau",
+        training__optimization__learning_rate=1e-20,
+        training__optimization__optimizer={"kind": "SGD"},
+        training__optimization__schedule="plateau",
     )
     config = config.model_copy(
         update={"validation": config.validation.model_copy(update={"patience": 6, "metric": "loss"})}
@@ -200,7 +206,12 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
 
 @pytest.mark.parametrize("at", [2, 3])
 def test_a_plateau_goes_on_after_a_break(volume, tmp_path, obeyed, at):
-    config = tiny_config(**JUDGED_RUN, training__iterations=6, training__schedule="plateau", training__images_every=100)
+    config = tiny_config(
+        **JUDGED_RUN,
+        training__iterations=6,
+        training__optimization__schedule="plateau",
+        training__log__images_every=100,
+    )
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"patience": 3})})
     whole = train(config, volume, tmp_path / "whole", "cpu")
 
@@ -245,14 +256,14 @@ def test_weights_of_losses_follow_their_schedule(volume, tmp_path):
 def test_a_network_learns(volume, tmp_path):
     """Bright and dark voxels are told apart within some steps: raw data and targets lie on each other."""
     config = tiny_config(
-        augmentation=None,
+        augmentation=[],
         training__iterations=60,
-        training__learning_rate=0.02,
+        training__optimization__learning_rate=0.02,
         training__output_shape=[36, 72, 72],
         training__overhang=None,
-        training__images_every=1000,
-        network__0__base_nc=8,
-        network__1__base_nc=8,
+        training__log__images_every=1000,
+        network__subnets__0__base_nc=8,
+        network__subnets__1__base_nc=8,
     )
     train(config, volume, tmp_path / "run", "cpu")
     log = EventAccumulator(str(tmp_path / "run" / "log"), size_guidance={"scalars": 0}).Reload()
@@ -263,9 +274,13 @@ def test_a_network_learns(volume, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"data__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
+        ({"data__sources__0__raw": "em/other"}, FileNotFoundError, "em/other: no such multiscale group"),
         ({"data__classes": ["bright", "grey"]}, FileNotFoundError, "class 'grey' has no labels .* bright, dark"),
-        ({"network__0__top_resolution": [10] * 3}, ValueError, "whole multiple of the other, .* 9 nm or 18 nm"),
+        (
+            {"network__subnets__0__top_resolution": [10] * 3},
+            ValueError,
+            "whole multiple of the other, .* 9 nm or 18 nm",
+        ),
         ({"training__output_shape": [40, 36, 36]}, ValueError, "training.output_shape 40 × 36 × 36 nm .* multiple"),
         ({"training__output_shape": [36, 36, 0]}, ValueError, "training.output_shape 36 × 36 × 0 nm .* positive"),
         ({"training__overhang": [18, 36]}, ValueError, "training.overhang 18 × 36 nm has to be 3 lengths"),
@@ -284,25 +299,38 @@ def test_a_network_learns(volume, tmp_path):
             ValueError,
             "class_weights has 1 entries for the classes bright, dark",
         ),
-        ({"training__schedule": "plateau"}, ValueError, "schedule is 'plateau', which waits for validations"),
+        (
+            {"training__optimization__schedule": "plateau"},
+            ValueError,
+            "schedule is 'plateau', which waits for validations",
+        ),
         (
             {"validation": {"region": {"begin": [None] * 3, "end": [None, None, 99]}, "every": 2}},
             ValueError,
             "overlaps training.region",
         ),
-        ({"augmentation__jitter_sigma": [1, 1]}, ValueError, "jitter_sigma"),
-        ({"training__sampling": {"classes": {"grey": 0.5}}}, ValueError, "names grey; the classes are bright, dark"),
+        ({"augmentation__0__jitter_sigma": [1, 1]}, ValueError, "jitter_sigma"),
+        (
+            {"training__sampler": {"kind": "class", "shares": {"grey": 0.5}}},
+            ValueError,
+            "names grey; the classes are bright, dark",
+        ),
         (
             {
-                "training__sampling": {
-                    "strata": {"far": {"weight": 1, "regions": [{"begin": [99, 0, 0], "end": [108, 180, 180]}]}}
+                "training__sampler": {
+                    "kind": "stratified",
+                    "strata": {"far": {"weight": 1, "regions": [{"begin": [99, 0, 0], "end": [108, 180, 180]}]}},
                 }
             },
             ValueError,
             "strata.far has a region in which nothing is annotated",
         ),
-        ({"augmentation__sections": {"thickness": 4.2, "missing": 0.1}}, ValueError, "sections.thickness 4.2 nm"),
-        ({"augmentation__rotation_axes": [1, 3]}, ValueError, "rotation_axes"),
+        (
+            {"augmentation__1": {"kind": "missing_sections", "thickness": 4.2, "probability": 0.1}},
+            ValueError,
+            "augmentation.1.thickness 4.2 nm",
+        ),
+        ({"augmentation__0__rotation_axes": [1, 3]}, ValueError, "rotation_axes"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(volume, tmp_path, changes, error, message):

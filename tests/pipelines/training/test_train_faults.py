@@ -61,7 +61,7 @@ def test_steps_on_a_poisoned_chunk_are_skipped_and_the_run_goes_on(monkeypatch, 
     volume, finest = float_volume
     finest[:8, :8, :8] = np.nan
     config = write_config(
-        tmp_path / "run.yaml", augmentation=None, training__overhang=None, training__iterations=10, training__seed=3
+        tmp_path / "run.yaml", augmentation=[], training__overhang=None, training__iterations=10, training__seed=3
     )
     monkeypatch.setattr(sys, "argv", ["scalenet-gp", *map(str, arguments(config, volume, tmp_path / "run"))])
     with pytest.raises(SystemExit) as end:
@@ -80,7 +80,7 @@ def test_steps_on_a_poisoned_chunk_are_skipped_and_the_run_goes_on(monkeypatch, 
 def test_too_many_in_a_row_end_the_run_and_leave_the_batch(monkeypatch, capsys, tmp_path, float_volume):
     volume, finest = float_volume
     finest[:] = np.nan
-    config = write_config(tmp_path / "run.yaml", augmentation=None, training__skips_in_a_row=2)
+    config = write_config(tmp_path / "run.yaml", augmentation=[], training__optimization__skips_in_a_row=2)
     assert run(monkeypatch, *arguments(config, volume, tmp_path / "run")) == 1
     out, err = said(capsys)
     left = tmp_path / "run" / "skipped_3.safetensors"
@@ -120,8 +120,10 @@ def children():
 # the news of the death may come while torch opens a file, which then closes itself with a warning that nobody can catch
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
-    changes = {"training__iterations": 400, "training__checkpoint_every": 1000, "training__images_every": 1000}
-    config = write_config(tmp_path / "run.yaml", **changes, training__schedule="constant", training__workers=2)
+    changes = {"training__iterations": 400, "training__checkpoints__every": 1000, "training__log__images_every": 1000}
+    config = write_config(
+        tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=2
+    )
     before, done = set(children()), []
 
     def kill(record):
@@ -139,14 +141,14 @@ def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(mo
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint.name == f"checkpoint_{number}.safetensors"
     assert set(children()) <= before
-    longer = {**changes, "training__iterations": number + 1, "training__schedule": "constant"}
+    longer = {**changes, "training__iterations": number + 1, "training__optimization__schedule": "constant"}
     gone_on = train(tiny_config(**longer), volume, tmp_path / "run", "cpu", "none")
     assert_equal(gone_on, train(tiny_config(**longer), volume, tmp_path / "whole", "cpu", "none"))
 
 
 @LINUX
 def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(monkeypatch, capsys, tmp_path, volume):
-    changes = {"training__iterations": 100_000, "training__images_every": 1_000_000}
+    changes = {"training__iterations": 100_000, "training__log__images_every": 1_000_000}
     config, folder = write_config(tmp_path / "run.yaml", **changes), tmp_path / "run"
     command = [*PROGRAM, *map(str, arguments(config, volume, folder))]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -171,7 +173,7 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
     assert ".lock" not in files_below(folder)
 
     before = files_below(folder)
-    other = write_config(tmp_path / "other.yaml", **changes, training__batch_size=2, network__1__base_nc=3)
+    other = write_config(tmp_path / "other.yaml", **changes, training__batch_size=2, network__subnets__1__base_nc=3)
     assert run(monkeypatch, *arguments(other, volume, folder)) == 1
     message = one_error(said(capsys)[1])
     assert message.startswith(
@@ -214,9 +216,11 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
 
     Tests of checkpoints provoke both, and find them reported alike.
     """
-    changes = {f"network__{scale}__base_nc": 8 for scale in (0, 1)} | {"training__images_every": 1000}
+    changes = {f"network__subnets__{scale}__base_nc": 8 for scale in (0, 1)} | {"training__log__images_every": 1000}
     short, long = (
-        write_config(tmp_path / f"{n}.yaml", **changes, training__iterations=n, training__schedule="constant")
+        write_config(
+            tmp_path / f"{n}.yaml", **changes, training__iterations=n, training__optimization__schedule="constant"
+        )
         for n in (2, 4)
     )
     kind, folder, left = "disk", tmp_path / "small", tmp_path / "left"
@@ -240,7 +244,7 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
         message,
     ), message
     assert [path.name for path in (left / "checkpoints").iterdir()] == ["checkpoint_2.safetensors"]
-    config = tiny_config(**changes, training__iterations=4, training__schedule="constant")
+    config = tiny_config(**changes, training__iterations=4, training__optimization__schedule="constant")
     gone_on = train(config, volume, left, "cpu", "none")
     assert_equal(gone_on, train(config, volume, tmp_path / "whole", "cpu", "none"))
 
@@ -265,9 +269,9 @@ main()
 def test_out_of_memory_names_the_largest_tensors(tmp_path, volume):
     config = write_config(
         tmp_path / "run.yaml",
-        augmentation=None,
-        network__0__base_nc=128,
-        network__1__base_nc=128,
+        augmentation=[],
+        network__subnets__0__base_nc=128,
+        network__subnets__1__base_nc=128,
         training__output_shape=[72] * 3,
         training__overhang=[36] * 3,
         training__batch_size=16,

@@ -24,14 +24,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes canno
 
 _ITERATIONS = 40
 _CHANGES = {
-    "network__1__dropout_prob": 0.2,
+    "network__subnets__1__dropout_prob": 0.2,
     "training__iterations": _ITERATIONS,
-    "training__checkpoint_every": 2,
-    "training__accumulate": 3,
-    "training__ema_decay": 0.9,
-    "training__warm_up": 4,
-    "training__clip_norm": 1.0,
-    "training__images_every": 1000,
+    "training__checkpoints__every": 2,
+    "training__optimization__accumulate": 3,
+    "training__optimization__ema_decay": 0.9,
+    "training__optimization__warm_up": 4,
+    "training__optimization__clip_norm": 1.0,
+    "training__log__images_every": 1000,
 }
 
 _SCRIPT = """

@@ -21,7 +21,11 @@ pytestmark = [
 ]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-CHANGES = {"training__checkpoint_every": 3, "training__learning_rate": 0.01, "training__images_every": 1000}
+CHANGES = {
+    "training__checkpoints__every": 3,
+    "training__optimization__learning_rate": 0.01,
+    "training__log__images_every": 1000,
+}
 
 
 def started(config, volume, run):

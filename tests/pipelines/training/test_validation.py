@@ -136,7 +136,7 @@ def test_a_network_that_is_sure_of_nothing_has_the_scores_that_follow(volume):
 
 
 def test_judging_leaves_random_generators_modes_gradients_and_statistics_alone(volume):
-    config = tiny_config(network__1__dropout_prob=0.5, network__0__norm_layer="batch")
+    config = tiny_config(network__subnets__1__dropout_prob=0.5, network__subnets__0__norm_layer="batch")
     net, validation = validation_of(volume, config=config, samples=2)
     net.register_forward_pre_hook(draw)
     frozen = next(module for module in net.modules() if isinstance(module, torch.nn.BatchNorm3d))
@@ -170,7 +170,7 @@ def test_a_run_that_is_judged_ends_with_the_weights_of_one_that_is_not(volume):
     """Training draws from the global generators: inputs and dropout; what is judged is the averaged network."""
 
     def trained(judging):
-        config = tiny_config(network__1__dropout_prob=0.3, network__0__norm_layer="batch")
+        config = tiny_config(network__subnets__1__dropout_prob=0.3, network__subnets__0__norm_layer="batch")
         torch.manual_seed(5)
         np.random.seed(5)  # noqa: NPY002
         random.seed(5)
@@ -293,4 +293,4 @@ def test_judging_needs_the_with_block_and_numbers_their_range(volume):
 def test_another_network_is_refused(volume):
     _, validation = validation_of(volume)
     with validation, pytest.raises(ValueError, match="the plan is for network"):
-        validation.validate(tiny_config(network__1__base_nc=3).build_network())
+        validation.validate(tiny_config(network__subnets__1__base_nc=3).build_network())

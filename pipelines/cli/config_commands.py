@@ -1,0 +1,82 @@
+"""Commands that look at a run file: its schema, its values, its network, its samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.cli.options import (
+    ConfigFile,
+    Overrides,
+    Volume,
+    print_results,
+    print_table,
+    read_config,
+)
+
+__all__ = ["config_app", "inspect", "preview", "schema"]
+
+config_app = typer.Typer(no_args_is_help=True, help="Look at the values of a run file.")
+
+
+@config_app.callback()
+def _config() -> None:
+    """Look at the values of a run file."""
+
+
+@config_app.command()
+def show(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Print the config as YAML, with a comment at every value that is a default."""
+    from scalenet_gp.pipelines.config import resolved_yaml
+
+    typer.echo(resolved_yaml(read_config(config, overrides)), nl=False)
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", help="JSON file to write instead of printing it.")] = None,
+) -> None:
+    """Print the JSON schema of run files, with which editors complete and check them."""
+    from scalenet_gp.pipelines.config import schema_text
+
+    if output is None:
+        typer.echo(schema_text(), nl=False)
+        return
+    output.write_text(schema_text(), encoding="utf-8")
+    print_results({"schema": output})
+
+
+def inspect(
+    config: ConfigFile,
+    size: Annotated[str, typer.Option("--size", help="Voxels of the finest output: 64, or one per axis as 4,128,128.")],
+    overrides: Overrides = None,
+) -> None:
+    """Print every tensor's ROI, shape, voxel size, channels and memory for an output size, and the mermaid graph."""
+    from scalenet_gp.pipelines.inspection import plan_of_shape, plan_table
+
+    net = read_config(config, overrides).build_network()
+    try:
+        voxels = [int(part) for part in size.split(",")]
+    except ValueError:
+        raise ConfigError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
+    plan = plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
+    print_table(plan_table(net, plan))
+    typer.echo(net.to_mermaid())
+
+
+def preview(
+    config: ConfigFile,
+    volume: Volume,
+    output: Annotated[Path, typer.Option("--output", help="PNG file to make.")] = Path("preview.png"),
+    samples: Annotated[int, typer.Option("--samples", help="Number of samples to draw.")] = 3,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the run; that of the config unless given.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Draw samples that a run would learn from: every scale, the classes, before and after augmentation."""
+    from scalenet_gp.pipelines.inspection import preview as draw
+
+    print_results({"picture": draw(read_config(config, overrides), volume, output, samples, seed)})

@@ -1,0 +1,78 @@
+"""Values that the command line gives in the place of those of a run file: ``prediction.stored=uint8``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import yaml
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.config.yaml_files import parse_yaml
+
+__all__ = ["apply_overrides"]
+
+
+def apply_overrides(data: Any, overrides: Iterable[str]) -> Any:
+    """Return plain settings with some values replaced.
+
+    Sections that are absent are made; whether a field exists is for validation to say.
+
+    Args:
+        data: settings as they are read from YAML.
+        overrides: each as ``key.path=value``, the value in YAML; the place in a list is its number, as in
+            ``augmentation.0.sigma=0.1``.
+
+    Raises:
+        ConfigError: an override has another form, or leads through something that is not a mapping or list.
+
+    Example:
+        >>> apply_overrides({"training": {"seed": 0}}, ["training.seed=3", "prediction.stored=uint8"])
+        {'training': {'seed': 3}, 'prediction': {'stored': 'uint8'}}
+    """
+    changed = deepcopy(data)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"--set takes key.path=value, as in training.seed=3, not {override!r}")
+        try:
+            value = parse_yaml(text)
+        except yaml.YAMLError as error:
+            reason = getattr(error, "problem", None) or error
+            raise ConfigError(f"--set {path}: the value {text!r} is not YAML: {reason}") from error
+        place = changed
+        for number, key in enumerate(keys[:-1]):
+            place = _enter(place, key, ".".join(keys[:number]), override)
+        _put(place, keys[-1], value, ".".join(keys[:-1]), override)
+    return changed
+
+
+def _enter(place: Any, key: str, name: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, key, name, override)]
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {override}: {name or 'the config'} is {place!r}, which has no fields")
+    if place.get(key) is None:
+        place[key] = {}
+    return place[key]
+
+
+def _put(place: Any, key: str, value: Any, name: str, override: str) -> None:
+    if isinstance(place, list):
+        place[_index(place, key, name, override)] = value
+    elif isinstance(place, dict):
+        place[key] = value
+    else:
+        raise ConfigError(f"--set {override}: {name or 'the config'} is {place!r}, which has no fields")
+
+
+def _index(place: list[Any], key: str, name: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(place):
+        last = f"numbers from 0 to {len(place) - 1}" if len(place) > 1 else "the number 0"
+        entries = f"{len(place)} entries, {last}" if len(place) != 1 else f"one entry, {last}"
+        raise ConfigError(
+            f"--set {override}: {name} is a list of {entries if place else 'no entries'}; {key!r} is not one of them"
+        )
+    return int(key)
