@@ -65,6 +65,7 @@ setup(
     install_requires=[
         "daisy>=2",
         "edt>=3",
+        "filelock>=4.2",
         "funlib.geometry>=0.3",
         "gunpowder>=1.4.4",
         "matplotlib>=3.8",

@@ -2,7 +2,7 @@
 
 from scalenet_gp.pipelines.process.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.process.file_server import HOST, serve_files
-from scalenet_gp.pipelines.process.locks import folder_lock
+from scalenet_gp.pipelines.process.locks import file_lock, folder_lock
 from scalenet_gp.pipelines.process.progress import Advance, console, progress_bar
 from scalenet_gp.pipelines.process.signals import Interrupted, ending_at_once, stop_requested
 from scalenet_gp.pipelines.process.tiling import tiles
@@ -14,6 +14,7 @@ __all__ = [
     "build_chain",
     "console",
     "ending_at_once",
+    "file_lock",
     "folder_lock",
     "progress_bar",
     "serve_files",

@@ -1,9 +1,8 @@
-"""A folder that one process at a time writes to."""
+"""Locks of files and folders that one process at a time may have."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import warnings
@@ -12,28 +11,71 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["folder_lock"]
+from filelock import FileLock, Timeout
 
-_NAME = ".lock"
+__all__ = ["file_lock", "folder_lock"]
+
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-_held: set[int] = set()  # descriptors
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Lock a file, which is made for that and removed afterwards.
+
+    The lock is the kernel's (``flock``, by the package filelock). It is free at once when this process ends, however
+    that happens, also if processes that it forked live on. Other machines see it where the file system shares locks, as
+    NFS does, and Lustre if it is mounted with ``flock``.
+
+    Args:
+        path: the file; its folder exists.
+
+    Raises:
+        BlockingIOError: another process has the lock; the message says which one and since when.
+        OSError: the file cannot be made.
+
+    Warns:
+        RuntimeWarning: the file system has no locks; nobody is kept out.
+    """
+    # without the package's own fallback, a file that a killed process would leave locked
+    lock = FileLock(path, mode=0o666, blocking=False, fallback_to_soft=False)
+    owner = os.getpid()
+    while True:
+        try:
+            lock.acquire()
+        except Timeout:
+            try:
+                holder = path.read_text(encoding="utf-8") or "another process"
+            except FileNotFoundError:  # its holder has removed it since it was opened
+                continue
+            raise BlockingIOError(holder) from None
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            message = f"{path}: the file system has no locks ({error.strerror}); nothing keeps others out of the folder"
+            warnings.warn(message, RuntimeWarning, stacklevel=5)  # where the folder is locked
+        else:
+            path.write_text(_whoami(), encoding="utf-8")
+        break
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:  # a forked child does not have the lock
+            path.unlink(missing_ok=True)  # before the lock is free: then the file may be another process's
+            lock.release()
 
 
 @contextmanager
 def folder_lock(folder: Path, doing: str) -> Iterator[None]:
-    """Keep everybody else who asks out of a folder, which is made if there is none; reading it needs no lock.
+    """Lock a folder for writing by its file ``.lock``; reading needs no lock. See :func:`file_lock`.
 
-    The lock is the kernel's, on the file ``.lock`` (``flock``): it is free at once when this process ends, however that
-    happens, also if processes that it forked live on. Other machines see it where the folder's file system shares
-    locks, as NFS does, and Lustre if it is mounted with ``flock``. Afterwards the file is gone, and so is the folder if
-    it is new and empty.
+    The folder is made if it is missing, and removed afterwards if it is new and empty.
 
     Args:
-        folder: what to lock.
+        folder: the folder.
         doing: what is done there, for the message: "being trained".
 
     Raises:
-        BlockingIOError: somebody has locked it; the message says who and since when.
+        BlockingIOError: another process has locked it; the message says which one and since when.
         OSError: the folder or the file cannot be made.
 
     Warns:
@@ -41,67 +83,22 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _NAME
-    descriptor = _lock(path, f"{folder} is {doing}")
-    _held.add(descriptor)
+    owner = os.getpid()
+    lock = file_lock(folder / ".lock")
+    try:
+        lock.__enter__()
+    except BlockingIOError as error:
+        message = f"{folder} is {doing} by {error}; wait for its end, or choose another folder"
+        raise BlockingIOError(message) from None
     try:
         yield
     finally:
-        if descriptor in _held:  # not in a forked child, where the number may mean another file by now
-            path.unlink(missing_ok=True)  # before the lock is free, or it might be somebody else's
-            _held.remove(descriptor)
-            os.close(descriptor)
-            if new:
-                with suppress(OSError):  # it is not empty
-                    folder.rmdir()
-
-
-def _lock(path: Path, taken: str) -> int:
-    """The descriptor whose closing ends the lock."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _try(descriptor, path, taken)
-            if _is_still(path, descriptor):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, _whoami().encode())
-                os.fsync(descriptor)  # other machines read it meanwhile
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its holder has removed it between the two calls; whoever comes now makes another one
-
-
-def _try(descriptor: int, path: Path, taken: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # network file systems answer with either
-        holder = os.read(descriptor, 1000).decode() or "another process"
-        raise BlockingIOError(f"{taken} by {holder}; wait for its end, or choose another folder") from None
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        message = f"{path}: the file system has no locks ({error.strerror}); nothing keeps others out of the folder"
-        warnings.warn(message, RuntimeWarning, stacklevel=5)  # where the folder is locked
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+        lock.__exit__(None, None, None)
+        if new and os.getpid() == owner:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _whoami() -> str:
     now = datetime.now().astimezone()
     return f"pid {os.getpid()} on host {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S %z}"
-
-
-def _let_go() -> None:
-    """In a forked child, which may outlive its parent: a lock is free once no process holds its file open."""
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_let_go)

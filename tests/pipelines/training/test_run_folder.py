@@ -190,7 +190,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     def unsupported(descriptor, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     message = r"run/\.lock: the file system has no locks \(No locks available\); nothing keeps others out"
     with pytest.warns(RuntimeWarning, match=message) as caught, RunFolder(tmp_path / "run").training():
         pass
