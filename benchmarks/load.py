@@ -30,8 +30,9 @@ from funlib.geometry import Roi
 from rich.console import Console
 from rich.table import Table
 
+from scalenet_gp.pipelines.blockwise import BlockTime, read_times
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.prediction import BlockTime, Workers, predict, read_times
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.training import save_checkpoint
 from scalenet_gp.volumes import MultiscaleArrayWriter
 

@@ -168,7 +168,7 @@ class Dataset:
         """What was predicted for every output of the network in ``keys``, float32 whatever it is stored as.
 
         Args:
-            prediction: what :func:`scalenet_gp.pipelines.prediction.predict_job.predict` wrote.
+            prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
             keys: of the arrays to provide.
             roi: what the prediction has to cover, world units.
 

@@ -24,7 +24,7 @@ def evaluate(
     Args:
         config: the run; says where the labels are, and the region unless ``region`` is given: that of the evaluation.
         volume: folder, or its URL, that holds the labels.
-        prediction: what :func:`scalenet_gp.pipelines.prediction.predict_job.predict` wrote.
+        prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
         region: what to compare.
         output: JSON file for counts and scores.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from scalenet_gp.metrics import Scores
+from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
-from scalenet_gp.pipelines.prediction import Workers, partial_path, predict
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.training import RunFolder
 from scalenet_gp.training import TensorBoardLog, load_checkpoint
 from scalenet_gp.volumes import StrPath
@@ -57,7 +58,7 @@ def final_evaluation(
     """
     folder = RunFolder(run)
     network = folder.best if folder.best.is_file() else checkpoint
-    for left in (folder.prediction, partial_path(folder.prediction)):
+    for left in (folder.prediction, WorkFolder(folder.prediction).path):
         shutil.rmtree(left, ignore_errors=True)
     for left in (folder.scores, folder.picture):
         left.unlink(missing_ok=True)

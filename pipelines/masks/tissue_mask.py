@@ -106,7 +106,7 @@ def mask_of_prediction(
 
     Args:
         prediction: a multiscale volume of probabilities, as
-            :func:`scalenet_gp.pipelines.prediction.predict_job.predict` writes them;
+            :func:`scalenet_gp.pipelines.prediction.predict` writes them;
             whole numbers count as fractions of what their type can hold.
         output: zarr group to make: as of :func:`mask_tissue`, with the probability for confidence.
         label: the class that is tissue; not needed if there is only one.

@@ -39,7 +39,7 @@ def draw_prediction(
     Args:
         config: the run.
         volume: folder, or its URL, that holds the raw data and the labels.
-        prediction: what :func:`scalenet_gp.pipelines.prediction.predict_job.predict` wrote.
+        prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
         output: PNG file.
         region: what to draw; that of the evaluation unless given.
 

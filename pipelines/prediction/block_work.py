@@ -16,8 +16,8 @@ from funlib.geometry import Roi
 
 from scalenet_gp.inference import BlockPredictor
 from scalenet_gp.kernels import set_deterministic_mkl
+from scalenet_gp.pipelines.blockwise import BlockTime, record_time
 from scalenet_gp.pipelines.data import array_keys
-from scalenet_gp.pipelines.prediction.block_times import BlockTime, note_time
 from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.pipelines.process import build_chain, unwrap_errors
@@ -88,7 +88,7 @@ class BlockWork:
             for product, data in made.items():
                 self._write(product, roi, data)
         with suppress(OSError):  # the block is done, whether or not there is room for a note of it
-            note_time(self._prediction.job.times, BlockTime(os.getpid(), *reading, *computing, *writing))
+            record_time(self._prediction.job.folder.times, BlockTime(os.getpid(), *reading, *computing, *writing))
 
     def _read(self, rois: Mapping[str, Roi]) -> dict[str, np.ndarray]:
         request = gp.BatchRequest({self._keys[name]: gp.ArraySpec(roi=roi) for name, roi in rois.items()})

@@ -1,4 +1,4 @@
-"""What is to be predicted: all that a process needs that shares nothing with the others but the file system."""
+"""The job file of a prediction: all that a worker needs, which shares only the file system with other processes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.options import Options
+from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.serialization import atomic_write
 
-__all__ = ["NetworkFile", "PredictionJob", "partial_path"]
+__all__ = ["NetworkFile", "PredictionJob"]
 
 logger = logging.getLogger(__name__)
+
+_VERSION: Literal[1] = 1
 
 _WITHOUT_VOXELS = (
     "config.training",
@@ -30,7 +33,7 @@ _WITHOUT_VOXELS = (
     "output",
     "thickness",
 )
-"""What the voxels of a prediction do not depend on, but for the rounding of floats."""
+"""Fields that change no voxel of a prediction, other than by rounding."""
 
 
 class NetworkFile(Options):
@@ -38,8 +41,8 @@ class NetworkFile(Options):
 
     Attributes:
         path: the file.
-        sha256: of its content: a file such as ``best.safetensors`` may be another one tomorrow.
-        weight: what it counts among several: one number, or by output one for each class.
+        sha256: digest of its content. A file such as ``best.safetensors`` may be replaced while a prediction runs.
+        weight: weight among several networks: one number, or for each output one number per class.
     """
 
     path: Path
@@ -48,24 +51,24 @@ class NetworkFile(Options):
 
     @classmethod
     def of(cls, path: Path, weight: Weight = 1.0) -> NetworkFile:
-        """The checkpoint that is there now.
+        """Return the checkpoint with its present content.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
         """
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint {path}")
         return cls.model_validate({"path": path.resolve(), "sha256": _digest(path), "weight": weight})
 
     def check(self, kept: Path) -> Path:
-        """Which file still is the one that it was: its copy, if there is one, or itself.
+        """Return the file that has the content: its copy, if there is one, or the checkpoint itself.
 
         Args:
-            kept: where a copy would be.
+            kept: path of the copy.
 
         Raises:
-            FileNotFoundError: it is gone.
-            ValueError: it is another one.
+            FileNotFoundError: the checkpoint is gone.
+            ConfigError: the checkpoint has been replaced.
         """
         if kept.is_file() and _digest(kept) == self.sha256:
             return kept
@@ -77,18 +80,20 @@ class NetworkFile(Options):
 
 
 class PredictionJob(Options):
-    """A prediction. Paths are absolute; processes and devices are no part of it.
+    """A prediction. Paths are absolute. Processes and devices are not part of it.
 
     Attributes:
-        config: the run; of its options of prediction the outputs are named, and the mask's path is absolute.
+        version: version of the file's format.
+        config: the run. Its options of prediction name the outputs, and the path of their mask is absolute.
         volume: folder or URL of the raw data.
-        networks: the checkpoints; of several the predictions are averaged.
+        networks: checkpoints, whose predictions are averaged.
         output: zarr group to make.
-        region: what to predict; no bound of it is open.
-        thickness: of the slabs in which a block is computed, world units; that of the block if None. The first run that
-            begins the prediction chooses it.
+        region: region to predict; all bounds are given.
+        thickness: thickness of the slabs in which a block is computed, world units; None for the whole block. The run
+            that begins the prediction chooses it.
     """
 
+    version: Literal[1] = _VERSION
     config: Config
     volume: str
     networks: tuple[NetworkFile, ...] = Field(min_length=1)
@@ -102,33 +107,13 @@ class PredictionJob(Options):
         return self.config.prediction
 
     @property
-    def partial(self) -> Path:
+    def folder(self) -> WorkFolder:
         """The folder of the unfinished prediction."""
-        return partial_path(self.output)
-
-    @property
-    def file(self) -> Path:
-        """Where :meth:`write` puts it."""
-        return self.partial / "job.json"
-
-    @property
-    def failed(self) -> Path:
-        """The folder of the causes of what failed."""
-        return self.partial / "failed"
-
-    @property
-    def times(self) -> Path:
-        """The folder of when each block was done."""
-        return self.partial / "times"
-
-    @property
-    def tracking(self) -> Path:
-        """The folder in which daisy keeps which blocks are done."""
-        return self.partial / "tracking"
+        return WorkFolder(self.output)
 
     def kept(self, index: int) -> Path:
-        """Where the copy of a checkpoint is, as training may replace the file itself."""
-        return self.partial / "networks" / f"{index}.safetensors"
+        """Return the path of the copy of a checkpoint. Training may replace the checkpoint itself."""
+        return self.folder.path / "networks" / f"{index}.safetensors"
 
     def keep_networks(self) -> None:
         """Copy the checkpoints beside the job, each whole or not at all."""
@@ -139,10 +124,11 @@ class PredictionJob(Options):
                     shutil.copyfile(network.path, beside)
 
     def resume(self) -> PredictionJob:
-        """This job with the checkpoints that it was begun with, if these were the same files; their content is kept."""
-        if not self.file.exists():
+        """Return this job with the checkpoints as they were when it began, if it began with files of these paths."""
+        file = self.folder.job
+        if not file.exists():
             return self
-        begun = PredictionJob.read(self.file)
+        begun = PredictionJob.read(file)
         files = [[(network.path, network.weight) for network in job.networks] for job in (begun, self)]
         if files[0] != files[1] or not all(begun.kept(index).is_file() for index in range(len(begun.networks))):
             return self
@@ -151,27 +137,32 @@ class PredictionJob(Options):
                 logger.warning("%s has changed; the prediction goes on with what it was when it began", now.path)
         return self.model_copy(update={"networks": begun.networks})
 
-    @property
-    def group(self) -> Path:
-        """The zarr group, as long as it is unfinished."""
-        return self.partial / self.output.name
-
     @classmethod
     def read(cls, path: Path) -> PredictionJob:
-        """The job in a file.
+        """Return the job in a file.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is none.
+            FileNotFoundError: there is no such file.
+            ConfigError: the file has another format version, or is not a job.
         """
+        text = path.read_bytes()
         try:
-            return cls.model_validate_json(path.read_bytes())
+            version = json.loads(text)["version"]
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"{path} is not a job of a prediction: it has no version") from None
+        if version != _VERSION:
+            raise ConfigError(
+                f"{path} has format version {version!r}, and only version {_VERSION} can be read; remove the folder "
+                f"{path.parent} to begin again, or finish it with the program that began it"
+            )
+        try:
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigError(f"{path} is no job of this version: {error}") from error
+            raise ConfigError(f"{path} is not a job of a prediction: {error}") from error
 
     def write(self) -> None:
-        """Write it to :attr:`file`, whole or not at all."""
-        with atomic_write(self.file) as beside:
+        """Write the job to its folder, whole or not at all."""
+        with atomic_write(self.folder.job) as beside:
             beside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     def differences(self, other: PredictionJob) -> list[str]:
@@ -184,13 +175,8 @@ class PredictionJob(Options):
         ]
 
 
-def partial_path(output: Path) -> Path:
-    """The folder of an unfinished prediction, beside what it will be."""
-    return output.with_name(f"{output.name}.partial")
-
-
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    """The values that matter, by their dotted names."""
+    """Return the values that change voxels, by their dotted names."""
     if name in _WITHOUT_VOXELS or (name.startswith("networks.") and name.endswith(".path")):
         return []
     if isinstance(value, dict):

@@ -9,10 +9,11 @@ from typing import Literal
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.pipelines.blockwise import Workers, run
 from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.pipelines.data import Dataset
-from scalenet_gp.pipelines.prediction.engine import Workers, run
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
+from scalenet_gp.pipelines.prediction.task import PredictionTask
 from scalenet_gp.volumes import StrPath, local_path
 
 __all__ = ["predict"]
@@ -74,8 +75,8 @@ def predict(
         output=output.absolute(),
         region=_region(dataset, config.evaluation.region if region is None else region, names),
     )
-    run(job.resume(), workers or Workers())
-    return output
+    processes = workers or Workers()
+    return run(job.output, lambda: PredictionTask.open(job.resume(), processes), processes)
 
 
 def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence[str]) -> Region:

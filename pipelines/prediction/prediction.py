@@ -16,8 +16,8 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Ensemble, block_thickness, lattice_symmetries
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.pipelines.blockwise import Grid
 from scalenet_gp.pipelines.data import Dataset
-from scalenet_gp.pipelines.prediction.grid import Grid
 from scalenet_gp.pipelines.prediction.job import PredictionJob
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.training import load_checkpoint
@@ -164,7 +164,7 @@ class Prediction:
     def folders(self) -> Iterator[tuple[str, Path]]:
         """Everything that is made, and where: ``"1_output/entropy"`` in the folder ``1_output_entropy``."""
         for product in self.voxel_sizes:
-            yield product, self.job.group / product.replace("/", "_")
+            yield product, self.job.folder.group / product.replace("/", "_")
 
 
 def _network(job: PredictionJob, index: int) -> LeibNet:

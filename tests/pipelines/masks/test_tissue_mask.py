@@ -12,7 +12,7 @@ from scalenet_gp.geometry.world import exact_size
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.masks.tissue_mask import mask_of_prediction, mask_tissue, texture_voxel_size
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.tissue import TextureOptions, em_texture_masking
 from scalenet_gp.volumes import MultiscaleImage, MultiscaleWriter

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from scalenet_gp.pictures.panels import class_colours
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.plots.picture import draw_prediction
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import (
     CROPS,

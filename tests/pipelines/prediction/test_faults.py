@@ -10,10 +10,9 @@ import subprocess
 import numpy as np
 import pytest
 
+from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
-from scalenet_gp.pipelines.prediction.engine import Workers
-from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
-from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.pipelines.process.locks import folder_lock
 from scalenet_gp.pipelines.process.progress import console
@@ -55,9 +54,7 @@ def test_a_truncated_chunk_costs_the_blocks_that_see_it(checkpoint, whole, done,
     content = chunk.read_bytes()
     chunk.write_bytes(content[:40])
     output = tmp_path / "out.zarr"
-    with pytest.raises(
-        UnfinishedPredictionError, match=r"\d+ blocks could not .*cannot be read.*and \d+ more"
-    ) as error:
+    with pytest.raises(UnfinishedBlocksError, match=r"\d+ blocks could not .*cannot be read.*and \d+ more") as error:
         predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     failures = error.value.failures
     assert len(done) == 45 - len(failures)
@@ -109,7 +106,7 @@ def test_a_full_disk_ends_it_at_once(volume, checkpoint, whole, done, tmp_path, 
         with monkeypatch.context() as context:
             context.setattr(BlockWork, "__call__", filling)
             context.setattr(console, "_file", io.StringIO())  # that of pytest would be too large too
-            with pytest.raises(UnfinishedPredictionError, match=r"out\.zarr/._output/s0.*File too large"):
+            with pytest.raises(UnfinishedBlocksError, match=r"out\.zarr/._output/s0.*File too large"):
                 predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -134,7 +131,7 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_workers_end_on_a_full_disk(volume, checkpoint, whole, small_disk, done):
     output = small_disk / "out.zarr"
-    with pytest.raises(UnfinishedPredictionError, match="a worker cannot write, the disk may be full"):
+    with pytest.raises(UnfinishedBlocksError, match="a worker cannot write, the disk may be full"):
         predict(
             CONFIG, volume, checkpoint, output, REGION, workers=Workers(count=1, devices=("cpu",), host="127.0.0.1")
         )

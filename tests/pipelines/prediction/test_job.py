@@ -2,6 +2,7 @@
 
 import pytest
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from tests.pipelines.conftest import tiny_config
@@ -21,12 +22,20 @@ def job(tmp_path):
 
 
 def test_a_job_is_the_same_after_a_file(job):
-    job.partial.mkdir()
+    job.folder.path.mkdir()
     job.write()
-    assert PredictionJob.read(job.file) == job
-    job.file.write_text("{}")
-    with pytest.raises(ValueError, match=r"job\.json is no job"):
-        PredictionJob.read(job.file)
+    assert PredictionJob.read(job.folder.job) == job
+    job.folder.job.write_text("{}")
+    with pytest.raises(ValueError, match=r"job\.json is not a job of a prediction: it has no version"):
+        PredictionJob.read(job.folder.job)
+
+
+def test_a_job_of_another_version_is_refused(job):
+    job.folder.path.mkdir()
+    job.write()
+    job.folder.job.write_text(job.folder.job.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(ConfigError, match=r"job\.json has format version 2, and only version 1 can be read"):
+        PredictionJob.read(job.folder.job)
 
 
 @pytest.mark.parametrize(

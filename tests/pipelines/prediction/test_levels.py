@@ -9,11 +9,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
 from scalenet_gp.pipelines.prediction.coarser_levels import LevelWork, levels_within_blocks
-from scalenet_gp.pipelines.prediction.engine import Workers
-from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
-from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.process.signals import Interrupted
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter
 from scalenet_gp.volumes.storage import open_array
@@ -107,7 +106,7 @@ def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(LevelWork, "__call__", failing)
-        with pytest.raises(UnfinishedPredictionError, match="no such luck"):
+        with pytest.raises(UnfinishedBlocksError, match="no such luck"):
             predict(*arguments, options=options_with(config, chunk=16), workers=CPU)
     assert per_level(made) == {1: BOXES[1] - 1}
     first = list(made)
@@ -142,7 +141,7 @@ def test_no_level_is_made_of_blocks_that_are_missing(long, made, tmp_path, monke
         work(self, roi)
 
     monkeypatch.setattr(BlockWork, "__call__", failing)
-    with pytest.raises(UnfinishedPredictionError, match=r"1 block could not be predicted.*no such luck"):
+    with pytest.raises(UnfinishedBlocksError, match=r"1 block could not be done.*no such luck"):
         predict(
             config,
             volume,
@@ -177,40 +176,43 @@ def test_workers_make_the_same_levels(long, made, tmp_path):
         workers=workers,
     )
     assert files(output) == files(whole)
-    assert {line.split("--level ")[1] for line in log.read_text().splitlines() if "--level" in line} == {"1"}
+    assert {line.split("--stage ")[1] for line in log.read_text().splitlines() if "--stage level" in line} == {
+        "level 1"
+    }
     assert per_level(made) == {level: count for level, count in BOXES.items() if level > 1}  # by this process
 
 
 _SLOWED = """
-import sys, time
+import pkgutil, sys, time
 from pathlib import Path
 from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.prediction import {module}
 
 def slowed(*arguments):
     Path({flag!r}).touch()
     time.sleep({seconds})
     return original(*arguments)
 
-original, {module}.{name} = {module}.{name}, slowed
+owner = pkgutil.resolve_name("scalenet_gp.pipelines.prediction.{owner}")
+original = getattr(owner, "{name}")
+setattr(owner, "{name}", slowed)
 main()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "seconds", "code"),
+    ("owner", "name", "seconds", "code"),
     [
         ("coarser_levels", "coarsen", 0.3, os.EX_TEMPFAIL),  # the box is finished
-        ("engine", "create_or_resume", 60, os.EX_TEMPFAIL),  # at once
-        ("engine", "finish", 1, 0),  # it is done
+        ("task:PredictionTask", "create_or_resume", 60, os.EX_TEMPFAIL),  # at once
+        ("task:PredictionTask", "finish", 1, 0),  # it is done
     ],
 )
-def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, module, name, seconds, code):
+def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, owner, name, seconds, code):
     config, volume, checkpoint, whole = long
     settings = write_config(tmp_path / "run.yaml", prediction__block_shape=list(BLOCK))
     output, flag = tmp_path / "out.zarr", tmp_path / "there"
-    script = _SLOWED.format(module=module, name=name, seconds=seconds, flag=str(flag))
+    script = _SLOWED.format(owner=owner, name=name, seconds=seconds, flag=str(flag))
     command = [sys.executable, "-c", script, "predict", settings, "--volume", volume, "--run", "none", "--chunk", "16"]
     command += ["--checkpoint", checkpoint, "--output", output, "--region", "all", "--devices", "cpu", "--workers", "0"]
     process = subprocess.Popen([*map(str, command), "--stored", "float32"], stderr=subprocess.PIPE, text=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CPU, options_with, tiny_config

@@ -11,9 +11,8 @@ import torch
 
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.prediction.engine import Workers
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
-from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes import MultiscaleWriter
@@ -31,10 +30,10 @@ from pathlib import Path
 from scalenet_gp.kernels.device import keep_freed_memory
 
 keep_freed_memory()
-from scalenet_gp.pipelines.prediction.engine import Workers
+from scalenet_gp.pipelines.prediction import Workers
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 
 folder, memory = Path(sys.argv[1]), int(sys.argv[2])
 config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError
 from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
-from scalenet_gp.pipelines.prediction.engine import Workers
-from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
-from scalenet_gp.pipelines.prediction.predict_job import predict
 from scalenet_gp.training.checkpoint import save_checkpoint
 from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CPU, options_with, tiny_config
@@ -38,7 +37,7 @@ def test_a_file_that_training_replaces_is_kept(volume, tmp_path, monkeypatch, ca
     output = tmp_path / "out.zarr"
     with monkeypatch.context() as context:
         context.setattr(BlockWork, "__call__", once)
-        with pytest.raises(UnfinishedPredictionError, match="not now"):
+        with pytest.raises(UnfinishedBlocksError, match="not now"):
             predict(CONFIG, volume, best, output, REGION, workers=CPU)
     shutil.copyfile(another(tmp_path / "second"), best)
     assert predict(CONFIG, volume, best, output, REGION, workers=CPU) == output
@@ -89,5 +88,5 @@ def test_a_variance_is_not_stored_as_fractions_of_255(volume, tmp_path):
 
 def test_without_workers_what_is_for_them_is_refused():
     for options in ({"launcher": "srun"}, {"host": "10.0.0.1"}, {"devices": ("cuda:0", "cuda:1")}):
-        with pytest.raises(ValueError, match="without workers there is nobody"):
+        with pytest.raises(ValueError, match="are for workers, and their count is 0"):
             Workers(**options)

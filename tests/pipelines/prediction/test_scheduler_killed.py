@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from tests.pipelines.conftest import CPU, tiny_config, write_config
 from tests.pipelines.prediction.predictions import BLOCKS, files, network
 from tests.pipelines.prediction.test_workers import worker_pids

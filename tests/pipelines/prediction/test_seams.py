@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from tests.pipelines.conftest import CPU, TINY, options_with, tiny_config
 from tests.pipelines.prediction.predictions import network, voxels
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp.geometry.world import World
-from scalenet_gp.pipelines.prediction import skipping
-from scalenet_gp.pipelines.prediction.grid import Grid
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.blockwise import Grid
+from scalenet_gp.pipelines.prediction import predict, skipping
 from scalenet_gp.pipelines.prediction.skipping import empty_blocks
 from scalenet_gp.volumes import MultiscaleImage
 from tests.pipelines.conftest import CPU, files_below, options_with, tiny_config, write_array, write_volume

@@ -6,8 +6,7 @@ import subprocess
 
 import pytest
 
-from scalenet_gp.pipelines.prediction.engine import Workers
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import Workers, predict
 from tests.pipelines.conftest import CPU, tiny_config
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scalenet_gp.pipelines.prediction.block_times import read_times
-from scalenet_gp.pipelines.prediction.engine import Workers
-from scalenet_gp.pipelines.prediction.failures import UnfinishedPredictionError
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, read_times
+from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CPU, tiny_config, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
@@ -77,7 +75,7 @@ def test_workers_that_are_killed_are_replaced(checkpoint, alone, tmp_path):
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    with pytest.raises(UnfinishedPredictionError) as error:
+    with pytest.raises(UnfinishedBlocksError) as error:
         predict(
             CONFIG,
             volume,

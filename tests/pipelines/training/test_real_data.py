@@ -10,7 +10,7 @@ from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
-from scalenet_gp.pipelines.prediction.predict_job import predict
+from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.conftest import CPU, options_with

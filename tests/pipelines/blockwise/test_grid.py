@@ -6,7 +6,7 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp.pipelines.prediction.grid import Grid
+from scalenet_gp.pipelines.blockwise import Grid
 
 
 @st.composite

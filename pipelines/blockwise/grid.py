@@ -1,4 +1,4 @@
-"""The blocks of a region: whole voxels and whole chunks of every output, so that no two of them share a chunk."""
+"""The blocks of a region: whole voxels and whole chunks of every output, so that two blocks never share a chunk."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from funlib.geometry import Coordinate, Roi
 __all__ = ["Grid"]
 
 _LONGER = 1.25
-"""How much longer than wanted a block may be for more levels to be made with it."""
+"""Largest ratio of a block's length to the wanted one, where a longer block has more levels made with it."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How a region is divided.
+    """A region divided into blocks.
 
     Attributes:
-        roi: the region, world units.
-        block: shape of the blocks, world units; the last along an axis is as small as what is left.
-        chunks: voxels of an output that are stored together, by its name.
+        roi: region, world units.
+        block: shape of a block, world units; the last one along an axis is as small as what is left.
+        chunks: shape of a chunk, voxels, by output.
+
+    Example:
+        >>> grid = Grid.fitting(Roi((0, 0), (900, 500)), Coordinate(400, 400), {"out": Coordinate(4, 4)}, chunk=50)
+        >>> grid.shape, grid.block, grid.chunks["out"]
+        ((3, 2), (400, 400), (50, 50))
     """
 
     roi: Roi
@@ -30,18 +35,18 @@ class Grid:
 
     @classmethod
     def fitting(cls, roi: Roi, wanted: Coordinate, voxel_sizes: Mapping[str, Coordinate], chunk: int = 64) -> Grid:
-        """Blocks of about the shape that is wanted, and the chunks that divide them.
+        """Return blocks of about the wanted shape, and the chunks that divide them.
 
-        Along each axis a block is as long as wanted, or longer by the few voxels, a quarter at most where that can be,
-        with which it can be halved down to one chunk of every output, or to as few as possible: so many levels of a
-        pyramid can be made with the block. A chunk has at most ``chunk`` voxels along an axis, and half of that at
-        least. An axis of the region that is shorter is not divided.
+        A block is as long as wanted, or a few voxels longer (a quarter at most where possible), so that it can be
+        halved down to one chunk of every output, or to as few as possible: so many levels of a pyramid can be made
+        with the block. A chunk has at most ``chunk`` voxels along an axis, and at least half of that. An axis of the
+        region that is shorter is not divided.
 
         Args:
-            roi: the region; whole voxels of every output.
-            wanted: world units; whole voxels of every output.
-            voxel_sizes: of the outputs, world units.
-            chunk: voxels of the largest chunk along an axis; a block that is no longer is one chunk.
+            roi: region; whole voxels of every output.
+            wanted: wanted shape of a block, world units; whole voxels of every output.
+            voxel_sizes: voxel size of each output, world units.
+            chunk: voxels of the largest chunk along an axis; a shorter block is one chunk.
         """
         along = [
             _divided(int(extent), int(length), {name: int(size[axis]) for name, size in voxel_sizes.items()}, chunk)
@@ -52,12 +57,12 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many blocks there are along each axis."""
+        """The number of blocks along each axis."""
         return tuple(-(-int(extent) // int(length)) for extent, length in zip(self.roi.shape, self.block, strict=True))
 
 
 def _divided(extent: int, wanted: int, sizes: Mapping[str, int], largest: int) -> tuple[int, dict[str, int]]:
-    """Length of the blocks along an axis, and voxels of a chunk of each output."""
+    """Return the length of the blocks along an axis, and the voxels of a chunk of each output."""
     whole = extent, {name: min(extent // size, largest) for name, size in sizes.items()}
     best, fewest = whole, 0
     for length in range(wanted, extent, math.lcm(*sizes.values())):
@@ -72,7 +77,7 @@ def _divided(extent: int, wanted: int, sizes: Mapping[str, int], largest: int) -
 
 
 def _chunk(voxels: int, largest: int) -> int:
-    """Voxels of the chunks that divide ``voxels`` best: with the fewest where halving ends; 0 if none do."""
+    """Return the chunk length with the fewest chunks in ``voxels`` where halving ends; 0 if none divides it."""
     if voxels <= largest:
         return voxels
     chunks = (chunk for chunk in range(largest, (largest - 1) // 2, -1) if voxels % chunk == 0)
@@ -80,5 +85,5 @@ def _chunk(voxels: int, largest: int) -> int:
 
 
 def _odd_part(number: int) -> int:
-    """What is left when halving ends."""
+    """Return the largest odd divisor."""
     return number // (number & -number)

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from scalenet_gp.pipelines.prediction.devices import claim_device
+from scalenet_gp.pipelines.blockwise.worker import claim_device
 
 
 def test_everybody_gets_another_device_until_all_are_taken(tmp_path):

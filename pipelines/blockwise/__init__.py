@@ -1,0 +1,28 @@
+"""Work on volumes block by block, by many processes, that goes on where it ended."""
+
+from scalenet_gp.pipelines.blockwise.engine import Workers, run
+from scalenet_gp.pipelines.blockwise.grid import Grid
+from scalenet_gp.pipelines.blockwise.records import (
+    BlockTime,
+    UnfinishedBlocksError,
+    read_times,
+    record_time,
+    total_seconds,
+)
+from scalenet_gp.pipelines.blockwise.task import BlockStage, BlockTask, WorkFolder
+from scalenet_gp.pipelines.blockwise.worker import run_worker
+
+__all__ = [
+    "BlockStage",
+    "BlockTask",
+    "BlockTime",
+    "Grid",
+    "UnfinishedBlocksError",
+    "WorkFolder",
+    "Workers",
+    "read_times",
+    "record_time",
+    "run",
+    "run_worker",
+    "total_seconds",
+]
