@@ -1,7 +1,7 @@
 """Work on volumes block by block, by many processes, that goes on where it ended."""
 
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
-from scalenet_gp.pipelines.blockwise.grid import Grid
+from scalenet_gp.pipelines.blockwise.grid import Grid, tiles
 from scalenet_gp.pipelines.blockwise.records import (
     BlockTime,
     UnfinishedBlocksError,
@@ -24,5 +24,6 @@ __all__ = [
     "record_time",
     "run",
     "run_worker",
+    "tiles",
     "total_seconds",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from funlib.geometry import Coordinate, Roi
 
-__all__ = ["Grid"]
+__all__ = ["Grid", "tiles"]
 
 _LONGER = 1.25
 """Largest ratio of a block's length to the wanted one, where a longer block has more levels made with it."""
@@ -59,6 +60,18 @@ class Grid:
     def shape(self) -> tuple[int, ...]:
         """The number of blocks along each axis."""
         return tuple(-(-int(extent) // int(length)) for extent, length in zip(self.roi.shape, self.block, strict=True))
+
+
+def tiles(roi: Roi, shape: Coordinate) -> Iterator[Roi]:
+    """Yield boxes of ``shape`` that tile ``roi``; the last one along an axis is as small as what is left.
+
+    Example:
+        >>> [box.shape for box in tiles(Roi((0,), (5,)), Coordinate(3))]
+        [(3,), (2,)]
+    """
+    starts = (range(b, e, s) for b, e, s in zip(roi.begin, roi.end, shape, strict=True))
+    for begin in itertools.product(*starts):
+        yield Roi(begin, shape).intersect(roi)
 
 
 def _divided(extent: int, wanted: int, sizes: Mapping[str, int], largest: int) -> tuple[int, dict[str, int]]:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
-from scalenet_gp.pipelines.blockwise import Grid
-from scalenet_gp.pipelines.process import tiles
+from scalenet_gp.pipelines.blockwise import Grid, tiles
 from scalenet_gp.volumes import MultiscaleImage
 
 __all__ = ["empty_blocks"]

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.process import HOST, serve_files
+from scalenet_gp.pipelines.viewing.file_server import HOST, serve_files
 from scalenet_gp.volumes import (
     Level,
     MultiscaleImage,

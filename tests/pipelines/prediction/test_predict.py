@@ -10,10 +10,10 @@ from funlib.geometry import Coordinate, Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.prediction.job import PredictionJob
-from scalenet_gp.pipelines.process.tiling import tiles
 from scalenet_gp.training.checkpoint import load_network, save_checkpoint
 from scalenet_gp.volumes.storage import group_attributes, open_array
 from tests.pipelines.conftest import (

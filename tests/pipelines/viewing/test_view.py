@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scalenet_gp.pipelines.cli import app
-from scalenet_gp.pipelines.process.file_server import serve_files
+from scalenet_gp.pipelines.viewing.file_server import serve_files
 from scalenet_gp.pipelines.viewing.view_job import view, viewer_link, viewer_state
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
