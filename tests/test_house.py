@@ -53,18 +53,19 @@ ROOMS = {
     "nodes.write": "geometry volumes",
     # pipelines
     "pipelines": "",
+    "pipelines.blockwise": "kernels options volumes .process",
     "pipelines.cli": "kernels metrics options tissue training volumes .config .demo .evaluation .inspection .masks .plots .prediction .process .training .viewing",  # noqa: E501
     "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference leibnet nodes nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
-    "pipelines.evaluation": "metrics training volumes .config .data .plots .prediction .process .training",
+    "pipelines.evaluation": "metrics training volumes .blockwise .config .data .plots .prediction .process .training",
     "pipelines.inspection": "analysis geometry graph leibnet nodes training volumes .config .data .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
     "pipelines.plots": "geometry nodes.augment nodes.samplers pictures volumes .config .data .process",
-    "pipelines.prediction": "geometry inference kernels leibnet options serialization training volumes .config .data .process",  # noqa: E501
+    "pipelines.prediction": "geometry inference kernels leibnet options serialization training volumes .blockwise .config .data .process",  # noqa: E501
     "pipelines.process": "",
     "pipelines.training": "leibnet metrics nodes nodes.arrays nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
-    "pipelines.viewing": "volumes .process",
+    "pipelines.viewing": "volumes",
 }
 
 # Rooms that do not follow the rules yet; each is left out of all rules but the table.

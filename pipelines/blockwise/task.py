@@ -21,7 +21,7 @@ __all__ = ["BlockStage", "BlockTask", "WorkFolder"]
 
 _RETRIES = 3
 _RESTARTS = 3
-"""How often daisy starts another worker in place of one that died, on average, before it gives up."""
+"""Workers that daisy starts in place of one that died, on average, before it gives up."""
 _TIMEOUT = 6 * 3600.0
 """Seconds after which a worker that has a block is taken to hang, and is ended."""
 

@@ -80,7 +80,7 @@ class _Handler(SimpleHTTPRequestHandler):
         return super().translate_path(f"/{rest}")
 
     def do_OPTIONS(self) -> None:
-        """What a browser asks before it asks for the file."""
+        """Answer what a browser asks before it asks for a file."""
         self.send_response(204)
         self.send_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
         self.send_header("Access-Control-Allow-Headers", "*")

@@ -33,7 +33,7 @@ from scalenet_gp.volumes import (
 __all__ = ["PORT", "View", "view", "viewer_link", "viewer_state"]
 
 PORT = 9876
-"""Where the files are served unless another port is chosen: a link that was kept works again."""
+"""Port on which the files are served unless another one is given: a link that was kept works again."""
 
 _APP = "https://neuroglancer-demo.appspot.com/#!"
 _PIXELS = 600  # of a panel on the screen, about
