@@ -145,7 +145,11 @@ def logging(run: Run) -> dict[str, float]:
         for _ in range(WARM_UP):
             step()
         watch.seconds.clear()
-        first, scalars_every, images_every = trainer.iteration + 1, trainer.log.scalars_every, trainer.log.images_every
+        first, scalars_every, images_every = (
+            trainer.trainer.iteration + 1,
+            trainer.log.scalars_every,
+            trainer.log.images_every,
+        )
         begun = time.perf_counter()
         for _ in range(2 * images_every):
             step()

@@ -159,7 +159,7 @@ def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch
         with gp.build(chain + trainer) as pipeline:
             if isinstance(trainer, Train):
                 for name in ("forward", "advance"):
-                    setattr(trainer.state, name, watch.timed(name, getattr(trainer.state, name)))
+                    setattr(trainer.trainer.state, name, watch.timed(name, getattr(trainer.trainer.state, name)))
             yield lambda: pipeline.request_batch(gp.BatchRequest(request)), trainer
     finally:
         Tensor.backward = plain  # type: ignore[method-assign]

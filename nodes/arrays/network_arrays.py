@@ -85,8 +85,8 @@ class NetworkArrays:
             extend_request(request, self.inputs[name], roi)
         return request
 
-    def tensors(self, batch: gp.Batch, plan: Plan, device: torch.device) -> dict[str, Tensor]:
-        """The inputs of ``plan`` from a batch, each (B, C, Z, Y, X), float32.
+    def tensors(self, batch: gp.Batch, plan: Plan, device: torch.device | None = None) -> dict[str, Tensor]:
+        """Return the inputs of ``plan`` from a batch, each (B, C, Z, Y, X), float32; on the processor by default.
 
         Raises:
             ValueError: an array holds integers (normalise it first) or has axes that cannot be told apart.
@@ -111,6 +111,10 @@ class NetworkArrays:
             )
             batch[self.outputs[name]] = gp.Array(data if batched else data[0], spec)
 
+    def samples(self, batch: gp.Batch, plan: Plan) -> int:
+        """Return the number of samples in a batch."""
+        return len(batch[self.inputs[next(iter(plan.inputs))]].data) if self.batched(batch, plan) else 1
+
     def batched(self, batch: gp.Batch, plan: Plan) -> bool:
         """Whether the arrays of ``batch`` have a batch axis."""
         return batch[self.inputs[next(iter(plan.inputs))]].data.ndim == self.net.dims + 2
@@ -121,7 +125,7 @@ def extend_request(request: gp.BatchRequest, key: gp.ArrayKey, roi: Roi) -> None
     request[key] = gp.ArraySpec(roi=request[key].roi.union(roi) if key in request else roi)
 
 
-def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device) -> Tensor:
+def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device | None = None) -> Tensor:
     """What an array has in ``roi``, as (B, C, Z, Y, X): as it is with a batch axis, as a batch of one without.
 
     Raises:

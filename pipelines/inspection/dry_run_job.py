@@ -21,12 +21,12 @@ from torch import Tensor
 
 from scalenet_gp.analysis import predict_cost
 from scalenet_gp.geometry import format_size
-from scalenet_gp.nodes import Prefetch, Stack, Train
+from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.pipelines.training import build_trainer
-from scalenet_gp.training import peak_resident_bytes
+from scalenet_gp.training import Callback, StepResult, TrainerView, peak_resident_bytes
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["DryRun", "dry_run", "dry_run_table"]
@@ -104,22 +104,24 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
     torch.manual_seed(settings.seed)
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
-    trainer = build_trainer(config, dataset, device)
+    node = build_trainer(config, dataset, device)
+    trainer, watch = node.trainer, _Waiting()
+    trainer.add(watch)
     shape = dataset.shape(settings.output_shape, "training.output_shape")
-    wanted = {s.prediction: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for s in trainer.supervision.values()}
+    wanted = {s.prediction: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for s in node.supervision.values()}
     batches = sample_chain(config, dataset) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
-    with build_chain(batches + trainer) as pipeline:
+    with build_chain(batches + node) as pipeline:
         built = time.perf_counter()
         on = trainer.state.device
         if on.type == "cuda":
             torch.cuda.reset_peak_memory_stats(on)
-        _time_step(pipeline, trainer, wanted, settings.optimization.accumulate)
+        _time_step(pipeline, watch, wanted, settings.optimization.accumulate)
         first = time.perf_counter()
         data, step = zip(
-            *(_time_step(pipeline, trainer, wanted, settings.optimization.accumulate) for _ in range(_STEPS)),
+            *(_time_step(pipeline, watch, wanted, settings.optimization.accumulate) for _ in range(_STEPS)),
             strict=True,
         )
-        plan = trainer.arrays.plan(gp.BatchRequest(wanted))
+        plan = node.arrays.plan(gp.BatchRequest(wanted))
         dtype = getattr(torch, settings.compute.precision)
         activation_checkpointing = trainer.state.compute.run_checkpointed(net)
         # before the prediction, which takes memory too
@@ -181,8 +183,17 @@ def dry_run_table(result: DryRun) -> Table:
     return table
 
 
+class _Waiting(Callback):
+    """Keeps how long data were waited for."""
+
+    waited = 0.0
+
+    def after_step(self, trainer: TrainerView, result: StepResult) -> None:
+        self.waited = result.waited
+
+
 def _time_step(
-    pipeline: gp.Pipeline, trainer: Train, wanted: Mapping[gp.ArrayKey, gp.ArraySpec], batches: int
+    pipeline: gp.Pipeline, watch: _Waiting, wanted: Mapping[gp.ArrayKey, gp.ArraySpec], batches: int
 ) -> tuple[float, float]:
     """Do one step; the mean time in which each of its batches was waited for, and learned from."""
     data, learning = [], []
@@ -190,9 +201,8 @@ def _time_step(
         begun = time.perf_counter()
         pipeline.request_batch(gp.BatchRequest(dict(wanted)))
         whole = time.perf_counter() - begun
-        waited = 0.0 if trainer.record is None else trainer.record.waited
-        data.append(waited)
-        learning.append(whole - waited)
+        data.append(watch.waited)
+        learning.append(whole - watch.waited)
     return fmean(data), fmean(learning)
 
 

@@ -18,7 +18,7 @@ import torch
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.process import Advance, Interrupted, console, progress_bar
 from scalenet_gp.serialization import package_versions
-from scalenet_gp.training import Metric, StepResult, ValidationResult, resident_bytes
+from scalenet_gp.training import Callback, StepResult, TrainerView, Validated, resident_bytes
 
 __all__ = ["BarReport", "JsonReport", "NoReport", "ReportForm", "TrainingReport", "training_report"]
 
@@ -31,11 +31,11 @@ _WINDOW = 20
 _PACKAGES = ("scalenet_gp", "gunpowder", "torch", "numpy")
 
 
-class TrainingReport(AbstractContextManager["TrainingReport"], ABC):
+class TrainingReport(Callback, AbstractContextManager["TrainingReport"], ABC):
     """Tells of a run as it goes, from where it is entered; abstract.
 
-    Rates are those of the last ``window`` batches. If an error ends the ``with`` block before :meth:`end` was called,
-    it is called with the error as the reason; on a bar, nothing is said, as whoever catches the error will.
+    Rates are those of the last ``window`` batches. If an error ends the ``with`` block before :meth:`finish` was
+    called, it is called with the error as the reason. A bar says nothing then, as whoever catches the error will.
 
     Args:
         iterations: of the whole run.
@@ -51,18 +51,37 @@ class TrainingReport(AbstractContextManager["TrainingReport"], ABC):
         # numbers alone: a record holds the tensors of its batch
         self._recent: deque[tuple[int, float, float, float | None]] = deque(maxlen=window)
         self._ended = False
+        self._validated: Validated | None = None
+        self._checkpoint: Path | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Interrupted) and not self._ended:
-            self.end(str(error), error.checkpoint)
+            self.finish(str(error), error.checkpoint)
         elif error is not None and not self._ended:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
-            self.end(reason, None)
+            self.finish(reason, None)
+
+    def begin(self, trainer: TrainerView) -> None:
+        self._checkpoint = trainer.newest_checkpoint
+        self._tell_of_validation(trainer)
+
+    def after_step(self, trainer: TrainerView, result: StepResult) -> None:
+        self.step(result)
+        self._tell_of_validation(trainer)
+        newest = trainer.newest_checkpoint
+        if newest is not None and newest != self._checkpoint:
+            self._checkpoint = newest
+            self.checkpoint(newest)
+
+    def _tell_of_validation(self, trainer: TrainerView) -> None:
+        if trainer.validated is not None and trainer.validated is not self._validated:
+            self._validated = trainer.validated
+            self.validation(trainer.validated)
 
     def step(self, record: StepResult) -> None:
-        """Take in a batch; to be called after each."""
+        """Tell of a batch, if it is time to; to be called after each."""
         self._recent.append((record.samples, record.seconds, record.waited, record.step.gradient_norm))
         self._step(record)
 
@@ -71,21 +90,14 @@ class TrainingReport(AbstractContextManager["TrainingReport"], ABC):
         """Tell of a batch, if it is time to."""
 
     @abstractmethod
-    def judged(self, iteration: int, judgement: ValidationResult, metric: Metric, best: bool) -> None:
-        """Tell how good the network is.
-
-        Args:
-            iteration: batches that it has learned from.
-            judgement: the scores.
-            metric: what networks are compared by.
-            best: whether it is the best so far.
-        """
+    def validation(self, validated: Validated) -> None:
+        """Tell how good the network is."""
 
     @abstractmethod
     def checkpoint(self, path: Path) -> None:
         """Tell of a checkpoint that was written."""
 
-    def end(self, reason: str, checkpoint: Path | None) -> None:
+    def finish(self, reason: str, checkpoint: Path | None) -> None:
         """Tell that the run ends.
 
         Args:
@@ -145,10 +157,9 @@ class BarReport(TrainingReport):
         if self._advance is not None:
             self._advance(_note(self._numbers(record)))
 
-    def judged(self, iteration: int, judgement: ValidationResult, metric: Metric, best: bool) -> None:
-        self._say(
-            f"iteration {iteration}: {metric} {judgement.metric(metric):.4f}{', the best so far' if best else ''}"
-        )
+    def validation(self, validated: Validated) -> None:
+        value, best = validated.result.metric(validated.metric), ", the best so far" if validated.best else ""
+        self._say(f"iteration {validated.iteration}: {validated.metric} {value:.4f}{best}")
 
     def checkpoint(self, path: Path) -> None:
         self._say(f"checkpoint {path}")
@@ -172,7 +183,7 @@ class JsonReport(TrainingReport):
     "step"         ``iteration``, ``loss``, ``losses``, ``learning_rate``, ``gradient_norm`` before clipping,
                    ``samples_per_second``, ``waiting`` (share of the time), ``memory`` of this process and
                    ``device_memory`` (bytes; null without a GPU), ``skipped`` steps in all
-    "judged"       ``iteration``, ``metric``, ``value``, ``best``, ``loss``, ``scores``
+    "validation"   ``iteration``, ``metric``, ``value``, ``best``, ``loss``, ``scores``
     "checkpoint"   ``path``
     "end"          ``reason``, ``checkpoint``
     =============  ================================================================================================
@@ -208,9 +219,15 @@ class JsonReport(TrainingReport):
         if record.iteration % self._every == 0:
             self._write("step", **self._numbers(record))
 
-    def judged(self, iteration: int, judgement: ValidationResult, metric: Metric, best: bool) -> None:
-        value = judgement.metric(metric)
-        self._write("judged", iteration=iteration, metric=metric, value=value, best=best, **judgement.as_plain())
+    def validation(self, validated: Validated) -> None:
+        self._write(
+            "validation",
+            iteration=validated.iteration,
+            metric=validated.metric,
+            value=validated.result.metric(validated.metric),
+            best=validated.best,
+            **validated.result.as_plain(),
+        )
 
     def checkpoint(self, path: Path) -> None:
         self._write("checkpoint", path=str(path))
@@ -240,7 +257,7 @@ class NoReport(TrainingReport):
     def _step(self, record: StepResult) -> None:
         pass
 
-    def judged(self, iteration: int, judgement: ValidationResult, metric: Metric, best: bool) -> None:
+    def validation(self, validated: Validated) -> None:
         pass
 
     def checkpoint(self, path: Path) -> None:

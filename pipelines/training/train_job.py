@@ -55,8 +55,8 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
         dataset = Dataset.open(volume, config.data, config.build_network())
-        trainer = build_trainer(config, dataset, device, folder, ranks)
+        node = build_trainer(config, dataset, device, folder, ranks)
         size = config.training.batch_size
         samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)
-        with TrainingLoop(config, dataset, samples, trainer, folder, ranks, received) as training_run:
-            return training_run.run(report)
+        with TrainingLoop(config, dataset, samples, node, folder, received) as loop:
+            return loop.run(report)

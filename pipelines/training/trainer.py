@@ -55,10 +55,11 @@ def build_trainer(
         iterations=settings.iterations,
         patience=None if config.validation is None else config.validation.patience,
         seed=settings.seed,
-        ranks=ranks,
+        process_group=ranks,
         start_from=settings.start_from,
         checkpoints=None if folder is None else folder.checkpoints,
         checkpoint_options=settings.checkpoints,
+        best=None if folder is None else folder.best,
         log=log,
         metadata={"learned": config.data.learned, "config": config.model_dump(mode="json")},
     )

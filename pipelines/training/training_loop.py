@@ -1,4 +1,4 @@
-"""A training run from its first batch, or where it was left, to its end."""
+"""A training run from its first batch, or from its newest checkpoint, to its end."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ import gunpowder as gp
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Train
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.process import Interrupted, build_chain, unwrap_errors
 from scalenet_gp.pipelines.training.reports import ReportForm, TrainingReport, training_report
 from scalenet_gp.pipelines.training.run_folder import RunFolder
-from scalenet_gp.pipelines.training.validation_callback import ValidationCallback
-from scalenet_gp.training import ProcessGroup, latest_checkpoint
+from scalenet_gp.pipelines.training.validation import Validation
+from scalenet_gp.training import LogCallback, ValidationCallback, latest_checkpoint
 
 __all__ = ["TrainingLoop"]
 
 
 @final
 class TrainingLoop:
-    """Batches, judgements and checkpoints, until the run is done or asked to end: a context manager.
+    """Batches, until the run is done, stops early, or a signal asks for its end: a context manager.
+
+    Validation, checkpoints, log and report are callbacks of the trainer.
 
     Args:
         config: the run.
         dataset: the volume, and a network like the one that is trained.
         samples: a chain of batches.
-        trainer: learns from them.
-        folder: where everything goes.
-        ranks: the processes that train together.
+        train: the node that learns from them.
+        folder: the folder of the run.
         received: returns the signal that asks for the end, if there was one.
 
     Raises:
-        ValueError: the config does not fit the volume.
+        ConfigError: the config does not fit the volume.
     """
 
     def __init__(
@@ -45,28 +46,30 @@ class TrainingLoop:
         config: Config,
         dataset: Dataset,
         samples: gp.Pipeline,
-        trainer: Train,
+        train: Train,
         folder: RunFolder,
-        ranks: ProcessGroup,
         received: Callable[[], signal.Signals | None],
     ) -> None:
-        self.config, self.folder, self.ranks, self.trainer = config, folder, ranks, trainer
-        self._received = received
+        self._config, self._folder, self._received = config, folder, received
+        self._trainer, self._arrays = train.trainer, train.arrays
         net = dataset.net
         shape = dataset.shape(config.training.output_shape, "training.output_shape")
-        predictions = array_keys("PREDICTION", net.output_keys)
-        self._request = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions.values()}
+        predictions = self._arrays.outputs.values()
+        self._request = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions}
         self._prefetch = Prefetch(config.training.workers, seed=config.training.seed)
-        self._chain = samples + self._prefetch + trainer
-        self._judging: ValidationCallback | None = None
+        self._chain = samples + self._prefetch + train
+        self._validation: Validation | None = None
         if config.validation is not None:
-            self._judging = ValidationCallback(config, dataset, shape, trainer.loss_of, folder, ranks)
+            if self._trainer.process_group.is_main:
+                self._validation = Validation.of_config(config, dataset, shape, self._trainer.loss_of)
+            validate = None if self._validation is None else self._validation.validate
+            self._trainer.add(ValidationCallback(config.validation, validate))
         self._entered = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            if self._judging is not None:
-                stack.enter_context(self._judging)
+            if self._validation is not None:
+                stack.enter_context(self._validation)
             self._pipeline = stack.enter_context(build_chain(self._chain))
             self._entered = stack.pop_all()
         return self
@@ -78,72 +81,70 @@ class TrainingLoop:
         """Learn until the end.
 
         Args:
-            form: how progress is told.
+            form: form of the report.
 
         Returns:
             The newest checkpoint.
 
         Raises:
-            ValueError: the run is longer than the config says already.
+            ConfigError: the run is longer than the config says already.
             Interrupted: a signal asked for the end.
         """
-        iterations, trainer = self.config.training.iterations, self.trainer
-        self.ranks.check_same("the iteration to go on from", trainer.iteration)
+        iterations, trainer = self._config.training.iterations, self._trainer
+        trainer.process_group.check_same("the iteration to resume from", trainer.iteration)
         if trainer.iteration > iterations:
             raise ConfigError(
-                f"{self.folder.path} has done {trainer.iteration} iterations already; training.iterations is "
+                f"{self._folder.path} has done {trainer.iteration} iterations already; training.iterations is "
                 f"{iterations}"
             )
-        if self.ranks.is_main:
-            self._begin()
-        if self._judging is not None and "best" in trainer.notes:
-            self._judging.best.load_state_dict(trainer.notes["best"])
+        if trainer.process_group.is_main:
+            self._describe()
         self._prefetch.next_batch = trainer.iteration
         with self._report(form) as report:
-            trainer.listener = report.step
-            stopped = self._learn(report)
+            trainer.add(report)
+            ended = self._learn()
             trainer.save()
-            self.ranks.any_rank(False)  # rank 0 has written
-            checkpoint = latest_checkpoint(self.folder.checkpoints)
-            if isinstance(stopped, signal.Signals):
-                raise Interrupted(stopped, checkpoint)
-            report.end(stopped, checkpoint)
+            trainer.process_group.any_rank(False)  # rank 0 has written
+            checkpoint = latest_checkpoint(self._folder.checkpoints)
+            if isinstance(ended, signal.Signals):
+                raise Interrupted(ended, checkpoint)
+            report.finish(ended, checkpoint)
         if checkpoint is None:
-            raise FileNotFoundError(f"{self.folder.checkpoints} holds no whole checkpoint; somebody removed it")
+            raise FileNotFoundError(f"{self._folder.checkpoints} holds no whole checkpoint; somebody removed it")
         return checkpoint
 
-    def _begin(self) -> None:
-        """Write what describes the run."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.config.write(self.folder.config)
-        log, trainer = self.trainer.log, self.trainer
-        if log is not None and not trainer.iteration:
-            log.write_config(self.folder.config.read_text(encoding="utf-8"))
-            log.write_graph(trainer.net, trainer.arrays.plan(gp.BatchRequest(self._request)))
+    def _describe(self) -> None:
+        """Write the config of the run and, into the log, the network."""
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        self._config.write(self._folder.config)
+        if self._trainer.iteration:
+            return
+        for callback in self._trainer.callbacks:
+            if isinstance(callback, LogCallback):
+                callback.log.write_config(self._folder.config.read_text(encoding="utf-8"))
+                callback.log.write_graph(self._trainer.net, self._arrays.plan(gp.BatchRequest(self._request)))
 
     def _report(self, form: ReportForm) -> TrainingReport:
-        trainer, settings = self.trainer, self.config.training
+        trainer, settings = self._trainer, self._config.training
         return training_report(
-            form if self.ranks.is_main else "none",
+            form if trainer.process_group.is_main else "none",
             settings.iterations,
             trainer.iteration,
             trainer.state.device,
             settings.log.scalars_every,
         )
 
-    def _learn(self, report: TrainingReport) -> str | signal.Signals:
-        """Batch after batch; why that ended."""
-        trainer, saved = self.trainer, self.trainer.saved
-        while True:
-            if self._judging is not None and self._judging.ends(trainer, report):
-                return f"{self._judging.best.without_improvement} judgements without a better one"
-            if trainer.iteration >= self.config.training.iterations:
-                return "done"
-            received = self._received()
-            if self.ranks.any_rank(received is not None):
-                return received or signal.SIGTERM
-            with unwrap_errors():  # for the report
+    def _learn(self) -> str | signal.Signals:
+        """Request batch after batch; return why that ended."""
+        trainer = self._trainer
+        with unwrap_errors():  # for the report
+            trainer.begin()
+            while True:
+                if trainer.stop_reason is not None:
+                    return trainer.stop_reason
+                if trainer.iteration >= self._config.training.iterations:
+                    return "done"
+                received = self._received()
+                if trainer.process_group.any_rank(received is not None):
+                    return received or signal.SIGTERM
                 self._pipeline.request_batch(gp.BatchRequest(self._request))
-            if trainer.saved is not None and trainer.saved != saved:
-                saved = trainer.saved
-                report.checkpoint(saved)

@@ -1,4 +1,4 @@
-"""ValidationCallback a network in training by a part of the annotation that it does not learn from."""
+"""Validation of a network in training on a part of the annotation that it does not learn from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scalenet_gp.nodes import SampleLocation, UniformSampler
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
 from scalenet_gp.nodes.prefetch import SeededBatches
 from scalenet_gp.nodes.sources import ToUnitRange
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, array_keys
 from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.training import ValidationResult
@@ -91,6 +91,27 @@ class Validation:
         self._chain = self._chain_of(dataset, raw, annotated)
         self._built = ExitStack()
         self._batches: SeededBatches | None = None
+
+    @classmethod
+    def of_config(cls, config: Config, dataset: Dataset, shape: Coordinate, loss: LossOf) -> Self:
+        """Return the validation that a config describes; arguments and errors are those of the class.
+
+        Raises:
+            ConfigError: the config has no validation.
+        """
+        settings = config.validation
+        if settings is None:
+            raise ConfigError("the config has no validation")
+        return cls(
+            dataset,
+            settings.region,
+            shape,
+            loss,
+            samples=settings.samples,
+            seed=settings.seed,
+            threshold=config.evaluation.threshold,
+            apart_from={"training.region": config.training.region, "evaluation.region": config.evaluation.region},
+        )
 
     def __enter__(self) -> Self:
         pipeline = self._built.enter_context(build_chain(self._chain))

@@ -1,5 +1,6 @@
 """Training without gunpowder: optimization, state, checkpoints, distribution, logs."""
 
+from scalenet_gp.training.callbacks import Callback, FaultDump, LogCallback, Phase, TrainerView, ValidationCallback
 from scalenet_gp.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
@@ -9,29 +10,40 @@ from scalenet_gp.training.checkpoint import (
 )
 from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
-from scalenet_gp.training.early_stopping import EarlyStopping, ValidationResult, save_best
+from scalenet_gp.training.early_stopping import EarlyStopping, Validated, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
 from scalenet_gp.training.memory import memory_explained, peak_resident_bytes, resident_bytes
 from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
 from scalenet_gp.training.options import CheckpointOptions, LogOptions, Metric, ValidationOptions
+from scalenet_gp.training.output_loss import OutputLoss
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
+from scalenet_gp.training.trainer import Trainer
 from scalenet_gp.training.training_state import TrainingState, UpdateResult
 
 __all__ = [
+    "Callback",
     "CheckpointOptions",
     "ComputeConfig",
     "EarlyStopping",
+    "FaultDump",
+    "LogCallback",
     "LogOptions",
     "Metric",
     "Optimization",
     "OptimizerOptions",
+    "OutputLoss",
+    "Phase",
     "ProcessGroup",
     "ScheduleOptions",
     "StepResult",
     "TensorBoardLog",
+    "Trainer",
+    "TrainerView",
     "TrainingState",
     "UpdateResult",
+    "Validated",
+    "ValidationCallback",
     "ValidationOptions",
     "ValidationResult",
     "distributed_context",

@@ -29,7 +29,7 @@ from scalenet_gp.training.options import CheckpointOptions
 
 if TYPE_CHECKING:
     from scalenet_gp.leibnet import LeibNet
-    from scalenet_gp.training import TrainingState
+    from scalenet_gp.training.training_state import TrainingState
 
 __all__ = [
     "Checkpoint",

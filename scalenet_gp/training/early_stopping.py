@@ -13,7 +13,7 @@ from scalenet_gp.metrics import Scores, scores_from_json, scores_to_json
 from scalenet_gp.serialization import atomic_write
 from scalenet_gp.training.options import Metric, ValidationOptions
 
-__all__ = ["EarlyStopping", "ValidationResult", "save_best"]
+__all__ = ["EarlyStopping", "Validated", "ValidationResult", "save_best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,23 @@ class ValidationResult:
         """
         loss = plain["loss"]
         return cls(scores_from_json(plain["scores"]), math.nan if loss is None else loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A validation that was made in training.
+
+    Attributes:
+        iteration: batches that the network had learned from.
+        result: the scores and the loss.
+        metric: the number that networks are compared by.
+        best: True if it is the best so far.
+    """
+
+    iteration: int
+    result: ValidationResult
+    metric: Metric
+    best: bool
 
 
 class EarlyStopping:

@@ -1,10 +1,11 @@
-"""What there is to tell of one batch that was learned from."""
+"""The result of learning from one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from scalenet_gp.graph import Plan
@@ -34,6 +35,7 @@ class StepResult:
         masks: likewise; above 0 where the target is annotated.
         loss_of: the loss of an output, by its name, for a prediction, target and mask that may have fewer channels than
             the output, all channels weighing the same. Raises a ValueError if that loss takes no fewer.
+        gradient_scale: factor of the gradients that torch has computed.
     """
 
     iteration: int
@@ -51,3 +53,9 @@ class StepResult:
     targets: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     loss_of: Callable[[str, Tensor, Tensor, Tensor], Tensor]
+    gradient_scale: float = 1.0
+
+    def gradient(self, name: str) -> Tensor:
+        """Return the gradient of the weighted loss with respect to an output, in its shape; zero if it was skipped."""
+        output = self.outputs[name]
+        return torch.zeros_like(output) if output.grad is None else output.grad / self.gradient_scale

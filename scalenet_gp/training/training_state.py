@@ -164,8 +164,8 @@ class TrainingState:
         self.skipped_in_a_row = 0
         return UpdateResult(True, False, norm.item(), self._moved(before) if measure else None)
 
-    def judged(self, score: float) -> None:
-        """Tell a schedule that waits for a plateau how good the network is: the lower the better, as losses are."""
+    def update_plateau(self, score: float) -> None:
+        """Tell a schedule that waits for a plateau how good the network is; like a loss, the lower the better."""
         if self._plateau is not None:
             self._plateau.step(score)
 

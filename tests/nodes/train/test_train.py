@@ -64,7 +64,7 @@ def steps_by_hand(
             wanted = outputs[name]
             target = read(wanted.target, roi).float()
             mask = torch.ones_like(target) if wanted.mask is None else read(wanted.mask, roi).float()
-            loss = loss + wanted.weight_at(step) * wanted.loss(made[name], target, mask)
+            loss = loss + wanted.output_loss.weight_at(step) * wanted.loss(made[name], target, mask)
         fresh = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
         for parameter, gradient in zip(net.parameters(), fresh, strict=True):
             parameter.grad = gradient
@@ -148,7 +148,7 @@ def test_stacked_samples_make_one_step() -> None:
 def test_without_predictions_asked_for_nothing_is_learnt() -> None:
     net, node = small_net(), training(small_net())
     (batch,) = trained(node, {RAW["0"]: Roi((0, 0), (32, 32))})
-    assert node.iteration == 0
+    assert node.trainer.iteration == 0
     assert batch.loss is None
     assert same_state(net, node.net)
 
@@ -246,7 +246,7 @@ def test_targets_and_masks_of_other_channels_are_refused(key: ArrayKey, count: i
     )
     with build(RampSource(data) + node) as pipeline, pytest.raises(PipelineRequestError, match=message):
         fetch(pipeline, ROIS)
-    assert node.iteration == 0
+    assert node.trainer.iteration == 0
     assert same_state(node.net, small_net())
 
 
@@ -314,8 +314,8 @@ def test_weights_of_losses_are_not_negative(weight: float) -> None:
 def test_the_optimizer_is_radam_with_decoupled_weight_decay_unless_given() -> None:
     node = Train(small_net(), INPUTS, supervision())
     with build(RampSource(fields()) + node):
-        assert type(node.state.optimizer) is torch.optim.RAdam
-        group = node.state.optimizer.param_groups[0]
+        assert type(node.trainer.state.optimizer) is torch.optim.RAdam
+        group = node.trainer.state.optimizer.param_groups[0]
         assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (1e-3, 1e-4, True)
 
 
@@ -332,7 +332,7 @@ def test_requests_reach_it_through_gunpowders_own_nodes() -> None:
     )
     with build(chain) as pipeline:
         batch = fetch(pipeline, {FINE: Roi((0, 0), (64, 64))})
-    assert node.iteration == 4
+    assert node.trainer.iteration == 4
     assert batch[FINE].data.shape == (2, 8, 8)
     assert not same_state(net, node.net)
     assert np.isfinite(batch[FINE].data).all()
@@ -349,7 +349,7 @@ def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
         used = []
         with build(RampSource(fields()) + node) as pipeline:
             for _ in range(steps):
-                used.append(node.state.learning_rate)
+                used.append(node.trainer.state.learning_rate)
                 fetch(pipeline, ROIS)
         return used
 
@@ -375,7 +375,7 @@ def test_gradients_come_down_as_autograd_gives_them(settings: dict[str, Any]) ->
     for name, tensor in made.items():
         wanted, roi = outputs[name], plan.outputs[name]
         target, mask = (read(key, roi).float() for key in (wanted.target, wanted.mask))
-        loss = loss + wanted.weight_at(0) * wanted.loss(tensor, target, mask)
+        loss = loss + wanted.output_loss.weight_at(0) * wanted.loss(tensor, target, mask)
     loss.backward()
     tolerance = {"rtol": 0.05, "atol": 1e-3} if "precision" in settings else {"rtol": 1e-4, "atol": 1e-7}
     for name, key in gradients.items():

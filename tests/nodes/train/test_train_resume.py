@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from scalenet_gp.nodes.testing import Field, RampSource
 from scalenet_gp.nodes.train.train import Train
-from scalenet_gp.training import CheckpointOptions
+from scalenet_gp.training import Callback, CheckpointOptions, StepResult, TrainerView
 from scalenet_gp.training.checkpoint import load_checkpoint, load_network, save_checkpoint
 from tests.nodes.train.two_scales import (
     ADAM,
@@ -28,6 +29,7 @@ from tests.nodes.train.two_scales import (
     ROIS,
     fetch,
     fields,
+    plan_for,
     read,
     same_state,
     setup_refusal,
@@ -110,12 +112,12 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path) 
     later = small_net(seed=7, norm_layer="batch")
     node = training(later, checkpoints=tmp_path, optimizer=partial(torch.optim.Adam, lr=99.0))
     with build(RampSource(fields()) + node) as pipeline:
-        assert node.iteration == 3
+        assert node.trainer.iteration == 3
         batches = [fetch(pipeline, shifted(ROIS, step)) for step in (3, 4)]
     assert [batch.iteration for batch in batches] == [4, 5]
     assert [batch.loss for batch in batches] == losses[3:]
     assert same_state(whole, later)
-    ours, theirs = node.state.optimizer.state_dict(), reference.state.optimizer.state_dict()
+    ours, theirs = node.trainer.state.optimizer.state_dict(), reference.trainer.state.optimizer.state_dict()
     assert ours["param_groups"] == theirs["param_groups"]
     for index, state in theirs["state"].items():
         assert all(torch.equal(value, ours["state"][index][key]) for key, value in state.items())
@@ -162,7 +164,7 @@ def test_a_checkpoint_that_is_cut_short_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     node = training(small_net(), checkpoints=tmp_path)
     with build(RampSource(fields()) + node):
-        assert node.iteration == 1
+        assert node.trainer.iteration == 1
 
 
 def test_training_begins_with_given_weights_and_goes_on_with_its_own(tmp_path: Path) -> None:
@@ -184,14 +186,33 @@ def test_training_begins_with_given_weights_and_goes_on_with_its_own(tmp_path: P
         pass
 
 
-def test_notes_come_back_with_the_run(tmp_path: Path) -> None:
-    node = training(small_net(), checkpoints=tmp_path)
-    with build(RampSource(fields()) + node) as pipeline:
-        node.notes["judged"] = {"dice": 0.5}
-        fetch(pipeline, ROIS)
-    later = training(small_net(), checkpoints=tmp_path)
-    with build(RampSource(fields()) + later):
-        assert later.notes == {"judged": {"dice": 0.5}}
+class Counting(Callback):
+    """Counts its steps, and keeps the count in checkpoints."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def after_step(self, trainer: TrainerView, result: StepResult) -> None:
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.count = state["count"]
+
+
+def test_states_of_callbacks_come_back_with_the_run(tmp_path: Path) -> None:
+    for count in (1, 2):
+        counting = Counting()
+        with build(
+            RampSource(fields()) + training(small_net(), checkpoints=tmp_path, callbacks=[counting])
+        ) as pipeline:
+            assert counting.count == count - 1
+            fetch(pipeline, ROIS)
+        assert counting.count == count
 
 
 # What is not finite
@@ -218,9 +239,9 @@ def test_a_batch_that_is_not_finite_is_skipped_and_leaves_no_trace(tmp_path: Pat
         after = copy.deepcopy(net)
         assert np.isnan(fetch(pipeline, ROIS).loss)
         assert same_state(net, after)
-        assert (node.iteration, node.state.skipped, node.state.skipped_in_a_row) == (2, 1, 1)
+        assert (node.trainer.iteration, node.trainer.state.skipped, node.trainer.state.skipped_in_a_row) == (2, 1, 1)
         fetch(pipeline, shifted(away, 1))
-        assert (node.iteration, node.state.skipped, node.state.skipped_in_a_row) == (3, 1, 0)
+        assert (node.trainer.iteration, node.trainer.state.skipped, node.trainer.state.skipped_in_a_row) == (3, 1, 0)
     with build(RampSource(data) + training(twin)) as pipeline:
         fetch(pipeline, away)
         fetch(pipeline, shifted(away, 1))
@@ -248,7 +269,7 @@ def test_too_many_in_a_row_end_the_run_and_leave_the_batch(tmp_path: Path, outpu
     assert culprit in told
     kept = tmp_path / "skipped_3.safetensors"
     assert str(kept) in told
-    raw, roi = RAW["1"], node.record.plan.inputs["1_input"]
+    raw, roi = RAW["1"], plan_for(net, ROIS).inputs["1_input"]
     with safe_open(kept, framework="np") as file:
         np.testing.assert_array_equal(file.get_tensor(raw.identifier), read(raw, roi)[0])
         described = json.loads(file.metadata()[raw.identifier])

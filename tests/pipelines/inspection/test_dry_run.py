@@ -65,17 +65,17 @@ def test_nothing_is_written(volume, tmp_path, monkeypatch):
 def test_time_for_data_and_time_for_learning(monkeypatch, data, step, waited):
     """A clock that moves with the batches alone."""
     now, done = [0.0], []
-    trainer = SimpleNamespace(record=None)
+    watch = SimpleNamespace(waited=None)
 
     def request_batch(_):
         index = len(done)
         now[0] += data[index] + step[index]
-        trainer.record = SimpleNamespace(waited=waited[index])
+        watch.waited = waited[index]
         done.append(index)
 
     monkeypatch.setattr(dry_run_module.time, "perf_counter", lambda: now[0])
     pipeline = SimpleNamespace(request_batch=request_batch)
-    assert dry_run_module._time_step(pipeline, trainer, {}, 2) == (3.0, 1.0)
+    assert dry_run_module._time_step(pipeline, watch, {}, 2) == (3.0, 1.0)
 
 
 def test_the_estimate_by_hand(result, monkeypatch):

@@ -89,7 +89,7 @@ def test_too_many_in_a_row_end_the_run_and_leave_the_batch(monkeypatch, capsys, 
         "3 steps in a row were skipped, the last in iteration 3, where the input '1_input' is not finite; that batch "
         f"is in {left}"
     )
-    assert events(out, "end") == [{"event": "end", "reason": f"FloatingPointError: {message}", "checkpoint": None}]
+    assert events(out, "end") == [{"event": "end", "reason": f"TrainingDivergedError: {message}", "checkpoint": None}]
     arrays = load_file(left)
     assert {"RAW_0_INPUT", "RAW_1_INPUT", "TARGET_0_OUTPUT", "MASK_1_OUTPUT"} <= arrays.keys()
     assert np.isnan(arrays["RAW_1_INPUT"]).all()

@@ -43,14 +43,14 @@ from scalenet_gp.training import checkpoint
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.training.train_job import train
 
-serialized = checkpoint.serialized
+serialized = checkpoint.serialize_tensors
 
 def slowly(*arguments):
     # long enough for a kill to fall into it
     length, parts = serialized(*arguments)
     return length, (time.sleep(0.0005) or part for part in parts)
 
-checkpoint.serialized = slowly
+checkpoint.serialize_tensors = slowly
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from scalenet_gp.pipelines.process.progress import progress_bar
 from scalenet_gp.pipelines.training import reports as training_report
 from scalenet_gp.pipelines.training.reports import BarReport, JsonReport
 from scalenet_gp.training import UpdateResult
-from scalenet_gp.training.early_stopping import ValidationResult
+from scalenet_gp.training.early_stopping import Validated, ValidationResult
 from scalenet_gp.training.memory import resident_bytes
 from scalenet_gp.training.step_result import StepResult
 
@@ -71,10 +71,10 @@ def test_a_line_of_json_for_each_event():
     stream = io.StringIO()
     with JsonReport(4, 2, CPU, stream=stream) as report:
         report.step(record(3))
-        report.judged(3, JUDGEMENT, "dice", True)
+        report.validation(Validated(3, JUDGEMENT, "dice", True))
         report.checkpoint(Path("run/checkpoint_3.safetensors"))
-        report.end("SIGTERM", Path("run/checkpoint_3.safetensors"))
-    begin, step, judged, checkpoint, end = events(stream)
+        report.finish("SIGTERM", Path("run/checkpoint_3.safetensors"))
+    begin, step, validation, checkpoint, end = events(stream)
     versions = begin.pop("versions")
     assert begin == {"event": "begin", "iterations": 4, "first": 2, "device": "cpu"}
     assert versions["torch"] == version("torch")
@@ -93,11 +93,11 @@ def test_a_line_of_json_for_each_event():
         "device_memory": None,
         "skipped": 1,
     }
-    assert judged["value"] == pytest.approx(12 / 16)
-    assert judged["best"] is True
-    assert judged["loss"] is None
-    assert judged["scores"]["0_output"]["mito"]["precision"] == pytest.approx(6 / 8)
-    assert judged["scores"]["0_output"]["er"]["dice"] is None
+    assert validation["value"] == pytest.approx(12 / 16)
+    assert validation["best"] is True
+    assert validation["loss"] is None
+    assert validation["scores"]["0_output"]["mito"]["precision"] == pytest.approx(6 / 8)
+    assert validation["scores"]["0_output"]["er"]["dice"] is None
     assert checkpoint == {"event": "checkpoint", "path": "run/checkpoint_3.safetensors"}
     assert end == {"event": "end", "reason": "SIGTERM", "checkpoint": "run/checkpoint_3.safetensors"}
 
@@ -155,7 +155,7 @@ def test_an_error_is_the_end_of_the_run_once():
     stream = io.StringIO()
     report = JsonReport(1, 0, CPU, stream=stream)
     report.__enter__()
-    report.end("SIGTERM", None)
+    report.finish("SIGTERM", None)
     report.__exit__(SystemExit, SystemExit(75), None)
     assert [event["event"] for event in events(stream)] == ["begin", "end"]
 
@@ -185,10 +185,10 @@ def test_numbers_that_are_none_are_shown_as_such(terminal):
 
 def test_other_events_leave_a_line_above_the_bar(terminal):
     with BarReport(10, 0, CPU) as report:
-        report.judged(5, JUDGEMENT, "dice", True)
-        report.judged(6, JUDGEMENT, "loss", False)
+        report.validation(Validated(5, JUDGEMENT, "dice", True))
+        report.validation(Validated(6, JUDGEMENT, "loss", False))
         report.checkpoint(Path("run/[bold]/checkpoint_6.safetensors"))
-        report.end("done", None)
+        report.finish("done", None)
     text = terminal.export_text()
     assert "iteration 5: dice 0.7500, the best so far\n" in text
     assert "iteration 6: loss nan\n" in text
@@ -198,7 +198,7 @@ def test_other_events_leave_a_line_above_the_bar(terminal):
 
 def test_what_ends_a_run_early_is_said(terminal):
     with BarReport(10, 0, CPU) as report:
-        report.end("SIGTERM", None)
+        report.finish("SIGTERM", None)
     assert "the run ends: SIGTERM" in terminal.export_text()
 
 
@@ -223,9 +223,9 @@ def test_a_bar_begins_with_what_was_done_and_shows_what_follows_the_first_line_b
 def test_no_report_is_silent(capfd):
     with training_report.training_report("none", 4, 0, CPU) as report:
         report.step(record(1))
-        report.judged(1, JUDGEMENT, "dice", True)
+        report.validation(Validated(1, JUDGEMENT, "dice", True))
         report.checkpoint(Path("run/checkpoint_1.safetensors"))
-        report.end("done", None)
+        report.finish("done", None)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

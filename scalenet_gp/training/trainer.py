@@ -1,0 +1,414 @@
+"""A trainer: tensors in, the result of a step out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from bisect import insort_right
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.errors import ArgumentError, CheckpointError, TrainingDivergedError
+from scalenet_gp.graph import Plan
+from scalenet_gp.kernels import choose_device
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.training.callbacks import Callback, CheckpointCallback, FaultDump, LogCallback
+from scalenet_gp.training.checkpoint import load_checkpoint, load_network
+from scalenet_gp.training.compute import ComputeConfig
+from scalenet_gp.training.distributed import ProcessGroup
+from scalenet_gp.training.early_stopping import Validated
+from scalenet_gp.training.memory import memory_explained
+from scalenet_gp.training.optimization import Optimization
+from scalenet_gp.training.options import CheckpointOptions
+from scalenet_gp.training.output_loss import OutputLoss
+from scalenet_gp.training.step_result import StepResult
+from scalenet_gp.training.tensorboard_log import TensorBoardLog
+from scalenet_gp.training.training_state import TrainingState
+
+__all__ = ["Trainer"]
+
+Losses = Mapping[str, OutputLoss | Callable[..., Tensor]]
+
+
+@final
+class Trainer:
+    """Trains a network, one batch of tensors at a time.
+
+    A step whose loss or gradient is not finite is skipped: everything stays as it was. If too many are in a row, an
+    error ends training. After each step the :mod:`callbacks <scalenet_gp.training.callbacks>` are called, validation
+    before checkpoint before report.
+
+    :meth:`start` moves the network to its device and resumes from the newest checkpoint, :meth:`stop` writes the last
+    one. The first step starts a trainer that was not started. It can be used as a context manager::
+
+        with Trainer(net, {"output": CrossEntropyDice()}, checkpoints="run/checkpoints") as trainer:
+            for raw, target in DataLoader(dataset, batch_size=4):
+                result = trainer.step({"input": raw}, {"output": target})
+
+    Args:
+        net: the network.
+        losses: the loss of each output that can be trained: an :class:`OutputLoss`, or a loss alone. By default all
+            outputs are trained with cross-entropy plus Dice.
+        optimization: options of how weights are changed.
+        compute: options of how the network is computed.
+        iterations: batches in the whole run, for a schedule that ends with it.
+        patience: validations without improvement after which the run stops, for a schedule that waits for them.
+        seed: seed of random numbers that layers draw, as dropout does. A resumed run draws what one without a break
+            would. By default torch's own state is used.
+        process_group: the processes that train together, as :func:`distributed_context` gives them. By default there is
+            only this one. The loss is that of the samples of all of them. Rank 0 writes.
+        start_from: a checkpoint or a saved network whose weights to begin with, unless there are checkpoints to resume
+            from.
+        checkpoints: folder of checkpoints. If it holds any, training resumes from the newest whole one. By default none
+            are written.
+        checkpoint_options: when checkpoints are written, and which are kept.
+        best: the file that the checkpoint of the best network so far is kept as, too.
+        log: the TensorBoard log. By default nothing is logged.
+        metadata: what JSON can hold, to keep in the checkpoints: the config, the names of the classes.
+        versions: versions of further packages to keep in the checkpoints.
+        callbacks: further callbacks.
+        fault_dump: writes the batch after which too many steps in a row were skipped; beside the folder of checkpoints
+            by default.
+
+    Attributes:
+        net: the network.
+        losses: the loss of each output by its name.
+        process_group: the processes that train together.
+        callbacks: all callbacks, in the order in which they are called.
+        validated: the newest validation, or None.
+        stop_reason: the reason to stop training, set by a callback; None as long as there is none.
+
+    Raises:
+        ArgumentError: an output is unknown, the device is not there, or the metadata are not plain.
+        CheckpointError: when started: the newest checkpoint or ``start_from`` is another network's or another kind of
+            optimizer's.
+        TrainingDivergedError: in a step: too many steps in a row were skipped.
+        MemoryError: in a step: there is too little memory; the message says what would fit.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> plan = net.smallest_plan
+        >>> def tensors(planned):
+        ...     return {tensor.name: torch.rand(1, tensor.channels, *tensor.shape) for tensor in planned}
+        >>> inputs = tensors(plan.input_tensors.values())
+        >>> targets = tensors(plan.tensor(name) for name in plan.outputs)
+        >>> trainer = Trainer(net, optimization=Optimization(learning_rate=0.01))
+        >>> trainer.step(inputs, targets).iteration
+        1
+    """
+
+    def __init__(
+        self,
+        net: LeibNet,
+        losses: Losses | None = None,
+        *,
+        optimization: Optimization | None = None,
+        compute: ComputeConfig | None = None,
+        iterations: int | None = None,
+        patience: int | None = None,
+        seed: int | None = None,
+        process_group: ProcessGroup | None = None,
+        start_from: str | Path | None = None,
+        checkpoints: str | Path | None = None,
+        checkpoint_options: CheckpointOptions | None = None,
+        best: str | Path | None = None,
+        log: TensorBoardLog | None = None,
+        metadata: Mapping[str, object] | None = None,
+        versions: Mapping[str, str] | None = None,
+        callbacks: Iterable[Callback] = (),
+        fault_dump: FaultDump | None = None,
+    ) -> None:
+        try:
+            plain = json.loads(json.dumps(dict(metadata or {})))
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
+        self.net = net
+        self.losses = _output_losses(net, losses)
+        self.process_group = process_group or ProcessGroup(device=choose_device((compute or ComputeConfig()).device))
+        self.callbacks: list[Callback] = []
+        self.validated: Validated | None = None
+        self.stop_reason: str | None = None
+        self._state: TrainingState | None = None
+        self._optimization = optimization or Optimization()
+        self._compute = compute or ComputeConfig()
+        self._seed, self._iterations, self._patience = seed, iterations, patience
+        self._start_from = None if start_from is None else Path(start_from)
+        self._checkpoints: CheckpointCallback | None = None
+        self._fault_dump = fault_dump
+        if checkpoints is not None:
+            self._checkpoints = CheckpointCallback(checkpoints, checkpoint_options, plain, versions, best)
+            self._fault_dump = fault_dump or FaultDump(self._checkpoints.folder.parent)
+        for callback in (*([] if log is None else [LogCallback(log)]), *callbacks, self._checkpoints):
+            if callback is not None:
+                self.add(callback)
+        self._started = self._begun = self._whole = False
+        self._ended = self._idle = time.perf_counter()
+
+    @property
+    def iteration(self) -> int:
+        """Number of batches that were learned from."""
+        return 0 if self._state is None else self._state.iteration
+
+    @property
+    def state(self) -> TrainingState:
+        """Weights, optimizer and so on.
+
+        Raises:
+            RuntimeError: the trainer was not started.
+        """
+        if self._state is None:
+            raise RuntimeError("the trainer has no state before start()")
+        return self._state
+
+    @property
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint of this run, or None."""
+        return None if self._checkpoints is None else self._checkpoints.newest
+
+    def add(self, callback: Callback) -> None:
+        """Add a callback behind those of its phase and of earlier ones."""
+        insort_right(self.callbacks, callback, key=lambda each: each.phase)
+
+    def callback_states(self) -> dict[str, Any]:
+        """Return the states of all callbacks that have one, by name."""
+        return {each.name: each.state_dict() for each in self.callbacks if each.name is not None}
+
+    def start(self) -> None:
+        """Move the network to its device, and resume from the newest checkpoint if there is one.
+
+        Raises:
+            CheckpointError: the newest checkpoint or ``start_from`` is another network's or another optimizer's.
+        """
+        newest = None if self._checkpoints is None else self._checkpoints.find()
+        if newest is None and self._start_from is not None:
+            self._take_weights(self._start_from)
+        self._state = state = TrainingState(
+            self.net,
+            self._optimization,
+            self._compute,
+            self._seed,
+            self.process_group,
+            self._iterations,
+            self._patience,
+        )
+        if newest is not None:
+            checkpoint = load_checkpoint(newest)
+            checkpoint.restore(self.net, newest, state)
+            notes = checkpoint.metadata.get("notes", {})
+            for callback in self.callbacks:
+                if notes.get(callback.name):
+                    callback.load_state_dict(notes[callback.name])
+        self._started = self._whole = True
+        self._begun = False
+        self._ended = self._idle = time.perf_counter()
+
+    def begin(self) -> None:
+        """Call the callbacks before the first step; :meth:`step` does so if it was not done."""
+        if not self._started:
+            self.start()
+        self._begun, now = True, time.perf_counter()
+        for callback in self.callbacks:
+            callback.begin(self)
+        self._idle += time.perf_counter() - now
+
+    def stop(self) -> None:
+        """Write the last checkpoint, and let go of files. A trainer in whose last step an error came writes nothing."""
+        try:
+            self.save()
+        finally:
+            self._started = False
+            for callback in self.callbacks:
+                callback.close()
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of where training is, if there is a folder for it; return the newest, if there is any."""
+        if self._started and self._whole:
+            for callback in self.callbacks:
+                callback.end(self)
+        return self.newest_checkpoint
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def step(
+        self,
+        inputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        plan: Plan | None = None,
+    ) -> StepResult:
+        """Learn from one batch.
+
+        Args:
+            inputs: (B, C, Z, Y, X) by name, floats, of exactly the planned shapes, on any device.
+            targets: the target of every output of the plan, in its shape (B, C, Z, Y, X), of any type.
+            masks: above 0 where the target is annotated, in its shape or with one channel for all. An output that has
+                none is annotated everywhere.
+            plan: where the tensors lie. By default it is the network's ``smallest_plan``.
+
+        Raises:
+            ArgumentError: a target or mask is missing or does not fit the output, or a loss refuses the tensors.
+            TrainingDivergedError: too many steps in a row were skipped.
+            MemoryError: there is too little memory; the message says what would fit.
+        """
+        if not self._begun:
+            self.begin()
+        waited = time.perf_counter() - self._idle
+        plan = plan or self.net.smallest_plan
+        self._whole = False  # until the step is done: an error leaves no state to resume from
+        samples = len(next(iter(inputs.values())))
+        dtype = getattr(torch, self._compute.precision)
+        checkpointed = self._compute.run_checkpointed(self.net)
+        with memory_explained(self.net, plan, samples, dtype, self.state.device, checkpointed):
+            result = self._learn(inputs, targets, masks or {}, plan)
+        self._whole = True
+        now = time.perf_counter()
+        result = replace(result, waited=waited, seconds=now - self._ended)
+        self._ended = now
+        if result.step.skipped:
+            self._refuse_too_many(result)
+        with ExitStack() as stack:  # which calls them all, also where one before has failed, and raises the error then
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.after_step, self, result)
+        self._idle = time.perf_counter()
+        return result
+
+    def loss_of(self, name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Return the loss of an output, by its name: see :meth:`.OutputLoss.compute`."""
+        return self.losses[name].compute(prediction, target, mask)
+
+    def _learn(
+        self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], masks: Mapping[str, Tensor], plan: Plan
+    ) -> StepResult:
+        """Learn from one batch; the result lacks the times."""
+        state, group = self.state, self.process_group
+        state.begin()
+        given = {name: inputs[name].to(state.device).float() for name in plan.inputs if name in inputs}
+        outputs = state.forward(given, plan)
+        for output in outputs.values():
+            if output.requires_grad:  # all that makes it may be frozen
+                output.retain_grad()
+        true = {name: self._like("target", name, targets, output) for name, output in outputs.items()}
+        known = {
+            name: self._like("mask", name, masks, output) if name in masks else torch.ones_like(output)
+            for name, output in outputs.items()
+        }
+        # those of all ranks: a mean over what is annotated is not the mean of such means
+        joint = group.all_gathered(outputs), group.all_gathered(true), group.all_gathered(known)
+        losses = self._compute_losses(*joint)
+        weights = {name: self.losses[name].weight_at(state.iteration) for name in losses}
+        total = sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=state.device))
+        rate = state.learning_rate
+        gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
+        measure = any(callback.measures(state.iteration + 1) for callback in self.callbacks)
+        step = state.advance(total, measure=measure)
+        return StepResult(
+            iteration=state.iteration,
+            loss=total.item(),
+            losses={name: value.item() for name, value in losses.items()},
+            learning_rate=rate,
+            step=step,
+            skipped=state.skipped,
+            samples=group.size * len(next(iter(outputs.values()))),
+            seconds=0.0,
+            waited=0.0,
+            plan=plan,
+            inputs=given,
+            outputs=outputs,
+            targets=true,
+            masks=known,
+            loss_of=self.loss_of,
+            gradient_scale=gradient_scale,
+        )
+
+    def _like(self, kind: str, name: str, tensors: Mapping[str, Tensor], output: Tensor) -> Tensor:
+        """Return the target or mask of an output, in its shape, type and place."""
+        if name not in tensors:
+            raise ArgumentError(f"output {name!r} has no {kind}; there are {', '.join(tensors) or 'none'}")
+        tensor = tensors[name].to(output)
+        if kind == "mask" and tensor.ndim == output.ndim and tensor.shape[1] == 1:
+            tensor = tensor.expand(-1, output.shape[1], *(-1,) * (output.ndim - 2))
+        if tensor.shape != output.shape:
+            raise ArgumentError(
+                f"output {name!r} has shape {tuple(output.shape)}, its {kind} has {tuple(tensor.shape)}: batch, "
+                "channels and voxels have to agree"
+            )
+        return tensor
+
+    def _compute_losses(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the loss of every output; NaN where the prediction is not finite, which losses would refuse."""
+        return {
+            name: self.loss_of(name, prediction, targets[name], masks[name])
+            if torch.isfinite(prediction).all()
+            else prediction.new_full((), math.nan)
+            for name, prediction in outputs.items()
+        }
+
+    def _refuse_too_many(self, result: StepResult) -> None:
+        """End training if one more step in a row was skipped than may be, and keep its batch.
+
+        Raises:
+            TrainingDivergedError: one more was.
+        """
+        most = self.state.optimization.skips_in_a_row
+        if self.state.skipped_in_a_row <= most:
+            return
+        self._whole = False  # a network that has diverged is not a state to resume from
+        found = [
+            f"the {kind} {name!r}"
+            for kind, tensors in (("input", result.inputs), ("prediction", result.outputs))
+            for name, tensor in tensors.items()
+            if not torch.isfinite(tensor).all()
+        ]
+        where = ""
+        if self._fault_dump is not None:
+            where = f"; that batch is in {self._fault_dump.write(self, result)}"
+        raise TrainingDivergedError(
+            f"{most + 1} steps in a row were skipped, the last in iteration {result.iteration}, where "
+            f"{found[0] if found else 'the loss or its gradient'} is not finite{where}"
+        )
+
+    def _take_weights(self, path: Path) -> None:
+        theirs, ours = load_network(path).state_dict(), self.net.state_dict()
+        differing = [
+            n for n in {**ours, **theirs} if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{path} has weights of another network: {', '.join(differing)} are not alike in the two"
+            )
+        self.net.load_state_dict(theirs)
+
+
+def _output_losses(net: LeibNet, losses: Losses | None) -> dict[str, OutputLoss]:
+    if losses is None:
+        return {name: OutputLoss(name=repr(name)) for name in net.output_keys}
+    unknown = [name for name in losses if name not in net.output_keys]
+    if unknown or not losses:
+        raise ArgumentError(
+            f"losses are of {', '.join(losses) or 'no output'}; {net.name} has the outputs {', '.join(net.output_keys)}"
+        )
+    made = {}
+    for name, loss in losses.items():
+        made[name] = loss if isinstance(loss, OutputLoss) else OutputLoss(loss, name=repr(name))
+        weights, channels = made[name].class_weights, net.specs[name].channels
+        if weights is not None and len(weights) != channels:
+            raise ArgumentError(f"output {name!r} has {channels} channels, but {len(weights)} class weights are given")
+    return made
