@@ -26,20 +26,21 @@ __all__ = ["DeformAugment", "DeformOptions"]
 class DeformAugment(Augment):
     """Deform all spatial arrays of a batch by one map: elastic, rotated, scaled, mirrored and transposed.
 
-    The map is drawn once per request, in world units, and evaluated at the voxel centres of every array; the same world
+    The map is drawn once per request, in world units, and evaluated at the voxel centers of every array; the same world
     point shows the same content at every voxel size. Each array is resampled once, linearly if its spec says
-    ``interpolatable``, else by the nearest voxel, and reads exactly the source box that its samples need. A map without
+    ``interpolatable``, else by the nearest voxel. It reads exactly the source box that its samples need. A map without
     rotation, scale and jitter copies voxels unchanged (transposed axes need equal voxel sizes for that).
 
-    Only what is asked for is done. Arrays without a ROI pass unchanged; graphs are refused. What was drawn is kept as
-    ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as ``replay``.
+    By default nothing but the elastic part is drawn. Arrays without a ROI pass unchanged; graphs are refused. The draw
+    is kept as ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as
+    ``replay``.
 
-    :class:`.SampleLocation` goes downstream of this node: what of its shift is less than a whole voxel of every array
-    becomes part of the map.
+    :class:`.SampleLocation` goes downstream of this node: the part of its shift that is less than a whole voxel of
+    every array becomes part of the map.
 
     Args:
         control_point_spacing: world units between the control points of the elastic part, per spatial axis. Its length
-            (2 or 3) says how many spatial axes there are: the last axes of every array.
+            (2 or 3) is the number of spatial axes: the last axes of every array.
         jitter_sigma: standard deviation of the control points' displacement, in world units, per spatial axis. A
             tenth of the spacing keeps the map one to one; from about a seventh on it folds here and there.
         rotation_axes: the spatial axes within which to rotate by a random angle: none, two of them (in their
@@ -48,15 +49,19 @@ class DeformAugment(Augment):
         transpose_axes: spatial axes that change places, every order equally likely.
         scale_interval: bounds of the factor by which source distances are larger than target distances: one pair for
             all axes alike, or one for each axis, drawn independently (anisotropic).
-        p: how likely a batch is to be deformed at all.
-        normalize: arrays of integers that may be interpolated come as float32 fractions of what their type can hold (of
-            255 for uint8), in the same pass and without rounding to integers; gunpowder's ``Normalize`` is then not
-            needed.
+        p: the probability that a batch is deformed at all.
+        normalize: turn arrays of integers that may be interpolated into float32 fractions of the largest value of their
+            type (255 for uint8), in the same pass and without rounding. gunpowder's ``Normalize`` is then not needed.
         replay: a record of an earlier batch, applied to every batch instead of a draw.
 
     Raises:
-        ValueError: an argument is out of its range; or, for a request: an array is empty, has other spatial axes, or
-            its spec does not say whether it may be interpolated; or a graph is requested.
+        ArgumentError: an argument is out of its range.
+        PipelineError: for a request: an array is empty, has other spatial axes, or its spec does not say whether it may
+            be interpolated; a graph is requested; ``replay`` is the record of another place.
+
+    Example:
+        >>> DeformAugment((512, 512, 512), (48, 48, 48), rotation_axes=(1, 2), mirror_axes=(0, 1, 2)).dims
+        3
     """
 
     record_name = "deformation"
@@ -102,11 +107,11 @@ class DeformAugment(Augment):
         return cls(**{"normalize": True, **arguments})
 
     def draw(self, generator: np.random.Generator, roi: Roi, lattice: Coordinate) -> Deformation:
-        """A random map about the centre of ``roi``.
+        """Draw a map about the center of ``roi``.
 
         Args:
-            generator: all random numbers come from here.
-            roi: what the arrays that are to be deformed cover together, in world units.
+            generator: the source of all random numbers.
+            roi: the union of the arrays to deform, in world units.
             lattice: the least common multiple of their voxel sizes.
         """
         matrix = self._draw_rotation(generator) * self._draw_scale(generator)
@@ -176,7 +181,7 @@ class DeformAugment(Augment):
         self._samples, self._shift = {}, None
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """What the axes of the rotated target are multiplied by, before they change places, (D,)."""
+        """Draw the factors of the rotated target's axes, before they change places, (D,)."""
         if len(self.scale_interval) == 1:
             return np.full(self.dims, generator.uniform(*self.scale_interval[0]))
         return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
@@ -219,7 +224,7 @@ class DeformAugment(Augment):
     def _intervals(
         self, bounds: tuple[float, float] | Sequence[tuple[float, float]]
     ) -> tuple[tuple[float, float], ...]:
-        """One (low, high) for all axes, or one for each."""
+        """Return one (low, high) for all axes, or one for each."""
         pairs = np.array(bounds, dtype=float)
         pairs = pairs[None] if pairs.ndim == 1 else pairs
         if pairs.shape not in ((1, 2), (self.dims, 2)) or not all(0 < low <= high < np.inf for low, high in pairs):
@@ -243,11 +248,11 @@ def _check_place(deformation: Deformation, roi: Roi) -> None:
     """Refuse a map that was drawn for another place.
 
     Raises:
-        ValueError: its centre lies outside ``roi``.
+        PipelineError: its center lies outside ``roi``.
     """
     if not roi.contains(Coordinate(deformation.target_centre)):
         raise PipelineError(
-            f"replay deforms about {deformation.target_centre}, outside of what is requested, {roi}: it is the record "
+            f"replay deforms about {deformation.target_centre}, outside of the requested {roi}: it is the record "
             "of a sample elsewhere; give SampleLocation the record of that sample's place"
         )
 

@@ -27,14 +27,14 @@ __all__ = ["Deformation", "ElasticField"]
 class ElasticField:
     """Random displacements at the points of a regular grid, joined by a cubic spline.
 
-    Everything is a plain number: the displacements are drawn anew from ``seed``.
+    All fields are plain numbers: the displacements are drawn again from ``seed``.
 
     Attributes:
         begin: world position of the first control point, per axis.
         spacing: world units between control points, per axis.
         shape: number of control points per axis, at least four.
         sigma: standard deviation of the displacement at a control point, in world units, per axis.
-        seed: of the ``numpy.random.Generator`` that draws the displacements.
+        seed: the seed of the ``numpy.random.Generator`` that draws the displacements.
     """
 
     begin: tuple[int, ...]
@@ -45,7 +45,7 @@ class ElasticField:
 
     @classmethod
     def covering(cls, roi: Roi, spacing: Sequence[int], sigma: Sequence[float], seed: int) -> ElasticField:
-        """A field with at least one more control point beyond each face of ``roi``, where a spline is less tame."""
+        """Return a field with at least one more control point beyond each face of ``roi``, where splines overshoot."""
         return cls(
             begin=tuple(int(b) - s for b, s in zip(roi.begin, spacing, strict=True)),
             spacing=tuple(spacing),
@@ -55,26 +55,26 @@ class ElasticField:
         )
 
     def displacements(self) -> NDArray[np.float64]:
-        """The displacement (world units) of every control point: (D, *shape)."""
+        """Return the displacement (world units) of every control point: (D, *shape)."""
         unit = np.random.default_rng(self.seed).standard_normal((len(self.shape), *self.shape))
         return unit * _per_axis(self.sigma)
 
     def coefficients(self) -> NDArray[np.float64]:
-        """What the cubic B-splines along every axis are multiplied by so that they go through the displacements.
+        """Return the coefficients of the cubic B-splines that go through the displacements.
 
         World units, (D, *shape).
         """
         return _coefficients(self)
 
     def basis(self, axis: int, along: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The splines at world positions along an axis: the four that are not zero, (4, n), and the first's index.
+        """Return the four splines that are not zero at positions along an axis, (4, n), and the first one's index.
 
         Args:
-            axis: which.
+            axis: the number of the axis.
             along: the positions, ascending, (n,).
 
         Raises:
-            ValueError: a position lies beyond the control points.
+            ArgumentError: a position lies beyond the control points.
         """
         splines = _unit_splines(self.shape[axis])
         steps = (along - self.begin[axis]) / self.spacing[axis]
@@ -145,6 +145,14 @@ class Deformation:
         target_centre: the fixed point of ``matrix``, as a target position.
         source_centre: where the target centre is read from.
         elastic: a displacement on top, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from funlib.geometry import Coordinate, Roi
+        >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+        >>> deformation = Deformation.centred(turn, Roi((0, 0), (64, 64)), Coordinate((8, 8)))
+        >>> Deformation.from_json(deformation.to_json()) == deformation
+        True
     """
 
     matrix: tuple[tuple[float, ...], ...]
@@ -156,7 +164,7 @@ class Deformation:
     def centred(
         cls, matrix: NDArray[np.float64], roi: Roi, lattice: Coordinate, elastic: ElasticField | None = None
     ) -> Deformation:
-        """The map that keeps the centre of ``roi`` where it is, as far as the lattice allows.
+        """Return the map that keeps the centre of ``roi`` where it is, as far as the lattice allows.
 
         A mirror, a transposition or a quarter turn carries voxels to voxels at every voxel size if it turns about a
         point of ``lattice`` (the least common multiple of all voxel sizes). So these keep the centre to half a step of
@@ -175,7 +183,7 @@ class Deformation:
         return cls(rows, tuple(target.tolist()), tuple(source.tolist()), elastic)
 
     def shifted(self, offset: Coordinate) -> Deformation:
-        """The map that reads everything ``offset`` (world units) further on."""
+        """Return the map that reads everything ``offset`` (world units) further on."""
         source = tuple(int(place + by) for place, by in zip(self.source_centre, offset, strict=True))
         return replace(self, source_centre=source)
 
@@ -196,30 +204,30 @@ class Deformation:
 
     @classmethod
     def from_json(cls, text: str) -> Deformation:
-        """The map that :meth:`to_json` wrote.
+        """Return the map that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: the text is no such map.
+            ArgumentError: the text is not such a map.
         """
         try:
             deformation = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
-            raise ArgumentError(f"{text!r} is no record of a deformation: {error}") from error
+            raise ArgumentError(f"{text!r} is not a record of a deformation: {error}") from error
         dims, elastic = len(deformation.matrix), deformation.elastic
         parts = [*deformation.matrix, deformation.target_centre, deformation.source_centre]
         if elastic is not None:
             parts += [elastic.begin, elastic.spacing, elastic.shape, elastic.sigma]
         if dims not in (2, 3) or any(len(part) != dims for part in parts):
-            raise ArgumentError(f"{text!r} is no record of a deformation: its parts differ in their number of axes")
+            raise ArgumentError(f"{text!r} is not a record of a deformation: its parts differ in their number of axes")
         return deformation
 
 
 def _permutes_axes(matrix: NDArray[np.float64]) -> bool:
-    """Whether every axis becomes an axis, forwards or backwards, up to what a sine and a cosine are off."""
+    """Return True if every axis becomes an axis, forwards or backwards, up to the rounding of a sine and a cosine."""
     whole = np.rint(matrix)
     return bool(np.allclose(matrix, whole, rtol=0, atol=1e-12) and (np.abs(whole).sum(axis=0) == 1).all())
 
 
 def _per_axis(values: Sequence[Any]) -> NDArray[Any]:
-    """One value per axis, to be combined with a (D, Z, Y, X) array."""
+    """Return one value per axis, to be combined with a (D, Z, Y, X) array."""
     return np.array(values).reshape(-1, *(1,) * len(values))

@@ -1,4 +1,4 @@
-"""Where one array is read through a deformation: its source box, and its voxels.
+"""The voxels of one array, sampled through a deformation, and the source box that they need.
 
 Letters: D spatial axes (2 or 3), Z Y X the voxels of the target array.
 """
@@ -19,7 +19,7 @@ from scalenet_gp.nodes.augment.threads import over_planes
 __all__ = ["Samples"]
 
 _COMPILED = {"bool": np.uint8, "float16": np.float32}
-"""What compiled code computes with for types that it cannot compute with."""
+"""Types that compiled code cannot compute with, and the types that it uses for them."""
 
 
 @final
@@ -41,22 +41,25 @@ class Samples:
         self._low, self._high = self._extent()
 
     def box(self, interpolate: bool) -> Roi:
-        """The smallest source ROI that holds every voxel that :meth:`read` needs."""
+        """Return the smallest source ROI that holds every voxel that :meth:`read` needs."""
         first, last = self._bounds(interpolate)
         dims = len(self.shape)
         begin, shape = (Coordinate(lengths[-dims:]) for lengths in (first, last - first + 1))
         return Roi(self._anchor + begin * self.voxel_size, shape * self.voxel_size)
 
     def read(self, data: NDArray[Any], interpolate: bool, fractions: bool = False) -> NDArray[Any]:
-        """The target voxels, (..., Z, Y, X).
+        """Return the target voxels, (..., Z, Y, X).
 
         Args:
-            data: what the source holds in ``box(interpolate)``, with any number of leading channel axes.
-            interpolate: linearly between voxel centres, or take the nearest voxel (the upper one of two equally near).
-            fractions: interpolated integers come as float32 fractions of what their type can hold, without rounding.
+            data: the source in ``box(interpolate)``, with any number of leading channel axes.
+            interpolate: True for linear interpolation between voxel centres, False for the nearest voxel (the upper one
+                of two equally near).
+            fractions: turn interpolated integers into float32 fractions of the largest value of their type, without
+                rounding.
 
         Raises:
-            ValueError: values that cannot be interpolated, or a box of too many voxels.
+            DataError: values that cannot be interpolated.
+            ArgumentError: a box of too many voxels.
 
         Returns:
             The dtype of ``data`` (interpolated integers are rounded, halves to even), or float32 fractions.
@@ -96,10 +99,10 @@ class Samples:
     def _boxes(
         self, data: NDArray[Any], result: NDArray[Any], box: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Source and target as (C, U, V, W) and (C, Z, Y, X).
+        """Return source and target as (C, U, V, W) and (C, Z, Y, X).
 
         Raises:
-            ValueError: the box has more voxels than compiled code counts.
+            ArgumentError: the box has more voxels than compiled code counts.
         """
         if np.prod(box) > np.iinfo(np.int32).max:
             raise ArgumentError(f"a source box of {tuple(map(int, box))} voxels is too large to be deformed at once")
@@ -107,11 +110,11 @@ class Samples:
 
     @property
     def _work(self) -> tuple[int, int]:
-        """How many planes, and how many voxels in all."""
+        """The number of planes, and of voxels in all."""
         return self._volume[0], int(np.prod(self.shape))
 
     def _extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The smallest and the largest position, (3,), from the anchor."""
+        """Return the smallest and the largest position, (3,), from the anchor."""
         planes, voxels = self._work
         low, high = np.full(3, np.inf), np.full(3, -np.inf)
         # the planes at both ends come first, where the extremes are if the map does not fold
@@ -121,14 +124,14 @@ class Samples:
         return np.min([part[0] for part in parts], axis=0), np.max([part[1] for part in parts], axis=0)
 
     def _bounds(self, interpolate: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The first and the last source voxel that is read, (3,), from the anchor."""
+        """Return the first and the last source voxel that is read, (3,), from the anchor."""
         if interpolate:
             return np.floor(self._low).astype(np.int64), np.ceil(self._high).astype(np.int64)
         return np.floor(self._low + 0.5).astype(np.int64), np.floor(self._high + 0.5).astype(np.int64)
 
 
 def _tables(deformation: Deformation, roi: Roi, voxel_size: Coordinate, anchor: Coordinate) -> MapTables:
-    """The map in voxels from the centre of the one at ``anchor``."""
+    """Return the map in voxels, counted from the centre of the one at ``anchor``."""
     dims, missing = roi.dims, 3 - roi.dims
     size = np.array(voxel_size, dtype=np.float64)[:, None]
     field = np.zeros((dims, *(4,) * dims))

@@ -1,4 +1,4 @@
-"""Work on the planes of an array, shared out over threads."""
+"""Share work on the planes of an array out over threads."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import torch
 __all__ = ["over_planes"]
 
 _LEAST_VOXELS = 20_000
-"""Below this a thread takes longer to be woken than its work."""
+"""Below this number, waking a thread takes longer than its work."""
 
 Result = TypeVar("Result")
 
 
 def over_planes(planes: int, voxels: int, work: Callable[[int, int], Result]) -> list[Result]:
-    """``work(begin, end)`` for slabs that make up ``planes``, in order, on as many threads as torch uses.
+    """Return ``work(begin, end)`` for slabs that make up ``planes``, in order, on as many threads as torch uses.
 
     ``work`` has to let go of Python's lock to gain anything. torch's number is the one that users set already
     (``OMP_NUM_THREADS``, ``torch.set_num_threads``), and it is one in the workers of a DataLoader.
 
     Args:
-        planes: how many.
-        voxels: of all of them: little work is done where it is.
+        planes: the number of planes.
+        voxels: the number of voxels in all planes; a little work is done in the calling thread.
         work: called for the planes from ``begin`` up to ``end``.
     """
     threads = min(torch.get_num_threads(), planes, voxels // _LEAST_VOXELS)
@@ -41,5 +41,5 @@ def over_planes(planes: int, voxels: int, work: Callable[[int, int], Result]) ->
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One pool for each process, as the threads of a parent do not live in its forked children."""
+    """Return the pool of a process: the threads of a parent do not live in its forked children."""
     return ThreadPoolExecutor(threads, thread_name_prefix="planes")

@@ -123,7 +123,7 @@ def open_branch(
 def open_classes(
     crop: Crop, names: Iterable[str] | None = None, *, cache: ChunkCache | None = None
 ) -> dict[str, ClassVolume]:
-    """The label volumes of a crop, with what their values mean.
+    """Open the label volumes of a crop, with the meaning of their values.
 
     A class that the datasplit does not list for this crop, or that has no folder there, is unknown everywhere.
 
@@ -140,7 +140,7 @@ def open_classes(
 
 
 def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
-    """Of the volume in which a class is annotated, the share in which it is present, over all ``crops``.
+    """Return the share of the annotated volume in which each class is present, over all ``crops``.
 
     The ``complement_counts`` that the files state are believed (:func:`check_counts` checks them). Where they do not
     name every value of the encoding that can be absent or unknown, the voxels of the finest level are counted. A class
@@ -209,7 +209,7 @@ def _listed(position: Iterable[Fraction]) -> str:
 def _opened(
     crop: Crop, names: Iterable[str], cache: ChunkCache | None
 ) -> Iterator[tuple[str, ClassVolume, Mapping[str, int] | None]]:
-    """Every class with its label volume and the ``complement_counts`` that its file states."""
+    """Yield every class with its label volume and the ``complement_counts`` that its file states."""
     # behind a URL, a folder without metadata of its own cannot be told from none: its classes can
     folders = (crop.labels, *(join(crop.labels, name) for name in crop.classes))
     if all(find_node(folder) is None for folder in folders):
@@ -226,12 +226,12 @@ def _opened(
 
 
 def _complete(stated: Mapping[str, int], label: ClassVolume) -> bool:
-    """Whether there is a count of every value of the encoding that is none of the class."""
+    """Return True if every value of the encoding that is not of the class has a count."""
     return all(kind in stated for kind in ("absent", "unknown") if getattr(label, kind) is not None)
 
 
 def _counted(label: ClassVolume) -> dict[str, int]:
-    """How many voxels of the finest level are absent and unknown."""
+    """Count the voxels of the finest level that are absent, and those that are unknown."""
     volume = label.volume
     if volume is None:
         return {}

@@ -1,4 +1,4 @@
-"""Batches and chains on their way between processes."""
+"""Batches in shared memory, and array keys that survive pickling."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PackedBatch:
         return cls(packed, shared)
 
     def unpack(self) -> Batch:
-        """The batch. Its arrays are the shared memory itself, which is freed together with them."""
+        """Return the batch. Its arrays are the shared memory itself, which is freed together with them."""
         for key, (tensor, dtype, shape) in self.shared.items():
             self.batch.arrays[key].data = tensor.numpy().view(dtype).reshape(shape)
         return self.batch

@@ -23,20 +23,20 @@ StartMethod = Literal["fork", "forkserver", "spawn"]
 
 
 class Prefetch(BatchFilter):
-    """Makes the batches of a run ahead in worker processes, in order, each from the run's seed and its number alone.
+    """Make the batches of a run ahead in worker processes, in order, each from the run's seed and its number alone.
 
-    The most downstream node of the data, before ``Train``. Batch k is the same to the bit for any number of workers,
-    with every start method, and whether the run began at 0 or at k: the chain gets a request whose seed is
-    :func:`.batch_seed` of (seed, k). That holds for nodes that draw from the seed of
-    their request, as ours do, or from the global generators of Python, numpy and torch; a node that remembers what
-    it did for the batch before makes batches that depend on the workers.
+    It is the most downstream node of the data, before ``Train``. Batch k is the same to the bit for any number of
+    workers, with every start method, and whether the run began at 0 or at k: the chain gets a request whose seed is
+    :func:`.batch_seed` of (seed, k). That holds for nodes that draw from the seed of their request, as ours do, or from
+    the global generators of Python, numpy and torch. A node that remembers the batch before makes batches that depend
+    on the workers.
 
     Batches are made for the request that came last. If another one comes (other arrays or ROIs), the workers are
-    started anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given; else it
-    is the run's, and has to stay the same. In workers, torch computes on one thread.
+    started anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given.
+    Otherwise it is the run's, and has to stay the same. In workers, torch computes on one thread.
 
-    Processes that train together have a ``Prefetch`` each, with the same seed and the same numbers: of batch k, each
-    makes samples of its own, as the :class:`.Stack` upstream says.
+    Processes that train together have a ``Prefetch`` each, with the same seed and the same numbers. Each makes its own
+    samples of batch k, as the :class:`.Stack` upstream says.
 
     A DataLoader of torch runs the workers and hands arrays over in shared memory. Workers end with the pipeline, with
     the first error, and with this process, however it ends. They ignore SIGINT, SIGTERM and SIGUSR1, so that this
@@ -44,23 +44,28 @@ class Prefetch(BatchFilter):
     without that: the server itself dies).
 
     Args:
-        workers: how many processes; 0: none, every batch is made when it is asked for, in this process.
-        seed: the run's, at least 0. If None, that of the requests, or, if they have none, one that is drawn once.
+        workers: the number of processes. With 0, every batch is made in this process when it is requested.
+        seed: the seed of the run, at least 0. If None, the seed of the requests, or, if they have none, a random one.
         first: the number of the first batch.
-        prefetch_factor: how many batches each worker is ahead at most.
-        timeout: for how many seconds to wait for a batch before the worker counts as hanging. Starting takes its share:
-            seconds, more if the chain holds much data in memory.
-        start_method: how workers are started. "spawn" and "forkserver" pickle the chain; their workers take seconds to
+        prefetch_factor: the number of batches that each worker is ahead at most.
+        timeout: seconds to wait for a batch before its worker counts as hanging. Starting a worker counts, too: it
+            takes seconds, and longer if the chain holds much data in memory.
+        start_method: the way to start workers. "spawn" and "forkserver" pickle the chain; their workers take seconds to
             start. "fork" does not work once this process has read volumes. If None: "fork" on Linux where it works,
             else "spawn".
 
     Raises:
-        ValueError: an argument is out of its range; or, for a request, it has another seed than those before.
+        ArgumentError: an argument is out of its range.
+        PipelineError: for a request: it has another seed than those before.
         RuntimeError: for a request: ``start_method`` is "fork", and this process has read volumes.
         TypeError: for a request: a node cannot be pickled.
         ChildProcessError: for a request: a node raised an error in a worker, the message holds its traceback; or a
             worker died. The message names the worker, the number and the request of the batch.
         TimeoutError: for a request: a worker hangs; named likewise.
+
+    Example:
+        >>> Prefetch(workers=4, seed=0).next_batch
+        0
     """
 
     def __init__(

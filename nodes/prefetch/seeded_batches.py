@@ -1,4 +1,4 @@
-"""A run as a sequence: which batch number k is."""
+"""The batches of a run as a sequence: each follows from the seed of the run and its number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SeededBatches", "batch_seed"]
 
 
 def batch_seed(seed: int, index: int) -> int:
-    """The seed of the request for batch number ``index`` of a run: 0 to 2**31 - 1.
+    """Return the seed of the request for batch number ``index`` of a run: 0 to 2**31 - 1.
 
     It is far from those of its neighbours, as gunpowder derives the seeds of a chain's nodes by counting up.
 
@@ -30,15 +30,15 @@ def batch_seed(seed: int, index: int) -> int:
 
 @final
 class SeededBatches:
-    """The batches that one request gets from a chain, each depending on the run's seed and its number alone.
+    """The batches that one request gets from a chain. Each depends on the run's seed and its number alone.
 
     Besides the request's seed, which gunpowder's nodes hand to the global generators of Python and numpy, torch's is
     set; all three are left as they were found.
 
     Args:
         provider: the most downstream node of the chain, set up.
-        request: what every batch holds; its own seed does not matter.
-        seed: of the run.
+        request: the arrays of every batch; its own seed does not matter.
+        seed: the seed of the run.
     """
 
     def __init__(self, provider: BatchProvider, request: BatchRequest, seed: int) -> None:
@@ -47,7 +47,7 @@ class SeededBatches:
         self.seed = seed
 
     def request(self, index: int) -> CheapCopyRequest:
-        """The request for one batch; it may be changed."""
+        """Return the request for one batch; it may be changed."""
         return CheapCopyRequest.of(self.wanted, random_seed=batch_seed(self.seed, index))
 
     def __getitem__(self, index: int) -> Batch:
@@ -57,7 +57,7 @@ class SeededBatches:
             return self.provider.request_batch(request)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the batches of equal numbers are equal: the same chain, request and seed."""
+        """Return True if batches of equal numbers are equal: the same chain, request and seed."""
         if not isinstance(other, SeededBatches):
             return NotImplemented
         return (

@@ -1,4 +1,4 @@
-"""Batches of several samples, with what was drawn for each."""
+"""A node that makes batches of several samples, with the records of each."""
 
 from __future__ import annotations
 
@@ -18,20 +18,33 @@ __all__ = ["Stack"]
 
 @final
 class Stack(gp.Stack):
-    """Requests several samples and stacks their arrays along a new first axis: gunpowder's ``Stack``, with two changes.
+    """Request several samples and stack their arrays along a new first axis: gunpowder's ``Stack``, with two changes.
 
-    What augmentations recorded in ``array.attrs``, gunpowder drops; here every entry is kept, as a list with one value
-    for each sample (None where a sample has none). And the sample number i of a seeded request depends on the seed and
-    on i alone, not on what nodes upstream draw from the global generators of Python and numpy. So processes that train
+    gunpowder drops the records of augmentations in ``array.attrs``. Here every entry is kept, as a list with one value
+    for each sample (None for a sample without it). And sample i of a seeded request depends on the seed and on i alone,
+    not on the numbers that nodes upstream draw from the global generators of Python and numpy. So processes that train
     together share each batch: with N samples each, rank r makes those from number r * N on, ``Stack(N, r * N)``, and
-    all of them are what ``Stack(R * N)`` makes in one process.
+    together they make the batch of ``Stack(R * N)`` in one process.
 
     Args:
-        num_repetitions: how many samples.
+        num_repetitions: the number of samples.
         first: the number of the first one.
 
     Raises:
-        ValueError: fewer than one, or a number below 0; or, for a request: the samples differ in shape.
+        ArgumentError: fewer than one sample, or a number below 0.
+        ValueError: for a request: the samples differ in shape.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> import numpy as np
+        >>> from scalenet_gp.nodes import MultiscaleSource
+        >>> from scalenet_gp.volumes import MultiscaleImage
+        >>> raw = gp.ArrayKey("RAW")
+        >>> volume = MultiscaleImage.from_arrays([np.ones((4, 4, 4), np.uint8)], [(8, 8, 8)])
+        >>> with gp.build(MultiscaleSource(volume, {raw: (8, 8, 8)}) + Stack(2)) as chain:
+        ...     batch = chain.request_batch(gp.BatchRequest({raw: gp.Roi((0, 0, 0), (32, 32, 32))}))
+        >>> batch[raw].data.shape
+        (2, 1, 4, 4, 4)
     """
 
     def __init__(self, num_repetitions: int, first: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process does: make batches, and keep a record of which one it is at."""
+"""The dataset that worker processes read: it makes batches and records which one each worker is at."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
 __all__ = ["PARENTS_SIGNALS", "Failure", "WorkerDataset", "WorkerState"]
 
 PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What ends a run, and workers ignore: schedulers and terminals send it to all processes of a job, and it is for the
-parent to say when it has no more use for batches."""
+"""Signals that end a run, which workers ignore. Schedulers and terminals send them to all processes of a job, but the
+parent decides when it needs no more batches."""
 
 _NONE = -1
 
@@ -31,7 +31,7 @@ _NONE = -1
 @final
 @dataclass(frozen=True)
 class Failure:
-    """What comes instead of a batch that could not be made: the worker, the error, the request and the traceback."""
+    """The answer in place of a batch that could not be made: worker, error, request and traceback as text."""
 
     text: str
 
@@ -39,7 +39,7 @@ class Failure:
 @final
 @dataclass(frozen=True)
 class WorkerState:
-    """What a worker is doing: the number of the batch that it is making, or None, and for how many seconds.
+    """The state of a worker: the number of the batch that it is making, or None, and for how many seconds.
 
     ``pid`` is None until the worker is ready.
     """
@@ -62,7 +62,7 @@ class WorkerState:
 
 @final
 class WorkerDataset(Dataset[PackedBatch | Failure]):
-    """The batches as the dataset of a DataLoader: item k is batch k, packed, or why there is none.
+    """The batches as the dataset of a DataLoader: item k is batch k, packed, or a :class:`Failure`.
 
     Args:
         batches: what to make.
@@ -92,7 +92,7 @@ class WorkerDataset(Dataset[PackedBatch | Failure]):
             self._note(number, _NONE)
 
     def states(self) -> list[WorkerState]:
-        """What each worker is doing."""
+        """Return the state of each worker."""
         now = time.monotonic_ns()
         return [
             WorkerState(

@@ -1,13 +1,15 @@
-"""Samplers: where in a volume samples are taken."""
+"""Samplers: they draw the places in a volume at which samples are taken."""
 
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws, describe_location
 from scalenet_gp.nodes.samplers.sampler import Sampler, UniformSampler
+from scalenet_gp.nodes.samplers.voxel_index import LabelArray
 from scalenet_gp.nodes.samplers.weighted_samplers import ClassSampler, StratifiedSampler
 
 __all__ = [
     "ClassSampler",
+    "LabelArray",
     "MaskSampler",
     "RandomVolume",
     "SampleLocation",

@@ -1,4 +1,4 @@
-"""Samples laid on the voxels of a mask."""
+"""A sampler that lays samples on the voxels of a mask."""
 
 from __future__ import annotations
 
@@ -18,34 +18,44 @@ from scalenet_gp.nodes.samplers.voxel_index import Labels, VoxelGrid, VoxelIndex
 __all__ = ["MaskSampler"]
 
 _TRIES = 1000
-"""How many voxels are drawn at once, of which the first that a sample can hold is taken."""
+"""Voxels drawn at once. The first that a sample can hold is taken."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class MaskSampler(Sampler):
-    """A voxel of a mask is drawn, all equally likely, and a sample is laid on it.
+    """Draw a voxel of a mask, all equally likely, and lay a sample on it.
 
-    The voxel lies within the central half of the sample, at every place equally likely, so that no rotation about the
-    sample's centre carries it out of a cube. (A ``DeformAugment`` turns about the centre of all that is requested.)
-    Where the lattice or the arrays' bounds leave no such place, the sample is laid as near to one as they allow; a
-    voxel that no sample can hold is passed over. What was drawn has the world corner of the voxel as ``"voxel"``.
+    The voxel lies within the central half of the sample, at every position equally likely, so that no rotation about
+    the sample's center carries it out of a cube. (A ``DeformAugment`` turns about the center of the whole request.) If
+    the lattice or the arrays' bounds leave no such position, the sample is laid as near to one as they allow. A voxel
+    that no sample can hold is passed over. The record of the draw has the world corner of the voxel as ``"voxel"``.
 
-    The mask is read once per process, block by block, when it is first needed, and kept as a list of its voxels: 4
+    The mask is read once per process, block by block, when it is first needed. It is kept as a list of its voxels: 4
     bytes each, 512 MiB at most unless ``voxel_size`` asks for more.
 
     Args:
-        labels: where the mask is: what is above 0 in a pyramid of one channel or in an array in memory, or a class.
-        world: that the pipeline counts in.
-        voxel_size: at which to search a pyramid, world units. By default that of the finest level with at most 2**27
-            voxels within ``within``. What is thinner than such a voxel may be missing at it, and is never drawn then.
-        within: of the volume, only the voxels that lie inside this ROI. World units.
-        inside: the samples lie inside this ROI, too, as those of :class:`.UniformSampler` do. World units.
+        labels: the mask: the values above 0 of a pyramid of one channel or of an array in memory, or a class.
+        world: the world that the pipeline counts in.
+        voxel_size: the voxel size at which to search a pyramid, world units. By default that of the finest level with
+            at most 2**27 voxels within ``within``. A structure that is thinner than such a voxel may be missing there,
+            and is then never drawn.
+        within: take only the voxels of the volume inside this ROI. World units.
+        inside: keep the samples inside this ROI, too, as :class:`.UniformSampler` does. World units.
 
     Raises:
-        ValueError: a volume with channels; a voxel size that it cannot give; no whole voxel within ``within``. When
-            loaded: a mask without a voxel. When drawn: voxels that are larger than the sample, or of other axes, or
+        ArgumentError: a volume with channels.
+        LatticeError: a voxel size that the volume cannot give. When drawn: voxels that are larger than the sample, or
             that no sample can hold.
+        DataError: no whole voxel within ``within``. When loaded: a mask without a voxel.
+        PipelineError: when drawn: the sample has other axes.
+
+    Example:
+        >>> import numpy as np
+        >>> from scalenet_gp.nodes.samplers import LabelArray
+        >>> mask = LabelArray(np.eye(3), voxel_size=(8, 8), begin=(0, 0))
+        >>> len(MaskSampler(mask).voxels)
+        3
     """
 
     labels: Labels
@@ -69,7 +79,7 @@ class MaskSampler(Sampler):
         """The list of voxels, read at the first use.
 
         Raises:
-            ValueError: there is none.
+            DataError: the mask has no voxel.
         """
         index = self._grid.index()
         if not len(index):
@@ -97,7 +107,7 @@ class MaskSampler(Sampler):
 
 
 def _begin(generator: np.random.Generator, axis: Axis, corner: int, size: int) -> int:
-    """A begin that puts the voxel into the central half of the sample, or as near to that as can be."""
+    """Return a begin that puts the voxel into the central half of the sample, or as near to that as possible."""
     first, last = -((3 * axis.length - 4 * (corner + size)) // 4), (4 * corner - axis.length) // 4
     central = axis.begins(first, last)
     if central:
@@ -108,7 +118,7 @@ def _begin(generator: np.random.Generator, axis: Axis, corner: int, size: int) -
 
 
 def _refusal(opening: Sequence[Axis], corner: Sequence[int], size: Sequence[int]) -> str:
-    """Why no sample can hold the voxel at ``corner``."""
+    """Return the reason why no sample can hold the voxel at ``corner``."""
     reasons = [
         f"along axis {number} " + axis.refusal(c + s - axis.length, c, "to hold the voxel")
         for number, (axis, c, s) in enumerate(zip(opening, corner, size, strict=True))

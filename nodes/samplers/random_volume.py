@@ -1,4 +1,4 @@
-"""A gunpowder node that draws which of several volumes a batch comes from."""
+"""A gunpowder node that takes every batch from one of several volumes, drawn at random."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ __all__ = ["RandomVolume"]
 
 @final
 class RandomVolume(RandomProvider):
-    """Takes every batch from one of several volumes::
+    """Take every batch from one of several volumes::
 
         (hela, jurkat) + RandomVolume({"hela": 2, "jurkat": 1})
 
     Unlike gunpowder's ``RandomProvider`` it names them, draws from the request's own random numbers, finds differing
-    voxel sizes when the pipeline is built, and records what it drew. Each branch says by a
-    :class:`.SampleLocation` of its own where in its volume to sample. Arrays that a
-    branch lacks are not provided.
+    voxel sizes when the pipeline is built, and records its draw. Each branch has a :class:`.SampleLocation` of its own.
+    Arrays that a branch lacks are not provided.
 
     The name of the volume is kept as ``"volume"`` in the JSON text ``array.attrs["location"]`` of every array.
 
     Args:
-        weights: of the volumes, in the order in which they stand before the node, in any unit.
-        replay: such a text: the batch is taken from the volume that it names.
+        weights: the weights of the volumes, in any unit, in the order in which the branches stand before the node.
+        replay: such a text; the batch is taken from the volume that it names.
 
     Raises:
-        ValueError: weights that are negative or all 0; ``replay`` is no such text, or names none of the volumes. When
-            the pipeline is built: another number of branches than names, or an array of another voxel size or type in
-            another branch.
+        ArgumentError: weights that are negative or all 0; ``replay`` is not such a text, or names another volume.
+        PipelineError: when the pipeline is built: another number of branches than names, or an array of another voxel
+            size or type in another branch.
+
+    Example:
+        >>> RandomVolume({"hela": 2, "jurkat": 1}).weights
+        {'hela': 2, 'jurkat': 1}
     """
 
     def __init__(self, weights: Mapping[str, float], *, replay: str | None = None) -> None:
@@ -50,7 +53,7 @@ class RandomVolume(RandomProvider):
         super().__init__(probabilities=list(self.weights.values()))
 
     def setup(self) -> None:
-        """Announce what all volumes provide."""
+        """Announce the arrays that all volumes provide."""
         branches = self.get_upstream_providers()
         if len(branches) != len(self.weights):
             raise PipelineError(
@@ -67,7 +70,7 @@ class RandomVolume(RandomProvider):
                         raise PipelineError(f"{what} of {key} is {expected} in {first}, but {found} in {name}")
 
     def provide(self, request: BatchRequest) -> Batch:
-        """Ask the volume that is drawn."""
+        """Draw a volume and ask its branch."""
         names = list(self.weights)
         number = names.index(self._replay) if self._replay is not None else self._draw(request)
         batch = self.get_upstream_providers()[number].request_batch(request)
@@ -87,4 +90,4 @@ def _recorded(record: str) -> Any:
     try:
         return json.loads(record).get("volume")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ArgumentError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise ArgumentError(f'replay={record!r} is not a text of array.attrs["location"]') from error

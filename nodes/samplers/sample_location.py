@@ -1,4 +1,4 @@
-"""A gunpowder node that draws where in a volume a sample is taken."""
+"""A gunpowder node that takes every sample from a place that a sampler draws."""
 
 from __future__ import annotations
 
@@ -25,39 +25,46 @@ _WORDS = ("volume", "region", "stratum", "class")
 
 @final
 class SampleLocation(BatchFilter):
-    """Takes every sample from a place that a strategy draws: all ROIs of a request go there, and come back in place.
+    """Move all ROIs of a request to a place that a sampler draws, and the arrays of the batch back.
 
-    Downstream, only the shapes of ROIs and their places relative to one another count, as with gunpowder's
-    ``RandomLocation``. What is drawn is where the ROI of one array goes. Usually this is the finest target, so that
-    regions, masks and classes speak of what is trained on, and contexts reach beyond them.
+    Downstream, only the shapes of ROIs and their positions relative to one another count, as with gunpowder's
+    ``RandomLocation``. The sampler draws the place of one array's ROI, the reference. Usually this is the finest
+    target, so that regions, masks and classes speak of the voxels that are trained on, and contexts reach beyond them.
 
-    With a :class:`.DeformAugment` upstream, every voxel of the reference array is a
-    place: ROIs are moved by multiples of the least common multiple of the voxel sizes of all requested arrays, and
-    the deformation reads its content by the rest further on. It is found through nodes with one upstream each, which
-    have to ask it once per request. Without one, places are multiples of that common multiple apart.
+    With a :class:`.DeformAugment` upstream, the reference ROI can begin at every voxel of its array: ROIs are moved by
+    multiples of the least common multiple of the voxel sizes of all requested arrays, and the deformation is asked, in
+    the request, to read content further on by the remainder. It is found through nodes with one upstream each. Without
+    a deformation, places are multiples of that common multiple apart.
 
-    Where arrays are bounded, all of them stay inside. (Bounds are those of the sources: a deformation that turns or
-    stretches reads more, so sources before one should pad. Before one, a bounded array has places from the first
-    multiple of the common lattice on at which all arrays begin inside.)
+    Bounded arrays stay inside their bounds. These are the bounds of the sources: a deformation that turns or stretches
+    reads more, so sources before one should pad. Before a deformation, a bounded array has places from the first
+    multiple of the common lattice on at which all arrays begin inside.
 
-    What was drawn is kept as JSON text in ``array.attrs["location"]`` of every moved array: ``"begin"``, where the
-    reference ROI began in the world; ``"shift"``, by how much it was moved; and what the strategy tells, such as
-    ``"class"`` or ``"stratum"``. :func:`count_draws` counts it. Graphs are moved as well.
+    The draw is kept as JSON text in ``array.attrs["location"]`` of every moved array: ``"begin"``, the world position
+    at which the reference ROI began; ``"shift"``, the distance by which it was moved; and the sampler's own entries,
+    such as ``"class"`` or ``"stratum"``. :func:`count_draws` counts them. Graphs are moved as well.
 
     Args:
         reference: the array whose ROI is placed. It has to be requested, as a placeholder at least.
-        places: the strategy.
-        replay: such a text: the sample is put there again.
+        sampler: draws the place.
+        replay: a text of an earlier batch; the sample is put there again.
 
     Raises:
-        ValueError: ``replay`` is no such text. When the pipeline is built: the reference is not provided, or does not
-            lie in space. For a request: the reference is not in it; an array has other spatial axes, or cannot stay
-            inside its bounds; as the strategy says.
+        ArgumentError: ``replay`` is not such a text, or does not fit the request.
+        PipelineError: when the pipeline is built: the reference is not provided, or does not lie in space. For a
+            request: the reference is not in it; an array has other spatial axes, or cannot stay inside its bounds; a
+            node in between lost the remainder. Errors of the sampler pass.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> from scalenet_gp.nodes import UniformSampler
+        >>> region = gp.Roi((0, 0, 0), (4096, 4096, 4096))
+        >>> node = SampleLocation(gp.ArrayKey("TARGET"), UniformSampler(region))
     """
 
-    def __init__(self, reference: ArrayKey, places: Sampler, *, replay: str | None = None) -> None:
+    def __init__(self, reference: ArrayKey, sampler: Sampler, *, replay: str | None = None) -> None:
         self.reference = reference
-        self.places = places
+        self.sampler = sampler
         self._replay = None if replay is None else _recorded(replay)
         self._offered: dict[Any, Roi] = {}
         self._fine = False
@@ -75,7 +82,7 @@ class SampleLocation(BatchFilter):
         ]
         if self.reference not in voxels:
             raise PipelineError(
-                f"the reference {self.reference} is no array of voxels that is provided upstream; "
+                f"the reference {self.reference} is not an array of voxels that is provided upstream; "
                 f"there are {', '.join(map(str, voxels)) or 'none'}"
             )
         self._offered = {key: spec.roi.copy() for key, spec in upstream.spec.items() if spec.roi is not None}
@@ -86,12 +93,12 @@ class SampleLocation(BatchFilter):
         self._fine = shift_is_offered(self)
 
     def draw(self, generator: np.random.Generator, request: BatchRequest) -> Sample:
-        """Where the reference ROI of ``request`` goes."""
-        self.places.load()
-        return self.places.draw(generator, self._opening(request))
+        """Draw the place of the reference ROI of ``request``."""
+        self.sampler.load()
+        return self.sampler.draw(generator, self._opening(request))
 
     def prepare(self, request: BatchRequest) -> None:
-        """Draw, and move the ROIs."""
+        """Draw a place, and move the ROIs there."""
         if self.reference not in request or request[self.reference].roi is None:
             raise PipelineError(
                 f"the reference {self.reference} is not requested; ask for it, as a placeholder at least"
@@ -125,7 +132,7 @@ class SampleLocation(BatchFilter):
             graph.shift(-self._moved)
 
     def _opening(self, request: BatchRequest) -> tuple[Axis, ...]:
-        """Where the reference ROI may begin."""
+        """Return the positions at which the reference ROI may begin, per axis."""
         roi, voxel_size = request[self.reference].roi, self.spec[self.reference].voxel_size
         bounds, lattice = self._bounds(request), self._lattice(request)
         opening = []
@@ -150,7 +157,7 @@ class SampleLocation(BatchFilter):
         return tuple(opening)
 
     def _bounds(self, request: BatchRequest) -> list[tuple[_Bound, _Bound]]:
-        """The least and the largest shift along each axis that keeps all arrays inside what is offered."""
+        """Return the least and the largest shift along each axis that keeps all arrays inside their bounds."""
         dims = request[self.reference].roi.dims
         least: list[list[tuple[int, str]]] = [[] for _ in range(dims)]
         most: list[list[tuple[int, str]]] = [[] for _ in range(dims)]
@@ -176,7 +183,7 @@ class SampleLocation(BatchFilter):
         ]
 
     def _lattice(self, request: BatchRequest) -> Coordinate:
-        """The least common multiple of the voxel sizes of all arrays in ``request``."""
+        """Return the least common multiple of the voxel sizes of all arrays in ``request``."""
         specs = (self.spec[key] for key, spec in request.array_specs.items() if spec.roi is not None)
         sizes = [spec.voxel_size for spec in specs if spec.voxel_size is not None]
         return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*sizes, strict=True))
@@ -192,11 +199,15 @@ class SampleLocation(BatchFilter):
 
 
 def count_draws(records: Iterable[str], name: str) -> Counter[Any]:
-    """How often each class, stratum or volume was drawn.
+    """Count how often each class, stratum or volume was drawn.
 
     Args:
         records: the texts ``array.attrs["location"]`` of many batches, one of each.
         name: ``"class"``, ``"stratum"``, ``"volume"`` or ``"region"``.
+
+    Example:
+        >>> count_draws(['{"class": "mito"}', '{"class": null}', '{"class": "mito"}'], "class")
+        Counter({'mito': 2, None: 1})
     """
     return Counter(json.loads(record).get(name) for record in records)
 
@@ -217,5 +228,5 @@ def _recorded(record: str) -> Sample:
         begin = Coordinate(index(along) for along in drawn.pop("begin"))
         drawn.pop("shift", None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArgumentError(f'replay={record!r} is no text of array.attrs["location"]') from error
+        raise ArgumentError(f'replay={record!r} is not a text of array.attrs["location"]') from error
     return Sample(begin, drawn)

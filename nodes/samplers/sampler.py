@@ -1,4 +1,4 @@
-"""Where samples are taken: places that keep to a lattice and to what the arrays offer, and the uniform choice of them.
+"""Samplers draw places that keep to a lattice and to the bounds of the arrays; the uniform sampler.
 
 A *sample* is the ROI of one reference array; all other ROIs of a request go where it goes. Lengths are world units.
 """
@@ -22,17 +22,17 @@ __all__ = ["Axis", "Sample", "Sampler", "UniformSampler"]
 @final
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Where a sample may begin along one axis: at ``offset`` plus multiples of ``step``, from ``low`` to ``high``.
+    """The begins that a sample may have along one axis: ``offset`` plus multiples of ``step``, in [``low``, ``high``].
 
     Args:
-        length: of the sample.
-        voxel_size: of the reference array.
-        step: between neighbouring places: the voxel size, or a multiple of it.
-        offset: one of the places.
+        length: the length of the sample.
+        voxel_size: the voxel size of the reference array.
+        step: the distance of neighboring begins: the voxel size, or a multiple of it.
+        offset: one of the begins.
         low: the first begin that the arrays allow, None if they are unbounded.
-        high: the last one.
-        low_by: which array says so.
-        high_by: which array says so.
+        high: the last begin that the arrays allow, None if they are unbounded.
+        low_by: the name of the array that sets ``low``.
+        high_by: the name of the array that sets ``high``.
     """
 
     length: int
@@ -45,11 +45,11 @@ class Axis:
     high_by: str = ""
 
     def begins(self, low: int, high: int) -> range:
-        """The allowed begins from ``low`` to ``high``, both included."""
+        """Return the allowed begins from ``low`` to ``high``, both included."""
         return range(int(self._first(low)), int(self._last(high)) + 1, self.step)
 
     def within(self, begin: int, end: int, by: str) -> Axis:
-        """The axis for samples that lie inside a region, or, if it is shorter than they are, have it inside them."""
+        """Return the axis for samples that lie inside a region or, if it is shorter, have it inside them."""
         low, high = sorted((begin, end - self.length))
         narrowed = self
         if self.low is None or self.low < low:
@@ -59,12 +59,12 @@ class Axis:
         return narrowed
 
     def holds(self, positions: np.ndarray, length: int) -> np.ndarray:
-        """Whether a sample can hold the whole of each interval of ``length`` that begins at one of ``positions``."""
+        """Return True for each of ``positions`` if a sample can hold the interval of ``length`` that begins there."""
         held: np.ndarray = self._first(positions + length - self.length) <= self._last(positions)
         return held
 
     def refusal(self, low: int, high: int, asked_by: str) -> str:
-        """Why there is no allowed begin from ``low`` to ``high``, which ``asked_by`` asks for."""
+        """Return the reason why no begin from ``low`` to ``high`` is allowed, which ``asked_by`` asks for."""
         low_by = high_by = asked_by
         if self.low is not None and self.low >= low:
             low, low_by = self.low, self.low_by
@@ -94,11 +94,11 @@ class Axis:
 @final
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where a sample is taken.
+    """The place of a sample.
 
     Args:
-        begin: of the sample.
-        info: what was drawn on the way, in terms that JSON knows: for example ``{"class": "mito"}``.
+        begin: the world position at which the sample begins.
+        info: further entries of the record, as JSON holds them: for example ``{"class": "mito"}``.
     """
 
     begin: Coordinate
@@ -106,27 +106,27 @@ class Sample:
 
 
 class Sampler(ABC):
-    """A strategy: how places are drawn. Strategies are immutable and can be pickled."""
+    """Abstract: draws places. A sampler is immutable and can be pickled."""
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        """A random place.
+        """Draw a place.
 
         Args:
-            generator: all random numbers come from here.
-            opening: where the sample may begin, per axis.
+            generator: the source of all random numbers.
+            opening: the begins that the sample may have, per axis.
 
         Raises:
-            ValueError: there is no such place.
+            LatticeError: there is no such place.
         """
 
     def load(self) -> None:
-        """Read what drawing needs, once per process. The first draw does so by itself.
+        """Read the volumes that drawing needs, once per process. The first draw does so by itself.
 
-        Not to be called where worker processes are forked later: volumes are then read in each of them.
+        Do not call it where worker processes are forked later: volumes are then read in each of them.
 
         Raises:
-            ValueError: there is nothing to draw from.
+            DataError: there is no voxel to draw from.
         """
         return
 
@@ -134,22 +134,28 @@ class Sampler(ABC):
 @final
 @dataclass(frozen=True)
 class UniformSampler(Sampler):
-    """Every place on the lattice at which the sample lies inside the region is equally likely.
+    """Draw evenly among all places on the lattice at which the sample lies inside a region.
 
-    Where the region is shorter than the sample along an axis, every place at which the region lies inside the sample is
-    equally likely there. What reaches out of the volume is for the sources to pad and to mask.
+    Along an axis on which the region is shorter than the sample, the region lies inside the sample instead. Sources pad
+    and mask the parts of a sample that reach out of the volume.
 
     Args:
         regions: world units. A region off the lattice counts by the whole voxels of the reference array in it. Of
-            several regions, one is drawn in proportion to its volume; what was drawn then has its index as
-            ``"region"``. None is all that the arrays offer, which then have to be bounded: what gunpowder's
-            ``RandomLocation`` draws from.
-        overhang: by how much to grow the regions at all sides, world units.
+            several regions, one is drawn in proportion to its volume, and the record has its index as ``"region"``.
+            None means all that the arrays offer, which then have to be bounded: gunpowder's ``RandomLocation`` draws
+            from the same places.
+        overhang: the length by which to grow the regions at all sides, world units.
 
     Raises:
-        ValueError: no region, or an empty or unbounded one, or regions of different axes; an overhang below 0. When
-            drawn: a region of other axes than the sample, without a whole voxel, or without a place that the lattice
-            and the bounds of the arrays allow.
+        ArgumentError: no region, or an empty or unbounded one, or regions of different axes; an overhang below 0.
+        LatticeError: when drawn: a region without a whole voxel, or without a place that the lattice and the bounds of
+            the arrays allow.
+        PipelineError: when drawn: a region of other axes than the sample, or unbounded arrays without a region.
+
+    Example:
+        >>> from funlib.geometry import Roi
+        >>> UniformSampler([Roi((0, 0), (64, 64)), Roi((640, 0), (64, 64))], overhang=8).overhang
+        (8, 8)
     """
 
     regions: Roi | Sequence[Roi] | None = None

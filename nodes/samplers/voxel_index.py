@@ -1,4 +1,4 @@
-"""The voxels of a mask or of a class, listed so that one of them can be drawn."""
+"""Lists of the voxels of a mask or of a class, from which one can be drawn."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ class LabelArray:
     """A mask, or a volume of labels, in memory.
 
     Args:
-        data: (z, y, x) or (y, x); what is above 0 counts.
+        data: (z, y, x) or (y, x); values above 0 count.
         voxel_size: world units.
         begin: the corner of the first voxel, world units.
 
     Raises:
-        ValueError: ``voxel_size`` or ``begin`` do not fit the axes of ``data``.
+        ArgumentError: ``voxel_size`` or ``begin`` do not fit the axes of ``data``.
+
+    Example:
+        >>> import numpy as np
+        >>> LabelArray(np.ones((2, 3)), voxel_size=(8, 8), begin=(16, 0)).roi.end
+        (32, 24)
     """
 
     data: NDArray[Any]
@@ -56,7 +61,7 @@ class LabelArray:
 
     @property
     def roi(self) -> Roi:
-        """What the array covers."""
+        """The box that the array covers."""
         return Roi(self.begin, self.voxel_size * Coordinate(self.data.shape))
 
     def __str__(self) -> str:
@@ -64,7 +69,7 @@ class LabelArray:
 
 
 Labels = ClassVolume | MultiscaleImage | LabelArray
-"""Where voxels are looked for: those of a class, or what is above 0 in a pyramid of one channel or in an array."""
+"""A source of voxels: a class, or the values above 0 of a pyramid of one channel or of an array."""
 
 
 @final
@@ -88,17 +93,18 @@ class VoxelGrid:
     def of(
         cls, labels: Labels, world: World | None, voxel_size: Iterable[int] | None = None, within: Roi | None = None
     ) -> VoxelGrid:
-        """Find out what is to be searched, without reading a voxel.
+        """Choose the box and the voxel size to search, without reading a voxel.
 
         Args:
-            labels: where to look.
-            world: that a pyramid is read in; by default the physical one, in nm.
-            voxel_size: of a pyramid; by default that of its finest level with at most 2**27 voxels in the box.
-            within: of the volume, only the voxels that lie inside this ROI.
+            labels: the source of voxels.
+            world: the world that a pyramid is read in; by default the physical one, in nm.
+            voxel_size: for a pyramid; by default that of its finest level with at most 2**27 voxels in the box.
+            within: take only the voxels of the volume inside this ROI.
 
         Raises:
-            ValueError: no label volume, or one with channels; a voxel size that it cannot give, or no level that fits
-                the world and is small enough; no whole voxel within ``within``.
+            ArgumentError: no label volume, or one with channels; an unbounded ``within``.
+            LatticeError: a voxel size that the volume cannot give, or no level fits the world and is small enough.
+            DataError: no whole voxel within ``within``.
         """
         if within is not None and (within.empty or within.unbounded):
             raise ArgumentError(f"within={within} has to be bounded and not empty")
@@ -130,7 +136,7 @@ class VoxelGrid:
         return VoxelIndex(self.box, self.voxel_size, shape, np.concatenate(found))
 
     def _block(self) -> tuple[int, ...]:
-        """How many voxels to read at once, per axis."""
+        """Return the number of voxels to read at once, per axis."""
         if isinstance(self.labels, LabelArray):
             return (_BLOCK,) * self.box.dims
         one = Roi(self.box.begin, self.voxel_size)
@@ -170,7 +176,7 @@ class VoxelIndex:
         return len(self.flat)
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """The world corners of ``count`` voxels, each one equally likely: (count, axis)."""
+        """Draw ``count`` voxels, each equally likely, and return their world corners: (count, axis)."""
         drawn = self.flat[generator.integers(len(self), size=count)]
         voxels = np.stack(np.unravel_index(drawn.astype(np.int64), self.shape), axis=1)
         corners: NDArray[np.int64] = voxels * np.array(self.voxel_size) + np.array(self.box.begin)
@@ -184,7 +190,7 @@ def _pyramid(labels: ClassVolume) -> MultiscaleImage:
 
 
 def _finest(volume: MultiscaleImage, world: World, within: Roi | None) -> tuple[Coordinate, Roi]:
-    """Voxel size and box of the finest level whose box is small enough."""
+    """Return voxel size and box of the finest level whose box is small enough."""
     reasons = []
     for level in volume.levels:
         try:
@@ -204,7 +210,7 @@ def _finest(volume: MultiscaleImage, world: World, within: Roi | None) -> tuple[
 
 
 def _box(volume: MultiscaleImage | LabelArray, roi: Roi, voxel_size: Coordinate, within: Roi | None) -> Roi:
-    """The whole voxels of ``roi`` that lie inside ``within``."""
+    """Return the box of the whole voxels of ``roi`` that lie inside ``within``."""
     box = roi
     if within is not None and not roi.empty:
         if within.dims != roi.dims:

@@ -1,4 +1,4 @@
-"""Samples shared out among classes or strata."""
+"""Samplers that share samples out among classes or strata."""
 
 from __future__ import annotations
 
@@ -22,34 +22,41 @@ from scalenet_gp.volumes import ClassVolume, MultiscaleImage
 __all__ = ["ClassSampler", "StratifiedSampler", "check_weights"]
 
 _Choice = tuple[str | None, Sampler, float]
-"""A name, where its samples go, and its weight."""
+"""A name, the sampler for it, and its weight."""
 
 _SLACK = 1e-9
-"""By how much shares may miss a sum of 1 through rounding."""
+"""The distance by which shares may miss a sum of 1 through rounding."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ClassSampler(Sampler):
-    """A wanted share of samples is laid on a voxel of each class; the rest goes elsewhere.
+    """Lay a given share of samples on a voxel of each class, and leave the rest to another sampler.
 
     The voxels of a class are drawn, and kept in memory, as those of a :class:`MaskSampler`. Samples drawn for another
-    class
-    or for none may contain the class as well: its share is the least to be expected. What was drawn has the class as
+    class or for none may contain the class as well: its share is the least to be expected. The record has the class as
     ``"class"``, None for the rest.
 
     Args:
-        classes: where the voxels of every class are.
-        shares: of samples, to be laid on each class; 1 in sum at most.
-        otherwise: where the rest goes; needed if the shares sum to less than 1.
-        world: that the pipeline counts in.
+        classes: the label volume of every class.
+        shares: the share of samples that is laid on each class; 1 in sum at most.
+        otherwise: draws the rest; needed if the shares sum to less than 1.
+        world: the world that the pipeline counts in.
         voxel_size: see :class:`MaskSampler`.
-        within: of the volumes, only the voxels that lie inside this ROI. World units.
-        inside: the samples of a class lie inside this ROI, too. World units.
+        within: take only the voxels of the volumes inside this ROI. World units.
+        inside: keep the samples of a class inside this ROI, too. World units.
 
     Raises:
-        ValueError: shares that are negative, sum to more than 1, or name no class; nothing for the rest; for the
-            volumes as :class:`MaskSampler`. When loaded: a class with a share but without a voxel.
+        ArgumentError: shares that are negative, sum to more than 1, or name an unknown class; no sampler for the rest.
+            Errors of :class:`MaskSampler` name the class.
+
+    Example:
+        >>> import numpy as np
+        >>> from scalenet_gp.nodes import UniformSampler
+        >>> from scalenet_gp.nodes.samplers import LabelArray
+        >>> mito = LabelArray(np.ones((4, 4)), voxel_size=(8, 8), begin=(0, 0))
+        >>> ClassSampler({"mito": mito}, {"mito": 0.5}, otherwise=UniformSampler()).shares
+        {'mito': 0.5}
     """
 
     classes: Mapping[str, Labels]
@@ -97,19 +104,25 @@ class ClassSampler(Sampler):
 @final
 @dataclass(frozen=True, eq=False)
 class StratifiedSampler(Sampler):
-    """A stratum is drawn by weight, and a place within it.
+    """Draw a stratum by weight, and a place within it.
 
-    The strata are the user's: best, worst, dense, sparse, low signal, edge, artefact. What was drawn has its name as
-    ``"stratum"``.
+    The strata are the user's: best, worst, dense, sparse, low signal, edge, artefact. The record has the name of the
+    stratum as ``"stratum"``.
 
     Args:
-        strata: a strategy, or the regions for :class:`UniformSampler`, of each stratum. :meth:`of_map` makes them of a
-            volume.
-        weights: how often each is drawn, in any unit.
+        strata: a sampler, or the regions for :class:`UniformSampler`, for each stratum. :meth:`of_map` makes them from
+            a volume.
+        weights: the weight of each stratum in the draw, in any unit.
 
     Raises:
-        ValueError: strata without a weight or weights without a stratum, one that is negative, or none above 0; for
-            regions as :class:`UniformSampler`. When loaded: a stratum with a weight but nothing to draw from.
+        ArgumentError: strata without a weight or weights without a stratum, a negative weight, or none above 0. Errors
+            of the strata's samplers name the stratum.
+
+    Example:
+        >>> from funlib.geometry import Roi
+        >>> strata = {"dense": Roi((0, 0), (64, 64)), "sparse": Roi((640, 0), (64, 64))}
+        >>> StratifiedSampler(strata, {"dense": 3, "sparse": 1}).weights
+        {'dense': 3, 'sparse': 1}
     """
 
     strata: Mapping[str, Sampler | Roi | Sequence[Roi]]
@@ -139,20 +152,20 @@ class StratifiedSampler(Sampler):
         voxel_size: Iterable[int] | None = None,
         within: Roi | None = None,
     ) -> Self:
-        """Strata from a volume that holds a value for each.
+        """Make strata from a volume that holds a value for each.
 
         A sample is laid on a voxel of the stratum as :class:`MaskSampler` does. The map is read once per stratum.
 
         Args:
             volume: the map; a pyramid has one channel.
-            names: of the values; other values are not sampled.
-            weights: how often each name is drawn, in any unit.
-            world: that the pipeline counts in.
+            names: the names of the values; other values are not sampled.
+            weights: the weight of each name in the draw, in any unit.
+            world: the world that the pipeline counts in.
             voxel_size: see :class:`MaskSampler`.
-            within: of the map, only the voxels that lie inside this ROI. World units.
+            within: take only the voxels of the map inside this ROI. World units.
 
         Raises:
-            ValueError: a name for two values; else as :class:`StratifiedSampler` and :class:`MaskSampler`.
+            ArgumentError: one name for two values. Further errors are those of the class and of :class:`MaskSampler`.
         """
         if len(set(names.values())) < len(names):
             raise ArgumentError(f"the names {dict(names)} have one for two values")
@@ -180,10 +193,11 @@ class StratifiedSampler(Sampler):
 
 
 def check_weights(what: str, weights: Mapping[str, float], known: Iterable[str]) -> None:
-    """Check that weights are not negative, and that each belongs to something.
+    """Check that weights are not negative, and that each has a known name.
 
     Raises:
-        ValueError: a name is not among ``known``, or a weight is no number of at least 0. ``what`` names the argument.
+        ArgumentError: a name is not among ``known``, or a weight is not a number of at least 0. ``what`` names the
+            argument.
     """
     known = list(known)
     for name, weight in weights.items():
@@ -194,7 +208,7 @@ def check_weights(what: str, weights: Mapping[str, float], known: Iterable[str])
 
 
 def _draw(generator: np.random.Generator, opening: Sequence[Axis], kind: str, choices: Sequence[_Choice]) -> Sample:
-    """A place of one of the ``choices``, and its name as what was drawn of ``kind``."""
+    """Draw one of the ``choices`` and a place of it. The record has its name under ``kind``."""
     weights = np.array([weight for _, _, weight in choices])
     name, places, _ = choices[int(generator.choice(len(choices), p=weights / weights.sum()))]
     with _naming(kind, name):

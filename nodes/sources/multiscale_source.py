@@ -19,26 +19,37 @@ __all__ = ["MultiscaleSource", "check_masks"]
 
 @final
 class MultiscaleSource(BatchProvider):
-    """Provides one volume at several voxel sizes, every array with its own ROI.
+    """Provide one volume at several voxel sizes, every array with its own ROI.
 
     Arrays are (channel, z, y, x). An array comes from the level of its voxel size, or is made from a finer one: see
     :meth:`MultiscaleImage.read`, which also describes the padding.
 
     Args:
-        volume: or its path or URL, for :meth:`MultiscaleImage.open`.
-        voxel_sizes: of the arrays to provide, world units.
-        world: that the pipeline counts in; :meth:`MultiscaleImage.world` makes one that fits.
-        labels: the values are names: levels are made by majority, and nothing downstream may interpolate them.
-        padding: what lies outside the volume. None: the arrays end where the volume does. "constant" or "reflect":
-            they are unbounded.
-        fill_value: for constant padding.
-        masks: for an array of ``voxel_sizes``, the key under which to provide where it has data: uint8 (1, z, y, x),
-            1 inside the volume and 0 outside, unbounded.
+        volume: the volume, or its path or URL for :meth:`MultiscaleImage.open`.
+        voxel_sizes: the voxel sizes of the arrays to provide, world units.
+        world: the world that the pipeline counts in; :meth:`MultiscaleImage.world` makes one that fits.
+        labels: the values are names: levels are made by majority, and no node downstream may interpolate them.
+        padding: the values outside the volume: "constant" or "reflect" for unbounded arrays, None for arrays that end
+            with the volume.
+        fill_value: the value of constant padding.
+        masks: for an array of ``voxel_sizes``, the key of its mask: uint8 (1, z, y, x), unbounded, 1 inside the volume
+            and 0 outside.
 
     Raises:
-        FileNotFoundError, ValueError: see :meth:`MultiscaleImage.open`.
-        ValueError: a voxel size that no level can give, or of which the volume holds no whole voxel; masks that name
-            an unknown array or a key twice.
+        FileNotFoundError, VolumeFormatError: see :meth:`MultiscaleImage.open`.
+        LatticeError: a voxel size that no level can give, or that is larger than the volume.
+        ArgumentError: masks that name an unknown array or a key twice.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> import numpy as np
+        >>> from scalenet_gp.volumes import MultiscaleImage
+        >>> raw = gp.ArrayKey("RAW")
+        >>> volume = MultiscaleImage.from_arrays([np.ones((4, 4, 4), np.uint8)], [(8, 8, 8)])
+        >>> with gp.build(MultiscaleSource(volume, {raw: (16, 16, 16)})) as source:
+        ...     batch = source.request_batch(gp.BatchRequest({raw: gp.Roi((0, 0, 0), (32, 32, 32))}))
+        >>> batch[raw].data.shape
+        (1, 2, 2, 2)
     """
 
     def __init__(
@@ -84,7 +95,7 @@ class MultiscaleSource(BatchProvider):
             self.provides(key, spec)
 
     def provide(self, request: BatchRequest) -> Batch:
-        """Read what is asked for."""
+        """Read the requested arrays."""
         timing = Timing(self)
         timing.start()
         batch = Batch()
@@ -106,7 +117,7 @@ class MultiscaleSource(BatchProvider):
         return batch
 
     def name(self) -> str:
-        """The node and its volume, for messages."""
+        """Return the name of the node with its volume, for messages."""
         return f"{super().name()}[{self.volume.path}]"
 
 
@@ -114,7 +125,7 @@ def check_masks(arrays: Collection[ArrayKey], masks: Mapping[ArrayKey, ArrayKey]
     """Check that every mask belongs to one of ``arrays`` and has a key of its own.
 
     Raises:
-        ValueError: it does not.
+        ArgumentError: it does not.
     """
     for array, mask in masks.items():
         if array not in arrays:

@@ -1,4 +1,4 @@
-"""IntensityWindow of any number type as what a network takes."""
+"""A node that turns integers into fractions of the range of their type."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ __all__ = ["ToUnitRange"]
 
 @final
 class ToUnitRange(gp.BatchFilter):
-    """Has integers come as float32 fractions of what their type can hold (of 255 for uint8); floats stay as they are.
+    """Turn integers into float32 fractions of the largest value of their type (255 for uint8). Floats stay.
 
-    It does what :class:`.DeformAugment` does with ``normalize=True``, where nothing is deformed. Unlike gunpowder's
-    ``Normalize`` it knows every type of integers, and lets numbers beyond [0, 1] and what is no number pass: what is
-    made of the latter is no number either.
+    It does what :class:`.DeformAugment` does with ``normalize=True``, without deforming. Unlike gunpowder's
+    ``Normalize`` it knows every type of integers, and lets floats beyond [0, 1] and NaN pass.
 
     Args:
         keys: the arrays.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> ToUnitRange(gp.ArrayKey("RAW")).keys
+        (RAW,)
     """
 
     def __init__(self, *keys: gp.ArrayKey) -> None:

@@ -16,29 +16,35 @@ __all__ = ["Affinities"]
 
 @final
 class Affinities(DerivedArray):
-    """Whether every voxel and its neighbour at each of some offsets belong to the same instance.
+    """Provide affinities: 1 where a voxel and its neighbor at an offset belong to the same instance.
 
     The affinities are uint8 (offset, z, y, x): 1 where the labels of a voxel and of the voxel at the offset from it are
-    equal and not 0, the background. The labels are asked for as far as the offsets reach, so that the affinities of a
-    ROI are complete. The mask has the same shape: 1 where both voxels are known; the affinity is 0 elsewhere.
+    equal and not 0, the background. The node asks for labels as far as the offsets reach, so that the affinities of a
+    ROI are complete. The mask has the same shape: 1 where both voxels are known. Elsewhere the affinity is 0.
 
-    Without ``mask``, what a padded source serves beyond its volume counts as annotated: at the faces of the volume,
-    the affinities to it are known to be 0. So padded labels are to come with their mask.
+    Without ``mask``, the padding of a source counts as annotated: at the faces of the volume, the affinities to it are
+    known to be 0. So give padded labels with their mask.
 
     Labels are compared in their own dtype: 64-bit identifiers stay apart.
 
     Args:
-        labels: of instances, one channel; at coarse voxel sizes from ``MultiscaleSource(labels=True)``.
+        labels: the instances, one channel; at coarse voxel sizes from ``MultiscaleSource(labels=True)``.
         affinities: the array to provide.
-        offsets: from a voxel to its neighbours, in voxels of ``labels``.
+        offsets: from a voxel to its neighbors, in voxels of ``labels``.
         mask: 1 where the labels are known. None: they are known everywhere.
-        affinities_mask: the key under which to provide where affinities are known.
-        unknown: a label that says that nobody has looked, if there is one.
+        affinities_mask: the key of the mask of the affinities.
+        unknown: the label of voxels that nobody has annotated, if there is one.
 
     Raises:
-        ValueError: no offsets, or others than whole numbers of voxels along the same axes; when the pipeline is built:
-            they have other axes than the labels; for a batch: labels of several channels; also as :class:`DerivedArray`
-            says.
+        ArgumentError: no offsets, or offsets that are not whole numbers of voxels along the same axes.
+        PipelineError: when the pipeline is built: offsets of other axes than the labels; also as :class:`DerivedArray`.
+        DataError: for a batch: labels of several channels.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> labels, affinities = gp.ArrayKey("LABELS"), gp.ArrayKey("AFFINITIES")
+        >>> Affinities(labels, affinities, [(1, 0, 0), (0, 1, 0), (0, 0, 1)]).offsets
+        ((1, 0, 0), (0, 1, 0), (0, 0, 1))
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class Affinities(DerivedArray):
         self.offsets = _whole(tuple(offsets))
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
-        """As far as the offsets reach."""
+        """Return how many voxels the offsets reach, below and above."""
         if len(voxel_size) != len(self.offsets[0]):
             raise PipelineError(
                 f"{self.name()}: the offsets have {len(self.offsets[0])} axes, {self.source} has {len(voxel_size)}"
@@ -70,7 +76,7 @@ class Affinities(DerivedArray):
     def derive(
         self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
-        """Affinities and mask at every offset."""
+        """Return affinities and mask at every offset."""
         if len(values) != 1:
             raise DataError(f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1")
         labels, sure = values[0], known[0]
@@ -90,7 +96,7 @@ class Affinities(DerivedArray):
 
 
 def _whole(offsets: tuple[Iterable[int], ...]) -> tuple[tuple[int, ...], ...]:
-    """Checked offsets."""
+    """Return the offsets as tuples of integers."""
     if not all(isinstance(offset, Iterable) for offset in offsets):
         raise ArgumentError(f"offsets={offsets} have to be offsets, each with one length per axis, as in [(1, 0, 0)]")
     given = tuple(tuple(offset) for offset in offsets)

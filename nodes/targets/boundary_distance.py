@@ -18,26 +18,34 @@ __all__ = ["BoundaryDistance", "boundary_distance"]
 
 @final
 class BoundaryDistance(DerivedArray):
-    """How far every voxel of a binary target is from the boundary: positive inside, negative outside.
+    """Provide the distance of every voxel of a binary target to the boundary: positive inside, negative outside.
 
     The distances are float32 in the shape of the target, (channel, z, y, x), every channel by itself;
-    :func:`boundary_distance` says what is measured. They end at ``maximum``, and the target is asked for that much
-    further on every side: the distances are exact up to there, and tiles agree with the whole. Where voxels that are
-    not annotated are so near that they could change the distance, it is uncertain: distance and mask are 0.
+    :func:`boundary_distance` defines them. They are clipped at ``maximum``, and the node asks for the target that much
+    further on every side: the distances are exact up to there, and tiles agree with the whole. A distance is uncertain
+    if voxels that are not annotated are so near that they could change it: distance and mask are 0.
 
-    Goes downstream of what deforms the target.
+    The node goes downstream of the nodes that deform the target.
 
     Args:
         target: above 0 inside, 0 outside.
         distance: the array to provide.
-        maximum: nm; what is further away counts as that far.
-        world: that the pipeline counts in.
+        maximum: nm; a larger distance counts as this one.
+        world: the world that the pipeline counts in.
         mask: 1 where the target is known, in its shape or with one channel for all. None: it is known everywhere.
-        distance_mask: the key under which to provide where the distance is certain, uint8 in the target's shape.
+        distance_mask: the key of the mask of certain distances, uint8 in the target's shape.
         unit: nm that count as a distance of 1. With ``maximum``, distances lie in [-1, 1].
 
     Raises:
-        ValueError: ``maximum`` or ``unit`` are not positive; also as :class:`DerivedArray` says.
+        ArgumentError: ``maximum`` or ``unit`` are not positive.
+        PipelineError: as :class:`DerivedArray`.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> from scalenet_gp.geometry import World
+        >>> target, distance = gp.ArrayKey("TARGET"), gp.ArrayKey("DISTANCE")
+        >>> BoundaryDistance(target, distance, maximum=50, world=World(), unit=50).maximum
+        Fraction(50, 1)
     """
 
     def __init__(
@@ -59,14 +67,14 @@ class BoundaryDistance(DerivedArray):
         self.maximum, self.unit = exact(maximum) / world.unit, exact(unit) / world.unit
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
-        """As many voxels as have their near face within the maximum."""
+        """Return how many voxels have their near face within the maximum."""
         reach = Coordinate(math.floor(self.maximum / size + exact("1/2")) for size in voxel_size)
         return reach, reach
 
     def derive(
         self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
-        """Distances and mask of every channel."""
+        """Return distances and mask of every channel."""
         reach, _ = self.margin(voxel_size)
         inner = tuple(slice(n, length - n) for n, length in zip(reach, values.shape[1:], strict=True))
         known = np.broadcast_to(known, values.shape)
@@ -82,7 +90,7 @@ class BoundaryDistance(DerivedArray):
 def boundary_distance(
     inside: np.ndarray, known: np.ndarray, voxel_size: Sequence[int], maximum: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The distance from every voxel's centre to the nearest voxel of the other side, and where that is certain.
+    """Return the distance from every voxel's centre to the nearest voxel of the other side, and where it is certain.
 
     A voxel is the box that it is, so the boundary consists of the faces between voxels inside and voxels outside: next
     to a plane of faces the distance is half a voxel, of that axis. It is the exact distance to those faces, edges and
@@ -119,7 +127,7 @@ def boundary_distance(
 
 
 def _closure(voxels: np.ndarray) -> np.ndarray:
-    """The points in or on these voxels, of the lattice with voxel centres at odd and faces at even indices."""
+    """Return the points in or on these voxels, of the lattice with voxel centres at odd and faces at even indices."""
     points = voxels
     for axis in range(voxels.ndim):
         along = np.moveaxis(points, axis, 0)
@@ -132,7 +140,7 @@ def _closure(voxels: np.ndarray) -> np.ndarray:
 
 
 def _squared_distance(points: np.ndarray, steps: tuple[int, ...], farthest: float) -> np.ndarray:
-    """From every voxel centre to the nearest of these points, float32, at most the square of ``farthest``.
+    """Return the squared distance from every voxel centre to the nearest point, float32, at most ``farthest**2``.
 
     Args:
         points: boolean, on the lattice of :func:`_closure`.

@@ -1,4 +1,4 @@
-"""A gunpowder source of what a network is to predict: one channel per class or group, and where each is annotated."""
+"""A gunpowder source of targets: one channel per class or group of classes, and masks of the annotation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ClassTargets"]
 
 @dataclass(frozen=True, slots=True)
 class _Annotation:
-    """What is known of a class in a box: boolean (z, y, x) of ``factor`` voxels per voxel of the target."""
+    """The annotation of a class in a box: boolean (z, y, x) of ``factor`` voxels per voxel of the target."""
 
     roi: Roi
     present: np.ndarray
@@ -33,35 +33,47 @@ class _Annotation:
 
 @final
 class ClassTargets(BatchProvider):
-    """Provides the classes of a crop as targets at any number of voxel sizes.
+    """Provide the classes of a crop as targets at any number of voxel sizes.
 
     A target is uint8 (channel, z, y, x): 1 where a class of the channel is present. A mask is uint8 (channel, z, y, x):
-    1 where that is known. Both are 0 elsewhere and have no end: the provided ROIs are unbounded.
+    1 where the presence or absence is known. Both are 0 elsewhere, and the provided ROIs are unbounded.
 
-    A channel is a class or a group of classes. A group is present where any of its classes is, whatever is known of the
-    others; where none is, the group is known if all its classes are. Several groups may hold the same class, and
-    several channels be present in a voxel.
+    A channel is a class or a group of classes. A group is present where any of its classes is, even if others are
+    unknown. Where none is present, the group is known if all its classes are. Several groups may hold the same class,
+    and several channels may be present in a voxel.
 
-    A class at a voxel size comes from the stored level of that size, taken as it is. Where there is none, it is made
-    from the coarsest level that divides it: the voxels of the level are read as present, absent or unknown, joined over
-    the classes of the group, and counted. A voxel is known if at least half of its fine voxels are; it is present if
-    more than half of the known ones are; a tie is absent. In a group whose classes have different levels, a voxel of a
-    coarser level counts for all the finer ones within. A voxel that reaches out of the label volume or out of
-    ``within`` is unknown.
+    A class at a voxel size comes from the stored level of that size, taken as it is. Without such a level, it is made
+    from the coarsest level that divides the voxel size: the voxels of the level are read as present, absent or unknown,
+    joined over the classes of the group, and counted. A voxel is known if at least half of its fine voxels are. It is
+    present if more than half of the known ones are; a tie is absent. In a group whose classes have different levels, a
+    voxel of a coarser level counts for all the finer ones within. A voxel that reaches out of the label volume or out
+    of ``within`` is unknown.
 
     Args:
-        classes: the label volume of every class, or its path; a :class:`ClassVolume` says what its values mean.
+        classes: the label volume of every class, or its path. A :class:`ClassVolume` defines the meaning of its values.
         targets: voxel sizes of the target arrays, world units.
         masks: for a target, the key of its mask.
-        world: that the pipeline counts in.
-        groups: the channels of the targets: the classes that each one unites. By default one channel per class.
-        within: of the annotation, only this part is used: a training split, for example. World units.
+        world: the world that the pipeline counts in.
+        groups: the channels of the targets, each with the classes that it unites. By default one channel per class.
+        within: the part of the annotation to use: a training split, for example. World units.
 
     Raises:
         FileNotFoundError: a class has no labels.
-        ValueError: no classes; label volumes that differ in their axes, have channels or may be resampled; a group
-            without classes or of an unknown one; a voxel size that a label volume cannot give; nothing annotated at any
-            of the voxel sizes; masks that name an unknown target or a key twice.
+        ArgumentError: no classes; a group without classes or of an unknown one; masks that name an unknown target or a
+            key twice; label volumes with channels, or that may be resampled.
+        PipelineError: label volumes that differ in their number of axes.
+        LatticeError: a voxel size that a label volume cannot give.
+        DataError: nothing is annotated at any of the voxel sizes.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> import numpy as np
+        >>> from scalenet_gp.volumes import MultiscaleImage
+        >>> labels = MultiscaleImage.from_arrays([np.ones((4, 4, 4), np.uint8)], [(8, 8, 8)])
+        >>> target, mask = gp.ArrayKey("TARGET"), gp.ArrayKey("MASK")
+        >>> source = ClassTargets({"mito": labels}, {target: (8, 8, 8)}, {target: mask}, labels.world())
+        >>> source.annotated(target).shape
+        (32, 32, 32)
     """
 
     def __init__(
@@ -100,15 +112,15 @@ class ClassTargets(BatchProvider):
             raise DataError(f"no class has a whole voxel annotated{where}; the voxel sizes, in world units, are {of}")
 
     def annotated(self, target: ArrayKey) -> Roi:
-        """The box that holds all voxels of ``target`` of which any class is annotated, in world units.
+        """Return the box of all voxels of ``target`` in which any class is annotated, in world units.
 
-        Empty if no class has a whole voxel annotated at this voxel size.
+        It is empty if no class has a whole voxel annotated at this voxel size.
 
         Raises:
-            KeyError: no such target.
+            UnknownNameError: there is no such target.
         """
         if target not in self._annotated:
-            raise UnknownNameError(f"{target} is none of the targets: {', '.join(map(str, self._annotated))}")
+            raise UnknownNameError(f"{target} is not one of the targets: {', '.join(map(str, self._annotated))}")
         parts = self._annotated[target].values()
         dims = self._specs[target].roi.dims
         return reduce(Roi.union, parts) if parts else Roi((None,) * dims, (0,) * dims)
@@ -119,7 +131,7 @@ class ClassTargets(BatchProvider):
             self.provides(key, spec)
 
     def provide(self, request: BatchRequest) -> Batch:
-        """Read what is asked for, a target and its mask together."""
+        """Read the requested arrays, a target and its mask together."""
         timing = Timing(self)
         timing.start()
         reading: dict[ArrayKey, Callable[[], tuple[np.ndarray, np.ndarray]]] = {}
@@ -141,7 +153,7 @@ class ClassTargets(BatchProvider):
         return batch
 
     def _start(self, target: ArrayKey, roi: Roi) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        """Start to read target and mask, (channel, z, y, x); what is returned reads them once."""
+        """Start to read target and mask, (channel, z, y, x); call the result to wait for them."""
         size = self._specs[target].voxel_size
         parts = {name: part.intersect(roi) for name, part in self._annotated[target].items()}
         reading = {
@@ -169,7 +181,7 @@ class ClassTargets(BatchProvider):
         return finish
 
     def _annotated_parts(self, size: tuple[int, ...], within: Roi | None) -> dict[str, Roi]:
-        """The box of whole voxels in which each class is annotated, of the classes that have any."""
+        """Return the box of whole voxels in which each class is annotated, without classes that have none."""
         names = {name for group in self.groups.values() for name in group}
         parts = {name: volume.roi(size, self.world) for name, volume in self._volumes.items() if name in names}
         if within is not None:
@@ -179,12 +191,12 @@ class ClassTargets(BatchProvider):
 
 
 def _union(annotations: list[_Annotation], size: Coordinate, complete: bool) -> _Annotation:
-    """What is known of a group: present where any class is, known there and where all classes are.
+    """Join the annotations of a group: present where any class is, known there and where all classes are.
 
     Args:
-        annotations: of the classes that have any.
-        size: of a voxel of the target, world units.
-        complete: whether those are all classes of the group.
+        annotations: those of the classes that have any.
+        size: the voxel size of the target, world units.
+        complete: True if those are all classes of the group.
     """
     if complete and len(annotations) == 1:
         return annotations[0]

@@ -1,4 +1,4 @@
-"""Weights that balance the voxels where a class is present against those where it is absent."""
+"""A node that provides weights which balance the voxels of a class against the others."""
 
 from __future__ import annotations
 
@@ -17,27 +17,33 @@ __all__ = ["ClassWeights"]
 
 @final
 class ClassWeights(DerivedArray):
-    """What every voxel counts in the loss, so that present and absent voxels of a class count equally.
+    """Provide the weight of every voxel in the loss, so that present and absent voxels of a class count equally.
 
     The weights are float32 in the shape of the target, every channel by itself. With f the share of present voxels
-    among the known ones, a present voxel weighs ``1 / (2 f)``, an absent one ``1 / (2 (1 - f))`` and an unknown one 0:
-    where f is that of the voxels asked for, both sides weigh the same, and a known voxel weighs 1 on average. Shares
-    are kept in [least, 1 - least], also where no known voxel is present or none absent, so no weight exceeds
-    ``1 / (2 least)``; where this changes a share, the rarer side weighs less than the other, and the mean is below 1.
+    among the known ones, a present voxel weighs ``1 / (2 f)``, an absent one ``1 / (2 (1 - f))`` and an unknown one 0.
+    If f is that of the requested voxels, both sides weigh the same, and a known voxel weighs 1 on average. Shares are
+    clipped to [least, 1 - least], so no weight exceeds ``1 / (2 least)``. If this changes a share, the rarer side
+    weighs less than the other, and the mean is below 1.
 
-    With ``shares``, a voxel weighs the same in every request. Without, its weight depends on the ROI that is asked for:
-    tiles do not agree with the whole.
+    With ``shares``, a voxel weighs the same in every request. Without, its weight depends on the requested ROI: tiles
+    do not agree with the whole.
 
     Args:
         target: above 0 where the class is present, 0 where it is absent.
         weights: the array to provide; it masks as well.
         mask: 1 where the target is known, in its shape or with one channel for all. None: it is known everywhere.
-        shares: f of every channel, counted over a whole data set. By default those of the ROI that is asked for.
-        least: the smallest share that is told from smaller ones.
+        shares: f of every channel, counted over a whole data set. By default those of the requested ROI.
+        least: the smallest share; smaller ones count as this one.
 
     Raises:
-        ValueError: ``least`` is not in (0, 0.5], or a share not in [0, 1]; for a batch: other than one share per
-            channel; also as :class:`DerivedArray` says.
+        ArgumentError: ``least`` is not in (0, 0.5], or a share not in [0, 1].
+        DataError: for a batch: not one share per channel.
+        PipelineError: as :class:`DerivedArray`.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> ClassWeights(gp.ArrayKey("TARGET"), gp.ArrayKey("WEIGHTS"), shares=[0.02, 0.3]).shares
+        (0.02, 0.3)
     """
 
     def __init__(
@@ -58,14 +64,14 @@ class ClassWeights(DerivedArray):
         self.shares = None if shares is None else tuple(shares)
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
-        """None: a weight depends on what is asked for."""
+        """Return no margin: a weight depends on its own voxel."""
         nothing = Coordinate((0,) * len(voxel_size))
         return nothing, nothing
 
     def derive(
         self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
-        """The weights of every channel."""
+        """Return the weights of every channel."""
         if self.shares is not None and len(self.shares) != len(values):
             raise DataError(
                 f"{self.name()}: {self.source} has {len(values)} channels, but {len(self.shares)} shares are given"

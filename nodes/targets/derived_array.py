@@ -1,4 +1,4 @@
-"""What nodes share that make one array from another, voxel by voxel and as far around as a margin."""
+"""The base of nodes that make one array from another, voxel by voxel and with a margin around it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["DerivedArray"]
 
 
 class DerivedArray(BatchFilter, ABC):
-    """Provides arrays that are made from one array and its mask upstream.
+    """Abstract: provide arrays that are made from one array and its mask upstream.
 
-    What is asked of a derived array is asked of the source with the margin around it, so that a voxel does not depend
-    on the ROI that it is asked for in. Where the source ends, the derived arrays end a margin earlier. A subclass says
-    how large the margin is and how the arrays are made.
+    The node asks for the source with a margin around the requested ROI, so that a voxel does not depend on the ROI in
+    which it is requested. Where the source ends, the derived arrays end a margin earlier. A subclass defines the margin
+    and makes the arrays.
 
     Args:
         source: the array to make others from, (channel, z, y, x) or (z, y, x).
@@ -28,9 +28,10 @@ class DerivedArray(BatchFilter, ABC):
         derived: every array to provide, and its dtype; None: it is not wanted.
 
     Raises:
-        ValueError: a key is used twice; when the pipeline is built: source or mask are not provided upstream, or have
-            different voxel sizes, or end so soon that the margin leaves nothing; for a batch: they differ in their
-            shapes, or have other axes than that.
+        ArgumentError: a key is used twice.
+        PipelineError: when the pipeline is built: source or mask are not provided upstream, have different voxel sizes,
+            or end so soon that the margin leaves nothing. For a batch: an array of other axes.
+        DataError: for a batch: source and mask differ in their channels.
     """
 
     def __init__(self, source: ArrayKey, mask: ArrayKey | None, *derived: tuple[ArrayKey | None, type]) -> None:
@@ -42,17 +43,17 @@ class DerivedArray(BatchFilter, ABC):
 
     @abstractmethod
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
-        """How many voxels of the source the derived arrays depend on, below and above each voxel."""
+        """Return how many voxels of the source the derived arrays depend on, below and above each voxel."""
 
     @abstractmethod
     def derive(
         self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
-        """The derived arrays, (channel, z, y, x), without the margin.
+        """Return the derived arrays, (channel, z, y, x), without the margin.
 
         Args:
-            values: of the source with the margin, (channel, z, y, x).
-            known: whether they are known: boolean, in their shape or with one channel for all.
+            values: the source with the margin, (channel, z, y, x).
+            known: True where the source is known, in its shape or with one channel for all.
             voxel_size: world units.
         """
 
@@ -83,7 +84,7 @@ class DerivedArray(BatchFilter, ABC):
         return dependencies
 
     def process(self, batch: Batch, request: BatchRequest) -> Batch:
-        """Make the arrays that are asked for."""
+        """Make the requested arrays."""
         size = self.spec[self.source].voxel_size
         roi = self._read_roi(request)
         values = self._voxels(batch, self.source, roi)

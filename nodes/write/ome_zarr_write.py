@@ -1,4 +1,4 @@
-"""A gunpowder node that writes what passes through it as OME-Zarr."""
+"""A gunpowder node that writes arrays as OME-Zarr while they pass through it."""
 
 from __future__ import annotations
 
@@ -22,28 +22,34 @@ logger = logging.getLogger(__name__)
 
 @final
 class OmeZarrWrite(BatchFilter):
-    """Passes batches through and writes some of their arrays, block by block, each as one multiscale volume.
+    """Pass batches through and write some of their arrays, block by block, each as one multiscale volume.
 
     A pipeline does not tell its nodes whether it is torn down because it is done or because something failed. So the
     volumes get their coarser levels and their names at the end if every voxel of every ROI was written, and nothing
-    failed here or upstream; else nothing is left of them. Each voxel has to be written once: let the blocks tile the
-    ROI (``gunpowder.Scan`` shifts its last blocks back where its reference does not divide the ROI). An array that
+    failed here or upstream. Otherwise nothing is left of them. Each voxel has to be written once: let the blocks tile
+    the ROI (``gunpowder.Scan`` shifts its last blocks back if its reference does not divide the ROI). An array that
     gunpowder may not interpolate counts as labels: its coarser levels are made by majority.
 
     Args:
-        paths: of the volumes to write, per array: (z, y, x), (channel, z, y, x) or (1, channel, z, y, x).
-        rois: what is to be written of each, world units, on its lattice.
-        world: that the pipeline counts in.
-        channels: names for the channels of an array; without them an array of one channel is written without a
+        paths: the volume to write for each array of (z, y, x), (channel, z, y, x) or (1, channel, z, y, x).
+        rois: the ROI to write of each array, world units, on its lattice.
+        world: the world that the pipeline counts in.
+        channels: names for the channels of an array. Without names, an array of one channel is written without a
             channel axis, and several are numbered.
-        levels: how many to write.
-        attributes: further attributes of every volume, JSON: where it comes from, for example.
+        levels: the number of levels to write.
+        attributes: further attributes of every volume, JSON: the origin of the data, for example.
 
     Raises:
-        ValueError: no ROI for one of the arrays, or ROIs or channels for an array that is not written.
+        ArgumentError: no ROI for one of the arrays, or ROIs or channels for an array that is not written.
+        FileExistsError: when the pipeline is built: there is something at one of the paths.
+        UnknownNameError: when the pipeline is built: an array is not provided upstream.
+        LatticeError: when the pipeline is built: a ROI off the lattice or outside the provided ROI.
 
-    Building the pipeline raises FileExistsError if there is something at one of the paths, KeyError if an array is not
-    provided upstream, and ValueError for a ROI off the lattice or outside what is provided.
+    Example:
+        >>> import gunpowder as gp
+        >>> from scalenet_gp.geometry import World
+        >>> key, roi = gp.ArrayKey("PREDICTION"), gp.Roi((0, 0, 0), (64, 64, 64))
+        >>> node = OmeZarrWrite({key: "prediction.zarr"}, {key: roi}, World(), channels={key: ["mito"]})
     """
 
     def __init__(
@@ -175,7 +181,7 @@ class OmeZarrWrite(BatchFilter):
 
 
 class _Coverage:
-    """Which voxels were written: disjoint boxes, whose sizes add up."""
+    """A record of the voxels that were written: disjoint boxes, whose sizes add up."""
 
     def __init__(self, shape: Coordinate) -> None:
         self.missing = int(np.prod(shape, dtype=object))
@@ -186,7 +192,7 @@ class _Coverage:
         """Add a box inside the whole.
 
         Raises:
-            ValueError: some of its voxels were written before.
+            PipelineError: some of its voxels were written before.
         """
         end = begin + shape
         overlapping = np.flatnonzero(((self._begins < end) & (self._ends > begin)).all(axis=1))

@@ -500,7 +500,7 @@ def test_a_record_of_another_place_is_refused() -> None:
     fields = scales(128, 32, 8)
     record = run(RampSource(fields), augment(**EVERYTHING), rois_of(fields))[FINE].attrs["deformation"]
     elsewhere = {key: roi.shift(Coordinate((12800,) * 3)) for key, roi in rois_of(fields).items()}
-    with pytest.raises(PipelineRequestError, match=r"outside of what is requested.*record of\s+a sample elsewhere"):
+    with pytest.raises(PipelineRequestError, match=r"outside of the requested.*record of\s+a sample elsewhere"):
         run(RampSource(fields), augment(replay=record), elsewhere)
 
 

@@ -9,7 +9,7 @@ from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 
 @pytest.mark.parametrize("replay", ["x", "[]", "null", '"hela"', ""])
 def test_what_is_no_record_is_refused_and_named(replay: str) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(f"replay={replay!r} is no text of array.attrs")):
+    with pytest.raises(ValueError, match="^" + re.escape(f"replay={replay!r} is not a text of array.attrs")):
         RandomVolume({"hela": 1, "jurkat": 1}, replay=replay)
 
 

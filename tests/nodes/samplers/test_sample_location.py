@@ -367,7 +367,7 @@ def test_a_record_puts_the_sample_back() -> None:
 
 def test_records_that_do_not_fit_are_refused() -> None:
     for record in ("nothing", "[]", '{"shift": [0, 0]}', '{"begin": 3}'):
-        with pytest.raises(ValueError, match="is no text of"):
+        with pytest.raises(ValueError, match="is not a text of"):
             SampleLocation(LABELS, UniformSampler(), replay=record)
     source = RampSource(scales(2), Roi((0, 0), (1280, 1280)))
     for begin, message in (([8, 8], "along axis 0: .* COARSE"), ([8, 8, 8], "the sample has 2 axes")):
@@ -480,7 +480,7 @@ def test_what_cannot_be_is_refused() -> None:
     source = RampSource({FINE: ramp((8, 8))})
     region = UniformSampler(Roi((0, 0), (128, 128)))
     with (
-        setup_refusal("the reference LABELS is no array of voxels .* FINE"),
+        setup_refusal("the reference LABELS is not an array of voxels .* FINE"),
         build(source + SampleLocation(LABELS, region)),
     ):
         pass

@@ -113,7 +113,7 @@ def test_the_annotated_box_holds_the_classes_of_the_channels(crop):
     assert node.annotated(FINE) == node.annotated(COARSE) == Roi((0,) * 3, (64,) * 3)
     one = ClassTargets(classes(path), TARGETS, MASKS, World(), groups={"organelles": ["mito"]})
     assert one.annotated(FINE) == Roi((16,) * 3, (48,) * 3)
-    with pytest.raises(KeyError, match="FINE_M is none of the targets: FINE_T, COARSE_T"):
+    with pytest.raises(KeyError, match="FINE_M is not one of the targets: FINE_T, COARSE_T"):
         node.annotated(FINE_MASK)
 
 
