@@ -90,10 +90,14 @@ def small(block: int) -> Config:
     region = {"begin": [0] * 3, "end": [1024] * 3}
     return Config.model_validate(
         {
-            "data": {"raw": "raw", "labels": "labels", "classes": ["tissue"], "cache": 64},
-            "network": [{"top_resolution": [8] * 3, "base_nc": 6, "downsample_factors": [[2] * 3]}],
+            "version": 1,
+            "data": {"sources": [{"raw": "raw", "labels": "labels"}], "classes": ["tissue"], "cache": 64},
+            "network": {
+                "kind": "scalenet",
+                "subnets": [{"top_resolution": [8] * 3, "base_nc": 6, "downsample_factors": [[2] * 3]}],
+            },
             "training": {"iterations": 1, "output_shape": [512] * 3, "region": region},
-            "evaluation": region,
+            "evaluation": {"region": region},
             "prediction": {"block_shape": [8 * block] * 3},
         }
     )

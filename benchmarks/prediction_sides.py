@@ -92,10 +92,16 @@ def config(network: str, block: Sequence[int]) -> Config:
     region = {"begin": [0] * 3, "end": [LEIBNETZ_TILE * 8] * 3}
     return Config.model_validate(
         {
-            "data": {"raw": "raw", "labels": "labels", "classes": ["tissue"], "padding": "constant", "cache": 0},
-            "network": SUBNETS if network == "scalenet" else SUBNETS[-1:],
+            "version": 1,
+            "data": {
+                "sources": [{"raw": "raw", "labels": "labels"}],
+                "classes": ["tissue"],
+                "padding": "constant",
+                "cache": 0,
+            },
+            "network": {"kind": "scalenet", "subnets": SUBNETS if network == "scalenet" else SUBNETS[-1:]},
             "training": {"iterations": 1, "output_shape": [LEIBNETZ_TILE * 8] * 3, "region": region},
-            "evaluation": region,
+            "evaluation": {"region": region},
             "prediction": {"block_shape": [8 * voxels for voxels in block]},
         }
     )

@@ -20,6 +20,7 @@ import scalenet_gp
 import scalenet_gp.nodes
 from scalenet_gp import errors
 from scalenet_gp.pipelines.cli import app
+from scalenet_gp.pipelines.config import reference_text
 
 DOCS = Path(__file__).parent
 TOP, NODES = "scalenet_gp", "scalenet_gp.nodes"
@@ -38,6 +39,7 @@ def pages() -> dict[str, str]:
         "reference/api/index.md": _api_index(),
         "reference/command_line.md": command_line(),
         "reference/errors.md": error_table(),
+        "reference/run_file.md": reference_text(),
     }
 
 

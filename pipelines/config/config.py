@@ -71,7 +71,7 @@ class Config(Options):
             found = f"version is {data['version']!r}" if "version" in data else "version is missing"
             raise ConfigError(
                 f"{path}: {found}; this scalenet_gp reads run files of version {_VERSION}: write `version: {_VERSION}` "
-                "once the fields are those of docs/reference/run_file.md"
+                "once the fields are those of `scalenet-gp schema`"
             )
         try:
             return cls.model_validate(data)

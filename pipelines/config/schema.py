@@ -14,11 +14,20 @@ __all__ = ["reference_text", "schema_text"]
 
 _HEAD = """# The run file
 
-<!-- Written by `python -m scalenet_gp.pipelines.config`; a test compares it with the code. -->
-
 One YAML file describes a run from training to evaluation. `scalenet-gp config show run.yaml` prints one with all
-defaults, `scalenet-gp schema` the JSON schema that editors check it with. Lengths are nanometres per spatial axis
+defaults. Lengths are nanometres per spatial axis
 (z, y, x), exact: 4.6 is 23/5, and `"32/3"` can be written too. Positions count from the corner of the raw volume.
+
+`--set key.path=value` on the command line replaces a value: `--set training.seed=3`, or for an entry of a list `--set
+augmentation.2.sigma=0.1`.
+
+Editors complete and check run files by their JSON schema. Write it with `scalenet-gp schema --output run.schema.json`,
+and name it in the first line of the file:
+
+```yaml
+# yaml-language-server: $schema=run.schema.json
+version: 1
+```
 """
 _ROLE = re.compile(r":\w+:`[~.]*(?:[\w.]*\.)?(\w+)`")
 
