@@ -1,4 +1,4 @@
-"""The tissue mask job: where in a volume there is tissue, so that the rest need not be predicted."""
+"""The job that makes a mask of the tissue in a volume, so that the rest need not be predicted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import DTypeLike
 
-from scalenet_gp.errors import ArgumentError
+from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.geometry import Length, World, exact_size, format_size
 from scalenet_gp.pipelines.plots import draw_mask
 from scalenet_gp.pipelines.process import progress_bar
@@ -31,7 +31,7 @@ from scalenet_gp.volumes import MultiscaleImage, MultiscaleWriter, StrPath, Tran
 
 __all__ = ["mask_of_prediction", "mask_tissue", "texture_voxel_size"]
 
-_BLOCK = {2: 4096, 3: 256}  # voxels along an edge that are looked at at a time
+_BLOCK = {2: 4096, 3: 256}  # edge of a block, voxels
 _BEST_NM = 90  # between 64 and 128 nm
 _LEAST_VOXELS = 64
 
@@ -46,18 +46,17 @@ def mask_tissue(
 ) -> Path:
     """Find tissue by its texture: see :func:`scalenet_gp.tissue.em_texture_masking`, whose result this is.
 
-    The volume is read twice at most, block by block. What is decided globally is decided on cells, which are held in
-    memory: about 2 bytes for every voxel at ``voxel_size`` with ``block_size`` 64, and 16 with 32 or less.
+    The volume is read twice at most, block by block. Global decisions are made on cells, which are kept in memory:
+    about 2 bytes for every voxel at ``voxel_size`` with ``block_size`` 64, and 16 with 32 or less.
 
     Args:
-        volume: the raw data, a multiscale volume of one channel.
+        volume: raw data, a multiscale volume of one channel.
         output: zarr group to make, whole or not at all: the volumes ``mask`` (uint8, 1 is tissue) and ``confidence``
             (float32), and ``mask.png``, sections of both.
-        options: how to look; lengths in voxels of ``voxel_size``.
+        options: options of the texture; lengths in voxels of ``voxel_size``.
         voxel_size: nm, one for each axis or one for all; :func:`texture_voxel_size` unless given.
-        block: voxels along the edge of what is looked at at a time; 256, or 4096 in two dimensions, unless given. Makes
-            no difference to the result.
-        translation: what the positions in the volume's file name: see :meth:`.MultiscaleImage.open`.
+        block: edge of a block, voxels; 256, or 4096 in two dimensions, unless given. It does not change the result.
+        translation: the places that positions in the volume's file name: see :meth:`.MultiscaleImage.open`.
 
     Returns:
         ``output``.
@@ -65,7 +64,8 @@ def mask_tissue(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such volume.
-        ValueError: the volume has several channels, no voxels of that size, or values that are not finite.
+        ArgumentError: the volume has several channels, or no voxels of that size.
+        DataError: the volume is a single voxel, or has values that are not finite.
     """
     options = options or TextureOptions()
     raw = _Grid.of(MultiscaleImage.open(volume, translation), voxel_size)
@@ -73,7 +73,7 @@ def mask_tissue(
     boxes = list(_boxes(raw.shape, edge))
     cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)
     if prod(raw.shape) < 2:
-        raise ArgumentError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
+        raise DataError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
     attributes = {"source": str(volume), "texture": asdict(options)}
     with (
         _mask_volumes(output, raw, attributes) as write,
@@ -102,16 +102,16 @@ def mask_of_prediction(
     threshold: float = 0.5,
     translation: Translation | None = None,
 ) -> Path:
-    """Make a mask of what a network predicts: the learned way to find tissue.
+    """Make a mask of a network's prediction, the learned way to find tissue.
 
     Args:
         prediction: a multiscale volume of probabilities, as
             :func:`scalenet_gp.pipelines.prediction.predict` writes them;
-            whole numbers count as fractions of what their type can hold.
-        output: zarr group to make: as of :func:`mask_tissue`, with the probability for confidence.
-        label: the class that is tissue; not needed if there is only one.
-        threshold: a voxel from this probability on is tissue.
-        translation: what the positions in the prediction's file name: see :meth:`.MultiscaleImage.open`.
+            integers count as fractions of the range of their type.
+        output: zarr group to make, like that of :func:`mask_tissue`, with the probability as confidence.
+        label: name of the class that is tissue; not needed if there is only one class.
+        threshold: least probability of a voxel of tissue.
+        translation: the places that positions in the prediction's file name: see :meth:`.MultiscaleImage.open`.
 
     Returns:
         ``output``.
@@ -119,11 +119,11 @@ def mask_of_prediction(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such prediction.
-        ValueError: there is no such class, or several and none is named; or a threshold that is not above 0 and at
-            most 1.
+        ArgumentError: there is no such class, or several and none is named; or the threshold is not above 0 and at most
+            1.
     """
     if not 0 < threshold <= 1:
-        raise ArgumentError(f"threshold={threshold!r} has to be a probability above 0, at most 1")
+        raise ArgumentError(f"threshold={threshold!r} has to be a probability above 0 and at most 1")
     opened = MultiscaleImage.open(prediction, translation, select=None if label is None else {"c": label})
     found = _Grid.of(opened, opened.levels[0].voxel_size)
     largest = np.iinfo(opened.dtype).max if opened.dtype.kind in "iu" else 1
@@ -138,10 +138,10 @@ def mask_of_prediction(
 
 
 def texture_voxel_size(volume: MultiscaleImage) -> tuple[Fraction, ...]:
-    """The voxel size (nm) of the level that shows texture best.
+    """Return the voxel size (nm) of the level that shows texture best.
 
-    That is the one nearest to 90 nm, by the geometric mean of its axes, among those of at least 64 voxels along every
-    axis; among all of them if there is none such.
+    It is the one nearest to 90 nm, by the geometric mean of its axes, among the levels of at least 64 voxels along
+    every axis, or among all levels if each has an axis with fewer.
     """
     large = [level for level in volume.levels if min(level.shape) >= _LEAST_VOXELS] or volume.levels
 
@@ -153,7 +153,7 @@ def texture_voxel_size(volume: MultiscaleImage) -> tuple[Fraction, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """A volume at one voxel size, whose voxels are counted from its corner."""
+    """A volume at one voxel size, with voxels counted from its corner."""
 
     volume: MultiscaleImage
     world: World
@@ -162,13 +162,13 @@ class _Grid:
 
     @classmethod
     def of(cls, volume: MultiscaleImage, voxel_size: Iterable[Length] | None) -> _Grid:
-        """All of ``volume`` at a voxel size (nm).
+        """Return all of ``volume`` at a voxel size (nm).
 
         Raises:
-            ValueError: it has several channels, or no whole voxel of this size.
+            ArgumentError: it has several channels, or no whole voxel of this size.
         """
         if volume.channels > 1:
-            raise ArgumentError(f"{volume.path} has {volume.channels} channels; name the one to make a mask of")
+            raise ArgumentError(f"{volume.path} has {volume.channels} channels; name the one that is tissue")
         nm = texture_voxel_size(volume) if voxel_size is None else exact_size(voxel_size)
         nm = nm * volume.dims if len(nm) == 1 else nm
         world = volume.world(nm)
@@ -195,13 +195,13 @@ class _Grid:
         return self.world.position_in_nm(self.roi.begin)
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray:
-        """The voxels of a box, (z, y, x) or (y, x)."""
+        """Read the voxels of a box, (z, y, x) or (y, x)."""
         first = self.roi.begin + Coordinate(begin) * self.size
         box = Roi(first, Coordinate(np.subtract(end, begin)) * self.size)
         return self.volume.read(box, self.size, self.world)[0]
 
     def writer(self, path: Path, dtype: DTypeLike, attributes: Mapping[str, object]) -> MultiscaleWriter:
-        """Of a volume of the same voxels."""
+        """Return the writer of a volume of the same voxels."""
         return MultiscaleWriter(
             path,
             voxel_size=self.voxel_size,
@@ -217,12 +217,12 @@ class _Grid:
 def _mask_volumes(
     output: Path, grid: _Grid, attributes: Mapping[str, object]
 ) -> Iterator[Callable[[Sequence[int], np.ndarray, np.ndarray], None]]:
-    """What writes mask and confidence of a block; the group and its picture are at ``output`` after a clean exit."""
+    """Yield what writes mask and confidence of a block. Group and picture are at ``output`` after a clean exit."""
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as workshop:
-        group = Path(workshop, output.name)
+    with TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as temporary:
+        group = Path(temporary, output.name)
         create_group(group, dict(attributes))
         with (
             grid.writer(group / "mask", np.uint8, attributes) as masks,
@@ -242,6 +242,6 @@ def _mask_volumes(
 
 
 def _boxes(shape: Sequence[int], edge: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The first voxel, and the one past the last, of the boxes that a volume is cut into."""
+    """Yield the boxes that a volume is cut into: the first voxel, and the one past the last."""
     for begin in itertools.product(*(range(0, n, edge) for n in shape)):
         yield begin, tuple(min(b + edge, n) for b, n in zip(begin, shape, strict=True))

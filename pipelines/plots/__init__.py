@@ -1,4 +1,4 @@
-"""Pictures of batches, predictions and masks."""
+"""Pictures of batches, predictions and masks. matplotlib is imported by the first picture."""
 
 from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentation
 from scalenet_gp.pipelines.plots.batch_picture import draw_batch

@@ -8,30 +8,30 @@ from fractions import Fraction
 from itertools import cycle, islice
 from math import log, prod
 from textwrap import fill
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import gunpowder as gp
 import numpy as np
 from funlib.geometry import Coordinate, Roi
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 
-from scalenet_gp.errors import ConfigError, UnknownNameError
+from scalenet_gp.errors import ArgumentError, UnknownNameError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentation
 from scalenet_gp.pipelines.plots.drawing import (
-    HALO,
     as_greys,
     class_patches,
+    halo,
     middle_section,
     scale_bar,
     section,
     show,
     true_classes,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_batch"]
 
@@ -54,43 +54,44 @@ def draw_batch(
     intensities: tuple[float, float] = (0.0, 1.0),
     captions: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw a batch as any chain of nodes makes it: a row of panels for each sample, or two with ``before``.
+    """Draw a batch of any chain of nodes: a row of panels for each sample, or two rows with ``before``.
 
-    All panels show the section in the middle of the finest target (of the finest raw array, if there is no target),
-    each at its own voxel size; in two dimensions they show all there is. A panel for every raw array shows the whole of
-    it, with the finer ones outlined in the colours that frame their own panels, and the target of its voxel size
-    dashed. A panel for every target shows its classes over the raw data of the nearest voxel size, dark where none of
-    them is annotated.
+    All panels show the section in the middle of the finest target (or of the finest raw array, without targets), each
+    at its own voxel size. In two dimensions they show everything. A panel for each raw array outlines the finer arrays
+    in the colors that frame their own panels, and the target of its voxel size dashed. A panel for each target shows
+    its classes over the raw data of the nearest voxel size, dark where none of them is annotated.
 
     Args:
         batch: one sample, or several stacked.
         raw: the arrays of intensities, from coarse to fine, (channel, z, y, x) or (channel, y, x). Of several channels
             the first is drawn.
-        targets: those of the classes, from coarse to fine, in [0, 1], (class, z, y, x) or (class, y, x); and the mask
-            of each, or None where all is annotated.
-        classes: the names of the targets' channels.
-        before: the same samples without augmentation, to be drawn above.
-        world: that the arrays count in; its unit is 1 nm by default.
-        intensities: which are black and white; integers count as fractions of what their type can hold.
-        captions: one for each sample; what was drawn for it, as its records say, unless given.
+        targets: arrays of classes, from coarse to fine, in [0, 1], (class, z, y, x) or (class, y, x), each with its
+            mask, or None where all is annotated.
+        classes: names of the targets' channels.
+        before: the same samples without augmentation, which are drawn above.
+        world: world coordinates of the arrays; the unit is 1 nm unless given.
+        intensities: the intensities that are black and white; integers count as fractions of the range of their type.
+        captions: a text for each sample; a description of its augmentation unless given.
 
     Raises:
-        KeyError: an array is not in the batch.
-        ValueError: no raw arrays; arrays in another order; an array without channels; a target with other channels than
-            ``classes``; an array that does not reach the section; another number of samples in ``before``, or of
-            captions.
+        UnknownNameError: an array is not in the batch.
+        ArgumentError: no raw arrays; arrays in another order; an array without channels; a target with other channels
+            than ``classes``; another number of samples in ``before``, or of captions.
+        DataError: an array does not reach the section.
     """
+    from matplotlib.figure import Figure
+
     if not raw:
-        raise ConfigError("there are no raw arrays to draw; name one or more, from coarse to fine")
+        raise ArgumentError("there are no raw arrays to draw; name one or more, from coarse to fine")
     drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), (world or World()).unit, intensities)
     after = drawing.samples(batch)
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
     if any(len(samples) != len(after) for samples in rows.values()):
-        raise ConfigError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
+        raise ArgumentError(f"the batch has {len(after)} samples, before has {len(rows['before'])}")
     if captions is None:
         captions = [describe_augmentation(records, world) for records in _records(batch[raw[-1]], len(after))]
     if len(captions) != len(after):
-        raise ConfigError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
+        raise ArgumentError(f"the batch has {len(after)} samples, there are {len(captions)} captions")
     columns = len(raw) + len(targets)
     width = max(_PANEL * columns + 0.4, 5)
     tallest = max(plane.roi.shape[0] / plane.roi.shape[1] for plane in after[0].values())
@@ -118,8 +119,8 @@ class _Plane:
 
     Attributes:
         values: (C, Y, X).
-        roi: Y and X, world units.
-        voxel_size: of the array, all axes.
+        roi: ROI along Y and X, world units.
+        voxel_size: voxel size of the array along all axes.
     """
 
     values: np.ndarray
@@ -132,7 +133,7 @@ _Sample = Mapping[gp.ArrayKey, _Plane]
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """What is drawn of every sample: see :func:`draw_batch`. ``unit`` is the world's."""
+    """The drawing of samples: see :func:`draw_batch`. ``unit`` is the world's."""
 
     raw: tuple[gp.ArrayKey, ...]
     targets: Mapping[gp.ArrayKey, gp.ArrayKey | None]
@@ -141,7 +142,7 @@ class _Drawing:
     intensities: tuple[float, float]
 
     def samples(self, batch: gp.Batch) -> list[_Sample]:
-        """What to draw of every sample in a batch."""
+        """Return the planes to draw of every sample in a batch."""
         masks = (mask for mask in self.targets.values() if mask is not None)
         keys = [*self.raw, *self.targets, *masks]
         if missing := [str(key) for key in keys if key not in batch]:
@@ -149,13 +150,13 @@ class _Drawing:
         for kind in (self.raw, tuple(self.targets)):
             sizes = [prod(batch[key].spec.voxel_size) for key in kind]
             if sizes != sorted(sizes, reverse=True):
-                raise ConfigError(f"{', '.join(map(str, kind))} have to be named from coarse to fine")
+                raise ArgumentError(f"{', '.join(map(str, kind))} have to be named from coarse to fine")
         finest = batch[(*self.raw, *self.targets)[-1]].spec
         middle = middle_section(finest.roi, finest.voxel_size)
         planes = {key: _planes(key, batch[key], middle) for key in keys}
         for target in self.targets:
             if (channels := len(planes[target][0].values)) != len(self.classes):
-                raise ConfigError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
+                raise ArgumentError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
         return [dict(zip(planes, sample, strict=True)) for sample in zip(*planes.values(), strict=True)]
 
     def draw(self, row: Sequence[Axes], sample: _Sample) -> None:
@@ -177,13 +178,16 @@ class _Drawing:
             self._show(panel, true_classes(true, annotated, background), sample[target], _TARGET_COLOUR)
 
     def titles(self, sample: _Sample) -> list[str]:
-        """Above the panels."""
+        """Return the titles of the panels."""
         return [f"raw, {self._size(sample[key])}" for key in self.raw] + [
             f"classes, {self._size(sample[target])}" for target in self.targets
         ]
 
     def legend(self, sample: _Sample) -> list[Artist]:
-        """What the colours are."""
+        """Return the legend's entries."""
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
         handles: list[Artist] = [
             Line2D([], [], color=colour, label=f"raw, {self._size(sample[key])}")
             for key, colour in self._colours().items()
@@ -197,7 +201,7 @@ class _Drawing:
         return handles
 
     def _colours(self) -> dict[gp.ArrayKey, str]:
-        """Of the frame and the outlines of every raw array; nothing outlines the coarsest."""
+        """Return the color of the frame and outlines of every raw array; nothing outlines the coarsest."""
         return dict(zip(self.raw, ("black", *islice(cycle(_FIELD_COLOURS), len(self.raw) - 1)), strict=True))
 
     def _show(self, panel: Axes, picture: np.ndarray, plane: _Plane, colour: str) -> None:
@@ -208,9 +212,11 @@ class _Drawing:
             spine.set(edgecolor=colour, linewidth=2)
 
     def _outline(self, panel: Axes, plane: _Plane, colour: str, style: _LineStyle) -> None:
+        from matplotlib.patches import Rectangle
+
         (top, left), (height, width) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.shape))
         box = Rectangle((left, top), width, height, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5)
-        box.set_path_effects(HALO)
+        box.set_path_effects(halo())
         panel.add_patch(box)
 
     def _nm(self, length: int) -> float:
@@ -221,10 +227,10 @@ class _Drawing:
 
 
 def _planes(key: gp.ArrayKey, array: gp.Array, middle: Roi) -> list[_Plane]:
-    """What is drawn of an array of every sample."""
+    """Return the planes to draw of an array, one for each sample."""
     roi, dims = array.spec.roi, array.spec.roi.dims
     if array.data.ndim not in (dims + 1, dims + 2):
-        raise ConfigError(
+        raise ArgumentError(
             f"{key} has shape {array.data.shape}; to be drawn it has to be (channel, {dims} spatial axes), or several "
             "of those stacked"
         )
@@ -234,7 +240,7 @@ def _planes(key: gp.ArrayKey, array: gp.Array, middle: Roi) -> list[_Plane]:
 
 
 def _records(array: gp.Array, samples: int) -> list[dict[str, str]]:
-    """What was recorded for every sample: a stacked array has lists, with None where there is nothing."""
+    """Return the records of every sample. A stacked array has lists, with None for a sample without a record."""
     records = {name: value if isinstance(value, list) else [value] for name, value in array.attrs.items()}
     return [
         {name: values[index] for name, values in records.items() if values[index] is not None}
@@ -243,12 +249,12 @@ def _records(array: gp.Array, samples: int) -> list[dict[str, str]]:
 
 
 def _ratio(one: _Plane, other: _Plane) -> float:
-    """How far their voxel sizes are apart."""
+    """Return the distance of two voxel sizes, as the logarithm of their ratio."""
     return abs(log(prod(one.voxel_size) / prod(other.voxel_size)))
 
 
 def _beneath(picture: np.ndarray, plane: _Plane, target: _Plane) -> np.ndarray:
-    """What a picture (Y, X, 3) of a plane shows at the middle of every voxel of another; black outside."""
+    """Sample a picture (Y, X, 3) of a plane at the middle of every voxel of another plane; black outside."""
     indices, inside = [], []
     for axis, (begin, size) in enumerate(zip(target.roi.begin, target.voxel_size[-2:], strict=True)):
         # in half world units, so that the middles are whole numbers

@@ -1,25 +1,27 @@
-"""A picture of a mask of tissue: what it was made of, its outline, and how sure it is."""
+"""A picture of a tissue mask: the raw data, the mask's outline, and its confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pictures import to_grey
-from scalenet_gp.pipelines.plots.drawing import HALO, scale_bar, show
+from scalenet_gp.pipelines.plots.drawing import halo, scale_bar, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_mask"]
 
-_MOST_PIXELS = 1024  # along an edge of a panel; of what has more, every second, third, ... voxel is drawn
+_MOST_PIXELS = 1024  # along an edge of a panel; a longer edge is drawn with every second, third, ... voxel
 
 Read = Callable[[Sequence[int], Sequence[int]], np.ndarray]
-"""Gives the voxels from one place on to another, both counted from the corner of the volume."""
+"""Reads the voxels from a begin to an end, both counted from the corner of the volume."""
 
 
 def draw_mask(
@@ -28,13 +30,15 @@ def draw_mask(
     """Draw the sections through the middle along every axis: raw data above, confidence below, both with the outline.
 
     Args:
-        raw: the intensities.
-        mask: 1 where there is tissue.
-        confidence: in [0, 1].
-        shape: of all three, voxels.
+        raw: reads intensities.
+        mask: reads 1 where there is tissue.
+        confidence: reads the confidence, in [0, 1].
+        shape: shape of all three, voxels.
         voxel_size: nm.
-        output: PNG file.
+        output: PNG file to make.
     """
+    from matplotlib.figure import Figure
+
     axes = (0, 1, 2) if len(shape) == 3 else (None,)
     figure = Figure(figsize=(4.2 * len(axes) + 0.6, 8), layout="constrained")
     panels = figure.subplots(2, len(axes), squeeze=False)
@@ -69,9 +73,9 @@ def draw_mask(
 
 
 def _outline(panel: Axes, mask: np.ndarray, width: float, height: float) -> None:
-    """The border between what is tissue and what is not, where there is one."""
+    """Draw the border between tissue and the rest, where there is one."""
     if mask.min() == mask.max() or min(mask.shape) < 2:
         return
     rows, columns = ((np.arange(n) + 0.5) * length / n for n, length in zip(mask.shape, (height, width), strict=True))
     lines = panel.contour(columns, rows, mask, levels=[0.5], colors="orange", linewidths=1.5)
-    lines.set_path_effects(HALO)
+    lines.set_path_effects(halo())

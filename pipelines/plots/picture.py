@@ -6,7 +6,6 @@ from pathlib import Path
 
 import gunpowder as gp
 from funlib.geometry import Roi
-from matplotlib.figure import Figure
 
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pictures import overlay
@@ -34,14 +33,14 @@ def draw_prediction(
 ) -> Path:
     """Draw the middle section of a predicted region: a row for each scale, with raw data, truth and prediction.
 
-    Where nothing is annotated, the truth is dark.
+    The truth is dark where nothing is annotated.
 
     Args:
         config: the run.
-        volume: folder, or its URL, that holds the raw data and the labels.
-        prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
-        output: PNG file.
-        region: what to draw; that of the evaluation unless given.
+        volume: folder or URL that holds the raw data and the labels.
+        prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote.
+        output: PNG file to make.
+        region: region to draw; the evaluation region unless given.
 
     Returns:
         ``output``.
@@ -49,8 +48,10 @@ def draw_prediction(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such volume, labels or prediction.
-        ValueError: nothing is annotated in the region, or the prediction does not cover it or has other classes.
+        ScaleNetError: nothing is annotated in the region, or the prediction does not cover it or has other classes.
     """
+    from matplotlib.figure import Figure
+
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
@@ -91,7 +92,7 @@ def draw_prediction(
 
 
 def _size(roi: Roi, rows: int) -> tuple[float, float]:
-    """Width and height (inches) of a figure with three panels a row, each in the proportions of a section."""
+    """Return width and height (inches) of a figure with three panels a row, in the proportions of a section."""
     tall, wide = roi.shape[-2:]
     scale = 4 / max(tall, wide)
     return max(3 * wide * scale + 0.8, 6), tall * scale * rows + 1

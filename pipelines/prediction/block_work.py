@@ -1,4 +1,4 @@
-"""What is done with a block, the same by every process: read, compute, write."""
+"""The work on a block, the same in every process: read, compute, write."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = ["BlockWork"]
 
 @final
 class BlockWork:
-    """Predicts blocks; several threads may do so at once, of which one reads, one computes, and any number write.
+    """Predicts blocks. Of several threads that call it at once, one reads, one computes, and any number write.
 
     Args:
-        prediction: the job; its volumes have been created.
-        predictor: computes.
-        pipeline: reads.
+        prediction: the opened job; its volumes have been created.
+        predictor: computes a block from its inputs.
+        pipeline: reads the inputs.
     """
 
     def __init__(self, prediction: Prediction, predictor: BlockPredictor, pipeline: gp.Pipeline) -> None:
@@ -47,10 +47,10 @@ class BlockWork:
     @classmethod
     @contextmanager
     def ready(cls, prediction: Prediction, device: str | None) -> Iterator[BlockWork]:
-        """Everything that blocks need, for as long as the context lasts.
+        """Yield the work, with its source open while the context lasts.
 
         Args:
-            prediction: the job; its volumes have been created.
+            prediction: the opened job; its volumes have been created.
             device: name of a torch device; the first GPU unless given, the processor where there is none.
 
         Raises:
@@ -70,13 +70,13 @@ class BlockWork:
             yield cls(prediction, predictor, pipeline)
 
     def __call__(self, roi: Roi) -> None:
-        """Predict a block; when this returns, it is on the disk.
+        """Predict a block. When this returns, the block is on the disk.
 
         Args:
-            roi: world units; of the grid.
+            roi: the block, world units.
 
         Raises:
-            OSError: the volume cannot be read there (:class:`.UnreadableDataError`), or the disk is full.
+            OSError: the volume cannot be read (:class:`.UnreadableDataError`), or the disk is full.
         """
         outputs = dict.fromkeys(self._prediction.job.options.outputs, roi)
         with self._reading, _timed() as reading:
@@ -106,7 +106,7 @@ class BlockWork:
 
 @contextmanager
 def _timed() -> Iterator[list[float]]:
-    """A list that holds, afterwards, when the context ended and how long it lasted; seconds."""
+    """Yield a list that holds, once the context has ended, its end and its duration (seconds)."""
     begun, taken = time.perf_counter(), list[float]()
     yield taken
     taken += [time.time(), time.perf_counter() - begun]

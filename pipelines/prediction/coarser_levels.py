@@ -1,9 +1,9 @@
-"""The pyramids of the outputs: the finer levels are made with every block, each coarser one in boxes of its own.
+"""The pyramids of the outputs: finer levels are made with each block, coarser ones in stages of their own.
 
-A level that is not made with the blocks is made when the one before is whole: of every product at once, in boxes that
-are handed out, done and tracked as blocks are. With blocks that can be halved down to one chunk along every axis, as
-:meth:`.Grid.fitting` prefers them, one chunk of each block is left to be read for that; with blocks that are flat, so
-that one axis ends the halving early, it is more.
+A level that is not made with the blocks is made when the level before it is whole, for every product at once, in boxes
+that are handed out and tracked like blocks. Blocks that can be halved down to one chunk along every axis, as
+:meth:`.Grid.fitting` prefers them, leave one chunk per block to be read for that. Flat blocks, whose one axis ends the
+halving early, leave more.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["LevelWork", "coarsen", "level_box", "levels_left", "levels_within_bl
 
 
 def levels_within_blocks(layout: ImageLayout, block: Sequence[int]) -> int:
-    """How many levels, counted with the finest, have whole chunks in every block.
+    """Return the number of levels, with the finest, that have whole chunks in every block.
 
     Args:
-        layout: of the volume.
-        block: voxels of the finest level; 0 along an axis with one block only.
+        layout: layout of the volume.
+        block: shape of a block, voxels of the finest level; 0 along an axis with a single block.
     """
     for level in range(1, layout.levels):
         steps = zip(block, _factor(layout, level), layout.chunks, strict=True)
@@ -35,26 +35,26 @@ def levels_within_blocks(layout: ImageLayout, block: Sequence[int]) -> int:
 
 
 def coarsen(volume: MultiscaleArrayWriter, level: int, begin: Sequence[int], end: Sequence[int]) -> None:
-    """Make the part of a level that lies within voxels ``begin`` to ``end`` of the finest one."""
+    """Write the part of a level that lies within voxels ``begin`` to ``end`` of the finest level."""
     factor = _factor(volume.layout, level)
     first, past = ([int(corner) // f for corner, f in zip(edge, factor, strict=True)] for edge in (begin, end))
     volume.coarsen(level, first, [p - f for f, p in zip(first, past, strict=True)])
 
 
 def levels_left(prediction: Prediction) -> list[int]:
-    """The levels that some product has and that are not made with the blocks; to be made in this order."""
+    """Return the levels that are not made with the blocks, in the order in which they are made."""
     most = max(layout.levels for layout in prediction.layouts().values())
     return [level for level in range(1, most) if _with_level(prediction, level)]
 
 
 def level_box(prediction: Prediction, level: int) -> Coordinate:
-    """Shape of the boxes in which a level is made, world units, counted from the region's corner.
+    """Return the shape of the boxes (world units, from the region's corner) in which a level is made.
 
-    They are whole chunks of the level in every product's volume, so that no two of them share one, and for each about
-    as many voxels of the level before are read as a block has.
+    A box is whole chunks of the level in every product's volume, so that two boxes never share a chunk. It reads about
+    as many voxels of the level before as a block has.
 
     Args:
-        prediction: the job.
+        prediction: the opened job.
         level: one of :func:`levels_left`.
     """
     chunks, steps = [], []
@@ -72,10 +72,10 @@ def level_box(prediction: Prediction, level: int) -> Coordinate:
 
 @final
 class LevelWork:
-    """Makes boxes of a level in the volumes of all products that lack it; any number of threads may do so at once.
+    """Makes boxes of a level in the volumes of all products that lack it. Any number of threads may call it at once.
 
     Args:
-        prediction: the job; the level before has been made.
+        prediction: the opened job; the level before has been made.
         level: one of :func:`levels_left`.
     """
 
@@ -90,10 +90,10 @@ class LevelWork:
         ]
 
     def __call__(self, roi: Roi) -> None:
-        """Make a box; when this returns, it is on the disk.
+        """Make a box. When this returns, the box is on the disk.
 
         Args:
-            roi: world units; a box of :func:`level_box`.
+            roi: the box, world units.
 
         Raises:
             OSError: the level before cannot be read, or the disk is full.
@@ -104,7 +104,7 @@ class LevelWork:
 
 
 def _with_level(prediction: Prediction, level: int) -> dict[str, ImageLayout]:
-    """The products of which a level is to be made, and is not made with the blocks."""
+    """Return the layouts of the products that have a level which is not made with the blocks."""
     return {
         product: layout
         for product, layout in prediction.layouts().items()
@@ -113,5 +113,5 @@ def _with_level(prediction: Prediction, level: int) -> dict[str, ImageLayout]:
 
 
 def _factor(layout: ImageLayout, level: int) -> tuple[int, ...]:
-    """Voxels of the finest level that make one of ``level``, along each axis."""
+    """Return the number of voxels of the finest level that make one voxel of ``level``, along each axis."""
     return tuple(math.prod(along) for along in zip((1,) * len(layout.shape), *layout.factors[:level], strict=True))

@@ -1,4 +1,4 @@
-"""The prediction job: a region, block by block."""
+"""The job that predicts a region block by block."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def predict(
 ) -> Path:
     """Predict outputs of a network over a region, each into an OME-Zarr volume with one channel for each class.
 
-    Until it is finished, the prediction is the folder ``<output>.partial``. The same call goes on where an earlier one
-    ended, however that happened; blocks that are done are not computed again.
+    Until it is finished, the prediction is in the folder ``<output>.partial``. The same call goes on where an earlier
+    one ended, however that happened. Blocks that are done are not computed again.
 
     Args:
-        config: the run; says what to read, and the region unless ``region`` is given: that of the evaluation.
-        volume: folder, or its URL, that holds the raw data.
-        checkpoint: the weights; several are averaged, or several with what each weighs: a number above 0, or by output
-            one number for each class.
+        config: the run. Its evaluation region is predicted unless ``region`` is given.
+        volume: folder or URL that holds the raw data.
+        checkpoint: file of the weights. The predictions of several are averaged, with equal weights or with those given
+            for each file: a number above 0, or for each output one number per class.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
-        region: what to predict; ``"all"`` is the whole volume. Of either what is whole voxels of all outputs that
-            are predicted.
+        region: what to predict; ``"all"`` is the whole volume. The region is shrunk to whole voxels of all outputs
+            that are predicted.
         options: instead of the run's ``config.prediction``.
         workers: processes that predict; this process alone unless given.
 
@@ -51,11 +51,12 @@ def predict(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such volume, checkpoint or mask.
-        ValueError: a checkpoint is another network's or was trained with other classes, padding or intensities; the
-            config does not fit the volume; the region reaches beyond it; the network does not allow for blocks; or the
-            unfinished prediction is another one.
+        CheckpointError: a checkpoint is another network's.
+        ConfigError: a checkpoint was trained with other classes, padding or intensities; the config does not fit the
+            volume; the region reaches beyond it; the network cannot be predicted in blocks; there is no such output; or
+            the unfinished prediction is another one.
         BlockingIOError: another process is making this output.
-        UnfinishedPredictionError: some blocks could not be predicted; the others are done.
+        UnfinishedBlocksError: some blocks could not be predicted; the others are done.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
@@ -80,10 +81,10 @@ def predict(
 
 
 def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence[str]) -> Region:
-    """What is predicted: whole voxels of every output, and no bound of it open.
+    """Return the region with all bounds given, in whole voxels of every output.
 
     Raises:
-        ValueError: it reaches beyond the volume, or as :meth:`.Dataset.roi`.
+        ConfigError: it reaches beyond the volume; or as :meth:`.Dataset.roi`.
     """
     whole = dataset.extent()
     roi, level = dataset.roi(whole if region == "all" else region, outputs), dataset.raw.levels[0]
@@ -100,7 +101,10 @@ def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence
 def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in net.output_keys]
     if unknown:
-        raise ConfigError(f"{net.name} has no output {unknown[0]!r}; it has {', '.join(net.output_keys)}")
+        raise ConfigError(
+            f"prediction.outputs names {unknown[0]!r}, which is not an output of {net.name}; it has "
+            f"{', '.join(net.output_keys)}"
+        )
 
 
 def _absolute(path: StrPath) -> str:

@@ -1,4 +1,4 @@
-"""A job, opened: the volume to read, the networks, the blocks."""
+"""An opened job: the volume to read, the networks, the blocks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["Prediction"]
 _CHUNK = {2: 512, 3: 64}
 
 _GAPS = 1.5
-"""How much more than tensors take their allocators hold, as these leave gaps; see :func:`.keep_freed_memory`."""
+"""Memory that allocators hold, relative to that of the tensors, as they leave gaps: :func:`.keep_freed_memory`."""
 
 _PACKAGES = ("scalenet_gp", "torch", "gunpowder", "daisy", "tensorstore")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a job comes to once its files are open.
+    """A job whose files are open.
 
     Attributes:
         job: the job.
-        dataset: what is read.
+        dataset: the volume to read.
         ensemble: the networks.
         grid: the blocks.
     """
@@ -55,9 +55,10 @@ class Prediction:
 
         Raises:
             FileNotFoundError: there is no such volume or checkpoint.
-            ValueError: a checkpoint is another network's, another file than the job names, or was trained with other
-                classes, padding or intensities; the config does not fit the volume; the region holds
-                no whole voxel; or the network does not allow for blocks.
+            ConfigError: a checkpoint is another file than the job names, or was trained with other classes, padding or
+                intensities; the config does not fit the volume; the region holds no whole voxel; or the network cannot
+                be predicted in blocks.
+            CheckpointError: a checkpoint is another network's.
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
         net = nets[0]
@@ -77,19 +78,19 @@ class Prediction:
 
     @property
     def net(self) -> LeibNet:
-        """The first of the networks, which are alike."""
+        """The first of the networks, which all have the same inputs and outputs."""
         return self.ensemble.networks[0]
 
     @cached_property
     def voxel_sizes(self) -> dict[str, Coordinate]:
-        """Of everything that is made, world units."""
+        """The voxel size of every product, world units."""
         return {
             product: self.net.voxel_size[_output(product)]
             for product in self.ensemble.produced(self.job.options.outputs)
         }
 
     def layouts(self) -> dict[str, ImageLayout]:
-        """The volume of everything that is made."""
+        """Return the layout of every product's volume."""
         world, classes = self.dataset.world, self.job.config.data.class_names
         stored = self.job.options.stored
         layouts = {}
@@ -110,20 +111,20 @@ class Prediction:
         return layouts
 
     def block_voxels(self, product: str) -> tuple[int, ...]:
-        """Voxels of a product in a block, 0 along an axis with one block only."""
+        """Return the shape of a block in voxels of a product; 0 along an axis with a single block."""
         lengths = self.grid.block / self.voxel_sizes[product]
         return tuple(int(length) if count > 1 else 0 for length, count in zip(lengths, self.grid.shape, strict=True))
 
     def thickness(self, memory: int, on_processor: bool) -> int:
-        """How thick the slabs may be in which a block is computed, world units.
+        """Return the thickness of the slabs (world units) in which a block is computed.
 
         Args:
-            on_processor: whether it is the processor that computes, whose convolutions take memory of their own.
-            memory: bytes for all that a worker has of blocks: the one that it computes, the next one's inputs, and what
-                was made of the one before, as floats and as they are stored.
+            memory: bytes for the blocks of a worker: the one that it computes, the inputs of the next one, and the
+                outputs of the one before, as floats and as they are stored.
+            on_processor: True if the processor computes, whose convolutions take memory of their own.
 
         Raises:
-            ValueError: it is too little; the message says what it takes.
+            ConfigError: the memory is too little; the message says how much it takes.
         """
         largest = Roi(self.grid.roi.begin, self.grid.block)
         outputs = dict.fromkeys(self.job.options.outputs, largest)
@@ -147,12 +148,13 @@ class Prediction:
             return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.options.precision), intensities)
         except ValueError as error:
             raise ConfigError(
-                f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks, a third is for the gaps "
-                f"between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written meanwhile)"
+                f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks (--memory), a third is "
+                f"for the gaps between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written "
+                "meanwhile)"
             ) from None
 
     def provenance(self) -> dict[str, Any]:
-        """Where the prediction comes from: plain values."""
+        """Return the origin of the prediction as plain values."""
         return {
             "classes": list(self.job.config.data.class_names),
             "network": self.net.fingerprint,
@@ -162,7 +164,7 @@ class Prediction:
         }
 
     def folders(self) -> Iterator[tuple[str, Path]]:
-        """Everything that is made, and where: ``"1_output/entropy"`` in the folder ``1_output_entropy``."""
+        """Yield every product with its folder: ``1_output_entropy`` is that of ``"1_output/entropy"``."""
         for product in self.voxel_sizes:
             yield product, self.job.folder.group / product.replace("/", "_")
 
@@ -182,11 +184,12 @@ def _check_tileable(net: LeibNet, blocks: int) -> None:
     whole = [name for name, node in net.nodes.items() if not node.tileable]
     if whole and blocks > 1:
         raise ConfigError(
-            f"what {', '.join(whole[:3])} of {net.name} make depends on the whole of what they see, so {blocks} "
-            "blocks would not fit together; predict one block, or use norm_layer 'batch' and no squeeze_excitation"
+            f"{', '.join(whole[:3])} of {net.name} depends on the whole of its input, so {blocks} blocks would not fit "
+            "together; make prediction.block_shape as large as the region, or train a network with norm_layer 'batch' "
+            "and without squeeze_excitation"
         )
 
 
 def _output(product: str) -> str:
-    """The output that a product is made of: ``"1_output"`` of ``"1_output/entropy"``."""
+    """Return the output of a product: ``"1_output"`` of ``"1_output/entropy"``."""
     return product.partition("/")[0]

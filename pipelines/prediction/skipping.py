@@ -1,4 +1,4 @@
-"""Which blocks have nothing in them, by a mask volume."""
+"""The blocks that a mask volume leaves out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from scalenet_gp.volumes import MultiscaleImage
 __all__ = ["empty_blocks"]
 
 _PART = {2: (4096, 4096), 3: (128, 512, 512)}
-"""Voxels of a mask that are in memory at a time, by the number of axes: whole chunks as they mostly are."""
+"""Shape of the part of a mask that is in memory at a time, voxels, by the number of axes: mostly whole chunks."""
 
 
 def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
-    """The blocks in which a mask is zero, and by one of its voxels around them.
+    """Find the blocks in which a mask is zero, and one of its voxels around them.
 
     Args:
-        mask: nonzero where there is something; there is nothing outside of it. Its finest level is read, which has a
-            lattice of its own: where blocks are, part by part.
+        mask: nonzero where there is something; zero outside of the volume. Its finest level is read where blocks are,
+            part by part. It has a lattice of its own.
         grid: the blocks.
         world: the coordinates of ``grid``.
 
@@ -34,12 +34,12 @@ def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
         bool, one for each block: shape ``grid.shape``.
 
     Raises:
-        ValueError: the mask has another number of axes, or nothing in any of the blocks.
+        ConfigError: the mask has another number of axes, or is zero in all blocks.
         UnreadableDataError: a chunk of the mask cannot be decoded.
     """
     dims = len(grid.shape)
     if mask.dims != dims:
-        raise ConfigError(f"the mask {mask.path} has {mask.dims} axes; it has to have {dims}, as what is predicted has")
+        raise ConfigError(f"prediction.mask: {mask.path} has {mask.dims} axes; it has to have {dims}, like the region")
     level = mask.levels[0]
     begin, end = (world.position_in_nm(corner) for corner in (grid.roi.begin, grid.roi.end))
     spans = [
@@ -60,7 +60,7 @@ def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
         touched[np.ix_(*reached)] |= there
     if not touched.any():
         raise ConfigError(
-            f"the mask {mask.path} leaves out every block: the region lies between {format_size(begin)} "
+            f"prediction.mask: {mask.path} leaves out every block: the region lies between {format_size(begin)} "
             f"and {format_size(end)} nm, and {_extent(mask)}"
         )
     return ~touched
@@ -69,16 +69,19 @@ def empty_blocks(mask: MultiscaleImage, grid: Grid, world: World) -> np.ndarray:
 def _spans(
     begin: Fraction, end: Fraction, length: Fraction, count: int, first: Fraction, size: Fraction, voxels: int
 ) -> NDArray[np.int64]:
-    """The voxels along an axis that lie in or next to each of ``count`` blocks: the first, and the one past the last.
+    """Return the voxels along an axis in or next to each block: the first, and the one past the last.
 
     Args:
-        begin: of the first block.
-        end: of the last.
-        length: of each but the last.
-        count: of blocks.
-        first: where the first voxel begins.
-        size: of a voxel.
-        voxels: how many there are.
+        begin: begin of the first block, nm.
+        end: end of the last block, nm.
+        length: length of a block other than the last, nm.
+        count: number of blocks.
+        first: begin of the first voxel, nm.
+        size: length of a voxel, nm.
+        voxels: number of voxels.
+
+    Returns:
+        int, shape (2, count).
     """
     edges = [min(begin + index * length, end) - first for index in range(count + 1)]
     low = [math.floor(edge / size) - 1 for edge in edges[:-1]]
@@ -87,10 +90,7 @@ def _spans(
 
 
 def _parts(mask: MultiscaleImage, low: Sequence[int], high: Sequence[int]) -> Iterator[tuple[Coordinate, np.ndarray]]:
-    """Where there is something in a box of voxels of a mask: part by part its first voxel, and bool (z, y, x).
-
-    Parts with nothing in them are left out.
-    """
+    """Yield the parts of a box of voxels that are not empty: the first voxel of each, and bool (z, y, x)."""
     level = mask.levels[0]
     world = mask.world(level.voxel_size)
     voxel, corner = world.size(level.voxel_size), world.position(level.begin)
@@ -107,20 +107,20 @@ def _parts(mask: MultiscaleImage, low: Sequence[int], high: Sequence[int]) -> It
 
 
 def _any_between(there: np.ndarray, axis: int, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Whether there is anything from ``first`` to before ``last``, for each pair of them, along one axis."""
+    """Return True for each pair of ``first`` and ``last`` with any voxel from first to before last, along one axis."""
     counts = np.cumsum(np.pad(there, [(int(a == axis), 0) for a in range(there.ndim)]), axis, dtype=np.int32)
     return counts.take(last, axis) > counts.take(first, axis)
 
 
 def _extent(mask: MultiscaleImage) -> str:
-    """Where a mask is not zero, in words."""
+    """Describe the region in which a mask is not zero."""
     level = mask.levels[0]
     first, last = list(level.shape), [0] * mask.dims
     for corner, there in _parts(mask, (0,) * mask.dims, level.shape):
         for axis in range(mask.dims):
-            places = np.flatnonzero(there.any(axis=tuple(a for a in range(mask.dims) if a != axis)))
-            first[axis] = min(first[axis], int(corner[axis] + places.min()))
-            last[axis] = max(last[axis], int(corner[axis] + places.max()) + 1)
+            indices = np.flatnonzero(there.any(axis=tuple(a for a in range(mask.dims) if a != axis)))
+            first[axis] = min(first[axis], int(corner[axis] + indices.min()))
+            last[axis] = max(last[axis], int(corner[axis] + indices.max()) + 1)
     if not any(last):
         return "the mask is zero everywhere"
     begin, end = (

@@ -1,4 +1,4 @@
-"""Processes: chains, signals, locks, progress bars."""
+"""Processes of the jobs: chains of nodes, signals, locks, progress bars."""
 
 from scalenet_gp.pipelines.process.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.process.locks import file_lock, folder_lock

@@ -1,4 +1,4 @@
-"""Running a node chain whose errors are those that its nodes raised."""
+"""Building a chain of gunpowder nodes, with errors as the nodes raise them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gunpowder.nodes.batch_provider import BatchRequestError
 from gunpowder.pipeline import PipelineRequestError, PipelineSetupError, PipelineTeardownError
 from gunpowder.producer_pool import WorkersDied
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import PipelineError
 
 __all__ = ["build_chain", "unwrap_errors"]
 
@@ -19,14 +19,14 @@ _WRAPPERS = (BatchRequestError, PipelineRequestError, PipelineSetupError, Pipeli
 
 @contextmanager
 def build_chain(chain: gp.Pipeline | gp.BatchProvider) -> Iterator[gp.Pipeline]:
-    """``gunpowder.build``, but what a node raises arrives as it was raised.
+    """Build a chain as ``gunpowder.build`` does, with errors that arrive as nodes raise them.
 
-    gunpowder wraps an error once for every node that the request passed, and prints all of their tracebacks; the first
-    one, which says what is wrong, gets lost among them.
+    gunpowder wraps an error once for every node that the request passed, and prints all tracebacks. The first error,
+    which says what is wrong, gets lost among them.
 
     Raises:
-        ValueError: also for what gunpowder itself refuses, which it asserts.
-        ChildProcessError: a node failed in a worker process, from which only the text of its error arrives.
+        PipelineError: gunpowder refuses the request, by an assertion.
+        ChildProcessError: a node failed in a worker process, which passes on only the text of its error.
     """
     with unwrap_errors(), gp.build(chain) as pipeline:
         yield pipeline
@@ -34,20 +34,20 @@ def build_chain(chain: gp.Pipeline | gp.BatchProvider) -> Iterator[gp.Pipeline]:
 
 @contextmanager
 def unwrap_errors() -> Iterator[None]:
-    """Let errors of a node chain out as :func:`build_chain` does, where something within that is to see them."""
+    """Unwrap the errors of requests as :func:`build_chain` does, for code inside of it that handles them."""
     try:
         yield
     except _WRAPPERS as error:
-        raise _first(error) from None
+        raise _innermost(error) from None
 
 
-def _first(error: BaseException) -> BaseException:
+def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, _WRAPPERS) and (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, AssertionError):
-        return ConfigError(f"gunpowder refuses the request: {error}")
+        return PipelineError(f"gunpowder refuses the request: {error}")
     if isinstance(error, WorkersDied):
-        return ChildProcessError("a worker process died; there may be too little memory for so many")
+        return ChildProcessError("a worker process died; there may be too little memory for so many workers")
     if isinstance(error, BatchRequestError):
         lines = "".join(error.original_traceback or ["no reason was given"]).split("\n")
         return ChildProcessError(f"a worker process failed: {next(filter(None, reversed(lines)))}")

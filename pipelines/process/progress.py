@@ -15,12 +15,12 @@ console = Console(stderr=True)
 """Progress and messages go to standard error; standard output is for results."""
 
 Advance = Callable[[str], None]
-"""Called after each step, with what is to be said about it: the first line stands beside the bar, others below it."""
+"""Called after each step with a note, whose first line stands beside the bar, and the others below it."""
 
 
 @contextmanager
 def progress_bar(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
-    """A bar of ``total`` steps, of which some are done already, with the time gone and the time left."""
+    """Show a bar of ``total`` steps, some of them completed, with the time gone and the time left."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
@@ -40,7 +40,7 @@ def progress_bar(title: str, total: int, completed: int = 0) -> Iterator[Advance
 
 
 class _WithLinesBelow(Progress):
-    """Shows what does not fit beside a bar below it."""
+    """A progress bar with lines below it."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()

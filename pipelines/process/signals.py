@@ -1,12 +1,12 @@
-"""Ending a run when a scheduler or a user says so: after the iteration that it is at, with a checkpoint.
+"""Signals with which a scheduler or a user ends a run: after its iteration, with a checkpoint.
 
-The exit code says why a run ended before it was done:
+The exit code says why a run ended early:
 
 ====  ============================================  ==================================================
 code  signal                                        meaning
 ====  ============================================  ==================================================
 75    SIGTERM, SIGUSR1: a scheduler wants the node  start the same command again, and the run goes on
-130   SIGINT: Ctrl-C                                somebody wanted it to end
+130   SIGINT: Ctrl-C                                a user wanted the run to end
 ====  ============================================  ==================================================
 
 75 is ``EX_TEMPFAIL`` of ``sysexits.h``: "try again later". A batch script of Slurm that goes on until the run is done:
@@ -35,19 +35,23 @@ from typing import final
 __all__ = ["EXIT_CODES", "Interrupted", "ending_at_once", "stop_requested"]
 
 EXIT_CODES = {signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGUSR1: os.EX_TEMPFAIL, signal.SIGINT: 128 + signal.SIGINT}
-"""The signals that ask a run to end, and the exit code of one that did."""
+"""Signals that ask a run to end, and the exit code of a run that ended so."""
 
 
 @final
 class Interrupted(SystemExit):
-    """A run was asked to end, and did, in good order. Where nobody catches it, the process exits with the code for it.
+    """A signal ended a run in good order. If nothing catches this, the process exits with the signal's code.
 
     Args:
-        received: the signal that asked; one of :data:`EXIT_CODES`.
-        checkpoint: the file from which the run goes on; None if it had not learned anything yet.
+        received: the signal; one of :data:`EXIT_CODES`.
+        checkpoint: file or folder from which the run goes on; None before the first checkpoint.
 
     Attributes:
         code: the exit code.
+
+    Example:
+        >>> print(Interrupted(signal.SIGTERM, Path("run.partial")))
+        SIGTERM ended the run, which goes on from run.partial
     """
 
     def __init__(self, received: signal.Signals, checkpoint: Path | None) -> None:
@@ -62,13 +66,13 @@ class Interrupted(SystemExit):
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Have the signals of :data:`EXIT_CODES` remembered instead of obeyed; the loop asks whether there was one.
+    """Remember the signals of :data:`EXIT_CODES` instead of obeying them, for a loop to ask for.
 
-    A second SIGINT raises KeyboardInterrupt at once. Signals that this process was told to ignore, as a background job
-    is, stay ignored; in another thread than the main one, where Python allows no handlers, nothing changes.
+    A second SIGINT raises KeyboardInterrupt at once. Signals that this process ignores, like a background job, stay
+    ignored. Outside of the main thread, where Python allows no handlers, nothing changes.
 
     Yields:
-        What returns the signal that came first, or None.
+        A function that returns the first signal that came, or None.
 
     Example:
         >>> with stop_requested() as received:
@@ -89,10 +93,10 @@ def stop_requested() -> Iterator[Callable[[], signal.Signals | None]]:
 
 @contextmanager
 def ending_at_once(checkpoint: Path) -> Iterator[None]:
-    """Have the signals of :data:`EXIT_CODES` raise :class:`Interrupted`: for what is done anew when a run goes on.
+    """Raise :class:`Interrupted` at the signals of :data:`EXIT_CODES`, during work that a later run does again.
 
     Args:
-        checkpoint: from which it goes on.
+        checkpoint: file or folder from which the run goes on.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -104,11 +108,11 @@ def ending_at_once(checkpoint: Path) -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have ``handler`` called for the signals, but for those that are ignored, in the main thread."""
+    """Call ``handler`` at the signals that are not ignored, in the main thread."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in EXIT_CODES}
-    # None is a handler that is not Python's, which Python could not put back
+    # None stands for a handler that is not Python's, which Python could not put back
     ours = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
     try:
         for number in ours:

@@ -1,4 +1,4 @@
-"""Folders served over HTTP to a viewer on this machine: what a browser needs to read zarr from a disk."""
+"""A server of folders over HTTP, from which a viewer on this machine reads zarr."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from typing import IO, Any, final
 __all__ = ["HOST", "serve_files"]
 
 HOST = "127.0.0.1"
-"""Nobody but this machine is served. From elsewhere: ``ssh -L PORT:127.0.0.1:PORT``."""
+"""The server answers this machine only. From elsewhere: ``ssh -L PORT:127.0.0.1:PORT``."""
 
 
 @contextmanager
 def serve_files(folders: Mapping[str, Path], port: int) -> Iterator[str]:
-    """Serve folders, for reading only, to pages of any origin; until the context ends.
+    """Serve folders for reading to pages of any origin, until the context ends.
 
     Args:
-        folders: by the names below which they are served.
-        port: 0 for one that is free.
+        folders: folders by the names below which they are served.
+        port: port; 0 for a free one.
 
     Yields:
-        The address: the folder "raw" is at ``address/raw/``.
+        The address. The folder "raw" is at ``address/raw/``.
 
     Raises:
-        OSError: the port is taken, or must not be used.
+        OSError: the port is taken, or may not be used.
     """
     handler = partial(_Handler, {name: folder.resolve() for name, folder in folders.items()})
     try:
         server = _Server((HOST, port), handler)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"port {port} of {HOST} cannot be served on: {reason}; choose another") from error
+        raise OSError(
+            error.errno, f"port {port} of {HOST} cannot be served on: {reason}; choose another one with --port"
+        ) from error
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -50,7 +52,7 @@ def serve_files(folders: Mapping[str, Path], port: int) -> Iterator[str]:
 
 @final
 class _Server(ThreadingHTTPServer):
-    """Serves each connection by a thread, and says nothing when a browser ends one: it does so with every page."""
+    """Serves each connection in a thread. It prints nothing when a browser ends one, which happens with every page."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -59,7 +61,7 @@ class _Server(ThreadingHTTPServer):
 
 @final
 class _Handler(SimpleHTTPRequestHandler):
-    """Files of some folders, with the headers without which a browser keeps them from a page of another origin."""
+    """Answers with files of some folders, and the headers that let a browser give them to a page of another origin."""
 
     protocol_version = "HTTP/1.1"  # a viewer asks for thousands of small files: connections are kept
 
@@ -94,4 +96,4 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing: absent chunks are no faults."""
+        """Print nothing: absent chunks are not faults."""

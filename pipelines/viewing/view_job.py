@@ -1,7 +1,7 @@
-"""Show a prediction in neuroglancer: its state, the link that opens it, and the files that it reads.
+"""The job that shows a prediction in neuroglancer: the viewer's state, a link that opens it, the files it reads.
 
-Every class is a layer of its own, so that it can be shown, hidden and coloured by itself, and only what is shown is
-read: neuroglancer mixes channels within a layer only where one chunk holds all of them.
+Each class is a layer, which can be shown, hidden and colored alone, and only layers that are shown are read.
+neuroglancer mixes channels within a layer only where one chunk holds all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.pipelines.viewing.file_server import HOST, serve_files
 from scalenet_gp.volumes import (
     Level,
@@ -47,11 +47,11 @@ void main() {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a prediction can be seen.
+    """A prediction in the viewer.
 
     Attributes:
-        state: the file with neuroglancer's state.
-        link: opens it; works as long as the files are served.
+        state: file with neuroglancer's state.
+        link: address that opens it while the files are served.
     """
 
     state: Path
@@ -74,16 +74,17 @@ def view(
     package neuroglancer is installed (the extra "view"), its viewer on this machine is used instead.
 
     Args:
-        prediction: OME-Zarr volume, or a group with some in it, as predictions are; finished or not.
-        raw: the raw volume, OME-Zarr, to lay it over; or its URL.
-        output: JSON file for the state, written anew; ``<prediction>.neuroglancer.json`` by default.
-        serve: else the state is written and the link made, and nothing is served.
-        port: to serve on; 0 for one that is free.
-        translation: what the positions in the raw volume's file name: see :func:`viewer_state`.
+        prediction: OME-Zarr volume, or a group of volumes as :func:`scalenet_gp.pipelines.prediction.predict` makes;
+            finished or not.
+        raw: path or URL of the raw volume (OME-Zarr), which is shown below the prediction.
+        output: JSON file for the state, which is replaced; ``<prediction>.neuroglancer.json`` by default.
+        serve: True to serve the files; False to write only state and link.
+        port: port to serve on; 0 for a free one.
+        translation: the places that positions in the raw volume's file name: see :func:`viewer_state`.
 
     Raises:
         FileNotFoundError: there is no such prediction or raw volume.
-        ValueError: there is no volume in it, or one that neuroglancer cannot show.
+        VolumeFormatError: there is no volume in it, or one that neuroglancer cannot show.
         OSError: the port is taken.
     """
     output = prediction.with_name(f"{prediction.stem}.neuroglancer.json") if output is None else output
@@ -92,27 +93,27 @@ def view(
         folders["raw"] = local
     if not serve:
         state = viewer_state(prediction, f"http://{HOST}:{port}", raw, translation)
-        yield View(_written(output, state), viewer_link(state))
+        yield View(_write(output, state), viewer_link(state))
         return
     with serve_files(folders, port) as address:
         state = viewer_state(prediction, address, raw, translation)
         viewer = _local_viewer(state)  # ends with its last reference
-        yield View(_written(output, state), viewer_link(state) if viewer is None else str(viewer))
+        yield View(_write(output, state), viewer_link(state) if viewer is None else str(viewer))
 
 
 def viewer_state(
     prediction: Path, address: str, raw: StrPath | None = None, translation: Translation | None = None
 ) -> dict[str, Any]:
-    """Neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
+    """Return neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
 
-    The classes of the finest output are shown, those of the others there to be switched on.
+    The classes of the finest output are shown. Those of the others can be switched on.
 
     Args:
-        prediction: OME-Zarr volume, or a group with some in it.
-        address: where the prediction is served below "prediction", and a raw volume that is local below "raw".
-        raw: the raw volume or its URL.
-        translation: what the positions in its file name: see :meth:`.MultiscaleImage.open`. Neuroglancer takes them for
-            voxel centres whatever is given: with "corner" it shows each level half of its voxels too low on every axis.
+        prediction: OME-Zarr volume, or a group of volumes.
+        address: address that serves the prediction below "prediction", and a local raw volume below "raw".
+        raw: path or URL of the raw volume.
+        translation: the places that positions in its file name: see :meth:`.MultiscaleImage.open`. Neuroglancer always
+            takes them for voxel centers: with "corner" it shows each level half a voxel too low on every axis.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`view`.
@@ -120,7 +121,7 @@ def viewer_state(
     paths = sorted(_volumes(prediction))
     if not paths:
         exists = find_node(prediction) is not None
-        raise (ValueError if exists else FileNotFoundError)(f"{prediction}: no OME-Zarr volume here")
+        raise (VolumeFormatError if exists else FileNotFoundError)(f"{prediction}: no OME-Zarr volume here")
     opened = {path: MultiscaleImage.open(path) for path in paths}
     size, finest = min((volume.levels[0].voxel_size, str(path)) for path, volume in opened.items())
     level = opened[Path(finest)].levels[0]
@@ -129,16 +130,16 @@ def viewer_state(
         relative = "/".join(("prediction", *path.relative_to(prediction).parts))
         shown = volume.levels[0].voxel_size == size
         layers += _class_layers(volume, f"zarr://{address}/{quote(relative)}/", relative.partition("/")[2], shown)
-    return {**_place(level), "layers": layers, "layout": "4panel" if len(level.shape) == 3 else "xy"}
+    return {**_navigation(level), "layers": layers, "layout": "4panel" if len(level.shape) == 3 else "xy"}
 
 
 def viewer_link(state: dict[str, Any]) -> str:
-    """The link that opens a state in neuroglancer's demonstration page."""
+    """Return the link that opens a state in neuroglancer's demonstration page."""
     return _APP + quote(json.dumps(state, separators=(",", ":")), safe="")
 
 
 def _volumes(folder: Path) -> Iterator[Path]:
-    """The OME-Zarr volumes at ``folder`` and below it."""
+    """Yield the OME-Zarr volumes at ``folder`` and below it."""
     node = find_node(folder)
     if node is None or node.array is not None:
         return
@@ -149,8 +150,8 @@ def _volumes(folder: Path) -> Iterator[Path]:
             yield from _volumes(entry)
 
 
-def _place(level: Level) -> dict[str, Any]:
-    """Coordinates in voxels of ``level``, its middle, and all of it on the screen."""
+def _navigation(level: Level) -> dict[str, Any]:
+    """Return the view of all of ``level``: coordinates in its voxels, its middle, and scales."""
     names = "zyx"[-len(level.shape) :]
     extent = max(n * v for n, v in zip(level.shape, level.voxel_size, strict=True)) / min(level.voxel_size)
     middle = (b / v + n / 2 for b, v, n in zip(level.begin, level.voxel_size, level.shape, strict=True))
@@ -170,14 +171,14 @@ def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> d
     if node is None:
         raise FileNotFoundError(f"{raw}: no such volume")
     if not is_ome_zarr(node):
-        raise ConfigError(f"{raw}: neuroglancer finds the place of OME-Zarr volumes, and this is none")
+        raise VolumeFormatError(f"{raw} is not an OME-Zarr volume; neuroglancer finds the place of no other one")
     _check_shown(MultiscaleImage.open(raw, translation))
     where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
     return {"type": "image", "name": "raw", "source": f"zarr://{where}"}
 
 
 def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool) -> list[dict[str, Any]]:
-    """A layer for each channel of a volume."""
+    """Return a layer for each channel of a volume."""
     _check_shown(volume)
     attributes = group_attributes(volume.path)
     if StoredValues.of(volume.path, attributes).kind == "labels":
@@ -190,7 +191,7 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
         window = channel.get("window", {})
         controls: dict[str, Any] = {"color": f"#{channel.get('color', 'FFFFFF').lower()}"}
         if "start" in window and "end" in window:
-            controls["value"] = {"range": [_plain(window["start"]), _plain(window["end"])]}
+            controls["value"] = {"range": [_number(window["start"]), _number(window["end"])]}
         layers.append(
             {
                 "type": "image",
@@ -209,24 +210,25 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
 
 def _check_shown(volume: MultiscaleImage) -> None:
     if volume.dtype.name in ("float16", "float64", "bool"):
-        raise ConfigError(
-            f"{volume.path}: neuroglancer cannot show {volume.dtype}; predict to uint8 or float32, or use napari"
+        raise VolumeFormatError(
+            f"{volume.path}: neuroglancer cannot show {volume.dtype}; predict with prediction.stored uint8 or float32, "
+            "or use napari"
         )
 
 
-def _plain(number: float) -> float:
-    """Whole numbers as integers, which the range of an integer volume has to be."""
+def _number(number: float) -> float:
+    """Return whole numbers as integers, which the range of an integer volume requires."""
     return int(number) if float(number).is_integer() else number
 
 
-def _written(output: Path, state: dict[str, Any]) -> Path:
+def _write(output: Path, state: dict[str, Any]) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     return output
 
 
 def _local_viewer(state: dict[str, Any]) -> Any | None:
-    """A viewer on this machine that shows the state, as a string its address; None where the package is missing."""
+    """Return a viewer on this machine that shows the state, whose str is its address; None without the package."""
     try:
         neuroglancer = import_module("neuroglancer")
     except ImportError:

@@ -59,8 +59,8 @@ def test_blocks_without_any_voxel_of_the_mask_are_empty(seed, part):
     [
         (
             (0, 5, 7),
-            r"the mask crop leaves out every block: the region lies between 40 × 50 × 60 and 80 × 90 × 100 nm, and the "
-            r"mask is nonzero only between 0 × 10 × 14 and 2 × 12 × 16 nm",
+            r"prediction.mask: crop leaves out every block: the region lies between 40 × 50 × 60 and 80 × 90 × 100 nm, "
+            r"and the mask is nonzero only between 0 × 10 × 14 and 2 × 12 × 16 nm",
         ),
         (None, r"every block: the region lies between 40 × 50 × 60 and 80 × 90 × 100 nm, and the mask is zero every"),
     ],
@@ -79,7 +79,7 @@ def test_a_mask_that_leaves_out_every_block_is_refused(place, message, monkeypat
 def test_a_mask_of_fewer_axes_is_refused():
     mask = MultiscaleImage.from_arrays([np.ones((50, 50), np.uint8)], [(2, 2)], name="crop")
     grid = Grid(Roi((0, 0, 0), (40, 40, 40)), Coordinate(20, 20, 20), {})
-    with pytest.raises(ValueError, match="the mask crop has 2 axes; it has to have 3, as what is predicted has"):
+    with pytest.raises(ValueError, match=r"prediction\.mask: crop has 2 axes; it has to have 3, like the region"):
         empty_blocks(mask, grid, World(Fraction(1), (Fraction(0),) * 3))
 
 
