@@ -1,4 +1,4 @@
-"""Activation checkpointing: what a node keeps for the backward pass is computed again there (arXiv 1604.06174)."""
+"""Activation checkpointing: activations are computed again in the backward pass (arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["run_checkpointed"]
 
 
 def run_checkpointed(node: nn.Module, *tensors: Any) -> Tensor | tuple[Tensor, ...]:
-    """``node(*tensors)``, whose insides are computed again in the backward pass, with the same random numbers.
+    """Return ``node(*tensors)``; its activations are computed again in the backward pass, with the same random numbers.
 
-    torch would take the batch into running statistics twice, once in each pass. Here it is once.
+    torch would update running statistics twice, once in each pass. Here they are updated once.
     """
     result: Tensor | tuple[Tensor, ...] = checkpoint(
-        node, *tensors, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(node))
+        node, *tensors, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_statistics(node))
     )
     return result
 
 
 @contextmanager
-def _statistics_kept(node: nn.Module) -> Iterator[None]:
-    """Have layers count and average in copies of their buffers."""
+def _unchanged_statistics(node: nn.Module) -> Iterator[None]:
+    """Let layers update copies of their buffers."""
     own = [(module, dict(module.named_buffers(recurse=False))) for module in node.modules()]
     for module, buffers in own:
         for name, buffer in buffers.items():

@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""Devices, and settings of the process for the processor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # mallopt(3)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name; without one the first GPU if there is any, else the processor.
+    """Return the device of that name; without a name the first GPU, or the processor if there is no GPU.
 
     Raises:
-        ValueError: the named device is not there; the message lists those that are.
+        ArgumentError: there is no such device here; the message lists the devices.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
     there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if name is None:
@@ -27,7 +31,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ArgumentError(f"{name!r} is no device; here are {', '.join(there)}") from error
+        raise ArgumentError(f"{name!r} is not a device; here are {', '.join(there)}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ArgumentError(f"device {name!r} was asked for by name and is not here; here are {', '.join(there)}")
     try:
@@ -38,17 +42,18 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep the memory that tensors on the processor let go of, for the tensors to come.
+    """Let the C library keep the memory that tensors on the processor free, for the tensors to come.
 
-    It hands large blocks back to the system otherwise, and the system clears each page again when it is touched next:
-    with activations of hundreds of megabytes that is a large part of a pass. And all threads that begin later take from
-    one heap, as each would keep its own otherwise, and those of threads hold no large blocks. The price is that the
-    process stays as large as it once was, and that it grows larger: by about half of what the tensors take, as they
-    leave gaps. This holds for the whole process and cannot be taken back, so it is for programs to call, at their
-    start, before there are other threads, and never for libraries.
+    Otherwise it returns large blocks to the system, and the system clears each page again when it is used next: with
+    activations of hundreds of megabytes that is a large part of a pass. All threads that start later use one heap then,
+    as the heaps of threads hold no large blocks. The process stays as large as it once was, and grows by about half of
+    the tensors' size, as they leave gaps.
+
+    The setting holds for the whole process and cannot be undone. So programs call it, at their start and before there
+    are other threads; libraries never do.
 
     Returns:
-        Whether the C library can do so; glibc can.
+        True if the C library can do so; glibc can.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -60,12 +65,12 @@ def keep_freed_memory() -> bool:
 
 
 def set_deterministic_mkl() -> None:
-    """Have matrix products on the processor come out the same to the bit, however many threads compute them.
+    """Make matrix products on the processor the same to the bit for any number of threads.
 
-    Intel's MKL, which computes them in torch's builds, chooses the order of its sums by the number of threads unless
-    it is told otherwise, and by the processor, so it is told one that all with AVX2 share. It has to be told before the
-    first product of the process; what the environment variable ``MKL_CBWR`` says already is left. No other part of
-    torch's inference was seen to depend on threads.
+    Intel's MKL, which computes them in torch's builds, chooses the order of its sums by the number of threads and by
+    the processor, unless it is told otherwise. It is told an order that all processors with AVX2 share. Call this
+    before the first product of the process. A value of the environment variable ``MKL_CBWR`` is left as it is. No other
+    part of torch's inference was seen to depend on threads.
 
     Source: Intel's guide to oneMKL, "Obtaining Numerically Reproducible Results".
     """

@@ -1,4 +1,4 @@
-"""How tensors lie in memory, and which part of them is read."""
+"""The memory format of tensors, and crops of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ Crop = tuple[tuple[int, int], ...]
 
 
 class UpsampledView(NamedTuple):
-    """A tensor upsampled by repetition and cropped, before anyone did so.
+    """A tensor to be upsampled by repetition and cropped, without having done so.
 
     Attributes:
         tensor: (B, C, Z, Y, X), at the coarse voxel size.
-        factor: how often each of its voxels is repeated, per spatial axis.
-        crop: what is read of the result, in fine voxels.
+        factor: repetitions of each of its voxels, per spatial axis.
+        crop: the part that is read of the result, in fine voxels.
+
+    Example:
+        >>> import torch
+        >>> UpsampledView(torch.zeros(1, 2, 4, 4, 4), (2, 2, 2), ((1, 7),) * 3).factor
+        (2, 2, 2)
     """
 
     tensor: Tensor
@@ -30,9 +35,9 @@ class UpsampledView(NamedTuple):
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """``tensor`` (B, C, Z, Y, X) with the channels of a voxel side by side in memory, where convolutions are fast.
+    """Return ``tensor`` (B, C, Z, Y, X) with the channels of a voxel side by side in memory, fast for convolutions.
 
-    torch calls both layouts of a tensor with one channel the same, but its convolutions look at the strides.
+    torch considers both layouts of a tensor with one channel the same, but its convolutions look at the strides.
     """
     if tensor.shape[1] == 1:
         return tensor[:, 0].contiguous().unsqueeze(-1).movedim(-1, 1)
@@ -40,11 +45,10 @@ def channels_last(tensor: Tensor) -> Tensor:
 
 
 def crop_tensor(tensor: Tensor, crop: Crop) -> Tensor:
-    """The part ``crop`` of a tensor (B, C, Z, Y, X), as a view of it.
+    """Return the part ``crop`` of a tensor (B, C, Z, Y, X), as a view of it.
 
-    The gradient of slices goes through one tensor after another, an axis each and in the other memory format, which
-    takes ten times as long as the one tensor of a strided view. Compilers see to that themselves, and cannot know the
-    strides yet.
+    The gradient of slices makes one tensor per axis, in another memory format, which takes ten times as long as the one
+    tensor of a strided view. Compilers optimize that themselves, and do not know the strides yet.
     """
     if all(first == 0 and past == size for (first, past), size in zip(crop, tensor.shape[2:], strict=True)):
         return tensor

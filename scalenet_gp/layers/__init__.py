@@ -1,21 +1,18 @@
-"""The kinds of node that networks are composed of: one class in one file each."""
+"""The kinds of node that networks are composed of, and the bases for own ones."""
 
 from scalenet_gp.layers.atrous_pyramid import AtrousPyramid
 from scalenet_gp.layers.attention_gate import AttentionGate
 from scalenet_gp.layers.checks import check_whole, is_whole
-from scalenet_gp.layers.concatenate import Concatenate
 from scalenet_gp.layers.conv_pass import ConvPass
-from scalenet_gp.layers.gated_sum import GatedSum
+from scalenet_gp.layers.downsampling import Pool, StridedConv
 from scalenet_gp.layers.head import Head
-from scalenet_gp.layers.layers import activation_layer
+from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, ScaleAttention, Sum
 from scalenet_gp.layers.module_node import ModuleNode
-from scalenet_gp.layers.pool import Pool
-from scalenet_gp.layers.scale_attention import ScaleAttention
-from scalenet_gp.layers.strided_conv import StridedConv
-from scalenet_gp.layers.sum import Sum
+from scalenet_gp.layers.modules import activation_layer
+from scalenet_gp.layers.resampling import Downsampling, Upsampling
+from scalenet_gp.layers.same_lattice import SameLattice
 from scalenet_gp.layers.transformer_block import TransformerBlock
-from scalenet_gp.layers.transposed_conv import TransposedConv
-from scalenet_gp.layers.upsample import Upsample
+from scalenet_gp.layers.upsampling import TransposedConv, Upsample
 from scalenet_gp.layers.variational_bottleneck import VariationalBottleneck
 
 __all__ = [
@@ -23,16 +20,20 @@ __all__ = [
     "AttentionGate",
     "Concatenate",
     "ConvPass",
+    "Downsampling",
     "GatedSum",
     "Head",
+    "Join",
     "ModuleNode",
     "Pool",
+    "SameLattice",
     "ScaleAttention",
     "StridedConv",
     "Sum",
     "TransformerBlock",
     "TransposedConv",
     "Upsample",
+    "Upsampling",
     "VariationalBottleneck",
     "activation_layer",
     "check_whole",

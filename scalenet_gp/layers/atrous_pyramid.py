@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.checks import check_channels, is_whole
-from scalenet_gp.layers.layers import activation_layer, convolution
+from scalenet_gp.layers.modules import activation_layer, convolution
 from scalenet_gp.layers.same_lattice import SameLattice, without_margin
 
 __all__ = ["AtrousPyramid"]
@@ -19,25 +19,29 @@ __all__ = ["AtrousPyramid"]
 class AtrousPyramid(SameLattice):
     """Atrous spatial pyramid pooling (Chen et al. 2017, arXiv 1706.05587) with valid convolutions.
 
-    A 1³ convolution and one convolution per dilation, each of the part of the input around which its reach lies, and
-    with ``image_pooling`` a 1³ convolution of the mean over the whole input; all of ``output_nc`` channels and followed
-    by the activation. Joined, they go through a last 1³ convolution and activation. (B, ``input_nc``, Z, Y, X) to
-    (B, ``output_nc``, Z', Y', X'), smaller by the reach of the largest dilation on either side.
+    (B, ``input_nc``, Z, Y, X) to (B, ``output_nc``, Z', Y', X'), smaller by the reach of the largest dilation on either
+    side. The branches are a 1³ convolution, one convolution per dilation, and with ``image_pooling`` a 1³ convolution
+    of the mean over the whole input. Each makes ``output_nc`` channels and is followed by the activation. Joined, they
+    go through a last 1³ convolution and activation.
 
     Args:
         input_keys: the one tensor read.
         output_keys: the one tensor made.
         input_nc: channels of the input.
         output_nc: channels of every branch and of the output.
-        dilations: voxels from one kernel element to the next, for each branch: one number, or one per axis.
+        dilations: distance of kernel elements in voxels, for each branch: one number, or one per axis.
         kernel_size: kernel of the dilated convolutions, in voxels per axis; three unless given.
-        image_pooling: add the branch of the mean: then tiles do not agree with the whole.
-        activation: name of an activation in :mod:`torch.nn`, or none.
+        image_pooling: add the branch of the mean. Tiles do not agree with the whole then.
+        activation: name of an activation in :mod:`torch.nn`, or ``None``.
         dims: number of spatial axes.
         identifier: name in the graph.
 
     Raises:
-        ValueError: an argument is out of its range, or a branch would be shifted by half a voxel.
+        ArgumentError: an argument is out of its range, or a branch would be shifted by half a voxel.
+
+    Example:
+        >>> AtrousPyramid(["a"], ["b"], 8, 4, dilations=[1, 2, 4]).margin
+        (4, 4, 4)
     """
 
     arity = 1
@@ -100,5 +104,5 @@ class AtrousPyramid(SameLattice):
         made = [branch(without_margin(x, crop)) for branch, crop in zip(self.branches, self._crops, strict=True)]
         if self.pooled is not None:
             mean = self.pooled(x.mean(dim=tuple(range(2, x.dim())), keepdim=True))
-            made.append(torch.zeros_like(made[0]) + mean)  # where expanded alone, joining loses the memory format
+            made.append(torch.zeros_like(made[0]) + mean)  # torch.cat of an expanded mean loses the memory format
         return self.activation(self.projection(self.activation(torch.cat(made, dim=1))))

@@ -1,4 +1,4 @@
-"""Letting through of a skip connection only what a coarser tensor asks for."""
+"""A gate on a skip connection, opened by a coarser tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.layers.layers import convolution
+from scalenet_gp.layers.modules import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
 __all__ = ["AttentionGate"]
@@ -19,7 +19,7 @@ class AttentionGate(SameLattice):
 
     With 1³ convolutions *W* of the skip connection x (B, ``input_nc``, Z, Y, X) and the gating tensor g
     (B, ``gating_nc``, Z, Y, X), the map is sigmoid(ψ(relu(W_x x + W_g g + b_g)) + b_ψ), the same for all channels; the
-    output has the channels of x. Both inputs share one voxel size: a coarser gating tensor is upsampled before.
+    output has the channels of x. Both inputs share one voxel size; upsample a coarser gating tensor first.
 
     Args:
         input_keys: the skip connection and the gating tensor.
@@ -29,6 +29,13 @@ class AttentionGate(SameLattice):
         gate_nc: channels between the convolutions; half of ``input_nc`` unless given.
         dims: number of spatial axes.
         identifier: name in the graph.
+
+    Raises:
+        ArgumentError: there is no channel on one side.
+
+    Example:
+        >>> AttentionGate(["skip", "coarse"], ["gated"], 12, 24).output_channels(12, 24)
+        (12,)
     """
 
     arity = 2

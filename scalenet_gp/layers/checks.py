@@ -1,4 +1,4 @@
-"""What several node kinds ask of their arguments and inputs."""
+"""Checks of arguments and inputs that several kinds of node share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["check_channels", "check_whole", "is_whole"]
 
 
 def is_whole(number: object, least: int = 1) -> bool:
-    """Whether it is a whole number, Python's or numpy's, from ``least`` up; 2.0 is none, and neither is ``True``."""
+    """Return True for a whole number, Python's or numpy's, from ``least`` up; 2.0 and ``True`` are not."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= least
 
 
 def check_whole(**numbers: object) -> None:
-    """Raises ValueError unless each of ``numbers``, by name, is a whole number from 1 up."""
+    """Raise :class:`.ArgumentError` unless each of ``numbers``, by name, is a whole number from 1 up."""
     for name, number in numbers.items():
         if not is_whole(number):
             raise ArgumentError(f"{name} is a whole number from 1 up, not {number!r}")
 
 
 def check_channels(taken: int, found: int) -> None:
-    """Raises ValueError unless the one input of a node has as many channels as the node takes."""
+    """Raise :class:`.ArgumentError` unless the input of a node has as many channels as the node takes."""
     if found != taken:
         raise ArgumentError(f"it takes {taken} channels, its input has {found}")

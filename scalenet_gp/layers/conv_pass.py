@@ -1,4 +1,4 @@
-"""Convolutions one after another."""
+"""A pass: convolutions one after another, with activations between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import UpsampledView, accepts_unfused_inputs, convolve_joined, join_parts
 from scalenet_gp.layers.checks import check_channels, check_whole, is_whole
-from scalenet_gp.layers.layers import (
+from scalenet_gp.layers.modules import (
     EfficientChannelAttention,
     SqueezeExcitation,
     activation_layer,
@@ -32,12 +32,12 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 class ConvPass(SameLattice):
     """A pass of convolutions with activations between them; LeibNetz's ``ConvPassNode`` on one input.
 
-    The layers stand where LeibNetz puts them, so that its weights fit: each convolution is preceded by its
-    normalisation and dropout; the last is followed by ``final_activation``. In a residual pass a 1³ projection of the
-    input, cropped to the centre, is added before the final activation, and no activation follows the first convolution.
+    The order of the layers is that of LeibNetz, so that its weights fit: normalization and dropout come before each
+    convolution, ``final_activation`` after the last. In a residual pass a 1³ projection of the input, cropped to the
+    center, is added before the final activation, and no activation follows the first convolution.
 
-    In a network, a pass that begins with a plain convolution gets what its input would be upsampled (by repetition) and
-    joined from: see :mod:`scalenet_gp.graph.fusion`. Hooks of the pass see these parts.
+    In a network, a pass that begins with a plain convolution takes the tensors that its input would be upsampled (by
+    repetition) and joined from: see :mod:`scalenet_gp.graph.fusion`. Hooks of the pass see these parts.
 
     Args:
         input_keys: the one tensor read, (B, ``input_nc``, Z, Y, X).
@@ -45,37 +45,42 @@ class ConvPass(SameLattice):
         input_nc: channels of the input.
         output_nc: channels of every convolution's output.
         kernel_sizes: kernel of each convolution, in voxels per axis.
-        activation: name of an activation in :mod:`torch.nn`, or none.
+        activation: name of an activation in :mod:`torch.nn`, or ``None``.
         final_activation: the last one; ``activation`` unless given. ``"Identity"`` for none.
-        padding: ``"valid"`` (the output is smaller) or ``"same"`` (what lies outside is made up by ``padding_mode``:
-            then tiles do not agree with the whole).
+        padding: ``"valid"`` (the output is smaller) or ``"same"`` (``padding_mode`` makes up the voxels outside; tiles
+            do not agree with the whole then).
         residual: add the projected input.
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``, as in :class:`torch.nn.Conv3d`.
-        norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or none, before each convolution.
+        norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or ``None``, before each convolution.
         dropout_prob: probability of dropping a value before each convolution.
-        squeeze_excitation: weigh the channels after the convolution with the index
-            ``len(kernel_sizes) // squeeze_ratio``, counted from zero. With a ``squeeze_ratio`` of 1 there is none, and
-            nothing is weighed, as in LeibNetz.
+        squeeze_excitation: weight the channels after the convolution with the index
+            ``len(kernel_sizes) // squeeze_ratio``, counted from zero. With a ``squeeze_ratio`` of 1 there is no such
+            convolution, and nothing is weighted, as in LeibNetz.
         squeeze_ratio: channels per squeezed channel.
-        dilations: distance of the voxels that each kernel reads, per axis (Yu and Koltun 2016, arXiv 1511.07122); 1,
-            next to each other, unless given.
-        groups: in how many groups every convolution divides its channels, in and out (Xie et al. 2017, arXiv
-            1611.05431). It has to divide ``input_nc`` too: what has one channel goes through an ungrouped pass first.
-        separable: each convolution is one of every channel by itself, followed by a 1³ one across the channels
-            (Chollet 2017, arXiv 1610.02357).
-        eca: weigh the channels by efficient channel attention (Wang et al. 2020, arXiv 1910.03151), in the place of
+        dilations: distance of the voxels that each kernel reads, per axis (Yu and Koltun 2016, arXiv 1511.07122); 1
+            unless given.
+        groups: number of groups into which every convolution divides its channels (Xie et al. 2017, arXiv 1611.05431).
+            It has to divide ``input_nc`` too, so a tensor of one channel needs an ungrouped pass first.
+        separable: make each convolution depthwise, followed by a 1³ convolution across the channels (Chollet 2017,
+            arXiv 1610.02357).
+        eca: weight the channels by efficient channel attention (Wang et al. 2020, arXiv 1910.03151) instead of
             ``squeeze_excitation``.
         identifier: name in the graph.
 
     Raises:
-        ValueError: an argument is out of its range, or the pass would shift its output by half a voxel.
+        ArgumentError: an argument is out of its range, or the pass would shift its output by half a voxel.
+
+    Example:
+        >>> conv_pass = ConvPass(["raw"], ["features"], 1, 12, [(3, 3, 3), (3, 3, 3)])
+        >>> conv_pass.margin, conv_pass.output_channels(1)
+        ((2, 2, 2), (12,))
     """
 
     arity = 1
 
     @property
     def accepts_unfused_inputs(self) -> bool:
-        # a class derived from this one may compute otherwise
+        # a derived class may compute otherwise
         return type(self) is ConvPass and self._begins_plain
 
     def __init__(
@@ -119,10 +124,10 @@ class ConvPass(SameLattice):
             raise ArgumentError(f"{self.identifier}: a separable pass has its own groups; leave out groups={groups}")
         weighed = len(kernels) // squeeze_ratio
         if eca and squeeze_excitation:
-            raise ArgumentError(f"{self.identifier}: choose one of squeeze_excitation and eca, which have one place")
+            raise ArgumentError(f"{self.identifier}: choose either squeeze_excitation or eca")
         if eca and weighed == len(kernels):
             raise ArgumentError(
-                f"{self.identifier}: squeeze_ratio 1 names no convolution for eca to follow; take 2 or more"
+                f"{self.identifier}: with squeeze_ratio 1 there is no convolution for eca to follow; take 2 or more"
             )
         self.dims = len(lost)
         self.margin: Coordinate = Coordinate(voxels // 2 if padding == "valid" else 0 for voxels in lost)
@@ -171,8 +176,7 @@ class ConvPass(SameLattice):
         return (self.output_nc,)
 
     def forward(self, *tensors: Tensor | UpsampledView) -> Tensor:
-        """The output of the input, or, where it :attr:`accepts_unfused_inputs`, of what the input is joined and
-        upsampled from."""
+        """Return the output of the input, or, if the pass :attr:`accepts_unfused_inputs`, of its parts."""
         in_parts = len(tensors) > 1 or isinstance(tensors[0], UpsampledView)
         if in_parts and accepts_unfused_inputs(self.layers[0]):  # which may have changed since the plan was made
             y = convolve_joined(self.layers[0], tensors)  # type: ignore[arg-type]
@@ -189,15 +193,15 @@ class ConvPass(SameLattice):
 def _reach(
     kernel_sizes: Sequence[Sequence[int]], dilations: Sequence[Sequence[int]] | None, padding: str
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], list[int]]:
-    """The kernels, their dilations, and the voxels that the whole pass takes off each axis where it is valid.
+    """Return the kernels, their dilations, and the voxels that the whole pass takes off each axis if it is valid.
 
     Raises:
-        ValueError: they do not fit together, or would shift the output by half a voxel.
+        ArgumentError: they do not fit together, or would shift the output by half a voxel.
     """
     kernels = [tuple(kernel) for kernel in kernel_sizes]
     if not all(kernels) or len({len(kernel) for kernel in kernels}) != 1:
         raise ArgumentError(f"kernel_sizes needs kernels of one dimension, not {kernels}")
-    if padding not in ("valid", "same"):  # a kind derived from this one may pass anything
+    if padding not in ("valid", "same"):  # a derived class may pass anything
         raise ArgumentError(f"padding is 'valid' or 'same', not {padding!r}")
     steps = [(1,) * len(kernel) for kernel in kernels] if dilations is None else [tuple(step) for step in dilations]
     if [len(step) for step in steps] != [len(kernel) for kernel in kernels] or not all(map(is_whole, chain(*steps))):
@@ -223,7 +227,7 @@ def _reach(
 
 
 def _projection_groups(input_nc: int, output_nc: int) -> int:
-    """How many groups the residual projection has in LeibNetz: as many as evenly pair the channels."""
+    """Return the groups of the residual projection in LeibNetz: as many as evenly pair the channels."""
     if input_nc < output_nc and output_nc % input_nc == 0:
         return input_nc
     return output_nc if input_nc % output_nc == 0 else 1

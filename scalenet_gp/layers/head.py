@@ -1,4 +1,4 @@
-"""From features to the classes of one group."""
+"""The head that makes the classes of one group from features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.layers.checks import check_channels
-from scalenet_gp.layers.layers import activation_layer, convolution
+from scalenet_gp.layers.modules import activation_layer, convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
 __all__ = ["Head"]
@@ -19,7 +19,7 @@ __all__ = ["Head"]
 class Head(SameLattice):
     """1³ convolutions that make one channel per class, (B, ``input_nc``, Z, Y, X) to (B, classes, Z, Y, X).
 
-    Several heads can read one tensor; those whose output a plan does not ask for are not computed.
+    Several heads can read one tensor. A head whose output is not requested is not computed.
 
     Args:
         input_keys: the one tensor read.
@@ -27,9 +27,9 @@ class Head(SameLattice):
         input_nc: channels of the input.
         classes: names of the classes, in the order of the output's channels.
         hidden_nc: channels of every convolution before the last.
-        activation: name of an activation in :mod:`torch.nn`, or none, after every convolution before the last.
-        final_activation: the one after the last: ``"Sigmoid"`` for classes that can overlap, ``"Softmax"`` for those of
-            which each voxel has one, ``"Identity"`` or none.
+        activation: name of an activation in :mod:`torch.nn`, or ``None``, after every convolution before the last.
+        final_activation: the activation after the last: ``"Sigmoid"`` for classes that can overlap, ``"Softmax"`` for
+            classes that exclude one another, ``"Identity"`` or ``None``.
         dims: number of spatial axes.
         identifier: name in the graph.
 
@@ -37,7 +37,11 @@ class Head(SameLattice):
         classes: the names, as a tuple.
 
     Raises:
-        ValueError: there is no class, two of one name, or one string instead of a list.
+        ArgumentError: there is no class, two have one name, or one string is given instead of a list.
+
+    Example:
+        >>> Head(["features"], ["organelles"], 12, ["er", "mito"]).output_channels(12)
+        (2,)
     """
 
     arity = 1

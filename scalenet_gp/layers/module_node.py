@@ -1,4 +1,4 @@
-"""Any torch module as a node, with an ROI rule that is declared and then tried."""
+"""Any torch module as a node, with a declared ROI rule that is checked by trial."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class ModuleNode(SameLattice):
     """A module that is called with one tensor (B, C, Z, Y, X) per input and returns one, or a tuple of one per output.
 
     It reads a block of voxels and ``margin`` voxels around it and makes the block: voxel for voxel, or one voxel per
-    ``downsample`` voxels, or ``upsample`` voxels per voxel. Whether that is so is found out when the node is built, by
-    calling copies of the module with a few small tensors of random numbers. In evaluation and in training, shapes and
-    channels have to be as declared, and no input may be written to. In evaluation, parts computed alone have to agree
-    with the whole (not asked if ``tileable`` is false), every input has to matter, and on every side the outermost
-    voxels that are read. Neither the module nor torch's random state is changed.
+    ``downsample`` voxels, or ``upsample`` voxels per voxel. The declaration is checked when the node is built, by
+    calling copies of the module with a few small tensors of random numbers. In evaluation and in training mode, shapes
+    and channels have to be as declared, and no input may be written to. In evaluation mode, parts computed alone have
+    to agree with the whole (unless ``tileable`` is False), and every input and the outermost voxels read on every side
+    have to matter. Neither the module nor torch's random state is changed.
 
-    The module gets channels-last tensors. A group normalisation in it is kept from a fault of torch's with these (see
+    The module gets channels-last tensors. A fault of torch's group normalization with these is worked around (see
     :mod:`scalenet_gp.kernels.group_norm`).
 
-    A node that is given a module cannot be written to a spec. A kind of node that can takes names and numbers and makes
-    the module from them; the rest is this class::
+    A node that is given a module cannot be written to a spec. To write a kind of node that can, derive a class that
+    takes names and numbers and makes the module from them::
 
         class Blur(ModuleNode):
             def __init__(self, input_keys, output_keys, sigma: float, identifier: str | None = None):
@@ -43,19 +43,24 @@ class ModuleNode(SameLattice):
     Args:
         input_keys: the tensors read, of one voxel size.
         output_keys: the tensors made, of one voxel size.
-        module: what computes them.
+        module: the module that computes them.
         input_ncs: channels of every input.
         output_ncs: channels of every output.
-        margin: voxels of the inputs that it needs beyond the block, on either side of each axis.
+        margin: voxels of the inputs that it reads beyond the block, on either side of each axis.
         downsample: voxels of the inputs per voxel of the outputs, per axis; one unless given.
         upsample: voxels of the outputs per voxel of the inputs, per axis; one unless given.
-        tileable: whether an output voxel depends on the block and the margin alone. It does not where the module pads
-            its input, or looks at all of it as instance normalisation does.
+        tileable: True if an output voxel depends on the block and the margin alone; False if the module pads its input
+            or depends on all of it, as instance normalization does.
         identifier: name in the graph.
 
     Raises:
-        ValueError: an argument is out of its range, or the module does not do what is declared; the message says what
-            it does instead.
+        ArgumentError: an argument is out of its range, or the module does not do what is declared; the message says
+            what it does instead.
+
+    Example:
+        >>> import torch
+        >>> ModuleNode(["raw"], ["smooth"], torch.nn.AvgPool3d(3, stride=1), [1], [1], margin=(1, 1, 1)).tileable
+        True
     """
 
     margin: Coordinate
@@ -133,7 +138,7 @@ class ModuleNode(SameLattice):
 
 
 class _Trial:
-    """Finds out whether a module does what its node declares, by calling a copy of it with random numbers."""
+    """Checks that a module does what its node declares, by calling a copy of it with random numbers."""
 
     def __init__(self, node: ModuleNode, module: nn.Module) -> None:
         self.node = node
@@ -148,7 +153,7 @@ class _Trial:
         self.generator = torch.Generator().manual_seed(0)
 
     def run(self) -> None:
-        """Raises ValueError if it does not."""
+        """Raise :class:`.ArgumentError` if it does not."""
         blocks = tuple(range(3, 3 + len(self.axes)))  # another number on each axis, so that none stands for another
         one = (1,) * len(self.axes)
         read = [n * coarsening + 2 * margin for n, (margin, coarsening, _) in zip(blocks, self.axes, strict=True)]
@@ -203,11 +208,11 @@ class _Trial:
                 raise self._wrong(
                     f"a part computed alone differs by up to {differs:.3g} from the same part of the whole: it needs "
                     "a larger margin, does not move with its input voxel by voxel, or depends on the extent of its "
-                    "input, as where that is padded or normalised; tileable=False says the last"
+                    "input, as if that is padded or normalized; tileable=False declares the last"
                 )
 
     def _matter(self, inputs: Sequence[Tensor], blocks: Sequence[int]) -> None:
-        """Change each input by itself, where all are small, and where they are large and open gates that are shut."""
+        """Change each input by itself, with small values and with large ones, which open gates that are shut."""
         for index, key in enumerate(self.node.input_keys):
             for size in (1, 4, 64, 1024):
                 before = [size * tensor for tensor in inputs]
@@ -215,7 +220,7 @@ class _Trial:
                 if not all(map(torch.equal, self._made(before, blocks), self._made(after, blocks))):
                     break
             else:
-                raise self._wrong(f"nothing that it makes depends on its input {key!r}")
+                raise self._wrong(f"its output does not depend on its input {key!r}")
 
     def _reach(self, inputs: Sequence[Tensor], whole: Sequence[Tensor], blocks: Sequence[int]) -> None:
         """Change the outermost voxels on each side of each axis."""
@@ -227,13 +232,13 @@ class _Trial:
             below, above = (
                 tuple(margin - n for (margin, _, _), n in zip(self.axes, side, strict=True)) for side in unread
             )
-            shift = "" if below == above else ", so that it shifts what it sees, by half a voxel or more"
+            shift = "" if below == above else ", so it shifts its input by half a voxel or more"
             raise self._wrong(f"it depends on no more than {below} voxels below and {above} above the block{shift}")
 
     def _unread(
         self, inputs: Sequence[Tensor], whole: Sequence[Tensor], blocks: Sequence[int], axis: int, from_above: bool
     ) -> int:
-        """How many planes of voxels, counted from outside, do not matter."""
+        """Return the number of planes of voxels, counted from outside, that do not matter."""
         size = inputs[0].shape[axis]
         for depth in range(size):
             changed = [tensor.clone() for tensor in inputs]
@@ -242,7 +247,7 @@ class _Trial:
                 plane.copy_(4 * self._random(*plane.shape).sign())  # so large that a maximum or a threshold notices
             if not all(map(torch.equal, self._made(changed, blocks), whole)):
                 return depth
-        raise self._wrong("nothing that it makes depends on any single plane of its input")
+        raise self._wrong("its output does not depend on any single plane of its input")
 
     def _wrong(self, found: str) -> ValueError:
         node = self.node

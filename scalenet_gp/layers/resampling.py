@@ -1,4 +1,4 @@
-"""What all changes of voxel size share: the voxel size that they make, and the lattices that they join."""
+"""Bases of nodes that change the voxel size: the voxel size of the output, and the ROI rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Resampling(Node):
         input_keys: the one tensor read.
         output_keys: the one tensor made.
         factor: voxels of the finer lattice per voxel of the coarser one, per axis.
-        channels: those of input and output, where the node has weights; else what comes in goes out.
+        channels: channels of input and output, if the node has weights; the output has those of the input unless given.
         identifier: name in the graph.
     """
 
@@ -60,10 +60,10 @@ class _Resampling(Node):
 
 
 class Downsampling(_Resampling):
-    """Abstract: towards coarser voxels. Each is computed from the block of fine voxels in it and ``margin`` around it.
+    """Abstract: coarser voxels. Each is computed from the block of fine voxels in it and ``margin`` voxels around it.
 
-    The blocks are counted from the world's origin and not from the tensor's first voxel, so that the same world voxel
-    is computed alike whatever tile it lies in.
+    Blocks are counted from the world's origin and not from the tensor's first voxel, so the same world voxel is
+    computed alike in every tile.
     """
 
     margin: Coordinate | int = 0
@@ -83,9 +83,9 @@ class Downsampling(_Resampling):
 
 
 class Upsampling(_Resampling):
-    """Abstract: towards finer voxels. Each is computed from the coarse voxels that it and ``margin`` around it lie in.
+    """Abstract: finer voxels. Each is computed from the coarse voxels that it and ``margin`` voxels around it lie in.
 
-    What lies within ``margin`` of the border of the input is not made, as a part of what it depends on is missing.
+    Voxels within ``margin`` of the border of the input are not made, as a part of their input is missing.
     """
 
     margin: Coordinate | int = 0

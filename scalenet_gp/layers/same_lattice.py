@@ -1,4 +1,4 @@
-"""What all nodes share that keep the voxel size: one lattice, and a margin around each voxel."""
+"""The base of nodes that keep the voxel size: one lattice, and a margin around each voxel."""
 
 from __future__ import annotations
 
@@ -19,23 +19,31 @@ __all__ = ["SameLattice", "without_margin"]
 class SameLattice(Node):
     """Abstract: inputs and outputs of one voxel size; an output voxel depends on ``margin`` voxels on either side.
 
-    A node kind of this sort says how many channels it makes (:meth:`output_channels`) and computes them
-    (:meth:`forward`). It gets its inputs over one and the same ROI, ``margin`` voxels larger on every side than what it
-    returns.
+    A derived class declares its channels (:meth:`output_channels`) and computes them (:meth:`forward`). It gets all
+    inputs over the same ROI, ``margin`` voxels larger on every side than its output.
+
+    Example:
+        >>> class Negate(SameLattice):
+        ...     def output_channels(self, *input_channels):
+        ...         return input_channels
+        ...     def forward(self, *tensors):
+        ...         return -tensors[0]
+        >>> Negate(["a"], ["b"]).output_channels(3)
+        (3,)
     """
 
     margin: Coordinate | int = 0
-    """Voxels that it needs beyond its output, on either side of each axis."""
+    """Voxels that the node reads beyond its output, on either side of each axis."""
 
     dims: int | None = None
-    """Number of spatial axes, where the node has weights that fix it."""
+    """Number of spatial axes, if the node has weights that fix it."""
 
     @abstractmethod
     def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        """Channels of every output, given those of every input.
+        """Return the channels of every output, given those of every input.
 
         Raises:
-            ValueError: the node takes other channels.
+            ArgumentError: the node takes other channels.
         """
 
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -60,5 +68,5 @@ class SameLattice(Node):
 
 
 def without_margin(tensor: Tensor, margin: Iterable[int]) -> Tensor:
-    """The part (B, C, Z, Y, X) of a tensor that is ``margin`` voxels away from its border, per spatial axis."""
+    """Return the part of a tensor (B, C, Z, Y, X) that is ``margin`` voxels away from its border, per spatial axis."""
     return crop_tensor(tensor, tuple((m, size - m) for m, size in zip(margin, tensor.shape[2:], strict=True)))

@@ -17,9 +17,10 @@ __all__ = ["TransformerBlock"]
 class TransformerBlock(SameLattice):
     """One pre-norm transformer layer whose tokens are the voxels of the tensor, (B, C, Z, Y, X) to the same shape.
 
-    Fixed sinusoidal positions (Vaswani et al. 2017, arXiv 1706.03762) are added first: along each axis in channels of
-    its own, counted in voxels from the tensor's first one. Every voxel attends to every other, so time grows with the
-    square of their number and tiles do not agree with the whole: it is made for small tensors, such as a bottleneck's.
+    Fixed sinusoidal positions (Vaswani et al. 2017, arXiv 1706.03762) are added first: each axis has channels of its
+    own, and positions are counted in voxels from the tensor's first one. Every voxel attends to every other, so time
+    grows with the square of their number, and tiles do not agree with the whole. Use it for small tensors, such as a
+    bottleneck's.
 
     Args:
         input_keys: the one tensor read.
@@ -32,7 +33,11 @@ class TransformerBlock(SameLattice):
         identifier: name in the graph.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ArgumentError: an argument is out of its range.
+
+    Example:
+        >>> TransformerBlock(["a"], ["b"], 24).tileable
+        False
     """
 
     arity = 1
@@ -58,7 +63,7 @@ class TransformerBlock(SameLattice):
             raise ArgumentError(f"{self.identifier}: mlp_ratio {mlp_ratio} of {input_nc} channels leaves none")
         self.dims = dims
         self.input_nc = input_nc
-        # batch_first would let torch take another way in evaluation, whose results differ and which ONNX does not know
+        # with batch_first, torch takes another path in evaluation, whose results differ and which ONNX does not know
         self.layer = nn.TransformerEncoderLayer(
             input_nc,
             num_heads,
@@ -84,7 +89,7 @@ class TransformerBlock(SameLattice):
 
 
 def _positions(x: Tensor) -> Tensor:
-    """What is added to each voxel of ``x``, (C, Z, Y, X): channel ``c`` tells of the axis ``c`` modulo their number.
+    """Return the positions to add to ``x``, (C, Z, Y, X): channel ``c`` encodes the axis ``c`` modulo their number.
 
     The channels of an axis are sines and cosines in turn, of wavelengths from 2π voxels up to nearly 10000 times that.
     """

@@ -1,4 +1,4 @@
-"""Features drawn from a distribution that the network predicts."""
+"""Features sampled from a distribution that the network predicts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.checks import check_channels
-from scalenet_gp.layers.layers import convolution
+from scalenet_gp.layers.modules import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
 __all__ = ["VariationalBottleneck"]
 
 
 class VariationalBottleneck(SameLattice):
-    """A sample of the normal distribution that it predicts in each voxel (Kingma and Welling 2014, arXiv 1312.6114).
+    """A sample of a normal distribution that is predicted in each voxel (Kingma and Welling 2014, arXiv 1312.6114).
 
     1³ convolutions of the input (B, ``input_nc``, Z, Y, X) make its mean and the logarithm of its variance, each
     (B, ``latent_nc``, Z, Y, X). The sample is mean + noise · exp(log variance / 2) in training, with noise from torch's
@@ -32,7 +32,11 @@ class VariationalBottleneck(SameLattice):
         identifier: name in the graph.
 
     Raises:
-        ValueError: there are not three output keys.
+        ArgumentError: there are not three output keys.
+
+    Example:
+        >>> VariationalBottleneck(["a"], ["sample", "mean", "log_variance"], 24, 8).output_channels(24)
+        (8, 8, 8)
     """
 
     arity = 1

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scalenet_gp.layers import ConvPass
-from scalenet_gp.layers.layers import EfficientChannelAttention, activation_layer, convolution
+from scalenet_gp.layers.modules import EfficientChannelAttention, activation_layer, convolution
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(1, 1), (4, 1), (8, 3), (64, 3), (128, 5), (256, 5), (1024, 5)])

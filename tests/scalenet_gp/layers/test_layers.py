@@ -109,7 +109,7 @@ class TestConvPass(NodeTester):
         "no activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation="Module"), "no activation 'Module'"),
         "norm": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="layer"),
-            "'layer' is none of 'batch', 'instance', 'group'",
+            "norm_layer is one of 'batch', 'instance', 'group', not 'layer'",
         ),
         "dropout": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], dropout_prob=1.5), "1.5"),
         "squeeze ratio": (
@@ -118,11 +118,11 @@ class TestConvPass(NodeTester):
         ),
         "both attentions": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], squeeze_excitation=True, eca=True),
-            "b: choose one of squeeze_excitation and eca",
+            "b: choose either squeeze_excitation or eca",
         ),
         "attention nowhere": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], squeeze_ratio=1, eca=True),
-            "b: squeeze_ratio 1 names no convolution for eca to follow",
+            "b: with squeeze_ratio 1 there is no convolution for eca to follow",
         ),
         "too few dilations": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)] * 2, dilations=[(1, 1)]),
@@ -205,7 +205,7 @@ class TestStridedConv(NodeTester):
             "b: kernel (3, 4) and factor (2, 2) have to differ by an even number of voxels on every axis",
         ),
         "kernel axes": (lambda: StridedConv(*IO, 1, 1, (2, 2), (2, 2, 2)), "b: kernel (2, 2, 2) and factor (2, 2)"),
-        "norm": (lambda: StridedConv(*IO, 1, 1, (2, 2), norm_layer="layer"), "norm_layer 'layer' is none of"),
+        "norm": (lambda: StridedConv(*IO, 1, 1, (2, 2), norm_layer="layer"), "norm_layer is one of"),
         "channels": (
             lambda: LeibNet([StridedConv(*IO, 2, 1, (2, 2))], {"a": TensorSpec((8, 8), 1)}, ["b"]),
             "node 'b' cannot work on 'a' (1 channels of 8 × 8 nm): it takes 2 channels, its input has 1",

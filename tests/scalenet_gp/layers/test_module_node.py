@@ -181,7 +181,7 @@ WRONG = {
     ),
     "same padding": (
         declared(conv2(3, padding=1), (0, 0)),
-        "depends on the extent of its input, as where that is padded",
+        "depends on the extent of its input, as if that is padded",
     ),
     "padding with a margin": (declared(conv2(3, padding=1), (1, 1)), "of (1, 5, 6) it makes (1, 5, 6)"),
     "normalised": (declared(nn.InstanceNorm2d(1), (0, 0)), "a part computed alone differs"),
@@ -208,11 +208,11 @@ WRONG = {
     ),
     "an input without effect": (
         lambda: ModuleNode(["a", "c"], ["b"], Last(), [1, 1], [1], (0, 0)),
-        "nothing that it makes depends on its input 'a'",
+        "its output does not depend on its input 'a'",
     ),
     "no single plane": (
         declared(AllLoud(), (0, 0), tileable=False),
-        "nothing that it makes depends on any single plane of its input",
+        "its output does not depend on any single plane of its input",
     ),
     "two outputs": (declared(Many(), (0, 0)), "it makes (1, 3, 4) and (1, 3, 4) (channels, voxels), not (1, 3, 4)"),
     "factor": (declared(nn.MaxPool2d(2), (0, 0), downsample=(3, 3)), "of (1, 9, 12) it makes (1, 4, 6)"),
@@ -224,7 +224,7 @@ WRONG = {
     "half a voxel": (declared(conv2(2), (1, 1)), "of (1, 5, 6) it makes (1, 4, 5) (channels, voxels), not (1, 3, 4)"),
     "half a voxel coarser": (
         declared(conv2(3, stride=2), (1, 1), downsample=(2, 2)),
-        "depends on no more than (1, 1) voxels below and (0, 0) above the block, so that it shifts what it sees, by "
+        "depends on no more than (1, 1) voxels below and (0, 0) above the block, so it shifts its input by "
         "half a voxel or more",
     ),
     "half a voxel, padded": (
@@ -233,13 +233,13 @@ WRONG = {
     ),
     "one voxel": (
         declared(Shifted(), (1, 1)),
-        "no more than (1, 1) voxels below and (-1, -1) above the block, so that",
+        "no more than (1, 1) voxels below and (-1, -1) above the block, so it",
     ),
     "smooth upsampling": (
         declared(nn.Upsample(scale_factor=2.0, mode="bilinear"), (0, 0), upsample=(2, 2)),
         "a part computed alone differs",
     ),
-    "nothing read": (declared(nn.Threshold(1e9, 0.0), (0, 0)), "nothing that it makes depends on its input"),
+    "nothing read": (declared(nn.Threshold(1e9, 0.0), (0, 0)), "its output does not depend on its input"),
     "both factors": (declared(conv2(1), (0, 0), downsample=(2, 2), upsample=(2, 2)), "coarser or finer, not both"),
     "factor's axes": (declared(conv2(1), (0, 0), downsample=(2, 2, 2)), "downsample takes whole numbers from 1 up"),
     "factor of nothing": (

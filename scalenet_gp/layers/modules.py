@@ -1,4 +1,4 @@
-"""torch layers by dimension and by name: what several node kinds are built from."""
+"""Layers of torch by dimension and by name, from which the nodes are built."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 _UNFIT_ACTIVATIONS = {
     "GLU": "it halves the channels",
-    "MultiheadAttention": "it is none of single tensors",
+    "MultiheadAttention": "it needs three tensors",
     "Softmax2d": "it has two axes only; 'Softmax' is the same for two and three",
     "Threshold": "it has no default threshold; 'ReLU' or 'Hardshrink' have",
 }
@@ -35,13 +35,14 @@ _UNFIT_ACTIVATIONS = {
 def convolution(
     in_channels: int, out_channels: int, kernel_size: Sequence[int], *, transposed: bool = False, **options: Any
 ) -> nn.Module:
-    """A torch convolution with as many axes as ``kernel_size``; weights drawn as in He et al. 2015, biases zero.
+    """Build a torch convolution with as many axes as ``kernel_size``; weights as in He et al. 2015, biases zero.
 
-    So the variance of what an activation like ReLU lets through is kept. A voxel that a transposed convolution makes
-    is a sum over the kernel's elements that fall on it: one in as many as the stride has voxels.
+    These weights keep the variance behind an activation such as ReLU. A voxel of a transposed convolution is a sum over
+    the kernel's elements that fall on it: one in as many as the stride has voxels.
 
     Raises:
-        ValueError: the kernel has not two or three axes of one voxel or more, or there is no channel on one side.
+        ArgumentError: the kernel does not have two or three axes of one voxel or more, or there is no channel on one
+            side.
     """
     kernel = tuple(kernel_size)
     kinds = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
@@ -65,12 +66,12 @@ def convolution(
 def separable_convolution(
     in_channels: int, out_channels: int, kernel_size: Sequence[int], **options: Any
 ) -> nn.Sequential:
-    """A convolution of each channel by itself and a 1³ one across them (Chollet 2017, arXiv 1610.02357).
+    """Build a depthwise convolution and a 1³ one across the channels (Chollet 2017, arXiv 1610.02357).
 
-    The first has no bias, as that of the second does for both. ``options`` are those of the first.
+    The first has no bias, as the bias of the second serves both. ``options`` are those of the first.
 
     Raises:
-        ValueError: the kernel has not two or three axes, or an axis without a voxel.
+        ArgumentError: the kernel does not have two or three axes of one voxel or more.
     """
     kernel = tuple(kernel_size)
     return nn.Sequential(
@@ -80,14 +81,18 @@ def separable_convolution(
 
 
 def activation_layer(name: str | None) -> nn.Module:
-    """The activation of :mod:`torch.nn` with this name; ``None`` is the identity.
+    """Build the activation of :mod:`torch.nn` with this name; ``None`` is the identity.
 
-    Where torch can, it works in place, which saves memory and time: it has to follow an operation of its node whose
-    result nothing else reads, and which does not need it for its gradient. A convolution, a sum, a product and a
-    normalisation are such; an input of the node is not. Those that compare values do so across the channels.
+    If torch can, it works in place, which saves memory and time. So it has to follow an operation of its node whose
+    result nothing else reads, and whose gradient does not need it: a convolution, a sum, a product or a normalization,
+    but not an input of the node. Activations that compare values compare the channels.
 
     Raises:
-        ValueError: torch has no activation of that name, or it cannot stand here.
+        ArgumentError: torch has no activation of that name, or it does not fit here.
+
+    Example:
+        >>> activation_layer("ReLU")
+        ReLU(inplace=True)
     """
     if name in (None, "Identity"):
         return nn.Identity()
@@ -105,12 +110,12 @@ def activation_layer(name: str | None) -> nn.Module:
 
 
 def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
-    """Batch, instance or group normalisation: the first that ``name`` contains, in any case, as in LeibNetz.
+    """Build a batch, instance or group normalization: the first that ``name`` contains, in any case, as in LeibNetz.
 
-    Group normalisation takes the most groups, up to eight, that divide the channels and leave at least two in each.
+    Group normalization has the most groups, up to eight, that divide the channels and leave at least two in each.
 
     Raises:
-        ValueError: ``name`` contains none of the three.
+        ArgumentError: ``name`` contains none of the three.
     """
     if "batch" in name.lower():
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
@@ -118,16 +123,16 @@ def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
         return {2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels)
     if "group" in name.lower():
         return GroupNorm(most_groups(channels), channels)
-    raise ArgumentError(f"norm_layer {name!r} is none of 'batch', 'instance', 'group'")
+    raise ArgumentError(f"norm_layer is one of 'batch', 'instance', 'group', not {name!r}")
 
 
 def is_local(layer: nn.Module) -> bool:
-    """Whether a normalisation, when it evaluates, treats a voxel alike whatever else is in the tensor."""
+    """Return True if a normalization, in evaluation mode, treats a voxel alike whatever else is in the tensor."""
     return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm)
 
 
 class _AcrossChannels(nn.Module):
-    """An activation along the last axis, for the channels; torch's own along the second one turns channels last around.
+    """An activation across the channels, applied along the last axis, which keeps the memory format channels last.
 
     (B, C, Z, Y, X) to the same shape.
     """
@@ -141,7 +146,7 @@ class _AcrossChannels(nn.Module):
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance normalisation that is channels last, as what it reads; torch's own turns it around."""
+    """Instance normalization that keeps the memory format channels last, which torch's own changes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return channels_last(super().forward(x))
@@ -155,7 +160,7 @@ class _InstanceNorm3d(nn.InstanceNorm3d):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs each channel by what the whole tensor holds (Hu et al. 2018, arXiv 1709.01507).
+    """Weights each channel by the mean of all channels over the tensor (Hu et al. 2018, arXiv 1709.01507).
 
     (B, C, Z, Y, X) to the same shape. The mean over all voxels goes through two 1³ convolutions, ``squeeze_channels``
     between them, and a sigmoid, and is multiplied onto the input.
@@ -173,7 +178,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Weighs each channel by what the whole tensor holds in it and in those next to it (Wang et al. 2020).
+    """Weights each channel by the mean of it and of its neighbors over the tensor (Wang et al. 2020).
 
     ECA-Net, arXiv 1910.03151: (B, C, Z, Y, X) to the same shape. The mean over all voxels goes through one convolution
     along the channels and a sigmoid, and is multiplied onto the input. The kernel is the paper's: the whole part of
