@@ -26,6 +26,11 @@ class Field:
         voxel_size: in world units.
         content: makes the voxels, (..., Z, Y, X), from the world positions of their centers, (D, Z, Y, X).
         interpolatable: as in :class:`gunpowder.ArraySpec`.
+
+    Example:
+        >>> import numpy as np
+        >>> Field((8, 8), lambda centers: np.sin(centers).sum(axis=0), interpolatable=True).voxel_size
+        (8, 8)
     """
 
     voxel_size: Sequence[int]

@@ -39,6 +39,13 @@ class Cost:
             pass, and the workspace of convolutions.
         peak: bytes of everything at the moment when the most memory is in use. The gradients are made one after
             another, so not all need be there.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2)
+        >>> cost = predict_cost(net.graph, net.smallest_plan, training=True)
+        >>> cost.gradients == cost.weights, cost.peak > cost.weights + cost.activations
+        (True, True)
     """
 
     macs: Mapping[str, int]
@@ -91,7 +98,7 @@ def predict_cost(
         >>> from scalenet_gp import build_unet
         >>> net = build_unet((8, 8), base_nc=2)
         >>> predict_cost(net.graph, net.smallest_plan).weights
-        2932
+        7588
     """
     if batch < 1:
         raise ArgumentError(f"a batch has at least one sample, not {batch}")

@@ -53,6 +53,12 @@ class EffectiveField:
         roi: the world ROI that the output voxel can depend on.
         gradient: mean absolute gradient of each voxel in it, (Z, Y, X), summed over the input's channels.
         extent: the shortest length (nm, exact) along each axis that holds the requested share of the gradient.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> field = effective_receptive_field(build_unet((8, 8), base_nc=2).graph, "output", samples=2)["input"]
+        >>> field.extent[0] <= field.roi.shape[0]
+        True
     """
 
     roi: Roi

@@ -41,7 +41,7 @@ def smallest_plan(graph: Graph, outputs: Iterable[str] | None = None) -> Plan:
     Example:
         >>> from scalenet_gp import build_unet
         >>> smallest_plan(build_unet((8, 8), base_nc=2).graph).outputs
-        {'output': [0:32, 0:32] (32, 32)}
+        {'output': [16:48, 16:48] (32, 32)}
     """
     keys = _named(graph, outputs)
     step = _step(graph, keys)

@@ -1,4 +1,4 @@
-"""World units, exact lengths and lattices: integers inside, nanometres at the border."""
+"""World units, exact lengths and lattices: integers inside, nanometers at the border."""
 
 from scalenet_gp.geometry.world import Length, World, common_unit, exact, exact_size, format_size
 

@@ -1,8 +1,8 @@
-"""World coordinates: integers inside, nanometres at the border.
+"""World coordinates: integers inside, nanometers at the border.
 
-gunpowder and funlib.geometry count in integers and drop fractions without a word. So a physical size enters as an
-exact rational, one *world unit* is chosen in which every voxel size is a whole number, and the conversion happens only
-where files are read and written.
+gunpowder and funlib.geometry count in integers and drop fractions silently. So physical sizes enter as exact rationals.
+One *world unit* is chosen in which every voxel size is a whole number. Sizes are converted only where files are read
+and written.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ Length = int | float | str | Fraction
 
 
 def exact(length: Length) -> Fraction:
-    """The rational that a user meant: a float counts as the decimal that it prints as.
+    """Return the rational that a user meant: a float counts as the decimal that it prints as.
 
     Raises:
-        ValueError: ``length`` is no finite number.
+        LatticeError: ``length`` is not a finite number.
+
+    Example:
+        >>> exact(4.6)
+        Fraction(23, 5)
     """
     try:
         return Fraction(str(length))
     except (ValueError, ZeroDivisionError) as error:
-        raise LatticeError(f"{length!r} is no finite length; write a number such as 8, 4.6 or '23/5'") from error
+        raise LatticeError(f"{length!r} is not a finite length; write a number such as 8, 4.6 or '23/5'") from error
 
 
 def exact_size(lengths: Iterable[Length]) -> tuple[Fraction, ...]:
@@ -40,14 +44,18 @@ def exact_size(lengths: Iterable[Length]) -> tuple[Fraction, ...]:
 
 
 def format_size(lengths: Iterable[Fraction]) -> str:
-    """``50 × 4.6 × 4.6``: for messages and tables."""
+    """Return lengths for messages and tables, as ``50 × 4.6 × 4.6``."""
     return " × ".join(format(float(length), ".12g") for length in lengths)
 
 
 def common_unit(sizes: Iterable[Iterable[Length]]) -> Fraction:
-    """The largest unit of the form 1/n nm in which every one of ``sizes`` (nm) is a whole number of units.
+    """Return the largest unit of the form 1/n nm in which all ``sizes`` (nm) are whole numbers of units.
 
-    Whole nanometres stay nanometres: the unit of 8 and 128 nm is 1 nm; that of 50 and 4.6 nm is 1/5 nm.
+    Whole nanometers stay nanometers: the unit of 8 and 128 nm is 1 nm; that of 50 and 4.6 nm is 1/5 nm.
+
+    Example:
+        >>> common_unit([(50, 4.6, 4.6)])
+        Fraction(1, 5)
     """
     return Fraction(1, math.lcm(*(exact(length).denominator for size in sizes for length in size)))
 
@@ -57,10 +65,18 @@ class World:
     """The integer coordinate system that the arrays of one pipeline share.
 
     Args:
-        unit: nanometres per world unit.
-        origin: the physical position (nm, per spatial axis) of world coordinate zero. Voxel corners lie on multiples of
-            the voxel size from here. OME-Zarr files whose first voxel *centre* is at 0 have their corner at minus half
-            a voxel: that is then the origin. Empty means zero on every axis.
+        unit: nanometers per world unit.
+        origin: the physical position (nm, per spatial axis) of world coordinate zero; zero on every axis if empty.
+            Voxel corners lie on multiples of the voxel size from here. An OME-Zarr file whose first voxel *center* is
+            at 0 has its corner, and so the origin, at minus half a voxel.
+
+    Raises:
+        LatticeError: ``unit`` is not positive, or a length is not a finite number.
+
+    Example:
+        >>> world = World(common_unit([(50, 4.6, 4.6)]))
+        >>> world.size((50, 4.6, 4.6))
+        (250, 23, 23)
     """
 
     unit: Fraction = Fraction(1)
@@ -72,41 +88,45 @@ class World:
         if self.unit <= 0:
             raise LatticeError(f"the world unit is {self.unit} nm; it has to be positive")
 
-    def size(self, nanometres: Iterable[Length], what: str = "size") -> Coordinate:
-        """A physical size (nm) in world units.
+    def size(self, nanometers: Iterable[Length], what: str = "size") -> Coordinate:
+        """Return a physical size (nm) in world units.
+
+        Args:
+            nanometers: the size per axis.
+            what: the name of the size in messages.
 
         Raises:
-            ValueError: an entry is no whole number of world units. ``what`` names it in the message.
+            LatticeError: an entry is not a whole number of world units.
         """
-        lengths = exact_size(nanometres)
+        lengths = exact_size(nanometers)
         units = [length / self.unit for length in lengths]
         if any(unit.denominator != 1 for unit in units):
             fitting = common_unit([lengths, [self.unit]])
             raise LatticeError(
-                f"{what} {format_size(lengths)} nm is no whole number of world units of {self.unit} nm; "
+                f"{what} {format_size(lengths)} nm is not a whole number of world units of {self.unit} nm; "
                 f"a world unit of {fitting} nm would fit"
             )
         return Coordinate(int(unit) for unit in units)
 
-    def position(self, nanometres: Iterable[Length], what: str = "position") -> Coordinate:
-        """A physical position (nm) in world coordinates.
+    def position(self, nanometers: Iterable[Length], what: str = "position") -> Coordinate:
+        """Return a physical position (nm) in world coordinates.
 
         Raises:
-            ValueError: the distance from the origin is no whole number of world units.
+            LatticeError: the distance from the origin is not a whole number of world units.
         """
-        position = exact_size(nanometres)
+        position = exact_size(nanometers)
         return self.size((p - o for p, o in zip(position, self._origin(len(position)), strict=True)), what)
 
     def roi(self, begin: Iterable[Length], shape: Iterable[Length], what: str = "ROI") -> Roi:
-        """The world ROI of a physical box: ``begin`` and ``shape`` in nm, of voxel *corners*."""
+        """Return the world ROI of a physical box; ``begin`` and ``shape`` in nm, of voxel *corners*."""
         return Roi(self.position(begin, f"{what} begin"), self.size(shape, f"{what} shape"))
 
     def size_in_nm(self, size: Coordinate) -> tuple[Fraction, ...]:
-        """The physical size (nm) of a size in world units."""
+        """Return the physical size (nm) of a size in world units."""
         return tuple(int(length) * self.unit for length in size)
 
     def position_in_nm(self, position: Coordinate) -> tuple[Fraction, ...]:
-        """The physical position (nm) of a world coordinate."""
+        """Return the physical position (nm) of a world coordinate."""
         size = self.size_in_nm(position)
         return tuple(o + s for o, s in zip(self._origin(len(size)), size, strict=True))
 

@@ -28,9 +28,9 @@ class PhaseCache(Generic[Answer]):
         >>> for begin in (4, 12, 13):
         ...     answer, offset = cache.get({"a": Roi((begin,), (2,))}, Coordinate(8), lambda rois: str(rois["a"]))
         ...     print(answer, offset)
-        [4:6] (2) (0)
-        [4:6] (2) (8)
-        [5:7] (2) (8)
+        [4:6] (2) (0,)
+        [4:6] (2) (8,)
+        [5:7] (2) (8,)
     """
 
     def __init__(self, most: int) -> None:

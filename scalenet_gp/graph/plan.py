@@ -26,6 +26,11 @@ class PlannedTensor:
         shape: voxels per spatial axis.
         voxel_size: in world units.
         channels: channels per voxel.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> build_unet((8, 8), base_nc=2).smallest_plan.tensor("output").shape
+        (4, 4)
     """
 
     name: str
@@ -77,6 +82,11 @@ class Step:
         makes: the shape (voxels) that the node computes of each of its outputs.
         keeps: name and kept crop of each of its outputs; ``None`` as the crop of an output that no node needs.
         frees: the tensors that no node needs after this step.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> build_unet((8, 8), base_nc=2).smallest_plan.steps[0].node
+        'in_conv_0'
     """
 
     node: str
@@ -103,7 +113,7 @@ class Plan:
         >>> from scalenet_gp import build_unet
         >>> plan = build_unet((8, 8), base_nc=2).plan({"output": Roi((0, 0), (32, 32))})
         >>> plan.inputs, plan.step
-        ({'input': [-160:192, -160:192] (352, 352)}, (32, 32))
+        ({'input': [-176:208, -176:208] (384, 384)}, (32, 32))
         >>> plan.shifted((64, 0)).outputs
         {'output': [64:96, 0:32] (32, 32)}
     """

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from scalenet_gp.errors import CheckpointError
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.interop.weights import load_renamed
@@ -38,33 +38,33 @@ def load_funlib_unet(
     constant_upsample: bool = False,
     padding: Literal["valid", "same"] = "valid",
 ) -> LeibNet:
-    """The network that ``funlib.learn.torch.models.UNet`` is with these arguments and weights.
+    """Build the network that ``funlib.learn.torch.models.UNet`` is with these arguments and weights.
 
-    One input ``"input"`` (B, ``in_channels``, Z, Y, X) and the output ``"output"`` (B, ``num_fmaps_out``, Z, Y, X), or
-    one per decoder, ``"output_0"``, ``"output_1"`` and so on. The arguments are those of its constructor. That package
-    returns as many voxels as keep it translation equivariant; here any ROI can be asked for, and the values of its
-    voxels are the same.
+    It has one input ``"input"`` (B, ``in_channels``, Z, Y, X) and the output ``"output"`` (B, ``num_fmaps_out``, Z, Y,
+    X), or one per decoder, ``"output_0"``, ``"output_1"`` and so on. The arguments are those of its constructor. That
+    package returns as many voxels as keep it translation equivariant. Here any ROI can be requested, and the values of
+    its voxels are the same.
 
     Args:
-        state_dict: the U-Net's ``state_dict()``; arrays do as well as tensors.
+        state_dict: the U-Net's ``state_dict()``, of tensors or arrays.
         in_channels: channels of the input.
         num_fmaps: channels at the finest level.
-        fmap_inc_factor: what the channels are multiplied by from level to level.
+        fmap_inc_factor: factor of the channels from level to level.
         downsample_factors: voxels per coarser voxel, per level and axis.
         kernel_size_down: the kernels of every level of the encoder and of the bottleneck, from the finest, each a whole
             number or one per axis; twice three per level unless given.
         kernel_size_up: the same for the levels of the decoders, from the finest.
         activation: name of an activation in :mod:`torch.nn`, which follows every convolution; ``None`` for none.
-        fov: anything; there, too, nothing depends on it.
+        fov: ignored, as there.
         voxel_size: nm per axis of input and output; one each unless given.
         num_fmaps_out: channels of the outputs; ``num_fmaps`` unless given.
         num_heads: number of decoders, all on one encoder.
-        constant_upsample: upsampling by nearest neighbour and not by a transposed convolution.
-        padding: ``"same"`` pads every convolution with zeros; then tiles do not agree with the whole.
+        constant_upsample: upsample by nearest neighbor instead of a transposed convolution.
+        padding: ``"same"`` pads every convolution with zeros; tiles do not agree with the whole then.
 
     Raises:
-        ValueError: an argument is out of its range, a convolution pass would shift its output by half a voxel, or a
-            weight is missing, left over or of another shape, by its name there.
+        ArgumentError: an argument is out of its range, or a convolution pass would shift its output by half a voxel.
+        CheckpointError: a weight is missing, left over or of another shape, by its name there.
     """
     output_nc = num_fmaps if num_fmaps_out is None else num_fmaps_out
     check_whole(
@@ -76,7 +76,7 @@ def load_funlib_unet(
     )
     factors = [tuple(factor) for factor in downsample_factors]
     if not factors or len({len(factor) for factor in factors}) > 1 or not all(map(is_whole, chain(*factors))):
-        raise CheckpointError(
+        raise ArgumentError(
             "downsample_factors needs one factor or more of whole numbers from 1 up, all with as many axes, not "
             f"{factors}"
         )
@@ -103,7 +103,7 @@ def load_funlib_unet(
 
 @dataclass(frozen=True)
 class _UNet:
-    """What encoder and decoders have in common, and where funlib.learn.torch keeps the weights of each node."""
+    """Options that encoder and decoders share, and the names of each node's weights in funlib.learn.torch."""
 
     factors: list[tuple[int, ...]]
     channels: list[int]
@@ -115,7 +115,7 @@ class _UNet:
     their_name: dict[str, str] = field(default_factory=dict)
 
     def encoder(self, in_channels: int) -> list[Node]:
-        """From ``"input"`` to ``"bottleneck"``."""
+        """Return the nodes from ``"input"`` to ``"bottleneck"``."""
         nodes: list[Node] = []
         read, nc = "input", in_channels
         for level, factor in enumerate(self.factors):
@@ -127,7 +127,7 @@ class _UNet:
         return [*nodes, self._conv_pass(read, "bottleneck", nc, self.channels[-1], self.down[-1], theirs)]
 
     def decoder(self, head: int, prefix: str, output: str, output_nc: int) -> list[Node]:
-        """From ``"bottleneck"`` to ``output``; the other tensors bear names with ``prefix``."""
+        """Return the nodes from ``"bottleneck"`` to ``output``; the names of other tensors begin with ``prefix``."""
         nodes: list[Node] = []
         read = "bottleneck"
         for level in reversed(range(len(self.factors))):
@@ -141,7 +141,7 @@ class _UNet:
         return nodes
 
     def renaming(self, net: LeibNet) -> Iterator[tuple[str, str]]:
-        """The names here and there of every weight. Among the layers of a pass there, every second is an activation."""
+        """Yield the names here and there of every weight. There, every second layer of a pass is an activation."""
         for ours in net.state_dict():
             _, node, *inner, kind = ours.split(".")
             theirs = self.their_name[node]
@@ -169,11 +169,11 @@ def _kernels(name: str, given: Kernels | None, levels: int, dims: int) -> list[l
     if given is None:
         return [[(3,) * dims] * 2] * levels
     if len(given) != levels:
-        raise CheckpointError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
+        raise ArgumentError(f"{name} needs the kernels of {levels} levels, not of {len(given)}: {given}")
     kernels = [[tuple(size) if isinstance(size, Iterable) else (size,) * dims for size in level] for level in given]
     for level in kernels:
         if not level or any(len(kernel) != dims or not all(map(is_whole, kernel)) for kernel in level):
-            raise CheckpointError(
+            raise ArgumentError(
                 f"{name} needs at least one kernel per level, each of whole numbers from 1 up on {dims} axes; one "
                 f"level has {level}"
             )

@@ -19,29 +19,29 @@ def load_leibnetz_weights(net: LeibNet, state_dict: Mapping[str, Tensor]) -> Non
     """Give ``net`` the weights of the same network in the package LeibNetz.
 
     Args:
-        net: built with the arguments that LeibNetz's builder was given.
-        state_dict: LeibNetz's ``state_dict()``; arrays do as well as tensors.
+        net: the network, built with the arguments that LeibNetz's builder was given.
+        state_dict: LeibNetz's ``state_dict()``, of tensors or arrays.
 
     Raises:
-        ValueError: a weight is missing, left over, or of another shape; nothing has been loaded then.
+        CheckpointError: a weight is missing, left over, or of another shape; nothing is loaded then.
     """
     listed_again = _activations(net)
     weights = {
-        name: weight for name, weight in state_dict.items() if not _is_one(weight, name, listed_again, state_dict)
+        name: weight for name, weight in state_dict.items() if not _listed_twice(weight, name, listed_again, state_dict)
     }
     load_renamed(net, weights, {name: _their_name(name) for name in net.state_dict()})
 
 
 def _their_name(name: str) -> str:
-    """Where LeibNetz keeps a weight."""
+    """Return the name of a weight in LeibNetz."""
     renamed = re.sub(r"^nodes\.([^.]+)\.", r"nodes_dict.\1.model.", name)
     return renamed.replace(".layers.", ".conv_pass.").replace(".projection.", ".x_init_map.")
 
 
 def _activations(net: LeibNet) -> dict[str, list[str]]:
-    """What LeibNetz lists beside the weights that are used, by name: those of the activation of each pass.
+    """Return the weights of activations that LeibNetz lists twice: by name, the other names of each.
 
-    There is one such module per pass, used between the convolutions, by whose names it is listed too: these names.
+    LeibNetz has one activation module per pass, which it uses, and lists again, between the convolutions.
     """
     listed: dict[str, list[str]] = {}
     for key, node in net.nodes.items():
@@ -57,8 +57,10 @@ def _activations(net: LeibNet) -> dict[str, list[str]]:
     return listed
 
 
-def _is_one(weight: Tensor, name: str, listed_again: Mapping[str, list[str]], state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether a weight is that of an activation, the same as wherever it is used."""
+def _listed_twice(
+    weight: Tensor, name: str, listed_again: Mapping[str, list[str]], state_dict: Mapping[str, Tensor]
+) -> bool:
+    """Return True if a weight is a second listing of an activation's weight, with the same values."""
     return name in listed_again and all(
         other not in state_dict or torch.equal(torch.as_tensor(weight), torch.as_tensor(state_dict[other]))
         for other in listed_again[name]

@@ -1,4 +1,4 @@
-"""Weights of another package into a network: all of them or none."""
+"""Loading of weights of another package into a network: all of them or none."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LISTED = 8
 
 
 def load_renamed(net: LeibNet, weights: Mapping[str, Tensor | np.ndarray], their_names: Mapping[str, str]) -> None:
-    """Load ``weights``, which bear the names of another package.
+    """Load ``weights`` that have the names of another package.
 
     Args:
-        net: what gets them.
-        weights: tensors, or arrays, by their names there.
+        net: the network that gets them.
+        weights: tensors or arrays, by their names there.
         their_names: the name there of each name of ``net.state_dict()``.
 
     Raises:
-        ValueError: a weight is missing, left over, or of another shape, by its name there; then nothing is loaded.
+        CheckpointError: a weight is missing, left over, or of another shape, by its name there; then nothing is loaded.
     """
     own = {their_names[name]: weight for name, weight in net.state_dict().items()}
     given = {name: _tensor(weight) for name, weight in weights.items()}
@@ -43,5 +43,5 @@ def load_renamed(net: LeibNet, weights: Mapping[str, Tensor | np.ndarray], their
 
 
 def _tensor(weight: Tensor | np.ndarray) -> Tensor:
-    """The weight as torch can hold it: an array may be read-only, as of a mapped file, or of another byte order."""
+    """Return the weight as a tensor; an array may be read-only, as of a mapped file, or of another byte order."""
     return weight if isinstance(weight, Tensor) else torch.from_numpy(weight.astype(weight.dtype.newbyteorder("=")))

@@ -50,6 +50,16 @@ class Join(SameLattice):
 
     Raises:
         ArgumentError: there is only one input, or not one number of channels for each.
+
+    Example:
+        >>> class Product(Join):
+        ...     def forward(self, *tensors):
+        ...         first, *others = tensors
+        ...         for other in self._projected(others):
+        ...             first = first * other
+        ...         return first
+        >>> Product(["a", "b"], ["c"], [2, 4]).output_channels(2, 4)
+        (2,)
     """
 
     def __init__(

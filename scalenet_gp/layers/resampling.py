@@ -64,6 +64,11 @@ class Downsampling(_Resampling):
 
     Blocks are counted from the world's origin and not from the tensor's first voxel, so the same world voxel is
     computed alike in every tile.
+
+    Example:
+        >>> from scalenet_gp.layers import Downsampling, Pool
+        >>> isinstance(Pool(["a"], ["b"], (2, 2)), Downsampling)
+        True
     """
 
     margin: Coordinate | int = 0
@@ -86,6 +91,11 @@ class Upsampling(_Resampling):
     """Abstract: finer voxels. Each is computed from the coarse voxels that it and ``margin`` voxels around it lie in.
 
     Voxels within ``margin`` of the border of the input are not made, as a part of their input is missing.
+
+    Example:
+        >>> from scalenet_gp.layers import Upsample, Upsampling
+        >>> isinstance(Upsample(["a"], ["b"], (2, 2)), Upsampling)
+        True
     """
 
     margin: Coordinate | int = 0

@@ -23,12 +23,12 @@ class SameLattice(Node):
     inputs over the same ROI, ``margin`` voxels larger on every side than its output.
 
     Example:
-        >>> class Negate(SameLattice):
+        >>> class Opposite(SameLattice):
         ...     def output_channels(self, *input_channels):
         ...         return input_channels
         ...     def forward(self, *tensors):
         ...         return -tensors[0]
-        >>> Negate(["a"], ["b"]).output_channels(3)
+        >>> Opposite(["a"], ["b"]).output_channels(3)
         (3,)
     """
 

@@ -60,7 +60,7 @@ class LeibNet(nn.Module):
         >>> from funlib.geometry import Roi
         >>> from scalenet_gp import LeibNet, TensorSpec
         >>> from scalenet_gp.layers import ConvPass, Pool
-        >>> nodes = [Pool(["raw"], ["half"], (2, 2)), ConvPass(["half"], ["out"], 1, 2, [(3, 3)])]
+        >>> nodes = [Pool(["raw"], ["small"], (2, 2)), ConvPass(["small"], ["out"], 1, 2, [(3, 3)])]
         >>> net = LeibNet(nodes, {"raw": TensorSpec((8, 8), 1)}, ["out"])
         >>> plan = net.plan({"out": Roi((0, 0), (16, 16))})
         >>> raw = torch.zeros(1, 1, *plan.input_tensors["raw"].shape)

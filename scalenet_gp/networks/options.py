@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from scalenet_gp.errors import ArgumentError
@@ -31,6 +38,12 @@ def _or_else(message: str) -> WrapValidator:
     return WrapValidator(read)
 
 
+def _normalization_name(name: Any) -> Any:
+    """Return the first of the names that ``name`` contains in any case, as LeibNetz reads it; else ``name``."""
+    known = ("batch", "instance", "group")
+    return next((one for one in known if one in name.lower()), name) if isinstance(name, str) else name
+
+
 VoxelSize = Annotated[Size, _or_else("it takes the nanometres of a voxel along each axis, as in (8, 8, 8)")]
 Flag = Annotated[bool, Field(strict=True)]
 Factors = Annotated[
@@ -38,6 +51,7 @@ Factors = Annotated[
     _or_else("it takes tuples of whole numbers from 1 up, a number per axis each, as in [(2, 2, 2), (1, 2, 2)]"),
 ]
 Name = Annotated[str, _or_else("it takes the name of an activation, 'Identity' for none")]
+Normalization = Annotated[Literal["batch", "instance", "group"], BeforeValidator(_normalization_name)]
 Heads = Annotated[
     dict[str, tuple[str, ...] | dict[str, Any]],
     _or_else("it takes names, each with its classes or with arguments of Head, as in {'organelles': ['er', 'mito']}"),
@@ -93,7 +107,7 @@ class EncoderDecoderOptions(Options):
     convs_per_level: Whole | None = None
     num_final_convs: Whole = 1
     activation: str | None = "ReLU"
-    norm_layer: Literal["batch", "instance", "group"] | None = None
+    norm_layer: Normalization | None = None
     residual: Flag = False
     dropout_prob: Annotated[float, Field(ge=0, le=1)] | None = None
     squeeze_excitation: Flag = False
@@ -242,6 +256,10 @@ class SubnetOptions(UNetOptions):
         subnet_id: name before the subnet's tensors, as ``"fine"`` in ``"fine_input"``; its place in the list unless
             given.
         bottleneck_join: how the features of the subnet before enter the bottleneck: concatenated unless given.
+
+    Example:
+        >>> SubnetOptions.create(top_resolution=(8, 8, 8), subnet_id="fine", bottleneck_join="sum").subnet_id
+        'fine'
     """
 
     subnet_id: str | Annotated[int, Field(strict=True)] | None = None

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writes: a file is written whole, or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ __all__ = ["atomic_write"]
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its place once everything is on the disk, or vanishes.
+    """Yield a path beside ``path`` to write to, which replaces ``path`` once everything is on the disk, or vanishes.
 
-    Once this has ended, the file is there under its name even if the machine loses its power.
+    At the end of the context the file exists under its name, even if the machine loses power.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "notes.txt")
+        ...     with atomic_write(path) as beside:
+        ...         _ = beside.write_text("whole")
+        ...     path.read_text()
+        'whole'
     """
     beside = path.with_suffix(".partial")
     try:
@@ -30,14 +39,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Write the names in a folder to the disk."""
     if os.name != "posix":
-        return  # where folders cannot be opened
+        return  # folders cannot be opened there
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of file systems that flush no folders
+        if error.errno != errno.EINVAL:  # file systems that do not flush folders
             raise
     finally:
         os.close(descriptor)

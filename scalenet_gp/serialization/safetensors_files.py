@@ -1,6 +1,6 @@
 """Safetensors files, written tensor by tensor: https://huggingface.co/docs/safetensors.
 
-The safetensors package itself takes a copy of all tensors to write them, and says only in words that a disk is full.
+The safetensors package itself copies all tensors to write them, and reports a full disk only in the text of an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["open_safetensors", "serialize_tensors", "stored_type"]
 def serialize_tensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> tuple[int, Iterator[bytes | memoryview]]:
-    """The content of a file.
+    """Return the content of a file.
 
     Args:
         tensors: dense tensors by name, from any device, with any strides, also some that share memory.
@@ -35,7 +35,7 @@ def serialize_tensors(
         The length in bytes, and the parts, for ``writelines``: not more than one tensor is copied at a time.
 
     Raises:
-        ValueError: a tensor is of a type, or has a name, that no file can hold.
+        CheckpointError: a tensor has a type or a name that no file can hold.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     # the widest types first, so that every value lies at a multiple of its width
@@ -64,10 +64,10 @@ def serialize_tensors(
 
 @cache
 def stored_type(dtype: torch.dtype) -> str:
-    """What safetensors files call a type.
+    """Return the name of a type in safetensors files.
 
     Raises:
-        ValueError: they have no such type.
+        CheckpointError: they have no such type.
     """
     try:
         content = save({"": torch.empty(0, dtype=dtype)})
@@ -79,10 +79,10 @@ def stored_type(dtype: torch.dtype) -> str:
 
 @contextmanager
 def open_safetensors(path: Path, kind: str = "safetensors file") -> Iterator[safe_open]:
-    """A file to read from, which is as long as its header says; ``kind`` is what messages call it.
+    """Open a file to read from, which is as long as its header says; ``kind`` names it in messages.
 
     Raises:
-        ValueError: it is damaged, cut short, or something else.
+        CheckpointError: the file is damaged, cut short, or something else.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -92,7 +92,7 @@ def open_safetensors(path: Path, kind: str = "safetensors file") -> Iterator[saf
 
 
 def _content(tensor: Tensor) -> memoryview:
-    """The values in the order of the axes, as they are: neither to be conjugated nor to be negated."""
+    """Return the values in the order of the axes, with pending conjugation and negation applied."""
     values = tensor.detach().resolve_conj().resolve_neg().cpu()
     # a clone in any case: of a single value, contiguous() may keep strides with which it cannot be seen as bytes
     return values.clone(memory_format=torch.contiguous_format).flatten().view(torch.uint8).numpy().data

@@ -1,4 +1,4 @@
-"""Nested values with tensors in them as JSON and named tensors, and back: what a safetensors file can hold."""
+"""Serialization of nested values with tensors as JSON and named tensors, which a safetensors file can hold."""
 
 from __future__ import annotations
 
@@ -15,40 +15,48 @@ from scalenet_gp.serialization.safetensors_files import stored_type
 __all__ = ["flatten_state", "unflatten_state"]
 
 _TAG = "!"
-"""What begins the one key of a JSON object that stands for something which JSON has not."""
+"""The first character of the only key of a JSON object that stands for a value that JSON lacks."""
 
 _Path = tuple[str | int, ...]
 
 
 def flatten_state(tree: object) -> tuple[Any, dict[str, Tensor]]:
-    """Take a tree apart into what ``json.dumps(…, allow_nan=False)`` can write and the tensors in it.
+    """Split a tree into a plain one, which ``json.dumps(…, allow_nan=False)`` can write, and the tensors in it.
 
     Args:
-        tree: None, bool, int, float (also infinite or no number), str, and dense tensors, in lists, tuples and dicts
-            whose keys are strings or integers. What derives from one of them is taken as it: numpy's float64 as a
-            float, an OrderedDict as a dict.
+        tree: None, bool, int, float (also infinite or NaN), str, and dense tensors, in lists, tuples and dicts whose
+            keys are strings or integers. Derived types count as their base: numpy's float64 as a float, an OrderedDict
+            as a dict.
 
     Returns:
-        The plain tree, and the tensors by the place that they have in it, ``"optimizer/state/0/exp_avg"``. They are
-        those of the tree itself, on their devices.
+        The plain tree, and the tensors by their path in it, as in ``"optimizer/state/0/exp_avg"``. They are the tensors
+        of the tree itself, on their devices.
 
     Raises:
-        ValueError: there is something else in the tree; the message says where.
+        CheckpointError: the tree holds something else; the message says where.
+
+    Example:
+        >>> import torch
+        >>> plain, tensors = flatten_state({"step": (3, torch.zeros(2))})
+        >>> plain, list(tensors)
+        ({'step': {'!tuple': [3, {'!tensor': ['step/1']}]}}, ['step/1'])
+        >>> unflatten_state(plain, tensors)
+        {'step': (3, tensor([0., 0.]))}
     """
     tensors: dict[str, Tensor] = {}
-    return _packed(tree, (), tensors), tensors
+    return _flatten(tree, (), tensors), tensors
 
 
 def unflatten_state(plain: object, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that :func:`flatten_state` took apart, of the same types.
+    """Return the tree that :func:`flatten_state` split, of the same types.
 
     Args:
-        plain: what ``json.loads`` gives.
-        tensors: the tensors by name, with any strides. They come back with those that they had, so that what is
-            computed from them is computed in the same order.
+        plain: the plain tree, as ``json.loads`` returns it.
+        tensors: the tensors by name, with any strides. They get the strides back that they had, so that sums over them
+            have the same order.
 
     Raises:
-        ValueError: this is nothing that :func:`flatten_state` makes, or a tensor is missing.
+        CheckpointError: this is not a result of :func:`flatten_state`, or a tensor is missing.
     """
     if isinstance(plain, list):
         return [unflatten_state(item, tensors) for item in plain]
@@ -62,38 +70,38 @@ def unflatten_state(plain: object, tensors: Mapping[str, Tensor]) -> Any:
         case [("!tuple", list(items))]:
             return tuple(unflatten_state(item, tensors) for item in items)
         case [("!dict", list(pairs))]:
-            return dict(_unpacked_pair(pair, tensors) for pair in pairs)
+            return dict(_unflatten_pair(pair, tensors) for pair in pairs)
         case [("!tensor", [str(name), *strides])] if name in tensors:
-            return _laid_out(tensors[name], strides, name)
+            return _with_strides(tensors[name], strides, name)
         case [("!tensor", [str(name), *_])]:
             raise CheckpointError(f"the tensor {name!r} is missing")
-    raise CheckpointError(f"{plain} stands for no value")
+    raise CheckpointError(f"{plain} does not stand for a value")
 
 
-def _unpacked_pair(pair: object, tensors: Mapping[str, Tensor]) -> tuple[str | int, Any]:
+def _unflatten_pair(pair: object, tensors: Mapping[str, Tensor]) -> tuple[str | int, Any]:
     match pair:
         case [str() | int() as key, value]:
             return key, unflatten_state(value, tensors)
-    raise CheckpointError(f"{pair!r} is no key with its value")
+    raise CheckpointError(f"{pair!r} is not a key with its value")
 
 
-def _packed(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
+def _flatten(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
     match tree:
         case None | bool() | int() | str():
             return tree
         case float():
             return float(tree) if math.isfinite(tree) else {"!float": str(float(tree))}
         case list():
-            return _all_packed(tree, path, tensors)
+            return _flatten_all(tree, path, tensors)
         case tuple():
-            return {"!tuple": _all_packed(tree, path, tensors)}
+            return {"!tuple": _flatten_all(tree, path, tensors)}
         case dict():
             for key in tree:
                 if not isinstance(key, str | int) or isinstance(key, bool):
                     raise CheckpointError(f"{_place(path)} has the key {key!r}; keys have to be strings or integers")
             if all(isinstance(key, str) and not key.startswith(_TAG) for key in tree):
-                return {key: _packed(value, (*path, key), tensors) for key, value in tree.items()}
-            return {"!dict": [[key, _packed(value, (*path, key), tensors)] for key, value in tree.items()]}
+                return {key: _flatten(value, (*path, key), tensors) for key, value in tree.items()}
+            return {"!dict": [[key, _flatten(value, (*path, key), tensors)] for key, value in tree.items()]}
         case Tensor():
             _check_storable(tree, path)
             name = "/".join(map(str, path))
@@ -105,12 +113,12 @@ def _packed(tree: object, path: _Path, tensors: dict[str, Tensor]) -> Any:
     raise CheckpointError(f"{_place(path)} is a {kind}; only plain values and tensors can be read without running code")
 
 
-def _all_packed(items: Iterable[object], path: _Path, tensors: dict[str, Tensor]) -> list[Any]:
-    return [_packed(item, (*path, index), tensors) for index, item in enumerate(items)]
+def _flatten_all(items: Iterable[object], path: _Path, tensors: dict[str, Tensor]) -> list[Any]:
+    return [_flatten(item, (*path, index), tensors) for index, item in enumerate(items)]
 
 
 def _place(path: _Path) -> str:
-    """Where in a tree, as Python would be asked for it: ``optimizer.param_groups[0].lr``."""
+    """Return the position in a tree, as an expression of Python: ``optimizer.param_groups[0].lr``."""
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return "".join(parts).removeprefix(".") or "the whole"
 
@@ -125,14 +133,14 @@ def _check_storable(tensor: Tensor, path: _Path) -> None:
 
 
 def _copied_strides(tensor: Tensor) -> tuple[int, ...]:
-    """The strides of a copy of a tensor; none for those that any tensor has at first."""
+    """Return the strides of a copy of a tensor; empty if they are those of a new tensor."""
     copied = torch.empty_like(tensor, device="meta").stride()
     usual = torch.empty(tensor.shape, device="meta").stride()
     return () if copied == usual or not tensor.numel() else copied
 
 
-def _laid_out(tensor: Tensor, strides: list[Any], name: str) -> Tensor:
-    """The tensor with these strides, if there are any."""
+def _with_strides(tensor: Tensor, strides: list[Any], name: str) -> Tensor:
+    """Return the tensor with these strides, if there are any."""
     if not strides:
         return tensor
     if not _leave_no_gaps(strides, tensor.shape):
@@ -141,7 +149,7 @@ def _laid_out(tensor: Tensor, strides: list[Any], name: str) -> Tensor:
 
 
 def _leave_no_gaps(strides: list[Any], shape: torch.Size) -> bool:
-    """Whether a tensor with such strides takes the memory that its shape takes, each place once."""
+    """Return True if a tensor with such strides takes the memory of its shape, each address once."""
     if len(strides) != len(shape) or not all(type(stride) is int and stride >= 0 for stride in strides):
         return False
     expected = 1

@@ -1,4 +1,4 @@
-"""Which versions of packages something was made with."""
+"""Versions of packages, to write into files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ __all__ = ["package_versions"]
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of Python, and of each package: ``"not installed"`` where it is run from a folder."""
+    """Return the version of Python and of each package; ``"not installed"`` if a package runs from a folder.
+
+    Example:
+        >>> sorted(package_versions(["torch"]))
+        ['python', 'torch']
+    """
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -41,6 +41,13 @@ class NodeCase:
         inputs: the tensors that it reads, with three axes each; in two dimensions the last axis is left out.
         smallest: voxels per axis of the smallest request, if the computation has no meaning for one voxel.
         dims: the numbers of axes that it can have.
+
+    Example:
+        >>> from scalenet_gp import TensorSpec
+        >>> from scalenet_gp.layers import Pool
+        >>> case = NodeCase(lambda dims: Pool(["a"], ["b"], (2,) * dims), {"a": TensorSpec((8, 8, 8), 1)})
+        >>> case.net(2).output_keys
+        ('b',)
     """
 
     build: Callable[[int], Node]
@@ -208,7 +215,7 @@ class NodeTester:
             torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
 
     def test_gradients_are_right_in_training(self, case: NodeCase, dims: int) -> None:
-        """Those of the inputs and of all parameters, by finite differences; random numbers drawn alike each time."""
+        """By finite differences, for the inputs and all parameters; random numbers are the same each time."""
         net = case.net(dims).train()
         plan = case.plan(net)
         inputs = random_inputs(plan, batch=2)

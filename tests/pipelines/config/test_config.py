@@ -147,11 +147,11 @@ def blurred(**options):
         ({"data__classes": ["a", "b", "a"]}, "data.classes is .*: every class is learned once; a, b, a repeats one"),
         (
             {"prediction__block_shape": [36, "wide", 36]},
-            "prediction.block_shape.1 is 'wide': 'wide' is no finite length",
+            "prediction.block_shape.1 is 'wide': 'wide' is not a finite length",
         ),
         (
             {"evaluation__region__begin": [0, 0, "left"]},
-            "evaluation.region.begin.2 is 'left': 'left' is no finite length",
+            "evaluation.region.begin.2 is 'left': 'left' is not a finite length",
         ),
         ({"evaluation__region__begin": [0, 0]}, "evaluation.region.*: begin has 2 axes and end 3"),
         (

@@ -95,7 +95,7 @@ def test_a_region_without_null_needs_no_labels(tmp_path):
         ((0, 0, 1), (9, 9, 17.5), r"region \[0, 0, 1\] to \[9, 9, 17.5\] nm holds no whole voxel of 9 × 9 × 9 nm"),
         ((None, None, 153), (None,) * 3, "holds no whole voxel"),
         ((None, None, 999), (None,) * 3, "holds no whole voxel"),
-        ((0, 0, 0.1), (9, 9, 9), r"a bound of a region 0 × 0 × 0.1 nm is no whole number of world units of 1/2 nm"),
+        ((0, 0, 0.1), (9, 9, 9), r"a bound of a region 0 × 0 × 0.1 nm is not a whole number of world units of 1/2 nm"),
     ],
 )
 def test_a_region_that_cannot_be_is_refused(dataset, begin, end, message):
@@ -154,7 +154,7 @@ def test_a_size_off_the_lattice_is_refused(dataset, size):
 
 
 def test_a_size_that_is_no_whole_number_of_units_is_refused(dataset):
-    with pytest.raises(ValueError, match=r"block_shape .* nm is no whole number of world units"):
+    with pytest.raises(ValueError, match=r"block_shape .* nm is not a whole number of world units"):
         dataset.shape((9, 9, "1/3"), "block_shape")
 
 

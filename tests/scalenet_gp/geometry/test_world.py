@@ -29,7 +29,7 @@ def test_whole_numbers_are_pythons(length):
 
 @pytest.mark.parametrize("length", [float("nan"), float("inf"), "8 nm", "", "1/0", None, [8], True])
 def test_what_is_no_length_is_refused(length):
-    with pytest.raises(ValueError, match=r"is no finite length; write a number such as 8, 4\.6 or '23/5'") as caught:
+    with pytest.raises(ValueError, match=r"is not a finite length; write a number such as 8, 4\.6 or '23/5'") as caught:
         exact(length)
     assert repr(length) in str(caught.value)
 
@@ -75,19 +75,19 @@ def test_what_does_not_fit_is_refused_and_a_unit_proposed():
     with pytest.raises(ValueError) as caught:
         World().size((50, 4.6, 4.6), "voxel size of 'raw'")
     assert str(caught.value) == (
-        "voxel size of 'raw' 50 × 4.6 × 4.6 nm is no whole number of world units of 1 nm; "
+        "voxel size of 'raw' 50 × 4.6 × 4.6 nm is not a whole number of world units of 1 nm; "
         "a world unit of 1/5 nm would fit"
     )
     assert World("1/5").size((50, 4.6, 4.6)) == Coordinate(250, 23, 23)
-    with pytest.raises(ValueError, match=r"ROI begin .* nm is no whole number"):
+    with pytest.raises(ValueError, match=r"ROI begin .* nm is not a whole number"):
         World().roi((0.5, 0), (1, 1))
-    with pytest.raises(ValueError, match=r"ROI shape 0.5 × 1 nm is no whole number"):
+    with pytest.raises(ValueError, match=r"ROI shape 0.5 × 1 nm is not a whole number"):
         World().roi((0, 0), (0.5, 1))
 
 
 def test_long_lengths_are_written_out():
     assert format_size(exact_size((123456.7, 4.6, 8))) == "123456.7 × 4.6 × 8"
-    with pytest.raises(ValueError, match=r"123456\.7 nm is no whole number"):
+    with pytest.raises(ValueError, match=r"123456\.7 nm is not a whole number"):
         World().size((123456.7,))
 
 

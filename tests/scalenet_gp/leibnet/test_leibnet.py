@@ -212,7 +212,7 @@ def test_a_node_that_contradicts_itself_is_refused():
         ((8, 8, 8, 8), 1, "8 × 8 × 8 × 8 has 4"),
         ((8, 0), 1, "voxel size 8 × 0 nm has to be positive on every axis"),
         ((8, -4.6), 1, "voxel size 8 × -4.6 nm has to be positive"),
-        ((8, "x"), 1, "'x' is no finite length"),
+        ((8, "x"), 1, "'x' is not a finite length"),
         ((8, 8), 0, "a tensor has at least one channel, not 0"),
     ],
 )

@@ -84,7 +84,7 @@ def problems(**data: object) -> list[str]:
         ),
         (
             {"shape": [8, "wide"]},
-            "shape.1 is 'wide': 'wide' is no finite length; write a number such as 8, 4.6 or '23/5'",
+            "shape.1 is 'wide': 'wide' is not a finite length; write a number such as 8, 4.6 or '23/5'",
         ),
         (
             {"loss_weights": [{"iteration": 1, "weights": [1]}, {"iteration": 2.5, "weights": [1]}]},

@@ -193,5 +193,7 @@ NO_TREES: dict[str, Any] = {
 
 @pytest.mark.parametrize("plain", NO_TREES.values(), ids=NO_TREES)
 def test_what_was_never_packed_is_refused(plain: Any) -> None:
-    with pytest.raises(ValueError, match=r"stands for no value|no key with|is missing|cannot have the strides|float"):
+    with pytest.raises(
+        ValueError, match=r"does not stand for a value|not a key with|is missing|cannot have the strides|float"
+    ):
         unflatten_state(plain, {"t": torch.zeros(2, 3)})

@@ -215,7 +215,10 @@ def first(metadata):
         (lambda m: first(m)[0].update(scale=[8, 0, 8]), r"s0: .* the scale 8 × 0 × 8 has to be positive"),
         (lambda m: first(m)[0].update(scale=[8, "8", 8]), r"scale.1: Value error, '8' should be a number"),
         (lambda m: first(m)[0].update(scale=[8, True, 8]), r"scale.1: Value error, True should be a number"),
-        (lambda m: first(m)[0].update(scale=[8, float("nan"), 8]), r"scale.1: Value error, 'nan' is no finite length"),
+        (
+            lambda m: first(m)[0].update(scale=[8, float("nan"), 8]),
+            r"scale.1: Value error, 'nan' is not a finite length",
+        ),
         (lambda m: first(m)[0].update(type="affine"), r"coordinateTransformations.0: Input tag 'affine'"),
         (lambda m: first(m).reverse(), r"s0: .* are \['translation', 'scale'\]; they have to be one scale, then"),
         (lambda m: first(m).clear(), r"s0: .* are \[\]"),

@@ -316,7 +316,7 @@ N5, ZARR = write_n5, write_zarr2
         (ZARR, {"resolution": 8}, r"malformed resolution: : Input should be a valid tuple"),
         (ZARR, {"resolution": [8, 0, 8]}, r"malformed resolution: 8 × 0 × 8 has to be 2 or 3 positive numbers"),
         (ZARR, {"resolution": [8]}, r"malformed resolution: 8 has to be 2 or 3"),
-        (ZARR, {"resolution": [8, 8, float("nan")]}, r"'nan' is no finite length"),
+        (ZARR, {"resolution": [8, 8, float("nan")]}, r"'nan' is not a finite length"),
         (ZARR, {"resolution": [8, 8, 8], "offset": [0, 0]}, r"an offset of 2 axes for voxels of 3"),
         (ZARR, {"resolution": [8, 8]}, r"v has 4 dimensions and a voxel size of 2; it can have one axis of channels"),
         (ZARR, {"voxel_size": [8, 8, 8], "units": ["nm"]}, r"1 units for a voxel_size of 3 axes"),
