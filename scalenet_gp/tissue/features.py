@@ -1,4 +1,4 @@
-"""The texture of a volume, cell by cell: all of the search for tissue that looks at voxels.
+"""The texture of a volume, cell by cell: the part of the search for tissue that reads voxels.
 
 A cell is a cube of a few voxels; what comes after this works on cells, of which there are dozens to hundreds of times
 fewer. Everything here is local: computed with a margin of :attr:`TextureOptions.reach`, a part of a volume has the
@@ -22,8 +22,8 @@ from scalenet_gp.volumes import block_mean
 __all__ = ["TEXTURE_CHANNELS", "cell_texture"]
 
 TEXTURE_CHANNELS = 4
-"""What is known of a cell: the logs of its texture energy and of its noise variance, both relative to white noise of
-variance 1; the share of its voxels that these are made of, and the share that is blank."""
+"""The features of a cell: the logs of its texture energy and of its noise variance, both relative to white noise of
+variance 1; the share of its voxels that went into these, and the share that is blank."""
 
 _NOISE_LENGTHS = {1: 4096, 2: 256, 3: 64}  # voxels per axis, by the number of axes
 _ROUNDING = 0.5  # of the step from a number to the next: what is less noise than this says nothing
@@ -33,11 +33,11 @@ _PRECISION = 1e-6  # of a value: a few times what single precision, in which all
 def cell_texture(
     volume: np.ndarray, options: TextureOptions, shape: Sequence[int], core: Sequence[slice] | None = None
 ) -> np.ndarray:
-    """The texture of every cell.
+    """Return the texture of every cell.
 
     Args:
         volume: intensities, (z, y, x) or (y, x), with a margin where it is a part of a larger volume.
-        options: how to look.
+        options: the options of the search.
         shape: of the whole volume.
         core: the part of ``volume`` without margins, everything by default. The last cell along an axis may be cut.
 

@@ -1,4 +1,4 @@
-"""What can be chosen of the search for tissue, and the lengths that follow."""
+"""Options of the search for tissue, and the lengths that follow from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scalenet_gp.errors import ArgumentError
 __all__ = ["BLANK_EDGE", "TextureOptions"]
 
 BLANK_EDGE = 5
-"""Voxels: so large a cube of one value is no recording."""
+"""Voxels: a cube of this edge that holds one value was not recorded."""
 
 _CELLS_PER_BLOCK = 16
 _LEAST_CELL = 2  # voxels: what is smaller holds no structure tensor of its own
@@ -19,7 +19,7 @@ _TRUNCATION = 4  # standard deviations at which scipy cuts Gaussian kernels off
 
 @dataclass(frozen=True, slots=True)
 class TextureOptions:
-    """How tissue is looked for; all lengths in voxels: see :func:`scalenet_gp.tissue.em_texture_masking`.
+    """Options of :func:`scalenet_gp.tissue.em_texture_masking`; all lengths are in voxels.
 
     Args:
         block_size: the edge of the window of local statistics.
@@ -28,8 +28,12 @@ class TextureOptions:
         min_region_size: the volume of the smallest region of tissue, and of the smallest hole in it.
 
     Raises:
-        ValueError: ``block_size`` is no whole number of at least 4, a sigma is not positive and finite, or
-            ``min_region_size`` is no positive whole number.
+        ArgumentError: ``block_size`` is not a whole number of at least 4, a sigma is not positive and finite, or
+            ``min_region_size`` is not a positive whole number.
+
+    Example:
+        >>> TextureOptions(block_size=64).cell
+        4
     """
 
     block_size: int = 64
@@ -49,7 +53,7 @@ class TextureOptions:
 
     @property
     def cell(self) -> int:
-        """The edge of a cell: features are averaged over cells first, of which windows are made."""
+        """The edge of a cell: features are averaged over cells first, and then over windows of cells."""
         return max(_LEAST_CELL, self.block_size // _CELLS_PER_BLOCK)
 
     @property
@@ -69,11 +73,11 @@ class TextureOptions:
 
     @property
     def clearance(self) -> int:
-        """How far texture is from blank voxels if it is to know nothing of them."""
+        """The distance from blank voxels beyond which texture does not depend on them."""
         return ceil(3 * self.background_sigma)
 
     @property
     def reach(self) -> int:
-        """How far the features of a voxel look: with a margin of so many, blocks agree with the whole."""
+        """The distance that the features of a voxel depend on: with a margin of this, blocks agree with the whole."""
         kernels = sum(ceil(_TRUNCATION * sigma) + 1 for sigma in (self.background_sigma, self.edge_sigma))
         return max(kernels, self.clearance + BLANK_EDGE)

@@ -1,30 +1,33 @@
-"""From the texture of cells to regions of tissue."""
+"""Regions of tissue, from the texture of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import log, prod
 
 import numpy as np
 from scipy import ndimage
 
 from scalenet_gp.tissue.options import TextureOptions
-from scalenet_gp.tissue.threshold import texture_threshold
 
-__all__ = ["is_tissue", "tissue_confidence", "tissue_evidence"]
+__all__ = ["NOISE", "is_tissue", "texture_threshold", "tissue_confidence", "tissue_evidence"]
 
+NOISE = 2.0
+"""Texture below this is that of noise alone. The texture of noise is 1."""
+
+_APART = 8.0  # the ratio of textures by which the parts of a volume of tissue alone never differ
 _STEEPNESS = 2  # of confidence: the power of the texture that it goes with
 _CERTAIN = 5.0  # evidence: that of blank voxels against tissue, and the most that counts
 _QUIETEST = 0.05  # the share of cells, those of least noise, whose noise is taken for that of resin
 
 
 def tissue_evidence(cells: np.ndarray, options: TextureOptions, shape: Sequence[int]) -> np.ndarray:
-    """How far every cell is above the threshold of tissue, after small regions and holes were removed.
+    """Return by how much every cell exceeds the threshold of tissue, after small regions and holes were removed.
 
     Args:
-        cells: what :func:`.cell_texture` gives of the whole volume.
-        options: how to look.
-        shape: of the volume, voxels.
+        cells: the result of :func:`.cell_texture` for the whole volume.
+        options: the options of the search.
+        shape: the shape of the volume, voxels.
 
     Returns:
         (z, y, x) or (y, x), float32, in cells: the log of the ratio of texture to threshold, above 0 where there is
@@ -49,13 +52,13 @@ def tissue_evidence(cells: np.ndarray, options: TextureOptions, shape: Sequence[
 def tissue_confidence(
     evidence: np.ndarray, options: TextureOptions, begin: Sequence[int], shape: Sequence[int]
 ) -> np.ndarray:
-    """The confidence of a box of voxels, from the evidence of the cells of the whole volume.
+    """Return the confidence of a box of voxels, from the evidence of the cells of the whole volume.
 
     Evidence is interpolated linearly between the middles of cells.
 
     Args:
-        evidence: what :func:`tissue_evidence` gives.
-        options: the same.
+        evidence: the result of :func:`tissue_evidence`.
+        options: the options of the search.
         begin: the first voxel.
         shape: voxels.
 
@@ -74,12 +77,36 @@ def tissue_confidence(
 
 
 def is_tissue(confidence: np.ndarray) -> np.ndarray:
-    """The mask: where tissue is likelier than resin."""
+    """Return the mask: True where tissue is likelier than resin."""
     return confidence > 0.5
 
 
+def texture_threshold(texture: np.ndarray) -> float:
+    """Return the threshold between resin and tissue.
+
+    Otsu's method splits any volume, also one of tissue or of resin alone. So its split counts only if the lower part is
+    resin: if its median looks like noise, less than :data:`NOISE`, or is less than an eighth of the median above. The
+    threshold is then midway between the two medians, and at least :data:`NOISE`. Otherwise it is :data:`NOISE`.
+
+    Args:
+        texture: logs of the texture, relative to that of noise; any shape.
+
+    Returns:
+        The log of the threshold.
+    """
+    from skimage.filters import threshold_otsu
+
+    floor = log(NOISE)
+    if texture.min() == texture.max():
+        return floor
+    split = float(threshold_otsu(texture))
+    lower, upper = float(np.median(texture[texture <= split])), float(np.median(texture[texture > split]))
+    resin = lower < floor or upper - lower > log(_APART)
+    return max((lower + upper) / 2, floor) if resin else floor
+
+
 def _windowed(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean over the window around every cell, mirrored at the volume's faces.
+    """Return the mean over the window around every cell, mirrored at the volume's faces.
 
     An even number of cells is centred on a cell by halves of cells at both ends.
     """
@@ -92,7 +119,7 @@ def _windowed(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _tidied(tissue: np.ndarray, options: TextureOptions, shape: Sequence[int]) -> np.ndarray:
-    """Without small regions and small holes, and closed where gaps are narrower than windows can tell."""
+    """Remove small regions and small holes, and close gaps that are narrower than windows can resolve."""
     least = options.min_region_size / prod(min(options.cell, n) for n in shape)
     tissue = _without_small(tissue, least)
     tissue = ~_without_small(~tissue, least)
@@ -101,7 +128,7 @@ def _tidied(tissue: np.ndarray, options: TextureOptions, shape: Sequence[int]) -
 
 
 def _without_small(mask: np.ndarray, least: float) -> np.ndarray:
-    """A mask without those of its connected regions that have fewer than ``least`` cells."""
+    """Remove the connected regions of a mask that have fewer than ``least`` cells."""
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
     kept = sizes >= least

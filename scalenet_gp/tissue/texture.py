@@ -21,13 +21,13 @@ def em_texture_masking(
     edge_sigma: float = 0.5,
     min_region_size: int = 250,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where there is tissue: tissue has texture, while resin is smooth but for noise and slow changes of brightness.
+    """Find tissue, which has texture, in resin, which is smooth but for noise and slow changes of brightness.
 
     Three energies are averaged over cells of a sixteenth of ``block_size`` (two voxels at least): that of the
     difference of two Gaussians (of ``texture_sigma`` and 1.6 times that), the local variance about a Gaussian mean (of
-    3.2 times ``texture_sigma``), and what the structure tensor (of derivatives by ``edge_sigma``) has of edges that run
-    the same way: the norm of its deviator. E is the geometric mean of the three, and N the variance of the noise, from
-    the finest differences; each is relative to what white noise of variance 1 gives. With E and N averaged
+    3.2 times ``texture_sigma``), and that of edges that run the same way: the norm of the deviator of the structure
+    tensor (of derivatives by ``edge_sigma``). E is the geometric mean of the three, and N the variance of the noise,
+    from the finest differences; each is relative to that of white noise of variance 1. With E and N averaged
     geometrically over a window of ``block_size``, and N₀ the 5th percentile of N in the volume,
 
         texture T = E / (N² N₀)^⅓ , confidence = T² / (T² + t²) , mask = confidence > ½ .
@@ -38,7 +38,7 @@ def em_texture_masking(
     is not. It is resin if its median is under 2 or under an eighth of the other's. So a volume of tissue alone is all
     tissue, and one of resin has none. Regions and holes smaller than ``min_region_size`` go, and gaps narrower than
     half a block, which windows cannot resolve, are closed; the confidence there is mirrored at ½. Blank voxels (cubes
-    of 5 voxels of one value: never recorded, or saturated) are no tissue, and nothing is learned within reach of them.
+    of 5 voxels of one value: never recorded, or saturated) are not tissue, and texture within reach of them is ignored.
 
     Where noise is not white (the volume was interpolated or smoothed) and tissue not much stronger, all of it counts as
     tissue. Tissue weaker than noise is not found.
@@ -54,7 +54,7 @@ def em_texture_masking(
         The mask, bool, and the confidence, float32 in [0, 1]; both of the shape of ``volume``.
 
     Raises:
-        ValueError: ``volume`` is empty, a single voxel, not real, of another number of axes, or not finite somewhere;
+        ArgumentError: ``volume`` is empty, a single voxel, not real, of another number of axes, or not finite;
             or a size is not positive.
     """
     options = TextureOptions(block_size, texture_sigma, edge_sigma, min_region_size)

@@ -5,7 +5,7 @@ from scalenet_gp.volumes.cellmap_files import Crop
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.level_match import Alignment
-from scalenet_gp.volumes.location import StrPath, join, local_path
+from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path
 from scalenet_gp.volumes.metadata import Level, Translation
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, StoredValues, create_image
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
@@ -15,7 +15,6 @@ from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majo
 from scalenet_gp.volumes.storage import (
     ChunkCache,
     UnwritableDataError,
-    bulk_reads_begun,
     create_array,
     create_group,
     find_node,

@@ -35,13 +35,13 @@ _Lengths = tuple[Fraction, ...]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What one attribute says of the voxels of an array: nm, in the order z, y, x.
+    """Voxel size and position of an array, as one attribute gives them: nm, in the order z, y, x.
 
     Args:
         source: the name of the attribute.
         voxel_size: nm.
-        position: of the first voxel; None if the attribute says nothing of it.
-        names: whether the position is that of the voxel's centre or corner, by the attribute's convention.
+        position: the position of the first voxel; None if the attribute does not give it.
+        names: the point that the position names by the attribute's convention: the voxel's "centre" or "corner".
     """
 
     source: str
@@ -50,16 +50,16 @@ class Geometry:
     names: Translation
 
     def corner(self, translation: Translation | None) -> _Lengths | None:
-        """Of the first voxel, if positions are read so; None: by the attribute's convention."""
+        """Return the corner of the first voxel, for positions that name ``translation``; None means by convention."""
         if self.position is None or (translation or self.names) == "corner":
             return self.position
         return tuple(p - v / 2 for p, v in zip(self.position, self.voxel_size, strict=True))
 
     def scaled(self, path: str, factors: _Lengths) -> Geometry:
-        """Of the array at ``path``, whose voxels are whole blocks of these.
+        """Return the geometry of the array at ``path``, whose voxels are whole blocks of these.
 
         Raises:
-            ValueError: other axes.
+            VolumeFormatError: the factors have other axes.
         """
         if len(factors) != len(self.voxel_size):
             raise VolumeFormatError(
@@ -73,7 +73,7 @@ class Geometry:
 
 
 def geometries_of(node: ZarrNode, options: ReadOptions) -> tuple[Geometry, ...]:
-    """All that the attributes of an array say, or those of a group for its first array.
+    """Return the geometry by each attribute of an array, or of a group for its first array.
 
     Raises:
         ValueError: malformed attributes, axes in another order, or an offset that belongs to nothing.
@@ -90,7 +90,7 @@ def geometries_of(node: ZarrNode, options: ReadOptions) -> tuple[Geometry, ...]:
 
 
 def require_agreement(path: str, geometries: Sequence[Geometry], translation: Translation | None) -> Geometry:
-    """The one that says most; all have to say the same.
+    """Return the geometry with a position, if any; all have to agree.
 
     Raises:
         ValueError: they contradict each other, or there is none.
@@ -117,7 +117,7 @@ def require_agreement(path: str, geometries: Sequence[Geometry], translation: Tr
 
 
 def transform_geometry(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
-    """COSEM's: scale and translation of named axes."""
+    """Read COSEM's attribute: scale and translation of named axes."""
     try:
         stored = _Transform.model_validate(attributes["transform"])
     except ValidationError as error:
@@ -145,12 +145,12 @@ def transform_geometry(path: str, attributes: Mapping[str, Any], _: bool, option
 
 
 def _resolution(path: str, attributes: Mapping[str, Any], is_n5: bool, options: ReadOptions) -> Geometry:
-    """gunpowder's: in N5 the other way round."""
+    """Read gunpowder's attribute, whose axes are reversed in N5."""
     return _named_axes(path, "resolution", attributes, -1 if is_n5 else 1, options)
 
 
 def _pixel_resolution(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
-    """N5's: x, y, z and a unit, or x, y, z alone. Next to downsampling factors it is that of the finest level."""
+    """Read N5's attribute: x, y, z with or without a unit; beside downsampling factors that of the finest level."""
     stored = attributes["pixelResolution"]
     try:
         entry = _PixelResolution.model_validate({"dimensions": stored} if isinstance(stored, list) else stored)
@@ -165,7 +165,7 @@ def _pixel_resolution(path: str, attributes: Mapping[str, Any], _: bool, options
 
 
 def factors_of(path: str, attributes: Mapping[str, Any]) -> _Lengths | None:
-    """The ``downsamplingFactors`` of an N5 array, z, y, x; None if it has none."""
+    """Return the ``downsamplingFactors`` of an N5 array, z, y, x; None if it has none."""
     if "downsamplingFactors" not in attributes:
         return None
     numbers = _numbers(path, "downsamplingFactors", attributes["downsamplingFactors"])
@@ -173,12 +173,12 @@ def factors_of(path: str, attributes: Mapping[str, Any]) -> _Lengths | None:
 
 
 def _voxel_size(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
-    """funlib.persistence's: of the physical axes, after those of channels; each with a unit, which may be empty."""
+    """Read funlib.persistence's attribute: the spatial axes, each with a unit, which may be empty."""
     return _named_axes(path, "voxel_size", attributes, 1, options)
 
 
 def _named_axes(path: str, source: str, attributes: Mapping[str, Any], step: int, options: ReadOptions) -> Geometry:
-    """An attribute beside which units, names and types of axes may be listed; ``step`` is -1 if all are x, y, z."""
+    """Read an attribute that units, names and types of axes may accompany; ``step`` is -1 if all are x, y, z."""
     try:
         axes = _Axes.model_validate(attributes)
     except ValidationError as error:
@@ -208,7 +208,7 @@ def _named_axes(path: str, source: str, attributes: Mapping[str, Any], step: int
 
 
 def _dimension_names(node: ZarrNode) -> list[str | None]:
-    """Those of zarr 3, of which each may be null."""
+    """Return the names of the axes by zarr 3; each may be None."""
     try:
         return _NAMES.validate_python((node.array or {}).get("dimension_names")) or []
     except ValidationError as error:
@@ -216,7 +216,7 @@ def _dimension_names(node: ZarrNode) -> list[str | None]:
 
 
 def _check_names(path: str, source: str, names: Sequence[str | None], dims: int, step: int = 1) -> None:
-    """Refuse axes of space in another order than z, y, x; other names than these say nothing of it."""
+    """Refuse spatial axes in another order than z, y, x. Other names are ignored."""
     known = [(name or "").lower() for name in names[::step]]
     leading, space = known[: max(len(known) - dims, 0)], known[-dims:]
     spatial = {"z", "y", "x"}

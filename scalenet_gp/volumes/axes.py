@@ -1,4 +1,4 @@
-"""Which axes of a stored array are served: space always, channels if they are wanted, time at one moment."""
+"""Choice of the axes of a stored array: space always, channels if there are any, time at one index."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ def served_axes(
     select: Mapping[str, int | str],
     labels: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], tuple[StoredArray, ...]]:
-    """The names of the spatial axes, and the arrays as (channel, z, y, x), or without the channel axis.
+    """Return the names of the spatial axes, and the arrays as (channel, z, y, x) or without the channel axis.
 
     Args:
-        path: of the volume.
-        names: of the axes of every array, in order.
-        channel: which of them is the channel axis.
-        arrays: all levels.
-        select: for an axis before the spatial ones, the one index to serve, or the channel's label.
-        labels: of the channels.
+        path: the path of the volume, for messages.
+        names: the names of the axes of every array, in order.
+        channel: the name of the channel axis, None if there is none.
+        arrays: the arrays of all levels.
+        select: for an axis before the spatial ones, the index to read, or the channel's label.
+        labels: the labels of the channels.
 
     Raises:
-        ValueError: axes in another order; an axis that is no channel axis, has several entries, and is not selected
-            from; or a selection that is not there.
+        VolumeFormatError: axes in another order.
+        ArgumentError: no selection from an axis that has several entries and is not the channel axis, or a selection
+            that does not exist.
     """
     dims = next((len(space) for space in _SPATIAL if tuple(names[-len(space) :]) == space), 0)
     leading = names[: len(names) - dims]

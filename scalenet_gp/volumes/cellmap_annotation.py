@@ -1,4 +1,4 @@
-"""What a CellMap label volume says of itself: the attributes ``cellmap.annotation``.
+"""The annotation of a CellMap label volume: its attributes ``cellmap.annotation``.
 
 Source of the format: https://github.com/janelia-cellmap/cellmap-schemas.
 """
@@ -21,14 +21,14 @@ __all__ = ["Annotation", "read_annotation"]
 @final
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What the values of a label volume mean.
+    """The meaning of the values of a label volume.
 
     Args:
         absent: the value of voxels without the class; None if no value says so.
         present: the value of voxels of the class; None if any other positive value is one: instances, for example.
         unknown: the value of voxels that are not annotated; None if all are.
-        complement_counts: how many voxels of the finest level are absent and unknown, as far as the file says;
-            either may be missing. None if it says nothing.
+        complement_counts: the numbers of voxels of the finest level that are absent and unknown, as the file gives
+            them; either may be missing. None if the file has no counts.
     """
 
     absent: int | None = 0
@@ -38,21 +38,21 @@ class Annotation:
 
 
 def read_annotation(path: str, level: str) -> Annotation:
-    """The annotation of the class whose multiscale group is at ``path``.
+    """Read the annotation of the class whose multiscale group is at ``path``.
 
-    The attributes of the group and of its finest array are read; a volume without any is one where 0 is absent and
-    everything positive is present.
+    It is in the attributes of the group or of its finest array. In a volume without such attributes 0 is absent and
+    every positive value is present.
 
     In a segmentation of instances whose counts say that nothing is unknown, the value that would be unknown may be the
     number of an instance, and counts as one.
 
     Args:
-        path: of the group; its last part is the name of the class.
-        level: of the finest array, relative to the group.
+        path: the path of the group; its last part is the name of the class.
+        level: the path of the finest array, relative to the group.
 
     Raises:
-        ValueError: malformed attributes, the name of another class, one value for two meanings, or a group and an array
-            that contradict each other.
+        VolumeFormatError: malformed attributes, the name of another class, one value for two meanings, or a group and
+            an array that contradict each other.
     """
     name = path.rstrip("/").rpartition("/")[-1]
     group, array = (_parsed(where, name) for where in (path, join(path, level)))

@@ -18,7 +18,7 @@ from scalenet_gp.volumes.location import StrPath, join, local_path
 __all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit"]
 
 Usage = Literal["train", "validate"]
-"""What a crop is for."""
+"""The purpose of a crop."""
 
 
 @final
@@ -27,10 +27,14 @@ class Crop:
     """One annotated crop, and the raw volume that it was cut from.
 
     Args:
-        usage: what it is for.
+        usage: the purpose of the crop.
         raw: path or URL of the multiscale group of the raw volume.
-        labels: of the folder that holds one multiscale group per class.
-        classes: of these, the ones to use.
+        labels: path or URL of the folder that holds one multiscale group per class.
+        classes: the names of the classes to use.
+
+    Example:
+        >>> Crop("train", "jrc_hela.zarr/recon-1/em/fibsem-uint8", "jrc_hela.zarr/labels/crop1", ("mito", "nuc")).usage
+        'train'
     """
 
     usage: Usage
@@ -74,7 +78,7 @@ def read_datasplit(path: StrPath) -> tuple[Crop, ...]:
 
 
 def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
-    """What every class consists of, in file order: itself, or the single classes that it unites.
+    """Read the single classes of every class, in file order: itself, or those that it unites.
 
     A line is ``mito,50,"3,4,5"``: the name of a class, its number, and the numbers of the classes that it unites, none
     for a single class. The united ones may be united themselves.
@@ -107,7 +111,7 @@ def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
 def _single(
     name: str, names: Mapping[int, str], members: Mapping[str, tuple[str, list[int]]], above: tuple[str, ...]
 ) -> Iterator[str]:
-    """The single classes of a class, some perhaps more than once."""
+    """Yield the single classes of a class, some perhaps more than once."""
     where, united = members[name]
     if name in above:
         raise VolumeFormatError(f"{where}: {name} unites itself: {' > '.join((*above, name))}")
@@ -120,7 +124,7 @@ def _single(
 
 
 def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
-    """``crop234/[nuc,mito]`` as ``crop234`` and its classes."""
+    """Split ``crop234/[nuc,mito]`` into ``crop234`` and its classes."""
     folder, bracket, listed = dataset.rpartition("[")
     if not bracket:
         folder, _, listed = dataset.rstrip("/").rpartition("/")
@@ -140,7 +144,7 @@ def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
-    """Where each row is, for messages, and its fields; empty lines are left out."""
+    """Yield the place of each row, for messages, and its fields. Empty lines are left out."""
     file = local_path(path)
     if file is None:
         raise ArgumentError(f"{path}: tables are read from local files only; copy it, and give the path of the copy")

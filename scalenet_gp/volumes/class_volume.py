@@ -1,4 +1,4 @@
-"""The label volume of one class, and what its values say."""
+"""The label volume of one class, and the meaning of its values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ClassVolume"]
 @final
 @dataclass(frozen=True, slots=True)
 class ClassVolume:
-    """Where a class is present, where it is absent, and where nobody has looked.
+    """A label volume that shows where a class is present, absent or unknown.
 
-    A voxel of any other value is unknown too: -1 where the class is marked by positive labels, for example.
+    A voxel of any other value is unknown, too: for example -1, if positive labels mark the class.
 
     Args:
         volume: the labels, of one channel; None if the class is unknown everywhere.
@@ -28,7 +28,14 @@ class ClassVolume:
         unknown: the value of voxels that are not annotated. None if all are.
 
     Raises:
-        ValueError: one value for two meanings; a volume of several channels, or one that may be resampled.
+        ArgumentError: one value for two meanings, or a volume that may be resampled.
+        VolumeFormatError: a volume of several channels.
+
+    Example:
+        >>> import numpy as np
+        >>> present, known = ClassVolume(None, absent=0, unknown=255).read(np.array([0, 3, 255]))
+        >>> present.tolist(), known.tolist()
+        ([False, True, False], [True, True, False])
     """
 
     volume: MultiscaleImage | None
@@ -49,7 +56,7 @@ class ClassVolume:
             )
 
     def read(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the class is present, and where it is present or absent: boolean arrays of the shape of ``values``."""
+        """Return two boolean arrays of the shape of ``values``: the class is present, and it is present or absent."""
         if self.present is not None:
             present = values == self.present
         else:

@@ -1,4 +1,4 @@
-"""What kind of volume lies at a path, and its metadata."""
+"""Recognition of the format of the volume at a path, and its metadata."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def read_volume(path: StrPath, options: ReadOptions | None = None) -> VolumeMeta
     """Read and check the metadata of the volume at ``path``, in whatever format it is.
 
     Args:
-        path: or URL, of a group of levels or of a single array.
-        options: how to read it.
+        path: path or URL of a group of levels or of a single array.
+        options: the options of reading.
 
     Raises:
         FileNotFoundError: there is nothing at ``path``, or a level that its metadata names is missing.
-        ValueError: no volume, metadata that are malformed, contradict each other or leave something open, levels that
-            disagree, or options that do not fit.
+        VolumeFormatError: no volume; metadata that are malformed, incomplete or contradict each other; or levels that
+            disagree.
+        ArgumentError: options that do not fit.
     """
     options = options or ReadOptions()
     node = find_node(path)
@@ -51,14 +52,14 @@ def read_volume(path: StrPath, options: ReadOptions | None = None) -> VolumeMeta
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """A level, and what the attributes of its array and its group say of it."""
+    """A level, with its geometry by the attributes of its array and its group."""
 
     name: str
     node: ZarrNode
     geometry: Geometry
 
     def corner(self, finest: Geometry, translation: Translation | None) -> tuple[Fraction, ...]:
-        """Of the first voxel; where nothing is said, zero by the convention of the attribute."""
+        """Return the corner of the first voxel; without a position, zero by the convention of the attribute."""
         corner = self.geometry.corner(translation)
         if corner is not None:
             return corner
@@ -70,7 +71,7 @@ class _Described:
 
 
 def _read_arrays(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
-    """A volume whose arrays say where they are."""
+    """Read a volume whose arrays have attributes with their positions."""
     described = _described_array(node, options) if node.array is not None else _described_group(node, options)
     finest = described[0].geometry
     dims = len(finest.voxel_size)

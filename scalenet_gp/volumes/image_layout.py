@@ -1,4 +1,4 @@
-"""Where a volume lies, what its values are and how they are stored: all that is settled before its first voxel."""
+"""The layout of a volume to write: position, kind of values and storage, fixed before its first voxel."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scalenet_gp.volumes.metadata import Level
 __all__ = ["ImageLayout", "Kind", "default_levels"]
 
 Kind = Literal["fractions", "quantities", "labels"]
-"""What the values of a volume are.
+"""The kind of the values of a volume.
 
 "fractions" lie in [0, 1], as probabilities do: unsigned integers store them as shares of their largest number, so
-uint8 stores round(255 × value). "quantities" are stored as they are. "labels" are names, stored as they are, of which
-a coarser voxel takes the most frequent one; the other kinds take the mean.
+uint8 stores round(255 × value). "quantities" are stored as they are. "labels" are names, stored as they are; a
+coarser voxel takes the most frequent one. With the other kinds it takes the mean.
 """
 
 _AXES = {2: ("y", "x"), 3: ("z", "y", "x")}
@@ -43,13 +43,18 @@ class ImageLayout:
         shape: voxels of the finest level, without channels.
         channels: names; none means that there is no channel axis.
         stored: name of the dtype: bool, integer or float.
-        kind: what the values are.
-        levels: how many; :func:`default_levels` counts as many as a viewer needs.
+        kind: the kind of the values.
+        levels: the number of levels; :func:`default_levels` returns the number that a viewer needs.
         chunks: voxels of a chunk of any level, which holds one channel: 64 per axis by default, 512 in two dimensions;
             cut to the shape.
 
     Raises:
-        ValueError: one of the arguments does not fit the others, or no volume can be like this.
+        ArgumentError: one of the arguments is out of its range, or does not fit the others.
+
+    Example:
+        >>> layout = ImageLayout((50, 4.6, 4.6), (0, 0, 0), (20, 100, 100), levels=2)
+        >>> layout.pyramid[1].shape
+        (20, 50, 50)
     """
 
     voxel_size: tuple[Fraction, ...]
@@ -98,7 +103,7 @@ class ImageLayout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is stored."""
+        """The dtype of the stored values."""
         return np.dtype(self.stored)
 
     @property
@@ -118,7 +123,7 @@ class ImageLayout:
 
     @property
     def factors(self) -> tuple[tuple[int, ...], ...]:
-        """How many voxels of the level before make one voxel of a level, from the second level on."""
+        """The numbers of voxels of the level before that make one voxel of a level, from the second level on."""
         return tuple(factor for _, factor in islice(_coarser(self.finest), self.levels - 1))
 
     @property
@@ -128,14 +133,14 @@ class ImageLayout:
         return Fraction(1, int(np.iinfo(self.dtype).max)) if integers else Fraction(1)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Values as they are stored.
+        """Return values as they are stored.
 
         Fractions that become integers are clipped to [0, 1] and rounded to the nearest, halves to even. Floats are
         rounded to the floats that are stored; every other value has to fit.
 
         Raises:
-            ValueError: a value that cannot be stored: not a number among fractions, or infinite only when stored; or
-                a dtype that does not fit.
+            DataError: a value that cannot be stored: NaN among fractions, or a number beyond the range of the dtype.
+            ArgumentError: a dtype that does not fit.
         """
         if values.dtype.kind == "f" and self.scale != 1:
             shares = values * values.dtype.type(1 / self.scale)
@@ -156,7 +161,7 @@ class ImageLayout:
 
 
 def default_levels(voxel_size: Iterable[Length], shape: Sequence[int]) -> int:
-    """How many levels to make so that the coarsest has at most 128 voxels along every axis, if that can be."""
+    """Return the number of levels so that the coarsest has at most 128 voxels along every axis, if possible."""
     dims = len(shape)
     levels = 1
     level = Level("s0", tuple(shape), exact_size(voxel_size), (Fraction(0),) * dims)
@@ -168,7 +173,7 @@ def default_levels(voxel_size: Iterable[Length], shape: Sequence[int]) -> int:
 
 
 def _coarser(level: Level) -> Iterator[tuple[Level, tuple[int, ...]]]:
-    """The levels after the first one, each with its factors from the one before; ends with a level of one voxel."""
+    """Yield the levels after the first, each with its factors from the one before, up to a level of one voxel."""
     number = 1
     while max(level.shape) > 1:
         axes = list(zip(level.shape, level.voxel_size, strict=True))
@@ -182,7 +187,7 @@ def _coarser(level: Level) -> Iterator[tuple[Level, tuple[int, ...]]]:
 
 
 def _first(where: np.ndarray) -> tuple[int, ...]:
-    """Index of the first True."""
+    """Return the index of the first True."""
     return tuple(int(i) for i in np.argwhere(where)[0])
 
 

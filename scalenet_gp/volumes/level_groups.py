@@ -1,4 +1,4 @@
-"""Groups of arrays s0, s1, ... and what their attributes say of the arrays: N5's pyramids."""
+"""Groups of arrays s0, s1, ... with attributes about the arrays: N5's pyramids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["level_geometries", "level_nodes"]
 
 
 def level_nodes(group: ZarrNode) -> dict[str, ZarrNode]:
-    """The arrays of a group by name: those that COSEM's metadata name, else s0, s1, ... as far as they go.
+    """Return the arrays of a group by name: those that COSEM's metadata name, else s0, s1, ... as far as they go.
 
     Raises:
         FileNotFoundError: one that the metadata name is missing.
@@ -46,14 +46,14 @@ def level_nodes(group: ZarrNode) -> dict[str, ZarrNode]:
 def level_geometries(
     group: ZarrNode, index: int, level: ZarrNode, finest: Geometry | None, options: ReadOptions
 ) -> tuple[Geometry, ...]:
-    """What an array in a group says of itself, what the group says of it, and what follows from downsampling factors.
+    """Return the geometries of an array by its own attributes, by those of its group, and by downsampling factors.
 
     The group can hold COSEM's "multiscales", with a transform per array, the resolution of the finest array, and the
     factors to the others: "downsamplingFactors" or "scales", x, y, z per array.
 
     Args:
-        group: that holds the array.
-        index: of the array.
+        group: the group of the array.
+        index: the index of the array.
         level: the array.
         finest: the first array's geometry; None if this is the first.
         options: how to read.

@@ -1,4 +1,4 @@
-"""Which level of a pyramid serves a voxel size in a world, and which of its voxels: all in exact rationals."""
+"""Choice of the level of a pyramid that serves a voxel size in a world, in exact rationals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from scalenet_gp.volumes.resampling import Coverage
 __all__ = ["Alignment", "LevelMatch", "fitting_world", "match_level", "reflect_indices"]
 
 Alignment = Literal["exact", "resample"]
-"""What becomes of a volume that is off the lattice that is asked for, since its corner or its voxel size do not fit.
+"""The treatment of a volume whose corner or voxel size does not fit the requested lattice.
 
-"exact": it is refused. "resample": what is asked for comes from the coarsest level that is as fine on every axis; what
-this one does not have and its whole blocks do not make is resampled, as
-:mod:`scalenet_gp.volumes.resampling` describes.
-Content stays where it is, to the fraction of a voxel, and is a little smoother where the shift is a part of a voxel. A
-voxel that reaches beyond a face of the volume does not count as data.
+"exact": it is refused. "resample": the voxels come from the coarsest level that is as fine on every axis. Voxels that
+this level does not have, and that whole blocks of its voxels do not make, are resampled as
+:mod:`scalenet_gp.volumes.resampling` describes. Content stays where it is, to the fraction of a voxel, and is a little
+smoother where the shift is a part of a voxel. A voxel that reaches beyond a face of the volume does not count as data.
 
 A finer level whose blocks would fit is not preferred: a crop may lie 4 nm off the lattice of 128 nm voxels, and a patch
 of them is 32768 times as large at 4 nm.
@@ -38,13 +37,13 @@ _Box = Iterable[tuple[int, int]]
 @final
 @dataclass(frozen=True, slots=True)
 class LevelMatch:
-    """How a level serves a voxel size: by whole voxels where all its numbers are whole, else resampled.
+    """The way in which a level serves a voxel size: by whole voxels if all its numbers are whole, else resampled.
 
     Args:
-        level: its index.
-        shape: its voxels.
-        factor: its voxels per served voxel.
-        first: its first voxel, counted in its own voxels from the world's origin.
+        level: the index of the level.
+        shape: the shape of the level, voxels.
+        factor: voxels of the level per served voxel.
+        first: the first voxel of the level, counted in its own voxels from the world's origin.
     """
 
     level: int
@@ -54,11 +53,11 @@ class LevelMatch:
 
     @property
     def whole(self) -> bool:
-        """Whether served voxels are made of whole ones."""
+        """True if served voxels are made of whole ones."""
         return all(length.denominator == 1 for length in self.factor + self.first)
 
     def available(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Begin and end of the served voxels inside, counted from the world's origin; None if there is none."""
+        """Return begin and end of the served voxels inside, counted from the world's origin; None if there is none."""
         begin = tuple(math.ceil(first / f) for first, f in zip(self.first, self.factor, strict=True))
         end = tuple(
             math.floor((first + n) / f) for first, n, f in zip(self.first, self.shape, self.factor, strict=True)
@@ -66,14 +65,14 @@ class LevelMatch:
         return (begin, end) if all(b < e for b, e in zip(begin, end, strict=True)) else None
 
     def blocks(self, box: _Box) -> list[tuple[int, int]]:
-        """The box of the level's voxels, counted from its first one, that make the served ones in ``box``."""
+        """Return the box of the level's voxels, counted from its first one, that make the served ones in ``box``."""
         return [
             (int(b * factor - first), int(e * factor - first))
             for (b, e), factor, first in zip(box, self.factor, self.first, strict=True)
         ]
 
     def coverage(self, box: _Box) -> list[Coverage]:
-        """How the served voxels in ``box`` cover the level's, counted from its first one and mirrored at its faces."""
+        """Return the coverage of the level's voxels by the served ones in ``box``, mirrored at the level's faces."""
         covered = [
             Coverage.of(b, e, factor, first) for (b, e), factor, first in zip(box, self.factor, self.first, strict=True)
         ]
@@ -81,19 +80,19 @@ class LevelMatch:
 
 
 def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignment: Alignment) -> LevelMatch:
-    """The coarsest level that gives the voxel size.
+    """Return the coarsest level that can give the voxel size.
 
-    For an exact alignment that is one that has or divides the voxel size, and lies on its own lattice of the world; to
-    be resampled, one that is as fine on every axis.
+    An exact alignment needs a level that has or divides the voxel size, and lies on its own lattice of the world.
+    Resampling needs one that is as fine on every axis.
 
     Args:
-        levels: of one volume.
-        size: of the voxels, world units.
-        world: in whose lattice they lie.
+        levels: the levels of one volume.
+        size: the voxel size, world units.
+        world: the world in whose lattice the voxels lie.
         alignment: see :data:`Alignment`.
 
     Raises:
-        ValueError: no level can.
+        LatticeError: no level can.
     """
     asked = world.size_in_nm(size)
     origin = world.position_in_nm(Coordinate((0,) * len(asked)))
@@ -127,7 +126,7 @@ def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignme
 def fitting_world(
     corner: Iterable[Fraction], voxel_sizes: Sequence[Sequence[Fraction]], unit: Fraction | None
 ) -> World:
-    """The world in which ``corner`` lies on the lattice of every one of ``voxel_sizes``, its origin near zero.
+    """Return the world in which ``corner`` lies on the lattice of every one of ``voxel_sizes``, its origin near zero.
 
     Args:
         corner: nm.
@@ -149,6 +148,6 @@ def reflect_indices(index: np.ndarray, begin: int, end: int) -> np.ndarray:
 
 
 def _common_multiple(lengths: Sequence[Fraction]) -> Fraction:
-    """The smallest length that is a whole multiple of each one."""
+    """Return the smallest length that is a whole multiple of each one."""
     denominator = math.lcm(*(length.denominator for length in lengths))
     return Fraction(math.lcm(*(int(length * denominator) for length in lengths)), denominator)

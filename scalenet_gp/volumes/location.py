@@ -1,8 +1,8 @@
-"""Where volumes lie: local paths and URLs, and the small JSON files there.
+"""Local paths and URLs of volumes, and the small JSON files there.
 
-Local files are read as files. What lies behind a URL (``s3://``, ``gs://``, ``http://``, ``https://``) is read through
-tensorstore, whose threads do not survive a fork: a process forked after its parent has read through tensorstore must
-not do so. tensorstore would abort it; here it gets an error that says so, and :func:`bulk_reads_begun` tells in time.
+Local files are read as files. URLs (``s3://``, ``gs://``, ``http://``, ``https://``) are read through tensorstore,
+whose threads do not survive a fork: a process that was forked after its parent had read through tensorstore must not
+read. tensorstore would abort it. Here it gets an error instead, and :func:`bulk_reads_begun` tells in time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _reading_process: int | None = None
 
 
 def bulk_reads_begun() -> bool:
-    """Whether this process, or one that it was forked from, has read through tensorstore.
+    """Return True if this process, or one that it was forked from, has read through tensorstore.
 
     From then on a forked child cannot read: start worker processes by "spawn". Opening local volumes does not count,
     reading voxels does, and so does opening a volume behind a URL.
@@ -48,7 +48,7 @@ def bulk_reads_begun() -> bool:
 
 
 def begin_bulk_reads(path: StrPath) -> None:
-    """To be called before anything that makes tensorstore work; ``path`` is for the message.
+    """Note that tensorstore is about to be used for ``path``, and refuse it in a process that was forked after that.
 
     Raises:
         RuntimeError: this process was forked after tensorstore had been used.
@@ -63,7 +63,7 @@ def begin_bulk_reads(path: StrPath) -> None:
 
 
 def local_path(path: StrPath) -> Path | None:
-    """The local path, of a ``file://`` URL too; None for any other URL."""
+    """Return the local path, also that of a ``file://`` URL; None for any other URL."""
     name = os.fspath(path)
     if "://" not in name:
         return Path(name)
@@ -72,7 +72,7 @@ def local_path(path: StrPath) -> Path | None:
 
 
 def join(path: StrPath, child: str) -> str:
-    """``child`` below ``path``."""
+    """Return the path or URL of ``child`` below ``path``."""
     name = os.fspath(path)
     return f"{name.rstrip('/')}/{child}" if "://" in name else str(Path(name) / child)
 
@@ -100,7 +100,7 @@ def key_value_store(path: StrPath) -> dict[str, Any]:
 
 
 def tensorstore_context(cache_bytes: int, retries: int = _BULK_RETRIES) -> ts.Context:
-    """Settings for reading: decoded chunks are kept up to ``cache_bytes``, a request is repeated ``retries`` times."""
+    """Return settings for reading, with ``cache_bytes`` for decoded chunks and ``retries`` for each request."""
     patience = {"max_retries": retries, "initial_delay": "200ms", "max_delay": "10s"}
     return ts.Context(
         {
@@ -113,10 +113,10 @@ def tensorstore_context(cache_bytes: int, retries: int = _BULK_RETRIES) -> ts.Co
 
 
 def read_json(path: StrPath, names: Iterable[str]) -> dict[str, Any]:
-    """The contents of the JSON files of these ``names`` in the folder ``path``; absent ones are left out.
+    """Return the contents of the JSON files of these ``names`` in the folder ``path``, without absent ones.
 
     Raises:
-        ValueError: a file is no JSON.
+        VolumeFormatError: a file is not JSON.
         OSError: it cannot be read.
     """
     local = local_path(path)

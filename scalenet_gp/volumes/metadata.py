@@ -1,4 +1,4 @@
-"""What a volume on disk says of itself, whatever its format.
+"""The metadata of a volume on disk, whatever its format.
 
 Numbers in metadata are binary floats that somebody computed: 6.9 is often stored as 6.8999999999999995. They are read
 as the decimals that they print as at twelve significant digits, those of single precision as the shortest decimal that
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Translation = Literal["centre", "corner"]
-"""What the positions in a file name: voxel centres or voxel corners."""
+"""The points that the positions in a file name: voxel centres or voxel corners."""
 
 _NANOMETRES = {
     "picometer": (Fraction(1, 1000), ("picometre", "pm")),
@@ -50,15 +50,15 @@ _UNITS = {name: length for key, (length, others) in _NANOMETRES.items() for name
 
 
 class VoxelArray(Protocol):
-    """What a level is read from: a stored array, or one in memory."""
+    """The array of a level: stored, or in memory."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Voxels, after the channels if there is an axis of them."""
+        """The numbers of voxels, after the number of channels if there is a channel axis."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the voxels, in native byte order."""
+        """The dtype of the voxels, in native byte order."""
 
     def start(self, box: Sequence[slice]) -> Callable[[], np.ndarray]:
         """Start to read a box of voxels, one slice per axis. Call what is returned to wait for them."""
@@ -69,10 +69,15 @@ class Level:
     """One resolution of a volume. All tuples are per spatial axis, in the order z, y, x.
 
     Args:
-        path: of the array, relative to the volume; "." if the volume is an array.
+        path: the path of the array, relative to the volume; "." if the volume is an array.
         shape: voxels.
         voxel_size: nm.
         begin: the corner of the first voxel, nm.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> Level("s0", (10, 20), (Fraction(8), Fraction("4.6")), (Fraction(0), Fraction(0))).end
+        (Fraction(80, 1), Fraction(92, 1))
     """
 
     path: str
@@ -88,14 +93,14 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class VolumeMetadata:
-    """What a volume says of itself.
+    """The metadata of a volume.
 
     Args:
         axes: names of the spatial axes, ``("z", "y", "x")`` or ``("y", "x")``.
         channels: the length of the channel axis that comes first, None where there is none.
-        dtype: of every level.
-        levels: in file order, by the formats from fine to coarse.
-        arrays: of the levels: (channel, z, y, x), or without the channel axis.
+        dtype: the dtype of every level.
+        levels: in file order, which is from fine to coarse.
+        arrays: the arrays of the levels: (channel, z, y, x), or without the channel axis.
     """
 
     axes: tuple[str, ...]
@@ -107,7 +112,7 @@ class VolumeMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a user wants a volume to be read: see :meth:`scalenet_gp.volumes.multiscale_image.MultiscaleImage.open`."""
+    """The options of reading a volume: see :meth:`scalenet_gp.volumes.multiscale_image.MultiscaleImage.open`."""
 
     translation: Translation | None = None
     select: Mapping[str, int | str] = field(default_factory=dict)
@@ -122,10 +127,10 @@ class ReadOptions:
 
 
 def number(value: object) -> Fraction:
-    """A JSON number as the rational that its writer meant.
+    """Return a JSON number as the rational that its writer meant.
 
     Raises:
-        ValueError: it is none, or not finite.
+        VolumeFormatError: it is not a number, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise VolumeFormatError(f"{value!r} should be a number")
@@ -144,10 +149,10 @@ Number = Annotated[Fraction, PlainValidator(number)]
 
 
 def nanometres(what: str, unit: str | None, stated: str | None) -> Fraction:
-    """The length of a unit.
+    """Return the length of a unit, nm.
 
     Args:
-        what: has this unit; for messages.
+        what: the name of the thing that has this unit, for messages.
         unit: as the file names it; None or empty if it does not.
         stated: the unit that the user states for lengths without one.
 
@@ -167,7 +172,7 @@ def nanometres(what: str, unit: str | None, stated: str | None) -> Fraction:
 
 
 def malformed_error(path: str, what: str, error: ValidationError) -> ValueError:
-    """The exception that names every fault in metadata that do not fit a model."""
+    """Return the exception that names every fault in metadata that do not fit a model."""
     faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
     return VolumeFormatError(f"{path}: malformed {what}: {'; '.join(faults)}")
 
@@ -175,17 +180,17 @@ def malformed_error(path: str, what: str, error: ValidationError) -> ValueError:
 def consistent_levels(
     path: str, read: Callable[[Translation | None], tuple[Level, ...]], translation: Translation | None
 ) -> tuple[Level, ...]:
-    """The levels, which have to begin at one corner and to end within a voxel of each other.
+    """Return the levels, which have to begin at one corner and to end within a voxel of each other.
 
     Corners are computed from rounded numbers: those within 1e-5 of the finer voxel are one, that of the first level.
 
     Args:
-        path: of the volume.
-        read: gives the levels for what positions are taken to name.
-        translation: what they are taken to name.
+        path: the path of the volume, for messages.
+        read: returns the levels for the point that positions are taken to name.
+        translation: the point that positions are taken to name.
 
     Raises:
-        ValueError: the levels disagree. Says whether they would agree if positions were read otherwise.
+        VolumeFormatError: the levels disagree. The message says if they would agree with positions read otherwise.
     """
     levels = read(translation)
     if (fault := _disagreement(levels)) is not None:
@@ -212,7 +217,7 @@ def check_arrays(path: str, levels: Sequence[Level], arrays: Sequence[VoxelArray
 
 
 def _disagreement(levels: Sequence[Level]) -> str | None:
-    """How the corners of the levels contradict each other, None if they do not."""
+    """Describe how the corners of the levels contradict each other; None if they do not."""
     first = levels[0]
     for level in levels[1:]:
         finer = (min(pair) for pair in zip(first.voxel_size, level.voxel_size, strict=True))

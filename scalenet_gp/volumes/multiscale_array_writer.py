@@ -1,4 +1,4 @@
-"""An OME-Zarr 0.4 volume that many processes write, block by block: the one way in which volumes are written."""
+"""OME-Zarr 0.4 volumes that many processes write, block by block. All volumes are written in this way."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ _RESERVED = ("multiscales", "omero", _OURS)
 
 
 class StoredValues(BaseModel, frozen=True, extra="forbid"):
-    """What the attributes of a volume say of its values.
+    """The meaning of the stored values of a volume, from its attributes.
 
     Attributes:
-        kind: what they are; None if the volume does not say.
+        kind: the kind of the values; None if the volume does not state it.
         scale: value = stored number × scale.
+
+    Example:
+        >>> StoredValues.of("mito", {"scalenet_gp": {"values": {"kind": "fractions", "scale": 1 / 255}}}).kind
+        'fractions'
     """
 
     kind: Kind | None = None
@@ -40,10 +44,10 @@ class StoredValues(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of(cls, path: StrPath, attributes: Mapping[str, Any]) -> Self:
-        """From the attributes of the group at ``path``.
+        """Read them from the attributes of the group at ``path``.
 
         Raises:
-            ValueError: they are malformed.
+            VolumeFormatError: they are malformed.
         """
         ours = attributes.get(_OURS, {})
         try:
@@ -55,15 +59,24 @@ class StoredValues(BaseModel, frozen=True, extra="forbid"):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class MultiscaleArrayWriter:
-    """A volume of which blocks are written: see :meth:`open`.
+    """Writes the blocks of a volume: see :meth:`open`.
 
-    Any number of processes can write at once. What is written touches whole chunks only where it begins and ends at
-    multiples of ``layout.chunks``, or at the end of the volume; anything else is right too, but slower, since chunks
-    are read, merged and written again.
+    Any number of processes can write at once. Blocks that begin and end at multiples of ``layout.chunks``, or at the
+    end of the volume, are fastest. Other blocks are right too, but their chunks are read, merged and written again.
 
     Args:
-        path: of the multiscale group.
-        layout: see :class:`ImageLayout`.
+        path: the path of the multiscale group.
+        layout: the layout of the volume.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     create_image(f"{folder}/mito", ImageLayout((8, 8, 8), (0, 0, 0), (4, 4, 4)))
+        ...     writer = MultiscaleArrayWriter.open(f"{folder}/mito")
+        ...     writer.write((0, 0, 0), np.ones((4, 4, 2), np.float32))
+        >>> writer.levels[0].shape
+        (4, 4, 4)
     """
 
     path: Path
@@ -76,7 +89,7 @@ class MultiscaleArrayWriter:
 
         Raises:
             FileNotFoundError: there is nothing at ``path``.
-            ValueError: what is there is another kind of volume, or none.
+            VolumeFormatError: there is another kind of volume, or something else.
         """
         node = find_node(path)
         if node is None:
@@ -103,7 +116,7 @@ class MultiscaleArrayWriter:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """From fine to coarse."""
+        """The levels, from fine to coarse."""
         return self.layout.pyramid
 
     def write(self, begin: Sequence[int], data: np.ndarray) -> None:
@@ -114,8 +127,10 @@ class MultiscaleArrayWriter:
             data: (channel, z, y, x), or (z, y, x) if the volume has no channels; see :meth:`ImageLayout.encode`.
 
         Raises:
-            ValueError: the block does not fit into the volume, or a value cannot be stored.
-            OSError: it cannot be written, as on a full disk.
+            ArgumentError: the block has another shape than the volume allows.
+            LatticeError: the block reaches out of the volume.
+            DataError: a value cannot be stored.
+            OSError: the block cannot be written, as on a full disk.
         """
         layout, shape, dims = self.layout, data.shape, len(self.layout.shape)
         leading = (len(layout.channels),) if layout.channels else ()
@@ -143,7 +158,8 @@ class MultiscaleArrayWriter:
             shape: voxels of ``level``.
 
         Raises:
-            ValueError: no such level, or the box reaches out of it.
+            ArgumentError: there is no such level.
+            LatticeError: the box reaches out of the level.
             OSError: the level before cannot be read, or this one not be written.
         """
         if not 1 <= level < len(self._arrays):
@@ -179,14 +195,14 @@ def create_image(
     It is there as a whole or not at all, also if this process is killed.
 
     Args:
-        path: of the multiscale group to make; its parent folders are made.
-        layout: of the volume.
-        attributes: further attributes of the group, JSON: where the volume comes from, for example.
-        name: of the image; by default that of the folder.
+        path: the path of the multiscale group to make; its parent folders are made.
+        layout: the layout of the volume.
+        attributes: further attributes of the group, JSON: the origin of the data, for example.
+        name: the name of the image; by default that of the folder.
 
     Raises:
         FileExistsError: there is something at ``path``.
-        ValueError: the attributes are no JSON, or named as those of the format; or a length of the layout cannot be
+        ArgumentError: the attributes are not JSON, or named as those of the format; or a length of the layout cannot be
             stored.
     """
     path = Path(path)
@@ -205,10 +221,10 @@ def create_image(
 
 
 def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, object] | None) -> dict[str, Any]:
-    """All attributes of a volume's group: those of :func:`create_image`, of OME-Zarr, and what its values are.
+    """Return all attributes of a volume's group: those of :func:`create_image`, of OME-Zarr, and the kind of values.
 
     Raises:
-        ValueError: as there.
+        ArgumentError: as there.
     """
     further = dict(attributes or {})
     if taken := [key for key in _RESERVED if key in further]:
@@ -216,14 +232,14 @@ def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, o
     try:
         json.dumps(further)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: the attributes are no JSON: {error}") from error
+        raise ArgumentError(f"{name}: the attributes are not JSON: {error}") from error
     values = StoredValues(kind=layout.kind, scale=float(layout.scale))
     ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype)
     return {**further, _OURS: {"values": values.model_dump()}, **ome}
 
 
 def _chunks_of(box: Sequence[slice], chunks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """A box, cut where chunks meet."""
+    """Yield the parts of a box, cut where chunks meet."""
     return itertools.product(
         *(
             [slice(max(b, part.start), min(b + c, part.stop)) for b in range(part.start // c * c, part.stop, c)]

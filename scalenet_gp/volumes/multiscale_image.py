@@ -1,4 +1,4 @@
-"""A multiscale volume, read in world coordinates at any voxel size that its levels can give."""
+"""A multiscale image, read in world coordinates at any voxel size that its levels can give."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scalenet_gp.volumes.storage import ChunkCache
 __all__ = ["MultiscaleImage", "Padding"]
 
 Padding = Literal["constant", "reflect"]
-"""What lies outside a volume: one value, or the volume mirrored at its faces.
+"""The values outside a volume: one value, or the volume mirrored at its faces.
 
 The faces are where the levels meet (numpy.pad calls it "symmetric"). Mirrored at the centres of the border voxels, as
 numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm. A voxel size
@@ -39,16 +39,23 @@ _Reduction = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 class MultiscaleImage:
     """A pyramid of arrays, opened for reading: see :meth:`open` and :meth:`from_arrays`.
 
-    Wherever a voxel size and a world are asked for, the voxel size is in world units, and the voxels are those of the
-    lattice of its multiples from the world's origin: the same world voxel has the same value whatever ROI it is read
-    with.
+    Voxel sizes are in units of the world that goes with them. Voxels lie on the lattice of multiples of the voxel size
+    from the world's origin: the same world voxel has the same value in every ROI.
 
     Args:
-        path: of the volume, its URL, or the name of a volume in memory.
-        levels: from fine to coarse.
-        channels: how many; 1 if the file has no channel axis.
-        dtype: of the voxels.
-        alignment: what becomes of a lattice that the volume is off; "resample" is for intensities only.
+        path: the path of the volume, its URL, or the name of a volume in memory.
+        levels: the levels, from fine to coarse.
+        channels: the number of channels; 1 if the file has no channel axis.
+        dtype: the dtype of the voxels.
+        alignment: the treatment of a lattice that does not fit, see :data:`Alignment`; "resample" is for intensities
+            only.
+
+    Example:
+        >>> import numpy as np
+        >>> from funlib.geometry import Roi
+        >>> image = MultiscaleImage.from_arrays([np.arange(64).reshape(4, 4, 4)], [(8, 8, 8)])
+        >>> image.read(Roi((0, 0, 0), (16, 16, 16)), (16, 16, 16), image.world()).tolist()
+        [[[[10]]]]
     """
 
     path: str
@@ -59,7 +66,7 @@ class MultiscaleImage:
     alignment: Alignment = "exact"
 
     _services: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
-    """Those found already: finding one takes longer than reading a small box."""
+    """The matches that were found already: to find one takes longer than to read a small box."""
 
     def __post_init__(self) -> None:
         if self.alignment not in ("exact", "resample"):
@@ -80,25 +87,26 @@ class MultiscaleImage:
 
         The format is found out: OME-Zarr 0.4 and 0.5; N5 as COSEM and the N5 viewers write it; and zarr 2, zarr 3 or
         N5 arrays with the attributes of gunpowder or funlib.persistence, alone or as s0, s1, ... in a group. Only
-        metadata are read; see :func:`scalenet_gp.volumes.storage.bulk_reads_begun` about worker processes.
+        metadata are read; see :func:`scalenet_gp.volumes.bulk_reads_begun` about worker processes.
 
         Args:
             path: of the volume, for example ``vnc.zarr/recon-1/em/tem-uint8``, or its URL (``s3://``, ``gs://``,
                 ``http://``, ``https://``, ``file://``).
-            translation: what the file's positions name. By default what the format says: voxel centres in OME-Zarr and
-                COSEM's N5, voxel corners in what gunpowder and funlib.persistence write. To be given for writers that
-                stored something else or nothing.
-            select: for an axis before the spatial ones the one entry to read, by its index or, of channels, its label:
-                ``{"t": 0, "c": "mito"}``. Channels that are not selected from are all read.
-            unit: of the lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
-            alignment: what becomes of a lattice that the volume is off: see
+            translation: the points that the file's positions name. By default those of the format: voxel centres in
+                OME-Zarr and COSEM's N5, voxel corners in files of gunpowder and funlib.persistence. Give it for writers
+                that stored something else or nothing.
+            select: for an axis before the spatial ones the entry to read, by its index or, for channels, its label:
+                ``{"t": 0, "c": "mito"}``. Without a selection, all channels are read.
+            unit: the unit of lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
+            alignment: the treatment of a lattice that does not fit: see
                 :data:`~scalenet_gp.volumes.level_match.Alignment`.
             cache: keeps decoded chunks; by default nothing is kept.
 
         Raises:
             FileNotFoundError: there is nothing at ``path``, or a level that its metadata names is missing.
-            ValueError: no volume; metadata that are malformed, contradict each other or lack something; levels whose
-                corners disagree; or arguments that do not fit.
+            VolumeFormatError: no volume; metadata that are malformed, incomplete or contradict each other; or levels
+                whose corners disagree.
+            ArgumentError: arguments that do not fit.
             OSError: the metadata cannot be read.
         """
         metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache))
@@ -114,18 +122,18 @@ class MultiscaleImage:
         name: str = "arrays in memory",
         alignment: Alignment = "exact",
     ) -> MultiscaleImage:
-        """A volume of arrays in memory, which are not copied.
+        """Return an image of arrays in memory, which are not copied.
 
         Args:
             arrays: the levels, from fine to coarse: (z, y, x), (y, x), or either after a channel axis.
-            voxel_sizes: nm, of each.
-            corner: of the first voxel, nm; zero by default.
-            name: for messages.
-            alignment: what becomes of a lattice that the volume is off: see
+            voxel_sizes: the voxel size of each, nm.
+            corner: the corner of the first voxel, nm; zero by default.
+            name: a name for messages.
+            alignment: the treatment of a lattice that does not fit: see
                 :data:`~scalenet_gp.volumes.level_match.Alignment`.
 
         Raises:
-            ValueError: no arrays, arrays and voxel sizes that do not fit each other, or no such alignment.
+            ArgumentError: no arrays, arrays and voxel sizes that do not fit each other, or no such alignment.
         """
         return cls._of(name, describe_arrays(name, arrays, voxel_sizes, corner), alignment)
 
@@ -135,13 +143,13 @@ class MultiscaleImage:
 
     @property
     def dims(self) -> int:
-        """How many spatial axes: 3 (z, y, x) or 2 (y, x)."""
+        """The number of spatial axes: 3 (z, y, x) or 2 (y, x)."""
         return len(self.levels[0].shape)
 
     def world(self, *voxel_sizes: Iterable[Length], unit: Length | None = None) -> World:
-        """The world in which this volume's corner lies on the lattice of every one of ``voxel_sizes``.
+        """Return the world in which this volume's corner lies on the lattice of every one of ``voxel_sizes``.
 
-        Its origin is the corner up to whole steps of the coarsest lattice, and of these choices the nearest to zero.
+        Its origin is the corner up to whole steps of the coarsest lattice: the choice that is nearest to zero.
         So the origin of a volume whose first voxel centre is at zero is minus half a voxel, and world coordinates stay
         near the physical ones.
 
@@ -150,7 +158,7 @@ class MultiscaleImage:
             unit: nm per world unit; by default the largest that makes every voxel size whole.
 
         Raises:
-            ValueError: a voxel size of the wrong number of axes, or not positive.
+            ArgumentError: a voxel size of the wrong number of axes, or not positive.
         """
         sizes = [exact_size(size) for size in voxel_sizes] or [level.voxel_size for level in self.levels]
         for size in sizes:
@@ -161,10 +169,10 @@ class MultiscaleImage:
         return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
 
     def roi(self, voxel_size: Iterable[int], world: World) -> Roi:
-        """The world ROI of the whole voxels that there are at ``voxel_size``; empty if there is none.
+        """Return the world ROI of the whole voxels at ``voxel_size``; empty if there is none.
 
         Raises:
-            ValueError: no level can give this voxel size.
+            LatticeError: no level can give this voxel size.
         """
         size = self._size(voxel_size)
         available = self._service(size, world).available()
@@ -182,24 +190,26 @@ class MultiscaleImage:
         padding: Padding | None = None,
         fill_value: float = 0,
     ) -> np.ndarray:
-        """The voxels of ``roi``, (channel, z, y, x), in the dtype of the volume.
+        """Read the voxels of ``roi``, (channel, z, y, x), in the dtype of the volume.
 
-        They come from the level of this voxel size; where there is none, from the coarsest level that divides it, by
-        the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, by their majority (the
-        smallest label of several). A volume opened with ``alignment="resample"`` gives what its coarsest level that is
-        fine enough makes: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
+        They come from the level of this voxel size. Without such a level, they come from the coarsest level that
+        divides it: the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, their majority
+        (the smallest label of several). A volume opened with ``alignment="resample"`` is read from its coarsest level
+        that is fine enough: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
 
         Args:
             roi: world units, on the lattice of ``voxel_size``.
             voxel_size: world units.
             labels: the values are names, not quantities.
-            padding: what lies outside the volume. None: nothing may be asked for there. "constant": ``fill_value``.
-                "reflect": mirrored at its faces, at any distance; a padded voxel depends on its position only.
+            padding: the values outside the volume. None: the ROI has to lie inside. "constant": ``fill_value``.
+                "reflect": the volume mirrored at its faces, at any distance; a padded voxel depends on its position
+                only.
             fill_value: for constant padding.
 
         Raises:
-            ValueError: no level can give this voxel size; ``roi`` is off its lattice, or, without padding, reaches
-                out of the volume; ``fill_value`` does not fit the dtype; labels of a volume that may be resampled.
+            LatticeError: no level can give this voxel size; ``roi`` is off its lattice, or, without padding, reaches
+                out of the volume.
+            ArgumentError: ``fill_value`` does not fit the dtype; labels of a volume that may be resampled.
             UnreadableDataError: a chunk cannot be decoded.
         """
         return self.start(roi, voxel_size, world, labels, padding, fill_value)()
@@ -224,11 +234,11 @@ class MultiscaleImage:
     def start_stored(
         self, roi: Roi, voxel_size: Iterable[int], world: World
     ) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
-        """Start to read the voxels that those of :meth:`read` are made of, for reductions of one's own.
+        """Start to read the stored voxels from which :meth:`read` makes its own, for other reductions.
 
         Returns:
-            What to call to wait for the voxels of the level that serves this voxel size, (channel, z, y, x); and how
-            many of them make one voxel along each axis. Raises as :meth:`read` of labels without padding.
+            The function to call to wait for the voxels of the level that serves this voxel size, (channel, z, y, x);
+            and the number of them that makes one voxel along each axis. Raises as :meth:`read` of labels, unpadded.
         """
         self.check_labels()
         size = self._size(voxel_size)
@@ -236,10 +246,10 @@ class MultiscaleImage:
         return self._start(roi, size, world, lambda data, factor: data, None, 0), factor
 
     def valid(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
-        """Whether there is data: uint8 (1, z, y, x), 1 inside the volume and 0 outside.
+        """Return a mask of the data: uint8 (1, z, y, x), 1 inside the volume and 0 outside.
 
         Raises:
-            ValueError: as :meth:`read` with padding.
+            LatticeError: as :meth:`read` with padding.
         """
         size = self._size(voxel_size)
         available = self._service(size, world).available()
@@ -252,10 +262,10 @@ class MultiscaleImage:
         return mask
 
     def check_padding(self, padding: Padding | None, fill_value: float) -> None:
-        """Whether this volume can be padded so.
+        """Check that this volume can be padded so.
 
         Raises:
-            ValueError: no such padding, or a fill value that does not fit the dtype.
+            ArgumentError: no such padding, or a fill value that does not fit the dtype.
         """
         if padding not in (None, "constant", "reflect"):
             raise ArgumentError(f"padding={padding!r} has to be None, 'constant' or 'reflect'")
@@ -266,10 +276,10 @@ class MultiscaleImage:
             raise ArgumentError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
 
     def check_labels(self) -> None:
-        """Whether this volume can be read as labels: names have no mean, so they are never resampled.
+        """Check that this volume can be read as labels: names have no mean, so they are never resampled.
 
         Raises:
-            ValueError: it was opened with ``alignment="resample"``.
+            ArgumentError: it was opened with ``alignment="resample"``.
         """
         if self.alignment != "exact":
             raise ArgumentError(

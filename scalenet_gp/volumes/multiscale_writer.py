@@ -1,4 +1,4 @@
-"""Write a volume as OME-Zarr 0.4: block by block, then its coarser levels, and only a finished one under its name."""
+"""Writing one volume as OME-Zarr 0.4: its blocks, then its coarser levels, under its name only when it is whole."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from numpy.typing import DTypeLike
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.volumes.image_layout import ImageLayout
+from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image, volume_attributes
-from scalenet_gp.volumes.storage import StrPath
 
 __all__ = ["MultiscaleWriter"]
 
 
 @final
 class MultiscaleWriter:
-    """Writes one volume; a context manager.
+    """Write one volume; a context manager.
 
     The blocks go to ``<name>.partial`` beside the destination. A clean exit adds the coarser levels and renames; an
     exception removes it, so that under ``path`` there is a whole volume or nothing. Voxels never written are zero.
@@ -32,20 +32,30 @@ class MultiscaleWriter:
     the others, and an axis of one voxel stays: 50 x 4.6 x 4.6 nm is followed by 50 x 9.2 x 9.2 nm.
 
     Args:
-        path: of the multiscale group; its parent folders are made.
+        path: the path of the multiscale group; its parent folders are made.
         voxel_size: nm, per spatial axis: (z, y, x) or (y, x).
         corner: the corner of the first voxel, nm.
         shape: voxels of the finest level, without channels.
-        dtype: of the voxels: bool, integer or float.
+        dtype: the dtype of the voxels: bool, integer or float.
         channels: names; none means that there is no channel axis.
-        levels: how many to write.
-        labels: coarser levels by majority instead of mean.
+        levels: the number of levels to write.
+        labels: make coarser levels by majority instead of mean.
         chunks: voxels; by default 64 per axis, 512 in two dimensions, and one channel.
-        attributes: further attributes of the group, JSON: where the volume comes from, for example.
+        attributes: further attributes of the group, JSON: the origin of the data, for example.
 
     Raises:
         FileExistsError: there is something at ``path``, or an unfinished volume beside it.
-        ValueError: one of the arguments does not fit the others or the format.
+        ArgumentError: one of the arguments does not fit the others or the format.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> layout = {"voxel_size": (8, 8, 8), "corner": (0, 0, 0), "shape": (4, 4, 4), "dtype": np.uint8}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MultiscaleWriter(f"{folder}/raw", **layout) as writer:
+        ...         writer.write((0, 0, 0), np.ones((4, 4, 4), np.uint8))
+        ...     print(sorted(path.name for path in writer.path.iterdir() if path.is_dir()))
+        ['s0']
     """
 
     def __init__(
@@ -102,7 +112,7 @@ class MultiscaleWriter:
 
         Raises:
             RuntimeError: the writer was not started, or is finished.
-            ValueError: the block does not fit into the volume, or its dtype does not fit the volume's.
+            ArgumentError, LatticeError, DataError: see :meth:`MultiscaleArrayWriter.write`.
             OSError: it cannot be written.
         """
         if self._volume is None:

@@ -41,7 +41,7 @@ __all__ = ["channel_names", "is_ome_zarr", "multiscale_attributes", "multiscale_
 
 
 def is_ome_zarr(node: ZarrNode) -> bool:
-    """Whether this is a group with OME-Zarr metadata of an image."""
+    """Return True if this is a group with OME-Zarr metadata of an image."""
     return node.driver != "n5" and node.array is None and "multiscales" in _ome(node)
 
 
@@ -49,8 +49,8 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     """Read and check the metadata of a multiscale group.
 
     Args:
-        node: of which :func:`is_ome_zarr` holds.
-        options: how to read it; positions name centres unless they say otherwise.
+        node: a node for which :func:`is_ome_zarr` is True.
+        options: the options of reading; positions name centres unless they say otherwise.
 
     Raises:
         FileNotFoundError: a level that the metadata names is missing.
@@ -100,17 +100,17 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
 def multiscale_attributes(
     name: str, axes: Sequence[str], levels: Sequence[Level], channels: Sequence[str], dtype: np.dtype[Any]
 ) -> dict[str, Any]:
-    """The attributes of a multiscale group: what :func:`read_ome_zarr` reads back as ``levels``, exactly.
+    """Return the attributes of a multiscale group, which :func:`read_ome_zarr` reads back as ``levels``, exactly.
 
     Args:
-        name: of the image.
-        axes: names of the spatial axes.
-        levels: from fine to coarse.
-        channels: names of the channels; none means no channel axis.
-        dtype: of the voxels: gives viewers the range of values.
+        name: the name of the image.
+        axes: the names of the spatial axes.
+        levels: the levels, from fine to coarse.
+        channels: the names of the channels; none means no channel axis.
+        dtype: the dtype of the voxels, from which viewers get the range of values.
 
     Raises:
-        ValueError: a length cannot be stored, since it is no decimal of twelve digits.
+        ArgumentError: a length cannot be stored, since it is not a decimal of twelve digits.
     """
     leading = [1.0] * bool(channels)
     axis_entries = [{"name": "c", "type": "channel"}] * bool(channels)
@@ -146,7 +146,7 @@ def multiscale_attributes(
 
 
 def channel_names(node: ZarrNode) -> tuple[str, ...]:
-    """The labels of the channels; none where the metadata does not name them."""
+    """Return the labels of the channels; none where the metadata does not name them."""
     try:
         omero = _Attributes.model_validate(_ome(node)).omero
     except ValidationError as error:
@@ -155,15 +155,17 @@ def channel_names(node: ZarrNode) -> tuple[str, ...]:
 
 
 def multiscale_groups(path: StrPath) -> tuple[str, ...]:
-    """The names of the multiscale groups right below the local folder ``path``, sorted: the classes of a crop, say."""
+    """Return the sorted names of the multiscale groups in the local folder ``path``, such as the classes of a crop."""
     nodes = ((entry.name, find_node(entry)) for entry in Path(path).iterdir() if entry.is_dir())
     return tuple(sorted(name for name, node in nodes if node is not None and is_ome_zarr(node)))
 
 
 def _stored(length: Fraction, where: str) -> float:
-    """The JSON number that reads back as ``length``."""
+    """Return the JSON number that reads back as ``length``."""
     if number(float(length)) != length:
-        raise ArgumentError(f"{where}: a length of {length} nm cannot be stored exactly: it is no decimal of 12 digits")
+        raise ArgumentError(
+            f"{where}: a length of {length} nm cannot be stored exactly: it is not a decimal of 12 digits"
+        )
     return float(length)
 
 
@@ -213,7 +215,7 @@ class _Attributes(BaseModel):
 
 
 def _ome(node: ZarrNode) -> dict[str, Any]:
-    """The attributes that OME-Zarr defines; some writers of zarr 3 put them where those of zarr 2 do."""
+    """Return the attributes that OME-Zarr defines; some writers of zarr 3 put them where those of zarr 2 do."""
     if "ome" not in node.attributes:
         return {key: value for key, value in node.attributes.items() if key != "version"}  # there it is the user's
     ome = node.attributes["ome"]

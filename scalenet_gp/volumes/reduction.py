@@ -19,12 +19,12 @@ __all__ = ["block_majority", "block_mean", "known_majority", "round_to_type"]
 
 
 def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
-    """The mean of every block, in the dtype of ``data``: integers are rounded, halves to even.
+    """Return the mean of every block, in the dtype of ``data``: integers are rounded, halves to even.
 
     Computed in float64, or in integers that hold the sums: exact for integers of up to 32 bits.
 
     Raises:
-        ValueError: the trailing axes are not whole blocks.
+        LatticeError: the trailing axes are not whole blocks.
     """
     _check(data, factor)
     size = math.prod(factor)
@@ -39,7 +39,7 @@ def block_mean(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
 
 
 def round_to_type(means: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Means of ``dtype``, computed in float64, in that dtype: integers are rounded, halves to even, kept in range."""
+    """Convert means from float64 to ``dtype``: integers are rounded, halves to even, and kept in range."""
     if dtype.kind in "fc":
         return means.astype(dtype)
     whole = np.rint(means)
@@ -53,10 +53,10 @@ def round_to_type(means: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
-    """The most frequent value of every block, the smallest one if several are: as :func:`scipy.stats.mode`.
+    """Return the most frequent value of every block, the smallest of several: as :func:`scipy.stats.mode`.
 
     Raises:
-        ValueError: the trailing axes are not whole blocks.
+        LatticeError: the trailing axes are not whole blocks.
     """
     blocks = _blocks(data, factor)
     if blocks.shape[-1] == 1:
@@ -75,7 +75,7 @@ def block_majority(data: np.ndarray, factor: Sequence[int]) -> np.ndarray:
 
 
 def known_majority(present: np.ndarray, known: np.ndarray, factor: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Whether something is present in every block, and whether that is known: two uint8 arrays of zeros and ones.
+    """Return two uint8 arrays of zeros and ones: something is present in a block, and that is known.
 
     A block is known if at least half of its voxels are. It is present if it is known and more than half of its known
     voxels are present: a tie is absent.
@@ -86,7 +86,7 @@ def known_majority(present: np.ndarray, known: np.ndarray, factor: Sequence[int]
         factor: fine voxels per block.
 
     Raises:
-        ValueError: the trailing axes are not whole blocks.
+        LatticeError: the trailing axes are not whole blocks.
     """
     presents, knowns = _blocks(present, factor), _blocks(known, factor)
     size = knowns.shape[-1]

@@ -43,13 +43,13 @@ class Coverage:
 
     @classmethod
     def of(cls, begin: int, end: int, factor: Fraction, first: Fraction) -> Coverage:
-        """How the served voxels in [begin, end) cover the stored ones.
+        """Return the coverage of the stored voxels by the served ones in [begin, end).
 
-        What is computed for a served voxel depends on its own number only, not on the range.
+        The result for a served voxel depends on its own number only, not on the range.
 
         Args:
-            begin: counted in served voxels from the origin of their lattice.
-            end: likewise.
+            begin: the first served voxel, counted from the origin of their lattice.
+            end: the end of the range, likewise.
             factor: stored voxels per served voxel, at least 1.
             first: where the stored voxel 0 begins, counted in stored voxels from the origin.
         """
@@ -74,12 +74,12 @@ class Coverage:
 
     @property
     def span(self) -> tuple[int, int]:
-        """Begin and end of the stored voxels."""
+        """Begin and end of the covered stored voxels."""
         return int(self.index.min()), int(self.index.max()) + 1
 
 
 def weighted_mean(data: np.ndarray, coverage: Sequence[Coverage]) -> np.ndarray:
-    """The served voxels, in the dtype of ``data``: integers are rounded once, halves to even.
+    """Return the served voxels, in the dtype of ``data``: integers are rounded once, halves to even.
 
     Computed in float64, and exact before the rounding for integers whose weighted sums stay below 2 ** 53.
 

@@ -1,4 +1,4 @@
-"""Arrays and groups as they are stored: zarr of format 2 and 3, and N5, local or behind a URL.
+"""Stored arrays and groups: zarr of format 2 and 3, and N5, local or behind a URL.
 
 Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
 creates groups and arrays, and this is the one place that hides its version 2 from its version 3. Everything created is
@@ -21,7 +21,6 @@ from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.location import (
     StrPath,
     begin_bulk_reads,
-    bulk_reads_begun,
     key_value_store,
     local_path,
     read_json,
@@ -31,11 +30,9 @@ from scalenet_gp.volumes.location import (
 __all__ = [
     "ChunkCache",
     "StoredArray",
-    "StrPath",
     "UnreadableDataError",
     "UnwritableDataError",
     "ZarrNode",
-    "bulk_reads_begun",
     "create_array",
     "create_group",
     "find_node",
@@ -64,16 +61,20 @@ class UnwritableDataError(OSError):
 
 @final
 class ChunkCache:
-    """Decoded chunks kept in memory, those used last, for all volumes opened with this cache.
+    """Keep the decoded chunks that were used last in memory, for all volumes opened with this cache.
 
-    What is kept is taken to be still what is stored. Every process has chunks of its own, up to the limit; sent to
-    another process, the cache arrives empty.
+    Kept chunks are not compared with the stored ones again. Every process has its own chunks, up to the limit: in
+    another process the cache arrives empty.
 
     Args:
         limit: bytes, in every process.
 
     Raises:
-        ValueError: ``limit`` is negative.
+        ArgumentError: ``limit`` is negative.
+
+    Example:
+        >>> ChunkCache(2**28)
+        ChunkCache(268435456)
     """
 
     def __init__(self, limit: int) -> None:
@@ -89,7 +90,7 @@ class ChunkCache:
 
     @cached_property
     def context(self) -> ts.Context:
-        """What tensorstore needs to know."""
+        """The settings for tensorstore."""
         return tensorstore_context(self.limit)
 
 
@@ -101,7 +102,7 @@ class ZarrNode:
     """A group or an array in a hierarchy.
 
     Args:
-        path: or URL.
+        path: the path or URL.
         driver: the format, by tensorstore's names: zarr is zarr 2, zarr3 is zarr 3.
         attributes: the user's; of an N5 array they include its own metadata.
         array: the metadata of an array; None for a group.
@@ -140,11 +141,11 @@ class StoredArray:
 
     @property
     def ndim(self) -> int:
-        """How many axes."""
+        """The number of axes."""
         return len(self.shape)
 
     def at(self, selected: Mapping[int, int]) -> StoredArray:
-        """The array at one index (value) of some of its axes (key), which are no longer there."""
+        """Return the array at one index (value) of some of its axes (key), which it then lacks."""
         kept = [axis for axis in range(self.ndim) if axis not in selected]
         return replace(
             self,
@@ -159,7 +160,7 @@ class StoredArray:
 
         Raises:
             UnreadableDataError: a chunk cannot be read, is truncated, or cannot be decoded; now or then.
-            RuntimeError: see :func:`bulk_reads_begun`.
+            RuntimeError: see :func:`~scalenet_gp.volumes.bulk_reads_begun`.
         """
         begin_bulk_reads(self.path)
         place = self._place(box)
@@ -192,7 +193,7 @@ class StoredArray:
 
         Raises:
             UnwritableDataError: a chunk cannot be stored, or one that is filled in part cannot be decoded.
-            RuntimeError: see :func:`bulk_reads_begun`.
+            RuntimeError: see :func:`~scalenet_gp.volumes.bulk_reads_begun`.
         """
         begin_bulk_reads(self.path)
         place = self._place(box)
@@ -202,7 +203,7 @@ class StoredArray:
             raise UnwritableDataError(f"{self.path}: voxels {place} cannot be written: {error}") from error
 
     def __getitem__(self, box: slice | tuple[slice, ...]) -> np.ndarray:
-        """The voxels of a box. Raises as :meth:`start`."""
+        """Read the voxels of a box. Raises as :meth:`start`."""
         parts = box if isinstance(box, tuple) else (box,)
         return self.start(parts + (slice(None),) * (self.ndim - len(parts)))()
 
@@ -236,7 +237,7 @@ class _Place:
     order: tuple[int, ...]
 
     def of(self, store: ts.TensorStore) -> ts.TensorStore:
-        """This part of it, axes in the order that they are served in."""
+        """Return this part of the array, axes in the order of reading."""
         return store[self.index].transpose(self.order)
 
     def __str__(self) -> str:
@@ -244,12 +245,12 @@ class _Place:
 
 
 def find_node(path: StrPath) -> ZarrNode | None:
-    """The group or array at ``path``, None if there is nothing. A folder without metadata is a group of N5.
+    """Return the group or array at ``path``, None if there is nothing. A folder without metadata is a group of N5.
 
     Where one folder holds metadata of several formats, zarr goes before N5, and zarr 3 before zarr 2.
 
     Raises:
-        ValueError: the metadata are no JSON objects.
+        VolumeFormatError: the metadata are not JSON objects.
         OSError: they cannot be read.
     """
     name = str(path)
@@ -274,11 +275,11 @@ def find_node(path: StrPath) -> ZarrNode | None:
 
 
 def group_attributes(path: StrPath) -> dict[str, Any]:
-    """The attributes of the group at ``path``.
+    """Return the attributes of the group at ``path``.
 
     Raises:
         FileNotFoundError: there is nothing.
-        ValueError: what is there is no group, or its attributes are no JSON.
+        VolumeFormatError: there is no group, or its attributes are not JSON.
     """
     node = find_node(path)
     if node is None:
@@ -292,12 +293,12 @@ def open_array(path: StrPath, cache: ChunkCache | None = None) -> StoredArray:
     """Open the array at ``path``.
 
     Args:
-        path: or URL.
+        path: the path or URL.
         cache: keeps decoded chunks; by default nothing is kept.
 
     Raises:
         FileNotFoundError: there is nothing.
-        ValueError: what is there is no array, or of a kind that cannot be read.
+        VolumeFormatError: there is no array, or one of a kind that cannot be read.
     """
     node = find_node(path)
     if node is None:
@@ -354,7 +355,7 @@ def create_array(path: StrPath, shape: Sequence[int], chunks: Sequence[int], dty
 
 
 def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of an array as tensorstore understands them.
+    """Return the metadata of an array as tensorstore understands them.
 
     Raises:
         ValueError: they are not complete.
@@ -373,7 +374,7 @@ def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layout(driver: str, metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]:
-    """Shape, chunks and native dtype of a stored array, axes as they are stored."""
+    """Return shape, chunks and native dtype of a stored array, axes as they are stored."""
     if driver == "zarr":
         shape, chunks, dtype = metadata["shape"], metadata["chunks"], metadata["dtype"]
     elif driver == "zarr3":

@@ -8,8 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from scalenet_gp.tissue import TextureOptions, em_texture_masking
 from scalenet_gp.tissue.features import cell_texture
-from scalenet_gp.tissue.regions import tissue_confidence
-from scalenet_gp.tissue.threshold import NOISE, texture_threshold
+from scalenet_gp.tissue.regions import NOISE, texture_threshold, tissue_confidence
 from tests.scalenet_gp.tissue.generated import best_by_brightness, blob, embedded, overlap
 
 BLOCK = 16

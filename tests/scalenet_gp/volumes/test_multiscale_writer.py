@@ -203,7 +203,7 @@ def test_what_exists_is_not_touched(tmp_path):
         ({"chunks": (8, 8)}, r"chunks \(8, 8\) have to be"),
         ({"channels": ("a", "a")}, r"channel names \('a', 'a'\) have to differ"),
         ({"attributes": {"multiscales": []}}, "'multiscales' is written by the format"),
-        ({"attributes": {"now": Fraction(1)}}, "the attributes are no JSON"),
+        ({"attributes": {"now": Fraction(1)}}, "the attributes are not JSON"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(tmp_path, options, message):

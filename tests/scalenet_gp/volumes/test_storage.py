@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from scalenet_gp.volumes.location import key_value_store
+from scalenet_gp.volumes.location import bulk_reads_begun, key_value_store
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 from scalenet_gp.volumes.storage import (
     ChunkCache,
     UnreadableDataError,
     UnwritableDataError,
-    bulk_reads_begun,
     create_array,
     create_group,
     find_node,
@@ -299,7 +298,7 @@ def test_arrays_are_read_by_many_threads_at_once(tmp_path):
 PROCESSES = """
 import multiprocessing, os, pickle, sys
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from scalenet_gp.volumes.storage import ChunkCache, bulk_reads_begun
+from scalenet_gp.volumes import ChunkCache, bulk_reads_begun
 
 def read(volume, queue=None):
     world = volume.world()
