@@ -57,7 +57,15 @@ class DrawnParameters(BaseModel):
 
 
 class Augment(BatchFilter, ABC):
-    """Abstract: a node that changes a batch at random and keeps a record of what it drew in the arrays' ``attrs``."""
+    """Abstract: a node that changes a batch at random and keeps a record of its draw in the arrays' ``attrs``.
+
+    Example:
+        >>> from scalenet_gp.nodes import BlurAugment
+        >>> BlurAugment.for_arrays([ArrayKey("RAW")], sigma=(0, 8)).record_name
+        'blur'
+        >>> BlurAugment.parameters.from_json('{"sigma": [8, 8, 8]}').describe(unit=0.5)
+        ['blur 4 nm']
+    """
 
     record_name: ClassVar[str]
     """The key of the record in ``array.attrs``. A second node of the same kind in a chain appends ``_2``."""
@@ -75,7 +83,13 @@ class Augment(BatchFilter, ABC):
 
 
 class AugmentOptions(PhysicalOptions):
-    """Abstract: the options of an augmentation node. Lengths are in nm, and exact."""
+    """Abstract: the options of an augmentation node. Lengths are in nm, and exact.
+
+    Example:
+        >>> from scalenet_gp.nodes.augment.blur_augment import BlurOptions
+        >>> BlurOptions(sigma=(0, 4.6)).build(World("1/5"), [ArrayKey("RAW")]).sigma
+        ((0.0, 23.0),)
+    """
 
     def build(  # type: ignore[override]
         self,

@@ -39,6 +39,18 @@ class SeededBatches:
         provider: the most downstream node of the chain, set up.
         request: the arrays of every batch; its own seed does not matter.
         seed: the seed of the run.
+
+    Example:
+        >>> import gunpowder as gp
+        >>> from scalenet_gp.nodes import MultiscaleSource
+        >>> from scalenet_gp.volumes import MultiscaleImage
+        >>> raw = gp.ArrayKey("RAW")
+        >>> volume = MultiscaleImage.from_arrays([np.ones((4, 4, 4), np.uint8)], [(8, 8, 8)])
+        >>> request = gp.BatchRequest({raw: gp.Roi((0, 0, 0), (32, 32, 32))})
+        >>> with gp.build(MultiscaleSource(volume, {raw: (8, 8, 8)})) as source:
+        ...     batch = SeededBatches(source, request, seed=0)[3]
+        >>> batch[raw].data.shape
+        (1, 4, 4, 4)
     """
 
     def __init__(self, provider: BatchProvider, request: BatchRequest, seed: int) -> None:

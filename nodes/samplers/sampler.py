@@ -106,7 +106,17 @@ class Sample:
 
 
 class Sampler(ABC):
-    """Abstract: draws places. A sampler is immutable and can be pickled."""
+    """Abstract: draws places. A sampler is immutable and can be pickled.
+
+    Example:
+        >>> from funlib.geometry import Coordinate
+        >>> class First(Sampler):
+        ...     def draw(self, generator, opening):
+        ...         return Sample(Coordinate(axis.low for axis in opening))
+        >>> opening = [Axis(length=64, voxel_size=8, step=8, offset=0, low=16, high=80)]
+        >>> First().draw(np.random.default_rng(0), opening).begin
+        (16,)
+    """
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:

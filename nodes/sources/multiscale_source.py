@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
-from gunpowder.profiling import Timing
+from gunpowder import ArrayKey, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.errors import ArgumentError, LatticeError
+from scalenet_gp.errors import LatticeError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
+from scalenet_gp.nodes.sources.reading_source import ReadingSource, check_masks
 from scalenet_gp.volumes import MultiscaleImage, Padding, StrPath
 
-__all__ = ["MultiscaleSource", "check_masks"]
+__all__ = ["MultiscaleSource"]
 
 
 @final
-class MultiscaleSource(BatchProvider):
+class MultiscaleSource(ReadingSource):
     """Provide one volume at several voxel sizes, every array with its own ROI.
 
     Arrays are (channel, z, y, x). An array comes from the level of its voxel size, or is made from a finer one: see
@@ -89,47 +90,18 @@ class MultiscaleSource(BatchProvider):
                     roi=unbounded, voxel_size=Coordinate(size), interpolatable=False, dtype=np.dtype(np.uint8)
                 )
 
-    def setup(self) -> None:
-        """Announce the arrays and masks."""
-        for key, spec in self._specs.items():
-            self.provides(key, spec)
-
-    def provide(self, request: BatchRequest) -> Batch:
-        """Read the requested arrays."""
-        timing = Timing(self)
-        timing.start()
-        batch = Batch()
+    def start(self, request: BatchRequest) -> Mapping[ArrayKey, Callable[[], np.ndarray]]:
+        """Start to read the requested arrays."""
         masks = set(self._masks.values())
-        specs = {key: self.spec[key].copy() for key in request.array_specs}
         reading: dict[ArrayKey, Callable[[], np.ndarray]] = {}
-        for key, spec in specs.items():  # all are started before any is waited for
-            spec.roi = request[key].roi
-            if key not in masks:
-                reading[key] = self.volume.start(
-                    spec.roi, spec.voxel_size, self.world, self.labels, self.padding, self.fill_value
-                )
-        for key, spec in specs.items():
-            inside = key in masks
-            data = self.volume.valid(spec.roi, spec.voxel_size, self.world) if inside else reading[key]()
-            batch.arrays[key] = Array(data, spec)
-        timing.stop()
-        batch.profiling_stats.add(timing)
-        return batch
+        for key, asked in request.array_specs.items():
+            place = (asked.roi, self.spec[key].voxel_size, self.world)
+            if key in masks:
+                reading[key] = partial(self.volume.valid, *place)
+            else:
+                reading[key] = self.volume.start(*place, self.labels, self.padding, self.fill_value)
+        return reading
 
     def name(self) -> str:
         """Return the name of the node with its volume, for messages."""
         return f"{super().name()}[{self.volume.path}]"
-
-
-def check_masks(arrays: Collection[ArrayKey], masks: Mapping[ArrayKey, ArrayKey]) -> None:
-    """Check that every mask belongs to one of ``arrays`` and has a key of its own.
-
-    Raises:
-        ArgumentError: it does not.
-    """
-    for array, mask in masks.items():
-        if array not in arrays:
-            raise ArgumentError(f"{mask} is to mask {array}, but the arrays are {', '.join(map(str, arrays))}")
-    keys = [*arrays, *masks.values()]
-    if twice := {str(key) for key in keys if keys.count(key) > 1}:
-        raise ArgumentError(f"{', '.join(sorted(twice))}: provided twice, among arrays and masks")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, Batch, BatchProvider, BatchRequest, Coordinate, Roi
-from gunpowder.profiling import Timing
+from gunpowder import ArrayKey, BatchRequest, Coordinate, Roi
 
 from scalenet_gp.errors import ArgumentError, DataError, PipelineError, UnknownNameError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
-from scalenet_gp.nodes.sources import check_masks
+from scalenet_gp.nodes.sources import ReadingSource, check_masks
 from scalenet_gp.volumes import ClassVolume, MultiscaleImage, StrPath, known_majority, local_path, multiscale_groups
 
 __all__ = ["ClassTargets"]
@@ -32,7 +31,7 @@ class _Annotation:
 
 
 @final
-class ClassTargets(BatchProvider):
+class ClassTargets(ReadingSource):
     """Provide the classes of a crop as targets at any number of voxel sizes.
 
     A target is uint8 (channel, z, y, x): 1 where a class of the channel is present. A mask is uint8 (channel, z, y, x):
@@ -125,32 +124,17 @@ class ClassTargets(BatchProvider):
         dims = self._specs[target].roi.dims
         return reduce(Roi.union, parts) if parts else Roi((None,) * dims, (0,) * dims)
 
-    def setup(self) -> None:
-        """Announce the arrays and masks."""
-        for key, spec in self._specs.items():
-            self.provides(key, spec)
-
-    def provide(self, request: BatchRequest) -> Batch:
-        """Read the requested arrays, a target and its mask together."""
-        timing = Timing(self)
-        timing.start()
-        reading: dict[ArrayKey, Callable[[], tuple[np.ndarray, np.ndarray]]] = {}
+    def start(self, request: BatchRequest) -> Mapping[ArrayKey, Callable[[], np.ndarray]]:
+        """Start to read the requested arrays, a target and its mask together."""
         places: dict[tuple[ArrayKey, Coordinate, Coordinate], Callable[[], tuple[np.ndarray, np.ndarray]]] = {}
-        for key, asked in request.array_specs.items():  # all are started before any is waited for
+        reading: dict[ArrayKey, Callable[[], np.ndarray]] = {}
+        for key, asked in request.array_specs.items():
             target = self._target_of.get(key, key)
             place = (target, asked.roi.begin, asked.roi.shape)
             if place not in places:
                 places[place] = self._start(target, asked.roi)
-            reading[key] = places[place]
-        batch = Batch()
-        for key, finish in reading.items():
-            spec = self.spec[key].copy()
-            spec.roi = request[key].roi
-            data, mask = finish()
-            batch.arrays[key] = Array(mask if key in self._target_of else data, spec)
-        timing.stop()
-        batch.profiling_stats.add(timing)
-        return batch
+            reading[key] = partial(_part, places[place], int(key in self._target_of))
+        return reading
 
     def _start(self, target: ArrayKey, roi: Roi) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Start to read target and mask, (channel, z, y, x); call the result to wait for them."""
@@ -188,6 +172,10 @@ class ClassTargets(BatchProvider):
             inside = within.snap_to_grid(size, mode="shrink")
             parts = {name: part.intersect(inside) for name, part in parts.items()}
         return {name: part for name, part in parts.items() if not part.empty}
+
+
+def _part(finish: Callable[[], tuple[np.ndarray, np.ndarray]], index: int) -> np.ndarray:
+    return finish()[index]
 
 
 def _union(annotations: list[_Annotation], size: Coordinate, complete: bool) -> _Annotation:

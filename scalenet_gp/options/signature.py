@@ -20,6 +20,14 @@ class FieldType:
 
     Attributes:
         field: the type of the option's field.
+
+    Example:
+        >>> class AsText(FieldType):
+        ...     field = str
+        >>> class Sleep:
+        ...     def __init__(self, seconds: Annotated[float, AsText()]) -> None: ...
+        >>> options_of(Sleep, "sleep")(seconds="2").seconds
+        '2'
     """
 
     __slots__ = ()
@@ -27,7 +35,15 @@ class FieldType:
 
 
 class ComponentOptions(Options):
-    """Abstract: the arguments with which a component is built. :func:`options_of` makes the model of a component."""
+    """Abstract: the arguments with which a component is built. :func:`options_of` makes the model of a component.
+
+    Example:
+        >>> class Focus:
+        ...     def __init__(self, gamma: float = 2.0) -> None:
+        ...         self.gamma = gamma
+        >>> options_of(Focus, "focus")(gamma=3).arguments()
+        {'gamma': 3.0}
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
     _field_types: ClassVar[Mapping[str, FieldType]] = {}
