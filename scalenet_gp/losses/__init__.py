@@ -17,19 +17,14 @@ There are losses
 - made of others: :class:`WeightedSum` of several on one output, :class:`DeepSupervision` of several outputs;
 - of a distribution, as :class:`scalenet_gp.layers.VariationalBottleneck` makes it: :class:`KullbackLeibler`."""
 
-from scalenet_gp.losses.binary_cross_entropy import BinaryCrossEntropy
-from scalenet_gp.losses.boundary import Boundary
 from scalenet_gp.losses.class_weights import balanced_class_weights
-from scalenet_gp.losses.cross_entropy import CrossEntropy
-from scalenet_gp.losses.cross_entropy_dice import CrossEntropyDice
-from scalenet_gp.losses.deep_supervision import DeepSupervision
-from scalenet_gp.losses.dice import Dice
-from scalenet_gp.losses.distance_regression import DistanceRegression
+from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
+from scalenet_gp.losses.distance import Boundary, DistanceRegression
 from scalenet_gp.losses.focal import Focal
 from scalenet_gp.losses.kullback_leibler import KullbackLeibler
 from scalenet_gp.losses.options import LossOptions
-from scalenet_gp.losses.tversky import Tversky
-from scalenet_gp.losses.weighted_sum import WeightedSum
+from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.sums import CrossEntropyDice, DeepSupervision, WeightedSum
 
 __all__ = [
     "BinaryCrossEntropy",

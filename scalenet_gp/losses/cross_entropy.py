@@ -1,4 +1,4 @@
-"""Cross-entropy: the channels of a voxel are probabilities of classes that exclude one another."""
+"""Cross-entropies: of classes that a voxel can have together, and of classes that exclude one another."""
 
 from __future__ import annotations
 
@@ -6,15 +6,38 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.losses.label_smoothing import checked_smoothing
 from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss, ratio
 
-__all__ = ["CrossEntropy"]
+__all__ = ["BinaryCrossEntropy", "CrossEntropy"]
 
 _ROUNDING = 0.01
 """How far a sum of probabilities may be from 1: what a softmax in bfloat16 makes of it."""
+
+
+@final
+class BinaryCrossEntropy(MaskedLoss):
+    """The mean binary cross-entropy of the annotated voxels, in nats, over all channels together.
+
+    Args:
+        label_smoothing: the share s of a target that is replaced by 0.5, so that it lies in [s/2, 1 - s/2] (Szegedy et
+            al. 2016, arXiv 1512.00567, for two classes).
+
+    Raises:
+        ValueError: ``label_smoothing`` is not in [0, 1).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = _check_smoothing(label_smoothing)
+
+    def compute(self, known: Annotated) -> Tensor:
+        target = known.target
+        if self.label_smoothing:
+            target = (target + self.label_smoothing * (0.5 - target)).masked_fill(~known.mask, 0)
+        return known.mean(functional.binary_cross_entropy(known.prediction, target, reduction="none"))
 
 
 @final
@@ -36,7 +59,7 @@ class CrossEntropy(MaskedLoss):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.label_smoothing = checked_smoothing(label_smoothing)
+        self.label_smoothing = _check_smoothing(label_smoothing)
 
     def compute(self, known: Annotated) -> Tensor:
         prediction, target = known.prediction, known.target
@@ -58,3 +81,16 @@ def _check_sums(what: str, sums: Tensor) -> None:
             f"{sums.max().item():g}; for a network that ends in a Softmax over channels it does, for classes that a "
             "voxel can have together there is BinaryCrossEntropy"
         )
+
+
+def _check_smoothing(share: float) -> float:
+    """``share``, the part of a target that is replaced by what knows nothing.
+
+    Raises:
+        ValueError: it is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ArgumentError(
+            f"label_smoothing has to be from 0 to below 1, not {share}: with 1, no target says anything"
+        )
+    return share

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import nn
 
-from scalenet_gp.losses.binary_cross_entropy import BinaryCrossEntropy
-from scalenet_gp.losses.boundary import Boundary
-from scalenet_gp.losses.cross_entropy import CrossEntropy
-from scalenet_gp.losses.cross_entropy_dice import CrossEntropyDice
-from scalenet_gp.losses.dice import Dice
-from scalenet_gp.losses.distance_regression import DistanceRegression
+from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
+from scalenet_gp.losses.distance import Boundary, DistanceRegression
 from scalenet_gp.losses.focal import Focal
-from scalenet_gp.losses.tversky import Tversky
-from scalenet_gp.losses.weighted_sum import WeightedSum
+from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.sums import CrossEntropyDice, WeightedSum
 from scalenet_gp.options import ComponentOptions, options_of, union_of
 
 __all__ = ["BaseLossOptions", "LossOptions"]
