@@ -64,7 +64,7 @@ ROOMS = {
     "pipelines.plots": "geometry nodes.augment nodes.samplers pictures volumes .config .data .process",
     "pipelines.prediction": "geometry inference kernels leibnet options serialization training volumes .blockwise .config .data .process",  # noqa: E501
     "pipelines.process": "",
-    "pipelines.training": "leibnet metrics nodes nodes.arrays nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
+    "pipelines.training": "leibnet losses metrics nodes nodes.arrays nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
     "pipelines.viewing": "volumes",
 }
 

@@ -26,7 +26,8 @@ class Supervision:
         loss: see :class:`scalenet_gp.training.OutputLoss`, as for ``weight`` and ``class_weights``.
         weight: factor of the loss in the sum over the outputs.
         class_weights: one weight for each channel. By default all are alike.
-        gradient: the array of the loss's gradient with respect to the output, if it is to be requested downstream.
+        gradient: the array of the loss's gradient, if it is to be requested downstream: with respect to the output, or
+            to its logits where it ends in a Sigmoid or Softmax.
 
     Raises:
         ArgumentError: ``weight`` is negative or not finite.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.metrics import Scores, empty_scores, update_scores
 from scalenet_gp.nodes import SampleLocation, UniformSampler
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
@@ -27,8 +28,8 @@ from scalenet_gp.training import ValidationResult
 
 __all__ = ["LossOf", "Validation"]
 
-LossOf = Callable[[str, Tensor, Tensor, Tensor], Tensor]
-"""The loss of an output, by its name, from prediction, target and mask, each (B, C, Z, Y, X)."""
+LossOf = Callable[[str, Tensor, Tensor, Tensor, FinalActivation | None], Tensor]
+"""The loss of an output, by its name, of a raw output, target and mask, each (B, C, Z, Y, X), and the activation."""
 
 
 @final
@@ -161,8 +162,10 @@ class Validation:
         inputs = self._arrays.tensors(batch, self._plan, device)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in inputs.values()):
             return
-        outputs = net(inputs, self._plan)
-        for name, prediction in outputs.items():
+        raw = net(inputs, self._plan, logits=True)
+        for name, output in raw.items():
+            activation = net.output_activation(name)
+            prediction = output if activation is None else apply_activation(output, activation)
             roi = self._plan.outputs[name]
             true, annotated = batch[self._targets[name]].data, batch[self._masks[name]].data
             update_scores(scores, name, prediction[0].float().cpu().numpy(), true, annotated, self._threshold)
@@ -172,8 +175,8 @@ class Validation:
                     for key in (self._targets[name], self._masks[name])
                 )
                 # losses refuse what is not finite
-                finite = bool(torch.isfinite(prediction).all())
-                losses.append(self._loss(name, prediction, target, mask).item() if finite else math.nan)
+                finite = bool(torch.isfinite(output).all())
+                losses.append(self._loss(name, output, target, mask, activation).item() if finite else math.nan)
 
     def _chain_of(self, dataset: Dataset, raw: Mapping[str, gp.ArrayKey], annotated: Roi) -> gp.Pipeline:
         targets = dataset.targets(self._targets, self._masks, annotated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ def execute(
     nodes: Mapping[str, nn.Module],
     tensors: dict[str, Tensor],
     activation_checkpointing: Collection[str] = (),
+    logits: bool = False,
 ) -> dict[str, Tensor]:
     """Return the outputs of ``plan``, (B, C, Z, Y, X) each.
 
@@ -30,6 +32,8 @@ def execute(
         tensors: the inputs of the plan. The dictionary is emptied.
         activation_checkpointing: identifiers of nodes whose activations are not kept for the backward pass, but
             computed again there.
+        logits: return the logits of outputs whose nodes end in a Sigmoid or Softmax, see
+            :attr:`.Node.output_activation`. Other nodes read the probabilities all the same.
 
     Raises:
         GraphError: the output of a node contradicts its ROI rules or its specs.
@@ -37,13 +41,33 @@ def execute(
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in plan.inputs:
         tensors[name] = channels_last(tensors[name])
+    made: dict[str, Tensor] = {}
     for step in plan.steps:
         reads = [as_input(read, crop_tensor(tensors[read.tensor], read.crop)) for read in step.reads]
-        tensors.update(run_step(step, nodes[step.node], reads, planned, step.node in activation_checkpointing))
-        del reads
+        node = nodes[step.node]
+        activation: Any = (
+            node.output_activation if logits and any(name in plan.outputs for name, _ in step.keeps) else None
+        )
+        kept = run_step(
+            step, node, reads, planned, step.node in activation_checkpointing, logits=activation is not None
+        )
+        if activation is not None:
+            made |= kept
+            kept = {name: _activate(tensor, activation) for name, tensor in kept.items() if _is_read(plan, name)}
+        tensors.update(kept)
+        del reads, kept
         for name in step.frees:
             del tensors[name]
-    return {key: crop_tensor(tensors[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+    outputs = {key: made[key] if key in made else tensors[key] for key in plan.outputs}
+    return {key: crop_tensor(outputs[key], planned[key].crop_to(roi)) for key, roi in plan.outputs.items()}
+
+
+def _activate(logits: Tensor, activation: str) -> Tensor:
+    return logits.sigmoid() if activation == "Sigmoid" else channels_last(logits.softmax(dim=1))
+
+
+def _is_read(plan: Plan, name: str) -> bool:
+    return any(read.tensor == name for step in plan.steps for read in step.reads)
 
 
 def run_step(
@@ -52,13 +76,15 @@ def run_step(
     reads: list[Tensor | UpsampledView],
     planned: Mapping[str, PlannedTensor],
     activation_checkpointing: bool = False,
+    logits: bool = False,
 ) -> dict[str, Tensor]:
     """Run one node and return the tensors that are kept, by name, cropped. Consumes ``reads``: the list is emptied.
 
     Raises:
         GraphError: the output of the node contradicts its ROI rules or its specs.
     """
-    made = run_checkpointed(node, *reads) if activation_checkpointing else node(*reads)
+    options = {"logits": True} if logits else {}
+    made = run_checkpointed(node, *reads, **options) if activation_checkpointing else node(*reads, **options)
     reads.clear()
     made = (made,) if isinstance(made, Tensor) else made
     if len(made) != len(step.keeps):
@@ -94,6 +120,7 @@ class SpecializedNet(nn.Module):
         graph: the network's graph.
         plan: the plan to run.
         activation_checkpointing: identifiers of nodes whose activations are computed again in the backward pass.
+        logits: return logits, as :meth:`.LeibNet.forward` does.
 
     Attributes:
         plan: the plan to run.
@@ -113,11 +140,14 @@ class SpecializedNet(nn.Module):
         [(1, 1, 4, 4)]
     """
 
-    def __init__(self, graph: Graph, plan: Plan, activation_checkpointing: Collection[str] = ()) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, activation_checkpointing: Collection[str] = (), logits: bool = False
+    ) -> None:
         super().__init__()
         graph.check_plan(plan)
         self.plan = plan
         self._activation_checkpointing = activation_checkpointing
+        self._logits = logits
         self.input_keys = tuple(plan.inputs)
         self.output_keys = tuple(plan.outputs)
         self.nodes = nn.ModuleDict({step.node: graph.nodes[step.node] for step in plan.steps})
@@ -132,7 +162,7 @@ class SpecializedNet(nn.Module):
         if len(inputs) != len(self.input_keys):
             raise GraphError(f"the plan takes {', '.join(self.input_keys)}, in this order, not {len(inputs)} tensors")
         tensors = validate_inputs(dict(zip(self.input_keys, inputs, strict=True)), self.plan)
-        made = execute(self.plan, self.nodes, tensors, self._activation_checkpointing)  # type: ignore[arg-type]
+        made = execute(self.plan, self.nodes, tensors, self._activation_checkpointing, self._logits)  # type: ignore[arg-type]
         return tuple(made.values())
 
 

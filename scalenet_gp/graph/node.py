@@ -11,7 +11,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
@@ -159,6 +159,14 @@ class Node(nn.Module, metaclass=_NodeType):
     def accepts_unfused_inputs(self) -> bool:
         """True if :meth:`forward` takes, instead of its one input, the tensors that it is upsampled and joined from."""
         return False
+
+    @property
+    def output_activation(self) -> Literal["Sigmoid", "Softmax"] | None:
+        """The name of the activation that the node ends in, if ``forward(*tensors, logits=True)`` leaves it out.
+
+        It works voxel by voxel, a Softmax across the channels, so that it can be applied to a part of the logits later.
+        """
+        return None
 
     @property
     def concatenates(self) -> bool:

@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 __all__ = ["run_checkpointed"]
 
 
-def run_checkpointed(node: nn.Module, *tensors: Any) -> Tensor | tuple[Tensor, ...]:
+def run_checkpointed(node: nn.Module, *tensors: Any, **options: Any) -> Tensor | tuple[Tensor, ...]:
     """Return ``node(*tensors)``; its activations are computed again in the backward pass, with the same random numbers.
 
     torch would update running statistics twice, once in each pass. Here they are updated once.
     """
     result: Tensor | tuple[Tensor, ...] = checkpoint(
-        node, *tensors, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_statistics(node))
+        node, *tensors, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_statistics(node)), **options
     )
     return result
 

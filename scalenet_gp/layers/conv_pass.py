@@ -17,6 +17,7 @@ from scalenet_gp.layers.modules import (
     EfficientChannelAttention,
     SqueezeExcitation,
     activation_layer,
+    activation_name,
     convolution,
     is_local,
     normalization_layer,
@@ -175,7 +176,12 @@ class ConvPass(SameLattice):
         check_channels(self.input_nc, *input_channels)
         return (self.output_nc,)
 
-    def forward(self, *tensors: Tensor | UpsampledView) -> Tensor:
+    @property
+    def output_activation(self) -> Literal["Sigmoid", "Softmax"] | None:
+        # a class derived from this one may compute otherwise
+        return activation_name(self.final_activation) if type(self) is ConvPass else None
+
+    def forward(self, *tensors: Tensor | UpsampledView, logits: bool = False) -> Tensor:
         """Return the output of the input, or, if the pass :attr:`accepts_unfused_inputs`, of its parts."""
         in_parts = len(tensors) > 1 or isinstance(tensors[0], UpsampledView)
         if in_parts and accepts_unfused_inputs(self.layers[0]):  # which may have changed since the plan was made
@@ -187,7 +193,7 @@ class ConvPass(SameLattice):
             y = self.layers(x)
             if self.projection is not None:
                 y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
-        return self.final_activation(y)
+        return y if logits else self.final_activation(y)
 
 
 def _reach(

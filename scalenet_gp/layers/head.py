@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.layers.checks import check_channels
-from scalenet_gp.layers.modules import activation_layer, convolution
+from scalenet_gp.layers.modules import activation_layer, activation_name, convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
 __all__ = ["Head"]
@@ -73,6 +74,12 @@ class Head(SameLattice):
         check_channels(self.input_nc, *input_channels)
         return (len(self.classes),)
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        (x,) = tensors
-        return channels_last(self.layers(x))  # torch's softmax changes the memory format
+    @property
+    def output_activation(self) -> Literal["Sigmoid", "Softmax"] | None:
+        return activation_name(self.layers[-1]) if type(self) is Head else None
+
+    def forward(self, *tensors: Tensor, logits: bool = False) -> Tensor:
+        (y,) = tensors
+        for layer in islice(self.layers, len(self.layers) - logits):
+            y = layer(y)
+        return channels_last(y)  # torch's softmax changes the memory format

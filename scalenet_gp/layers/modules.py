@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,14 @@ def separable_convolution(
         convolution(in_channels, in_channels, kernel, groups=in_channels, bias=False, **options),
         convolution(in_channels, out_channels, (1,) * len(kernel)),
     )
+
+
+def activation_name(layer: nn.Module) -> Literal["Sigmoid", "Softmax"] | None:
+    """Return the name of an activation that makes probabilities of logits; None for any other layer."""
+    if isinstance(layer, nn.Sigmoid):
+        return "Sigmoid"
+    across = isinstance(layer, _AcrossChannels) and isinstance(layer.activation, nn.Softmax)
+    return "Softmax" if across else None
 
 
 def activation_layer(name: str | None) -> nn.Module:

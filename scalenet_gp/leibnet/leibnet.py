@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from funlib.geometry import Coordinate, Roi
@@ -23,7 +23,7 @@ from scalenet_gp.analysis import (
     to_mermaid,
     valid_output_shapes,
 )
-from scalenet_gp.errors import CheckpointError
+from scalenet_gp.errors import CheckpointError, UnknownNameError
 from scalenet_gp.graph import Graph, Node, Plan, SpecializedNet, TensorSpec, execute, validate_inputs
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.leibnet.files import read_network_file, write_network_file
@@ -141,7 +141,11 @@ class LeibNet(nn.Module):
         return self.graph.plan(outputs)
 
     def forward(
-        self, inputs: Mapping[str, Tensor], plan: Plan, activation_checkpointing: Collection[str] = ()
+        self,
+        inputs: Mapping[str, Tensor],
+        plan: Plan,
+        activation_checkpointing: Collection[str] = (),
+        logits: bool = False,
     ) -> dict[str, Tensor]:
         """Compute the outputs of ``plan`` from inputs of exactly the planned size.
 
@@ -152,6 +156,8 @@ class LeibNet(nn.Module):
             plan: a plan of :meth:`plan`; no geometry is done here.
             activation_checkpointing: identifiers of nodes whose activations are computed again in the backward pass
                 instead of kept: less memory, more time, the same gradients.
+            logits: return logits instead of probabilities for the outputs that have an :meth:`output_activation`, for
+                losses that are computed of logits.
 
         Returns:
             For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI.
@@ -162,14 +168,28 @@ class LeibNet(nn.Module):
             UnknownNameError: an input is missing.
         """
         self.graph.check_plan(plan)
-        return execute(plan, self.nodes, validate_inputs(inputs, plan), activation_checkpointing)  # type: ignore[arg-type]
+        return execute(plan, self.nodes, validate_inputs(inputs, plan), activation_checkpointing, logits)  # type: ignore[arg-type]
 
-    def specialize(self, plan: Plan, activation_checkpointing: Collection[str] = ()) -> SpecializedNet:
+    def output_activation(self, output: str) -> Literal["Sigmoid", "Softmax"] | None:
+        """Return the name of the activation that makes probabilities of an output's logits, if it has one.
+
+        Raises:
+            UnknownNameError: the network has no such output.
+        """
+        if output not in self.output_keys:
+            raise UnknownNameError(f"{self.name} has no output {output!r}; it has {', '.join(self.output_keys)}")
+        nodes: list[Node] = list(self.nodes.values())  # type: ignore[arg-type]
+        return next(node.output_activation for node in nodes if output in node.output_keys)
+
+    def specialize(
+        self, plan: Plan, activation_checkpointing: Collection[str] = (), logits: bool = False
+    ) -> SpecializedNet:
         """Return the network for one plan: a plain module of positional tensors for torch.compile, export and ONNX.
 
         Args:
             plan: a plan of :meth:`plan`.
             activation_checkpointing: as for :meth:`forward`.
+            logits: as for :meth:`forward`.
 
         Returns:
             A module that shares the weights of this network and computes the same outputs to the bit.
@@ -177,7 +197,7 @@ class LeibNet(nn.Module):
         Raises:
             GraphError: the plan is another network's.
         """
-        return SpecializedNet(self.graph, plan, activation_checkpointing)
+        return SpecializedNet(self.graph, plan, activation_checkpointing, logits)
 
     @cached_property
     def smallest_plan(self) -> Plan:
@@ -217,6 +237,7 @@ class LeibNet(nn.Module):
             outputs: the outputs to compute; all unless given.
             batch: samples per pass.
             activation_checkpointing: as for :meth:`forward`.
+            logits: as for :meth:`forward`.
 
         Raises:
             UnknownNameError: the network has no such output.

@@ -22,11 +22,13 @@ from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.distance import Boundary, DistanceRegression
 from scalenet_gp.losses.focal import Focal
 from scalenet_gp.losses.kullback_leibler import KullbackLeibler
+from scalenet_gp.losses.masked_loss import Annotated, FinalActivation, MaskedLoss, apply_activation, call_loss
 from scalenet_gp.losses.options import LossOptions
 from scalenet_gp.losses.overlap import Dice, Tversky
 from scalenet_gp.losses.sums import CrossEntropyDice, DeepSupervision, WeightedSum
 
 __all__ = [
+    "Annotated",
     "BinaryCrossEntropy",
     "Boundary",
     "CrossEntropy",
@@ -34,10 +36,14 @@ __all__ = [
     "DeepSupervision",
     "Dice",
     "DistanceRegression",
+    "FinalActivation",
     "Focal",
     "KullbackLeibler",
     "LossOptions",
+    "MaskedLoss",
     "Tversky",
     "WeightedSum",
+    "apply_activation",
     "balanced_class_weights",
+    "call_loss",
 ]

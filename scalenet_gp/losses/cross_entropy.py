@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,7 +36,10 @@ class BinaryCrossEntropy(MaskedLoss):
         target = known.target
         if self.label_smoothing:
             target = (target + self.label_smoothing * (0.5 - target)).masked_fill(~known.mask, 0)
-        return known.mean(functional.binary_cross_entropy(known.prediction, target, reduction="none"))
+        if known.logits is None:
+            return known.mean(functional.binary_cross_entropy(known.prediction, target, reduction="none"))
+        losses = -(target * known.log_present() + (1 - target) * known.log_absent())
+        return known.mean(losses.masked_fill(~known.mask, 0))
 
 
 @final
@@ -70,8 +72,7 @@ class CrossEntropy(MaskedLoss):
         weights = (target + self.label_smoothing * (1 / classes - target)).masked_fill(~annotated, 0)
         if known.class_weights is not None:
             weights = weights * known.class_weights.view(classes, *(1,) * (prediction.ndim - 2))
-        surprise = -prediction.clamp(min=torch.finfo(prediction.dtype).tiny).log()
-        return ratio((weights * surprise).sum(), weights.sum())
+        return ratio((weights * -known.log_present()).sum(), weights.sum())
 
 
 def _check_sums(what: str, sums: Tensor) -> None:

@@ -39,11 +39,16 @@ class Focal(MaskedLoss):
         self.gamma, self.alpha = gamma, alpha
 
     def compute(self, known: Annotated) -> Tensor:
-        present, absent = known.prediction, 1 - known.prediction
-        return known.mean(
-            self.alpha * known.target * self._surprise(present, absent)
-            + (1 - self.alpha) * (1 - known.target) * self._surprise(absent, present)
-        )
+        if known.logits is None:
+            probabilities = known.prediction, 1 - known.prediction
+            present, absent = self._surprise(*probabilities), self._surprise(*reversed(probabilities))
+        else:
+            logarithms = known.log_present(), known.log_absent()
+            present, absent = (
+                (-(self.gamma * wrong).exp() * right).masked_fill(~known.mask, 0)
+                for right, wrong in (logarithms, logarithms[::-1])
+            )
+        return known.mean(self.alpha * known.target * present + (1 - self.alpha) * (1 - known.target) * absent)
 
     def _surprise(self, right: Tensor, wrong: Tensor) -> Tensor:
         # kept from 0: there, slopes of logarithms and roots are infinite

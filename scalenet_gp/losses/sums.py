@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError, UnknownNameError
 from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy
+from scalenet_gp.losses.masked_loss import FinalActivation, call_loss
 from scalenet_gp.losses.overlap import Dice
 
 __all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
@@ -19,15 +20,24 @@ __all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
 class CrossEntropyDice(nn.Module):
     """Binary cross-entropy plus Dice loss: the one for each voxel, the other against the rarity of a class."""
 
+    takes_logits: ClassVar[bool] = True
+
     def __init__(self) -> None:
         super().__init__()
         self.cross_entropy = BinaryCrossEntropy()
         self.dice = Dice()
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """The loss, a scalar. What it takes and raises: see :meth:`MaskedLoss.forward`."""
-        dice = self.dice(prediction, target, mask, class_weights)
-        return self.cross_entropy(prediction, target, mask, class_weights) + dice
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        class_weights: Tensor | None = None,
+        activation: FinalActivation | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar. Arguments and errors are those of :meth:`.MaskedLoss.forward`."""
+        dice = self.dice(prediction, target, mask, class_weights, activation)
+        return self.cross_entropy(prediction, target, mask, class_weights, activation) + dice
 
 
 class NamedLosses(nn.Module):
@@ -90,19 +100,34 @@ class WeightedSum(NamedLosses):
         ValueError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
     """
 
+    takes_logits: ClassVar[bool] = True
+
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None) -> None:
         super().__init__(losses, dict.fromkeys(losses, 1.0) if weights is None else weights)
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """The loss, a scalar. What it takes and raises: see :meth:`MaskedLoss.forward`."""
-        return self.total(self.parts(prediction, target, mask, class_weights))
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        class_weights: Tensor | None = None,
+        activation: FinalActivation | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar. Arguments and errors are those of :meth:`.MaskedLoss.forward`."""
+        return self.total(self.parts(prediction, target, mask, class_weights, activation))
 
     def parts(
-        self, prediction: Tensor, target: Tensor, mask: Tensor, class_weights: Tensor | None = None
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        class_weights: Tensor | None = None,
+        activation: FinalActivation | None = None,
     ) -> dict[str, Tensor]:
-        """Every loss by its name, without its weight."""
+        """Return every loss by its name, without its weight."""
+        given = () if class_weights is None else (class_weights,)
         return {
-            name: loss(prediction, target, mask, class_weights)
+            name: call_loss(loss, prediction, target, mask, *given, activation=activation)
             for name, loss in zip(self.weights, self.losses, strict=True)
         }
 
@@ -133,20 +158,22 @@ class DeepSupervision(NamedLosses):
         targets: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
         class_weights: Tensor | None = None,
+        activations: Mapping[str, FinalActivation] | None = None,
     ) -> Tensor:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Args:
             predictions: of any of the outputs, by name, as the network returns them: (B, C, Z, Y, X) each.
             targets: of these outputs at least, in the same shapes.
             masks: likewise.
             class_weights: (C,), for all outputs.
+            activations: the activation of each output whose prediction is given as logits.
 
         Raises:
             KeyError: there is no loss, target or mask for what is predicted.
             ValueError: nothing is predicted; also as the losses say.
         """
-        return self.total(self.parts(predictions, targets, masks, class_weights))
+        return self.total(self.parts(predictions, targets, masks, class_weights, activations))
 
     def parts(
         self,
@@ -154,14 +181,18 @@ class DeepSupervision(NamedLosses):
         targets: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
         class_weights: Tensor | None = None,
+        activations: Mapping[str, FinalActivation] | None = None,
     ) -> dict[str, Tensor]:
-        """The loss of every output by its name, without its weight."""
+        """Return the loss of every output by its name, without its weight."""
+        given = () if class_weights is None else (class_weights,)
         losses = dict(zip(self.weights, self.losses, strict=True))
         for what, known in (("loss", losses), ("target", targets), ("mask", masks)):
             missing = [name for name in predictions if name not in known]
             if missing:
                 raise UnknownNameError(f"there is no {what} for {', '.join(missing)}, but for {', '.join(known)}")
         return {
-            name: losses[name](prediction, targets[name], masks[name], class_weights)
+            name: call_loss(
+                losses[name], prediction, targets[name], masks[name], *given, activation=(activations or {}).get(name)
+            )
             for name, prediction in predictions.items()
         }

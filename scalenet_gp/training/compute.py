@@ -103,26 +103,29 @@ class Forward:
         self._dtype = None if computation.precision == "float32" else getattr(torch, computation.precision)
         self._recomputed = recomputed
         self._compiled = computation.compile
-        self._programs: dict[Plan | bool, Any] = {}
+        self._programs: dict[tuple[Plan, bool] | bool, Any] = {}
 
-    def __call__(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-        """The outputs of ``plan``, float32, with their gradients to come."""
+    def __call__(self, inputs: Mapping[str, Tensor], plan: Plan, logits: bool = False) -> dict[str, Tensor]:
+        """Return the outputs of ``plan``, float32, with their graph; with ``logits``, as :meth:`.LeibNet.forward`."""
         with torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None):
             if self._compiled:
-                made = self._compiled_for(plan)(*(inputs[name] for name in plan.inputs))
+                made = self._compiled_for(plan, logits)(*(inputs[name] for name in plan.inputs))
                 outputs = dict(zip(plan.outputs, made, strict=True))
             else:
-                outputs = self._plain_for(plan)(inputs, plan, activation_checkpointing=self._recomputed)
+                net = self._plain_for(plan)
+                outputs = net(inputs, plan, activation_checkpointing=self._recomputed, logits=logits)
         return {name: tensor.float() for name, tensor in outputs.items()}
 
     # made at their first use, when the network is where it is to be and what is frozen is so
 
-    def _compiled_for(self, plan: Plan) -> Any:
-        if plan not in self._programs:
+    def _compiled_for(self, plan: Plan, logits: bool) -> Any:
+        key = plan, logits
+        if key not in self._programs:
             # with the random numbers that the plain network would draw
-            compiled: Any = torch.compile(self._net.specialize(plan), options={"fallback_random": True})
-            self._programs[plan] = self._ranks.parallel(compiled)
-        return self._programs[plan]
+            module = self._net.specialize(plan, logits=logits)
+            compiled: Any = torch.compile(module, options={"fallback_random": True})
+            self._programs[key] = self._ranks.parallel(compiled)
+        return self._programs[key]
 
     def _plain_for(self, plan: Plan) -> Any:
         """The network for plans that need all of its parameters, or for those that do not."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.losses import CrossEntropyDice, FinalActivation, call_loss
 
 __all__ = ["OutputLoss"]
 
@@ -56,17 +56,21 @@ class OutputLoss:
             raise ArgumentError(f"the weight of the loss on {self.name} has to be from 0 up, not {weight}")
         return weight
 
-    def compute(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    def compute(
+        self, prediction: Tensor, target: Tensor, mask: Tensor, activation: FinalActivation | None = None
+    ) -> Tensor:
         """Return the loss, unweighted, of tensors (B, C, Z, Y, X).
 
-        They may have some of the output's channels, which then weigh the same.
+        They may have some of the output's channels, which then weigh the same. With an ``activation``, ``prediction``
+        holds logits.
 
         Raises:
             ArgumentError: the loss is not a scalar, or it refuses the tensors.
         """
         weights = self.class_weights
         weighted = weights is not None and len(weights) == prediction.shape[1]
-        loss = self.loss(prediction, target, mask, *((prediction.new_tensor(weights),) if weighted else ()))
+        given = (prediction.new_tensor(weights),) if weighted else ()
+        loss = call_loss(self.loss, prediction, target, mask, *given, activation=activation)
         if loss.ndim:
             raise ArgumentError(f"the loss on {self.name} has to be a scalar, not of shape {tuple(loss.shape)}")
         return loss

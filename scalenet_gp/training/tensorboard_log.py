@@ -166,15 +166,14 @@ class TensorBoardLog:
 
     def _write_losses_by_class(self, name: str, record: StepResult) -> None:
         """The loss of an output for each class alone; of none, if it is not that of classes one by one."""
-        tensors = [of[name].detach() for of in (record.outputs, record.targets, record.masks)]
-        annotated = (tensors[-1] > 0).transpose(0, 1).flatten(1).any(dim=1).tolist()
+        annotated = (record.masks[name] > 0).transpose(0, 1).flatten(1).any(dim=1).tolist()
         names = self._names(len(annotated)) or map(str, range(len(annotated)))
         losses = {}
         for index, of_class in enumerate(names):
             if annotated[index]:
                 try:
                     with torch.no_grad():
-                        loss = record.loss_of(name, *(tensor[:, index : index + 1] for tensor in tensors))
+                        loss = record.loss_of_class(name, index)
                 except ValueError:  # that of exclusive classes, say, or a prediction that is not finite
                     return
                 losses[of_class] = loss

@@ -20,6 +20,7 @@ from scalenet_gp.errors import ArgumentError, CheckpointError, TrainingDivergedE
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.training.callbacks import Callback, CheckpointCallback, FaultDump, LogCallback
 from scalenet_gp.training.checkpoint import load_checkpoint, load_network
 from scalenet_gp.training.compute import ComputeConfig
@@ -41,6 +42,9 @@ Losses = Mapping[str, OutputLoss | Callable[..., Tensor]]
 @final
 class Trainer:
     """Trains a network, one batch of tensors at a time.
+
+    Losses are computed of logits where an output ends in a Sigmoid or Softmax: then a voxel that is confidently wrong
+    has the right gradient in any precision. The outputs that a step returns are probabilities.
 
     A step whose loss or gradient is not finite is skipped: everything stays as it was. If too many are in a row, an
     error ends training. After each step the :mod:`callbacks <scalenet_gp.training.callbacks>` are called, validation
@@ -288,9 +292,16 @@ class Trainer:
         self._idle = time.perf_counter()
         return result
 
-    def loss_of(self, name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    def loss_of(
+        self,
+        name: str,
+        prediction: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        activation: FinalActivation | None = None,
+    ) -> Tensor:
         """Return the loss of an output, by its name: see :meth:`.OutputLoss.compute`."""
-        return self.losses[name].compute(prediction, target, mask)
+        return self.losses[name].compute(prediction, target, mask, activation)
 
     def _learn(
         self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], masks: Mapping[str, Tensor], plan: Plan
@@ -299,18 +310,23 @@ class Trainer:
         state, group = self.state, self.process_group
         state.begin()
         given = {name: inputs[name].to(state.device).float() for name in plan.inputs if name in inputs}
-        outputs = state.forward(given, plan)
-        for output in outputs.values():
+        raw = state.forward(given, plan, logits=True)
+        activations = {name: self.net.output_activation(name) for name in raw}
+        for output in raw.values():
             if output.requires_grad:  # all that makes it may be frozen
                 output.retain_grad()
-        true = {name: self._like("target", name, targets, output) for name, output in outputs.items()}
+        true = {name: self._like("target", name, targets, output) for name, output in raw.items()}
         known = {
             name: self._like("mask", name, masks, output) if name in masks else torch.ones_like(output)
-            for name, output in outputs.items()
+            for name, output in raw.items()
         }
         # those of all ranks: a mean over what is annotated is not the mean of such means
-        joint = group.all_gathered(outputs), group.all_gathered(true), group.all_gathered(known)
-        losses = self._compute_losses(*joint)
+        joint = group.all_gathered(raw), group.all_gathered(true), group.all_gathered(known)
+        losses = self._compute_losses(*joint, activations)
+        outputs = {
+            name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
+            for name, output in raw.items()
+        }
         weights = {name: self.losses[name].weight_at(state.iteration) for name in losses}
         total = sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=state.device))
         rate = state.learning_rate
@@ -329,6 +345,8 @@ class Trainer:
             waited=0.0,
             plan=plan,
             inputs=given,
+            raw_outputs=raw,
+            activations=activations,
             outputs=outputs,
             targets=true,
             masks=known,
@@ -351,11 +369,15 @@ class Trainer:
         return tensor
 
     def _compute_losses(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        activations: Mapping[str, FinalActivation | None],
     ) -> dict[str, Tensor]:
         """Return the loss of every output; NaN where the prediction is not finite, which losses would refuse."""
         return {
-            name: self.loss_of(name, prediction, targets[name], masks[name])
+            name: self.loss_of(name, prediction, targets[name], masks[name], activations[name])
             if torch.isfinite(prediction).all()
             else prediction.new_full((), math.nan)
             for name, prediction in outputs.items()

@@ -124,9 +124,9 @@ class TrainingState:
             self._dropped = False
             self._statistics = {name: buffer.clone() for name, buffer in self._buffers.items()}
 
-    def forward(self, inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-        """The outputs of ``plan``, (B, C, Z, Y, X) each, float32."""
-        return self._forward(inputs, plan)
+    def forward(self, inputs: Mapping[str, Tensor], plan: Plan, logits: bool = False) -> dict[str, Tensor]:
+        """Return the outputs of ``plan``, (B, C, Z, Y, X) each, float32; ``logits`` as for :meth:`.LeibNet.forward`."""
+        return self._forward(inputs, plan, logits)
 
     def advance(self, loss: Tensor, *, measure: bool = False) -> UpdateResult:
         """Learn from the loss of one batch; with the last of a step, change the weights.

@@ -58,13 +58,16 @@ def steps_by_hand(
     optimizer, losses, predictions = ADAM(net.parameters()), [], []
     for step in range(steps):
         plan = plan_for(net, shifted(rois, step))
-        made = net.train()(inputs_of(plan), plan)
+        raw = net.train()(inputs_of(plan), plan, logits=True)
+        made = {name: tensor.detach().sigmoid() for name, tensor in raw.items()}
         loss = torch.zeros(())
         for name, roi in plan.outputs.items():
             wanted = outputs[name]
             target = read(wanted.target, roi).float()
             mask = torch.ones_like(target) if wanted.mask is None else read(wanted.mask, roi).float()
-            loss = loss + wanted.output_loss.weight_at(step) * wanted.loss(made[name], target, mask)
+            loss = loss + wanted.output_loss.weight_at(step) * wanted.loss(
+                raw[name], target, mask, activation="Sigmoid"
+            )
         fresh = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
         for parameter, gradient in zip(net.parameters(), fresh, strict=True):
             parameter.grad = gradient
@@ -134,11 +137,12 @@ def test_stacked_samples_make_one_step() -> None:
         batch = fetch(pipeline, ROIS | wanted)
     tensors = {key: torch.from_numpy(batch[key].data) for key in wanted}
     assert all(tensor.shape[0] == 3 for tensor in tensors.values())
-    outputs = other({name: tensors[key] for name, key in INPUTS.items()}, plan)
+    outputs = other({name: tensors[key] for name, key in INPUTS.items()}, plan, logits=True)
     loss = torch.zeros(())
     for name, output in outputs.items():
-        loss = loss + CrossEntropyDice()(output, tensors[TARGET[name[0]]].float(), tensors[MASK[name[0]]].float())
-        np.testing.assert_array_equal(batch[OUTPUTS[name]].data, output.detach().numpy())
+        true = tensors[TARGET[name[0]]].float(), tensors[MASK[name[0]]].float()
+        loss = loss + CrossEntropyDice()(output, *true, activation="Sigmoid")
+        np.testing.assert_array_equal(batch[OUTPUTS[name]].data, output.detach().sigmoid().numpy())
     loss.backward()
     ADAM(other.parameters()).step()
     assert batch.loss == loss.item()
@@ -370,12 +374,13 @@ def test_gradients_come_down_as_autograd_gives_them(settings: dict[str, Any]) ->
     node = training(net, outputs, optimization=optimization, compute=compute)
     (batch,) = trained(node, rois)
     plan = plan_for(twin, ROIS)
-    made = {name: tensor.detach().requires_grad_() for name, tensor in twin.train()(inputs_of(plan), plan).items()}
+    raw = twin.train()(inputs_of(plan), plan, logits=True)
+    made = {name: tensor.detach().requires_grad_() for name, tensor in raw.items()}
     loss = torch.zeros(())
     for name, tensor in made.items():
         wanted, roi = outputs[name], plan.outputs[name]
         target, mask = (read(key, roi).float() for key in (wanted.target, wanted.mask))
-        loss = loss + wanted.output_loss.weight_at(0) * wanted.loss(tensor, target, mask)
+        loss = loss + wanted.output_loss.weight_at(0) * wanted.loss(tensor, target, mask, activation="Sigmoid")
     loss.backward()
     tolerance = {"rtol": 0.05, "atol": 1e-3} if "precision" in settings else {"rtol": 1e-4, "atol": 1e-7}
     for name, key in gradients.items():

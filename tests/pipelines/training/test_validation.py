@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from scalenet_gp.losses import BinaryCrossEntropy
+from scalenet_gp.losses import BinaryCrossEntropy, apply_activation
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.training.validation import Validation
@@ -20,7 +20,8 @@ HELD_OUT = Region(begin=[None, None, 99], end=[None] * 3)
 SAMPLE = 8  # voxels of 4.5 nm along an edge
 
 
-def squared_error(name, prediction, target, mask):
+def squared_error(name, prediction, target, mask, activation=None):
+    prediction = prediction if activation is None else apply_activation(prediction, activation)
     return ((prediction - target) ** 2 * mask).sum() / mask.sum()
 
 
@@ -35,7 +36,7 @@ def read_off(net, monkeypatch):
     """Has the network predict of every voxel how bright it is, and how dark; what it saw of them, sample by sample."""
     seen = []
 
-    def forward(inputs, plan):
+    def forward(inputs, plan, logits=False):
         outputs = {}
         for name, roi in plan.outputs.items():
             there = plan.inputs[name.replace("output", "input")]
@@ -47,6 +48,7 @@ def read_off(net, monkeypatch):
         return outputs
 
     monkeypatch.setattr(net, "forward", forward)
+    monkeypatch.setattr(net, "output_activation", lambda _: None)
     return seen
 
 
@@ -121,7 +123,10 @@ def test_a_network_that_is_sure_of_nothing_has_the_scores_that_follow(volume):
     found = {}
     for threshold in (0.5, 0.51):
         net, validation = validation_of(
-            volume, loss=lambda name, *tensors: cross_entropy(*tensors), samples=3, threshold=threshold
+            volume,
+            loss=lambda name, *given: cross_entropy(*given[:3], activation=given[3]),
+            samples=3,
+            threshold=threshold,
         )
         for parameter in net.parameters():
             torch.nn.init.zeros_(parameter)
@@ -156,7 +161,7 @@ def test_judging_leaves_random_generators_modes_gradients_and_statistics_alone(v
 
 def test_modes_are_restored_after_an_error(volume, monkeypatch):
     net, validation = validation_of(volume)
-    monkeypatch.setattr(net, "forward", lambda *_: 1 / 0)
+    monkeypatch.setattr(net, "forward", lambda *_, **__: 1 / 0)
     net.train()
     before = generators()
     with validation, pytest.raises(ZeroDivisionError):

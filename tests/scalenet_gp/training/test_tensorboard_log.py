@@ -34,8 +34,8 @@ SCALARS = {
 }
 
 
-def loss_of(name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    return LOSS(prediction, target, mask)
+def loss_of(name: str, prediction: Tensor, target: Tensor, mask: Tensor, activation: str | None = None) -> Tensor:
+    return LOSS(prediction, target, mask, activation=activation)
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_a_class_of_which_nothing_is_annotated_has_no_loss(tmp_path: Path, first
 
 
 def test_a_loss_of_all_classes_together_is_not_split(tmp_path: Path, first: StepResult) -> None:
-    def together(name: str, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    def together(name: str, prediction: Tensor, target: Tensor, mask: Tensor, activation: str | None) -> Tensor:
         if name == "1_output" and prediction.shape[1] < 2:
             raise ValueError("classes exclude one another")
         return loss_of(name, prediction, target, mask)
