@@ -2,23 +2,21 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError
-from scalenet_gp.pipelines.prediction import Workers, predict
+from scalenet_gp.pipelines.prediction import Workers, coarser_levels, predict
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
 from scalenet_gp.pipelines.prediction.coarser_levels import LevelWork, levels_within_blocks
+from scalenet_gp.pipelines.prediction.task import PredictionTask
 from scalenet_gp.pipelines.process.signals import Interrupted
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter
 from scalenet_gp.volumes.storage import open_array
-from tests.pipelines.conftest import CPU, options_with, tiny_config, tissue, write_array, write_config
+from tests.pipelines.conftest import CPU, options_with, tiny_config, tissue, write_array
 from tests.pipelines.prediction.predictions import files, network
-from tests.pipelines.prediction.test_scheduler_killed import wait_until
 
 LONG = (16, 16, 1200)
 BLOCK = (72, 72, 144)  # two chunks of 16 voxels of one output, with which a level is made, and one of the other
@@ -182,47 +180,40 @@ def test_workers_make_the_same_levels(long, made, tmp_path):
     assert per_level(made) == {level: count for level, count in BOXES.items() if level > 1}  # by this process
 
 
-_SLOWED = """
-import pkgutil, sys, time
-from pathlib import Path
-from scalenet_gp.pipelines.cli import main
-
-def slowed(*arguments):
-    Path({flag!r}).touch()
-    time.sleep({seconds})
-    return original(*arguments)
-
-owner = pkgutil.resolve_name("scalenet_gp.pipelines.prediction.{owner}")
-original = getattr(owner, "{name}")
-setattr(owner, "{name}", slowed)
-main()
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("owner", "name", "seconds", "code"),
+    ("owner", "name", "ends"),
     [
-        ("coarser_levels", "coarsen", 0.3, os.EX_TEMPFAIL),  # the box is finished
-        ("task:PredictionTask", "create_or_resume", 60, os.EX_TEMPFAIL),  # at once
-        ("task:PredictionTask", "finish", 1, 0),  # it is done
+        (coarser_levels, "coarsen", True),  # when the box is finished
+        (PredictionTask, "create_or_resume", True),  # at once
+        (PredictionTask, "finish", False),  # everything is done
     ],
+    ids=["in a box", "at the beginning", "at the end"],
 )
-def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, owner, name, seconds, code):
+def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, monkeypatch, owner, name, ends):
+    """In this process: the test of a killed scheduler sends signals to a program of its own."""
     config, volume, checkpoint, whole = long
-    settings = write_config(tmp_path / "run.yaml", prediction__block_shape=list(BLOCK))
-    output, flag = tmp_path / "out.zarr", tmp_path / "there"
-    script = _SLOWED.format(owner=owner, name=name, seconds=seconds, flag=str(flag))
-    command = [sys.executable, "-c", script, "predict", settings, "--volume", volume, "--run", "none", "--chunk", "16"]
-    command += ["--checkpoint", checkpoint, "--output", output, "--region", "all", "--devices", "cpu", "--workers", "0"]
-    process = subprocess.Popen([*map(str, command), "--stored", "float32"], stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: flag.exists() or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=50)
-    assert process.returncode == code, told
-    if code:
-        assert "SIGTERM ended the run" in told
+    output, original, went_on = tmp_path / "out.zarr", getattr(owner, name), []
+    options = options_with(config, chunk=16)
+
+    def signalled(*arguments):
+        if not went_on:
+            os.kill(os.getpid(), signal.SIGTERM)
+        went_on.append(name)
+        return original(*arguments)
+
+    with monkeypatch.context() as context:
+        context.setattr(owner, name, signalled)
+        if ends:
+            with pytest.raises(Interrupted, match="SIGTERM ended the run") as interrupted:
+                predict(config, volume, checkpoint, output, "all", options=options, workers=CPU)
+            assert interrupted.value.code == os.EX_TEMPFAIL
+            assert len(went_on) == {"coarsen": 1, "create_or_resume": 0}[name]
+            if went_on:  # the box counts as done
+                assert open_array(output.with_name("out.zarr.partial") / "tracking" / "s1" / "done")[:].sum() == 1
+        else:
+            predict(config, volume, checkpoint, output, "all", options=options, workers=CPU)
+    if ends:
         assert not output.exists()
-        predict(config, volume, checkpoint, output, "all", options=options_with(config, chunk=16), workers=CPU)
+        predict(config, volume, checkpoint, output, "all", options=options, workers=CPU)
     assert files(output) == files(whole)
     assert not output.with_name("out.zarr.partial").exists()
