@@ -31,9 +31,7 @@ def started(config, volume, checkpoint, output):
         "none",
     ]
     command += ["--checkpoint", checkpoint, "--output", output, "--region", "0,0,0:54,180,126", "--devices", "cpu"]
-    return subprocess.Popen(
-        [*map(str, command), "--stored", "float32"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def done(output):
