@@ -133,7 +133,7 @@ def mask(
     ] = None,
 ) -> None:
     """Find where there is tissue, by its texture or from a prediction, so that the rest is not computed."""
-    from scalenet_gp.options import suggest
+    from scalenet_gp.options import coerce_arguments, suggest
     from scalenet_gp.pipelines.config import apply_overrides
     from scalenet_gp.pipelines.masks import mask_of_prediction, mask_tissue
     from scalenet_gp.tissue import TextureOptions
@@ -150,7 +150,9 @@ def mask(
                 "--threshold is one of probabilities: name the class of a prediction with --predicted too"
             )
         size = voxel_size and voxel_size.split(",")
-        made = mask_tissue(volume, output, TextureOptions(**options), size, translation=positions)
+        made = mask_tissue(
+            volume, output, TextureOptions(**coerce_arguments(TextureOptions, options)), size, translation=positions
+        )
     else:
         for_texture = [*([] if voxel_size is None else ["--voxel-size"]), *(f"--set {name}" for name in options)]
         if for_texture:

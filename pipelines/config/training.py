@@ -95,7 +95,7 @@ class TrainingConfig(Options):
 
 
 class ValidationConfig(ValidationOptions):
-    """How a network is validated while it is trained, and on which part of the annotation.
+    """Validation of a network while it is trained.
 
     Attributes:
         region: the part of the annotation to validate with; it shares nothing with that to learn from.
@@ -105,7 +105,7 @@ class ValidationConfig(ValidationOptions):
 
 
 class EvaluationConfig(Options):
-    """How the prediction of a trained network is compared with the annotation.
+    """Comparison of a trained network's prediction with the annotation.
 
     Attributes:
         region: the part of the annotation that training never sees.

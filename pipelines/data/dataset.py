@@ -37,21 +37,21 @@ __all__ = ["Dataset", "array_keys"]
 
 
 def array_keys(prefix: str, names: tuple[str, ...]) -> dict[str, gp.ArrayKey]:
-    """One array key for each tensor: ``RAW_0_INPUT`` for ``"0_input"``."""
+    """Return an array key for each tensor: ``RAW_0_INPUT`` for ``"0_input"``."""
     return {name: gp.ArrayKey(f"{prefix}_{name}".upper()) for name in names}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the jobs read: a raw volume, in the world that fits a network.
+    """A raw volume with its annotation, in the world that fits a network.
 
     Attributes:
-        config: where things are.
-        path: of the volume.
+        config: the part ``data`` of the run file.
+        path: folder of the volume, or its URL.
         raw: the raw volume.
         net: the network whose voxel sizes the world fits.
         world: the world coordinates that all arrays share; see :meth:`MultiscaleImage.world`.
-        cache: of the decoded chunks of all volumes.
+        cache: cache of the decoded chunks of all volumes.
     """
 
     config: DataConfig
@@ -65,12 +65,13 @@ class Dataset:
     def open(cls, path: StrPath, config: DataConfig, net: LeibNet) -> Dataset:
         """Open the raw volume.
 
-        The world has the raw volume's corner on the lattice of every tensor; where raw data may be resampled, the
-        labels' corner, which may not.
+        The world has the raw volume's corner on the lattice of every tensor. Where raw data may be resampled, it has
+        the labels' corner there instead, as labels are never resampled.
 
         Raises:
-            FileNotFoundError: there is no such volume.
-            ValueError: it cannot be read, or has other axes than the network.
+            FileNotFoundError: the volume does not exist.
+            VolumeFormatError: it cannot be read.
+            ConfigError: it has other axes than the network.
         """
         cache = ChunkCache(config.cache * 2**20)
         source = config.source
@@ -87,23 +88,23 @@ class Dataset:
         return cls(config, path, raw, net, world, cache)
 
     def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
-        """The smallest box (world units) that is whole voxels of every output, or of those named."""
+        """Return the smallest box (world units) that is whole voxels of every output, or of those named."""
         sizes = (self.net.voxel_size[name] for name in outputs or self.net.output_keys)
         return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
 
     @property
     def intensities(self) -> IntensityWindow:
-        """What the network is shown of the raw data."""
+        """The window of intensities that the network sees."""
         stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
         return IntensityWindow(stored, *self.config.intensities)
 
     def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
-        """The raw data at the voxel size of every tensor of the network in ``keys``; padded without end."""
+        """Return a source of raw data at the voxel size of every tensor in ``keys``, padded without end."""
         sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
         return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
 
     def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
-        """``chain``, and its raw data from fractions of the data type's range to what the network sees."""
+        """Return ``chain`` with raw data scaled from fractions of the data type's range to what the network sees."""
         for key in keys.values():
             chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
         return chain
@@ -114,7 +115,7 @@ class Dataset:
         masks: Mapping[str, gp.ArrayKey],
         within: Roi | None = None,
     ) -> ClassTargets:
-        """The classes at the voxel size of every output of the network in ``targets``."""
+        """Return a source of the classes at the voxel size of every output in ``targets``."""
         return ClassTargets(
             self.class_volumes(),
             {key: self.net.voxel_size[name] for name, key in targets.items()},
@@ -125,10 +126,10 @@ class Dataset:
         )
 
     def roi(self, region: Region, outputs: Collection[str] | None = None) -> Roi:
-        """A region in world coordinates, shrunk to whole voxels of every output, or of those named.
+        """Return a region in world coordinates, shrunk to whole voxels of every output, or of those named.
 
         Raises:
-            ValueError: it has other axes than the volume, or no whole voxel.
+            ConfigError: it has other axes than the volume, or no whole voxel.
         """
         if len(region.begin) != self.net.dims:
             raise ConfigError(f"the region {region} has {len(region.begin)} axes, the volume {self.net.dims}")
@@ -142,22 +143,22 @@ class Dataset:
         return roi
 
     def region(self, roi: Roi) -> Region:
-        """A ROI as a user names it: in nm from the raw volume's corner."""
+        """Return a ROI as a user names it: in nm from the raw volume's corner."""
         corner = self.world.position(self.raw.levels[0].begin)
         begin, end = (self.world.size_in_nm(edge - corner) for edge in (roi.begin, roi.end))
         return Region(begin=begin, end=end)
 
     def extent(self) -> Region:
-        """All of the raw volume, in nm from its corner."""
+        """Return the region of the whole raw volume."""
         level = self.raw.levels[0]
         lengths = tuple(n * size for n, size in zip(level.shape, level.voxel_size, strict=True))
         return Region(begin=(Fraction(0),) * self.raw.dims, end=lengths)
 
     def annotated(self, region: Region) -> Roi:
-        """The part of a region that any class is annotated in.
+        """Return the part of a region that any class is annotated in.
 
         Raises:
-            ValueError: there is none, or as :meth:`roi`.
+            ConfigError: nothing is annotated there, or as :meth:`roi`.
         """
         roi = self.roi(region).intersect(self.labelled())
         if roi.empty:
@@ -165,16 +166,16 @@ class Dataset:
         return roi
 
     def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
-        """What was predicted for every output of the network in ``keys``, float32 whatever it is stored as.
+        """Return sources of the predictions of every output in ``keys``, float32 whatever they are stored as.
 
         Args:
             prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
-            keys: of the arrays to provide.
-            roi: what the prediction has to cover, world units.
+            keys: keys of the arrays to provide.
+            roi: ROI that the prediction has to cover, world units.
 
         Raises:
-            FileNotFoundError: there is no such prediction.
-            ValueError: it has other classes or voxels than the network, or does not cover ``roi``.
+            FileNotFoundError: the prediction does not exist.
+            ConfigError: it has other classes or voxels than the network, or does not cover ``roi``.
         """
         sources = []
         for name, key in keys.items():
@@ -200,10 +201,10 @@ class Dataset:
         return sources
 
     def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
-        """A size in world units that is a whole number of voxels of every output, or of those named.
+        """Return a size in world units that is a whole number of voxels of every output, or of those named.
 
         Raises:
-            ValueError: it is not.
+            ConfigError: it is not a whole number of voxels.
         """
         shape = self.world.size(size, what)
         lattice = self.lattice(outputs)
@@ -216,11 +217,11 @@ class Dataset:
         return shape
 
     def class_volumes(self) -> dict[str, ClassVolume]:
-        """The label volume of every class, with what its values mean.
+        """Return the label volumes by name, with the meaning of their values.
 
         Raises:
-            FileNotFoundError: a class has none.
-            ValueError: one cannot be read.
+            FileNotFoundError: a label volume does not exist.
+            VolumeFormatError: a label volume cannot be read.
         """
         source = self.config.source
         labels = join(self.path, source.labels)
@@ -238,13 +239,13 @@ class Dataset:
         return volumes
 
     def labelled(self) -> Roi:
-        """The box of whole coarsest voxels that any class is annotated in."""
+        """Return the box of whole coarsest voxels that any class is annotated in."""
         name = self.net.output_keys[0]
         key = gp.ArrayKey("LABELLED")
         return self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")}).annotated(key)
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
-        """Offsets (nm) from the raw volume's corner in world coordinates, with a default where there is none."""
+        """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
         corner = self.world.position(self.raw.levels[0].begin)
         given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
         places = zip(offsets, corner + given, defaults, strict=True)

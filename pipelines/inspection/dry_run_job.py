@@ -1,4 +1,4 @@
-"""What a training run will take, found out by doing a few steps of it; nothing is written."""
+"""The dry run: a few steps of a training run measure what the run will take. Nothing is written."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ from scalenet_gp.volumes import StrPath
 __all__ = ["DryRun", "dry_run", "dry_run_table"]
 
 _STEPS = 3
-"""That are timed, after one that is not: it opens the volume, makes the optimizer's tensors and compiles."""
+"""Steps that are timed. An untimed step comes first: it opens the volume and compiles the network."""
 
 Shapes = Mapping[str, tuple[tuple[Fraction, ...], tuple[int, ...]]]
-"""For each tensor its voxel size (nm) and its voxels, per spatial axis."""
+"""Voxel size (nm) and number of voxels per spatial axis, by the name of the tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a few steps of a run told. Times are in seconds, memory in bytes.
+    """Measurements of a few steps of a run. Times are in seconds, memory in bytes.
 
     Attributes:
-        device: where the network was.
+        device: device of the network.
         iterations: batches of the whole run.
-        batch_size: samples in each.
-        workers: processes that prepare batches in the run; here there was none.
-        parameters: numbers that are trained or could be.
-        inputs: of a sample.
-        outputs: likewise.
+        batch_size: samples in each batch.
+        workers: processes that prepare batches in the run; the dry run has none.
+        parameters: number of parameters, frozen ones included.
+        inputs: voxel sizes and shapes of the inputs of a sample.
+        outputs: voxel sizes and shapes of the outputs of a sample.
         build: time until the first batch could be asked for.
         first: time of the first step, all its batches included.
         data: time to prepare a batch in one process.
         step: time to learn from a batch.
-        memory: the most that was in use: of a GPU, by tensors; without one, by this process, libraries and all.
-        predicted_memory: what :func:`.predict_cost` says of the network's part of a step.
+        memory: peak memory: of the tensors on a GPU; without a GPU of this process, libraries included.
+        predicted_memory: memory of the network's part of a step by :func:`.predict_cost`.
         checkpoint: size of the tensors in a checkpoint.
     """
 
@@ -83,12 +83,12 @@ class DryRun:
 
     @property
     def run(self) -> float:
-        """Seconds for the whole run, without judging, pictures and checkpoints."""
+        """Seconds for the whole run, without validation, pictures and checkpoints."""
         return self.build + self.iterations * self.iteration
 
 
 def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRun:
-    """Build all that a run needs and do a few steps, without a folder for it: nothing is written.
+    """Build all that a run needs and do a few steps. Nothing is written.
 
     Args:
         config: the run.
@@ -96,8 +96,8 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         device: name of a torch device; the first GPU unless given, the processor where there is none.
 
     Raises:
-        FileNotFoundError: there is no such volume, or a class has no labels.
-        ValueError: the config does not fit the volume.
+        FileNotFoundError: the volume does not exist, or a class has no labels.
+        ConfigError: the config does not fit the volume.
         MemoryError: a step does not fit into memory; the message says what would.
     """
     settings, begun = config.training, time.perf_counter()
@@ -155,7 +155,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
 
 
 def dry_run_table(result: DryRun) -> Table:
-    """What a dry run told as a table for the terminal."""
+    """Return the measurements as a table for the terminal."""
     table = Table(title=f"Dry run on {result.device}", title_justify="left", box=SIMPLE_HEAD, show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -178,7 +178,7 @@ def dry_run_table(result: DryRun) -> Table:
     table.add_row(
         "the run",
         str(timedelta(seconds=round(result.run))),
-        f"for {result.iterations:,} iterations, without judging, pictures and checkpoints",
+        f"for {result.iterations:,} iterations, without validation, pictures, checkpoints",
     )
     return table
 
@@ -215,7 +215,7 @@ def _numbytes(tree: Any) -> int:
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit of which there is a whole one."""
+    """Return bytes in the largest unit that is not larger."""
     unit, name = pick_unit_and_suffix(count, ["bytes", "KiB", "MiB", "GiB", "TiB"], 1024)
     return f"{count / unit:,.{0 if unit == 1 else 1}f} {name}"
 

@@ -1,4 +1,4 @@
-"""How a coarse subnet's features enter the bottleneck of the next finer one."""
+"""The way of a coarse subnet's features into the bottleneck of the next finer one."""
 
 from __future__ import annotations
 

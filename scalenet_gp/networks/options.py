@@ -258,8 +258,8 @@ class SubnetOptions(UNetOptions):
         bottleneck_join: how the features of the subnet before enter the bottleneck: concatenated unless given.
 
     Example:
-        >>> SubnetOptions.create(top_resolution=(8, 8, 8), subnet_id="fine", bottleneck_join="sum").subnet_id
-        'fine'
+        >>> SubnetOptions.create(top_resolution=(8, 8, 8), bottleneck_join="sum").bottleneck_join
+        'sum'
     """
 
     subnet_id: str | Annotated[int, Field(strict=True)] | None = None

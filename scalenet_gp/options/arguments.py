@@ -1,4 +1,4 @@
-"""Arguments: as JSON can hold them, and of the types that are named where they are taken."""
+"""Arguments of constructors, as JSON holds them and as annotations name their types."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ __all__ = ["coerce_arguments", "to_json_value"]
 
 
 def to_json_value(argument: Any) -> Any:
-    """An argument as JSON can hold it: numpy's numbers and arrays become Python's, sequences become lists.
+    """Return an argument as JSON holds it: numbers and arrays of numpy become Python's, sequences become lists.
 
-    What cannot be held stays as it is. A set is such, as its order would differ from run to run.
+    An argument that JSON cannot hold stays as it is. A set stays too, as its order would differ from run to run.
+
+    Example:
+        >>> to_json_value({"size": (4.6, Fraction(1, 3))})
+        {'size': [4.6, '1/3']}
     """
     if isinstance(argument, np.floating):
-        return float(str(argument))  # the decimal that it prints as, and not what a narrower type makes of that
+        return float(str(argument))  # the decimal that it prints as
     if isinstance(argument, np.ndarray):
         return [to_json_value(value) for value in argument] if argument.ndim else to_json_value(argument[()])
     if isinstance(argument, np.generic):
@@ -41,19 +45,24 @@ def to_json_value(argument: Any) -> Any:
 
 
 def coerce_arguments(takes: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``arguments`` as the annotations of ``takes`` say: each what JSON makes of it, or what it is where JSON cannot.
+    """Return the arguments in the types that the annotations of ``takes`` name.
 
-    So what is given at first and what is read from a file later arrive as one and the same. Nothing is converted that
-    is of another type: 1 is no ``bool``, 2.0 no ``int`` and ``"2"`` neither. An argument without annotation, or with
-    one that cannot be resolved or is of a class that JSON knows nothing of, can be anything, and stays as
-    :func:`to_json_value` makes it: a list for an array, a string for a fraction, as from a file.
+    An argument given in Python and the same argument read from a file arrive as the same value. An argument of another
+    type is refused, not converted: 1 is not a ``bool``; 2.0 and ``"2"`` are not ``int``. An argument whose annotation
+    is absent, cannot be resolved, or names a class that JSON does not know can be anything. It stays as
+    :func:`to_json_value` makes it: a list for an array, a string for a fraction.
 
     Args:
         takes: a function or a dataclass.
-        arguments: by name, each as :func:`to_json_value` makes it.
+        arguments: the arguments by name, each as :func:`to_json_value` makes it.
 
     Raises:
-        ValueError: some are of another type; the message says for each its name, its value and what is right.
+        ArgumentError: some are of another type; the message says for each its name, its value and what is right.
+
+    Example:
+        >>> def crop(shape: tuple[int, ...]) -> None: ...
+        >>> coerce_arguments(crop, {"shape": [8, 8]})
+        {'shape': (8, 8)}
     """
     made, wrong = dict(arguments), []
     accepted = _accepted(takes)
@@ -69,7 +78,7 @@ def coerce_arguments(takes: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 @cache
 def _accepted(takes: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
-    """What each argument may be, where its annotation tells."""
+    """Return the type of each argument whose annotation tells it."""
     accepted = {}
     names = takes.__globals__ if hasattr(takes, "__globals__") else vars(sys.modules[takes.__module__])
     for name, annotation in takes.__annotations__.items():
@@ -92,7 +101,7 @@ def _read(accepted: TypeAdapter[Any], argument: Any) -> Any:
 
 
 def _in_words(name: str, error: ValidationError) -> str:
-    """What is wrong with an argument, or with the first item of it that is."""
+    """Return what is wrong with an argument, or with its first item that is wrong."""
     problem = error.errors(include_url=False)[0]
     place = "".join(f"[{index}]" for index in problem["loc"] if isinstance(index, int))
     message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")

@@ -15,6 +15,15 @@ from scalenet_gp.options.docstrings import field_descriptions
 __all__ = ["describe_problems", "nearest_first", "suggest"]
 
 _SHOWN = 80  # characters of a value
+_WORDS = {
+    "Input should": "it has to",
+    "Tuple should": "it has to",
+    "List should": "it has to",
+    " after validation": "",
+    "valid dictionary": "mapping of names to values",
+    "valid tuple": "list",
+    "valid list": "list",
+}
 _NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 
 
@@ -49,8 +58,17 @@ def describe_problems(error: ValidationError, model: type[BaseModel], data: Any,
         ...     print(*describe_problems(error, Blur, {"sgma": 2}, "the file"))
         there is no field sgma; did you mean sigma? There is only sigma
     """
-    problems = [_read(details, model, data) for details in error.errors(include_url=False)]
-    return [_in_words(problem, whole) for problem in _best_branches(problems)]
+    problems = _best_branches([_read(details, model, data) for details in error.errors(include_url=False)])
+    unknown = [problem for problem in problems if problem.details["type"] == "extra_forbidden"]
+    lines, told = [], set()
+    for problem in problems:
+        parent = problem.path[:-1]
+        if problem not in unknown:
+            lines.append(_in_words(problem, whole))
+        elif parent not in told:  # all unknown fields of a mapping in one line
+            told.add(parent)
+            lines.append(_unknown([each for each in unknown if each.path[:-1] == parent]))
+    return lines
 
 
 def nearest_first(name: object, names: Collection[str]) -> list[str]:
@@ -76,7 +94,7 @@ def suggest(name: object, names: Collection[str], noun: str = "there") -> str:
 
 
 def _read(details: ErrorDetails, model: type[BaseModel], data: Any) -> _Problem:
-    """Tell the fields of a problem's location from the names of a union's branches, by what was given."""
+    """Tell the fields of a problem's location from the branches of unions, by means of the data."""
     path: list[str | int] = []
     branches: list[tuple[int, str]] = []
     place, types = data, [model]
@@ -140,7 +158,7 @@ def _is_branch(found: Any, step: str | int) -> bool:
 
 
 def _best_branches(problems: Sequence[_Problem]) -> list[_Problem]:
-    """Of several branches of one union, keep the one that what was given comes nearest to."""
+    """Keep, of several branches of one union, the one that the data come nearest to."""
     kept = list(problems)
     for depth in sorted({depth for problem in problems for depth, _ in problem.branches}):
         groups: dict[tuple[str | int, ...], dict[str, list[_Problem]]] = {}
@@ -151,8 +169,7 @@ def _best_branches(problems: Sequence[_Problem]) -> list[_Problem]:
         for rivals in groups.values():
             if len(rivals) < 2:
                 continue
-            # what a branch says of a field within beats what another says of the whole; then the fewest problems
-            ranks = {name: (-max(len(p.path) for p in found), len(found)) for name, found in rivals.items()}
+            ranks = {name: _rank(found) for name, found in rivals.items()}
             best = [name for name in rivals if ranks[name] == min(ranks.values())]
             lost = [problem for name, found in rivals.items() if name != best[0] for problem in found]
             kept = [problem for problem in kept if not any(problem is other for other in lost)]
@@ -165,6 +182,16 @@ def _best_branches(problems: Sequence[_Problem]) -> list[_Problem]:
     return kept
 
 
+def _rank(problems: Sequence[_Problem]) -> tuple[int, bool, int]:
+    """Return a number that is the lower, the nearer the data come to a branch with these problems.
+
+    A problem of a field within is nearer than one of the whole, and a wrong value nearer than a wrong type.
+    """
+    types = ("literal_error", *_NOT_A_MAPPING)
+    mismatch = any(p.details["type"] in types or p.details["type"].endswith("_type") for p in problems)
+    return -max(len(problem.path) for problem in problems), mismatch, len(problems)
+
+
 def _either(details: Iterable[ErrorDetails]) -> str:
     """Return the messages of problems of which one has to be mended."""
     first, *rest = dict.fromkeys(details_["msg"] for details_ in details)
@@ -175,10 +202,6 @@ def _in_words(problem: _Problem, whole: str) -> str:
     details, field = problem.details, problem.field
     given, kind, context = details["input"], details["type"], details.get("ctx", {})
     message = details["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        parent, name = ".".join(map(str, problem.path[:-1])), problem.path[-1]
-        fields = list(dict.fromkeys(field for model in problem.models for field in model.model_fields))
-        return f"there is no field {field}; {suggest(name, fields, f'in {parent} there' if parent else 'there')}"
     if kind == "missing":
         return f"{field or whole} is missing{_told(problem)}"
     if kind == "union_tag_invalid":
@@ -193,15 +216,32 @@ def _in_words(problem: _Problem, whole: str) -> str:
         choices = [choice for part in context["expected"].split(", ") for choice in part.split(" or ")]
         near = nearest_first(given, [choice.strip("'") for choice in choices])
         return f"{field} is {_shown(given)}: it has to be {_one_of(near, quoted=choices[0].startswith(chr(39)))}"
-    text = message.replace("Input should", "it has to").replace("valid dictionary", "mapping of names to values")
+    text = message
+    for theirs, ours in _WORDS.items():
+        text = text.replace(theirs, ours)
     if not problem.path or (isinstance(given, BaseModel | Mapping) and len(repr(given)) > _SHOWN):
         place = field or whole
         return f"{place}: {text}" if place else text
     return f"{field} is {_shown(given)}: {text}"
 
 
+def _unknown(problems: Sequence[_Problem]) -> str:
+    """Return a line for fields of one mapping that do not exist."""
+    first, *others = problems
+    parent = ".".join(map(str, first.path[:-1]))
+    fields = list(dict.fromkeys(field for model in first.models for field in model.model_fields))
+    more = [f"{other.field}{_nearest(other.path[-1], fields)}" for other in others]
+    listed = suggest(first.path[-1], fields, f"in {parent} there" if parent else "there")
+    return f"there is no field {first.field}; {listed}" + (f"; nor is there {', '.join(more)}" if more else "")
+
+
+def _nearest(name: object, names: Collection[str]) -> str:
+    text = suggest(name, names)
+    return f" ({text.partition('?')[0]}?)" if text.startswith("did you mean") else ""
+
+
 def _told(problem: _Problem) -> str:
-    """What the docstring of the model says of a missing field."""
+    """Return the docstring's description of a missing field."""
     for model in problem.models:
         if text := field_descriptions(model).get(str(problem.path[-1])):
             return f": {text.rstrip('.')}"

@@ -104,6 +104,6 @@ def test_the_table_fits_a_terminal(result):
         "1,023.0 MiB predicted for the network, without loss and optimizer",
         "checkpoint 1.5 KiB",
         "both 3 s with 2 workers",
-        "the run 0:50:10 for 1,000 iterations, without judging, pictures and checkpoints",
+        "the run 0:50:10 for 1,000 iterations, without validation, pictures, checkpoints",
     ):
         assert expected in lines
