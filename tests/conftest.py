@@ -1,10 +1,17 @@
 """How tests run: without a clock, as the machine may be busy, and reproducibly."""
 
 import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.warm_python import WarmPython
 
 pytest.register_assert_rewrite("scalenet_gp.testing")
 settings.register_profile("default", deadline=None)
@@ -16,3 +23,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def _the_same_weights_in_any_order() -> None:
     """New weights are torch's random numbers; which those are must not depend on the tests that ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def _warm_server() -> Iterator[WarmPython]:
+    folder = Path(tempfile.mkdtemp(prefix="warm"))
+    server = WarmPython(folder)
+    server.wait()
+    yield server
+    server.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def warm_python(_warm_server: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python processes of the test start with torch and the package imported, see :mod:`tests.warm_python`."""
+    monkeypatch.setattr(sys, "executable", str(_warm_server.executable))

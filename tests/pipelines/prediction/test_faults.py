@@ -21,6 +21,8 @@ from scalenet_gp.volumes.storage import group_attributes, open_array
 from tests.pipelines.conftest import CPU, files_below, options_with, tiny_config, write_array, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network, voxels
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 CONFIG = tiny_config(prediction__block_shape=BLOCKS)
 PARTIAL = "out.zarr.partial"
 

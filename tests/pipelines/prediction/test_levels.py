@@ -18,6 +18,8 @@ from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.conftest import CPU, options_with, tiny_config, tissue, write_array
 from tests.pipelines.prediction.predictions import files, network
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 LONG = (16, 16, 1200)
 BLOCK = (72, 72, 144)  # two chunks of 16 voxels of one output, with which a level is made, and one of the other
 BOXES = {1: 19, 2: 10, 3: 5, 4: 5}

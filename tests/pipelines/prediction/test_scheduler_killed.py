@@ -15,6 +15,8 @@ from tests.pipelines.conftest import CPU, tiny_config, write_config
 from tests.pipelines.prediction.predictions import BLOCKS, files, network
 from tests.pipelines.prediction.test_workers import worker_pids
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 REGION = Region(begin=(0, 0, 0), end=(54, 180, 126))
 
 

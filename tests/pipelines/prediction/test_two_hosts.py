@@ -10,6 +10,8 @@ from scalenet_gp.pipelines.prediction import Workers, predict
 from tests.pipelines.conftest import CPU, tiny_config
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 
 def ip(*arguments):
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)

@@ -15,6 +15,8 @@ from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CPU, tiny_config, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 CONFIG = tiny_config(prediction__block_shape=BLOCKS)
 
 

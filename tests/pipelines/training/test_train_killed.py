@@ -20,6 +20,8 @@ from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.training.checkpoint import load_checkpoint
 from tests.pipelines.conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
 _ITERATIONS = 40
