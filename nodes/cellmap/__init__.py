@@ -1,3 +1,5 @@
-"""Crops of the CellMap layout as sources."""
+"""Crops of the CellMap layout as branches of a pipeline."""
 
-__all__ = []
+from scalenet_gp.nodes.cellmap.crops import CropBranch, check_counts, class_frequencies, open_branch, open_classes
+
+__all__ = ["CropBranch", "check_counts", "class_frequencies", "open_branch", "open_classes"]

@@ -2,7 +2,7 @@
 
 The layout is ``{dataset}.zarr/recon-1/em/fibsem-uint8`` for the raw volume and
 ``{dataset}.zarr/recon-1/labels/groundtruth/{crop}/{class}`` for the labels, all of them multiscale groups. The crops
-come from a datasplit: see :func:`~scalenet_gp.volumes.cellmap_files.read_datasplit`.
+come from a datasplit: see :func:`~scalenet_gp.volumes.read_datasplit`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,29 @@ _SLAB = 64  # sections that are counted at a time
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class CropBranch:
-    """One crop, ready to be one of several that samples are drawn from: see :func:`open_branch`.
+    """One crop as a branch of a pipeline that draws samples from several: see :func:`open_branch`.
 
     Args:
-        crop: that it serves.
-        world: that it counts in; the labels of the crop lie on its lattice. The worlds of several crops have one unit,
-            but every crop's has its own origin.
-        annotated: the box of all voxels that the targets hold any annotation for, world units: where to sample.
+        crop: the crop of the datasplit.
+        world: the world that the branch counts in; the labels of the crop lie on its lattice. The worlds of several
+            crops have one unit, but each has its own origin.
+        annotated: the box of all voxels with any annotation, world units: the region to sample.
         classes: the label volumes that the targets are made from.
         provider: raw and targets, merged.
+
+    Example:
+        >>> import tempfile
+        >>> from scalenet_gp.volumes import MultiscaleWriter
+        >>> layout = {"voxel_size": (8, 8, 8), "corner": (0, 0, 0), "shape": (4, 4, 4), "dtype": "uint8"}
+        >>> raw, target, mask = map(ArrayKey, ("RAW", "TARGET", "MASK"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for path in ("raw", "crop1/mito"):
+        ...         with MultiscaleWriter(f"{folder}/{path}", **layout):
+        ...             pass
+        ...     crop = Crop("train", f"{folder}/raw", f"{folder}/crop1", ("mito",))
+        ...     branch = open_branch(crop, {raw: (8, 8, 8)}, {target: (8, 8, 8)}, {target: mask})
+        >>> branch.annotated.shape
+        (32, 32, 32)
     """
 
     crop: Crop
@@ -81,24 +95,25 @@ def open_branch(
         pipeline = sampled + RandomVolume({b.crop.labels: b.annotated.size for b in branches})
 
     Args:
-        crop: of a datasplit.
+        crop: a crop of a datasplit.
         raw: voxel sizes of the raw arrays, world units.
-        targets: those of the target arrays, of one channel per class.
+        targets: voxel sizes of the target arrays, which have one channel per class, world units.
         masks: for a target, the key of its mask.
-        classes: the channels; by default the classes of the crop. One that the crop has no labels of is unknown there.
-        groups: what the classes consist of, from :func:`~scalenet_gp.volumes.cellmap_files.read_class_groups`. A class
-            that the crop has no labels of itself is united from those that it consists of.
+        classes: the channels; by default the classes of the crop. A class without labels in the crop is unknown there.
+        groups: the single classes of every class, from :func:`~scalenet_gp.volumes.read_class_groups`. A class without
+            labels of its own in the crop is united from its single classes.
         unit: nm per world unit.
-        alignment: what becomes of raw, if the labels lie between its voxels; most crops of the challenge do.
-        padding: what lies outside the raw volume.
-        raw_masks: for a raw array, the key under which to provide where it has data.
+        alignment: the treatment of raw data if the labels lie between its voxels, as in most crops of the challenge.
+        padding: the values outside the raw volume.
+        raw_masks: for a raw array, the key of the mask of its data.
         cache: keeps decoded chunks; by default nothing is kept.
 
     Raises:
         FileNotFoundError: there is no raw volume, or neither a folder of the crop nor any class in it.
-        KeyError: a class that ``groups`` does not have.
-        ValueError: no labels of any of the classes, or labels that lie outside the raw volume; malformed files; a voxel
-            size that the volumes cannot give: see :meth:`MultiscaleImage.read` and :class:`ClassTargets`.
+        UnknownNameError: a class that ``groups`` does not have.
+        DataError: no labels of any of the classes.
+        VolumeFormatError: malformed files, or labels that lie outside the raw volume.
+        LatticeError: a voxel size that the volumes cannot give: see :meth:`MultiscaleImage.read`.
     """
     volume = _raw(crop, alignment, cache)
     wanted = crop.classes if classes is None else tuple(classes)

@@ -1,7 +1,7 @@
 """Multiscale images on disk: formats, reading, writing, the CellMap layout."""
 
 from scalenet_gp.volumes.cellmap_annotation import read_annotation
-from scalenet_gp.volumes.cellmap_files import Crop
+from scalenet_gp.volumes.cellmap_files import Crop, read_class_groups, read_datasplit
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.level_match import Alignment
@@ -55,5 +55,7 @@ __all__ = [
     "multiscale_groups",
     "open_array",
     "read_annotation",
+    "read_class_groups",
+    "read_datasplit",
     "update_attributes",
 ]
