@@ -42,6 +42,7 @@ ROOMS = {
     "nodes.arrays": "graph leibnet",
     "nodes.augment": "geometry kernels options .requests",
     "nodes.cellmap": "geometry volumes .sources .targets",
+    "nodes.chains": "",
     "nodes.predict": "graph kernels leibnet .arrays",
     "nodes.prefetch": "volumes .requests",
     "nodes.requests": "",
@@ -58,13 +59,13 @@ ROOMS = {
     "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference leibnet nodes nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
-    "pipelines.evaluation": "metrics training volumes .blockwise .config .data .plots .prediction .process .training",
-    "pipelines.inspection": "analysis geometry graph leibnet nodes training volumes .config .data .plots .process .training",  # noqa: E501
+    "pipelines.evaluation": "metrics nodes.chains training volumes .blockwise .config .data .plots .prediction .process .training",  # noqa: E501
+    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
-    "pipelines.plots": "geometry nodes.augment nodes.samplers pictures volumes .config .data .process",
-    "pipelines.prediction": "geometry inference kernels leibnet options serialization training volumes .blockwise .config .data .process",  # noqa: E501
+    "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data .process",
+    "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data .process",  # noqa: E501
     "pipelines.process": "",
-    "pipelines.training": "leibnet losses metrics nodes nodes.arrays nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
+    "pipelines.training": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
     "pipelines.viewing": "volumes",
 }
 

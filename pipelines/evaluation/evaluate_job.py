@@ -8,10 +8,11 @@ from pathlib import Path
 import gunpowder as gp
 
 from scalenet_gp.metrics import Scores, empty_scores, scores_to_json, update_scores
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, array_keys
-from scalenet_gp.pipelines.process import build_chain, progress_bar
+from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["evaluate"]

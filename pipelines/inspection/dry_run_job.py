@@ -22,9 +22,9 @@ from torch import Tensor
 from scalenet_gp.analysis import predict_cost
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import Prefetch, Stack
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
-from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.pipelines.training import build_trainer
 from scalenet_gp.training import Callback, StepResult, TrainerView, peak_resident_bytes
 from scalenet_gp.volumes import StrPath

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
-from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["draw_samples", "preview"]

@@ -8,6 +8,7 @@ import gunpowder as gp
 from funlib.geometry import Roi
 
 from scalenet_gp.geometry import format_size
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, array_keys
@@ -20,7 +21,6 @@ from scalenet_gp.pipelines.plots.drawing import (
     show,
     true_classes,
 )
-from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.volumes import StrPath
 
 __all__ = ["draw_prediction"]

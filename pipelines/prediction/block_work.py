@@ -16,11 +16,11 @@ from funlib.geometry import Roi
 
 from scalenet_gp.inference import BlockPredictor
 from scalenet_gp.kernels import set_deterministic_mkl
+from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.blockwise import BlockTime, record_time
 from scalenet_gp.pipelines.data import array_keys
 from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
-from scalenet_gp.pipelines.process import build_chain, unwrap_errors
 from scalenet_gp.volumes import MultiscaleArrayWriter
 
 __all__ = ["BlockWork"]

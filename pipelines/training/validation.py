@@ -19,11 +19,11 @@ from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.metrics import Scores, empty_scores, update_scores
 from scalenet_gp.nodes import SampleLocation, UniformSampler
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.nodes.prefetch import SeededBatches
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, array_keys
-from scalenet_gp.pipelines.process import build_chain
 from scalenet_gp.training import ValidationResult
 
 __all__ = ["LossOf", "Validation"]

@@ -21,11 +21,11 @@ import pytest
 import torch
 from gunpowder import ArraySpec, Batch, BatchFilter, BatchRequest, GraphSpec, PipelineRequestError, Roi, build
 
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.prefetch import prefetch as prefetch_module
 from scalenet_gp.nodes.prefetch.prefetch import Prefetch
 from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
 from scalenet_gp.nodes.prefetch.stack import Stack
-from scalenet_gp.pipelines.process.chains import build_chain
 from tests.nodes.prefetch.worker_nodes import (
     DRAWS,
     DTYPES,

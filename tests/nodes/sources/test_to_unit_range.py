@@ -6,8 +6,8 @@ import pytest
 from gunpowder import Array, ArrayKey, ArraySpec, BatchRequest, Coordinate, Roi
 
 from scalenet_gp.nodes import DeformAugment
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.sources.to_unit_range import ToUnitRange
-from scalenet_gp.pipelines.process.chains import build_chain
 
 RAW, LABELS = ArrayKey("RAW"), ArrayKey("LABELS")
 SHAPE = (4, 5, 6)

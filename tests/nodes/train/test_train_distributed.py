@@ -16,10 +16,10 @@ import torch
 
 from scalenet_gp import build_unet
 from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.prefetch.prefetch import Prefetch
 from scalenet_gp.nodes.prefetch.stack import Stack
 from scalenet_gp.nodes.requests import request_generator
-from scalenet_gp.pipelines.process.chains import build_chain
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 

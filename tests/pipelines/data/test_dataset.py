@@ -7,9 +7,9 @@ import gunpowder as gp
 import numpy as np
 import pytest
 
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
-from scalenet_gp.pipelines.process.chains import build_chain
 from tests.pipelines.conftest import CORNER, CROPS, VOXEL, tiny_config, tissue, write_array
 
 EVERYWHERE = Region(begin=(None,) * 3, end=(None,) * 3)

@@ -10,8 +10,8 @@ import pytest
 from funlib.geometry import Coordinate
 
 from scalenet_gp.nodes import Stack, count_draws
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
-from scalenet_gp.pipelines.process.chains import build_chain
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import SHAPE, TINY, VOXEL, tiny_config, tissue, write_array
 from tests.pipelines.training.test_train import assert_equal

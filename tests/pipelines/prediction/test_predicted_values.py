@@ -4,9 +4,9 @@ import gunpowder as gp
 import numpy as np
 import pytest
 
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
-from scalenet_gp.pipelines.process.chains import build_chain
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
 from tests.pipelines.conftest import CLASSES, CORNER, JUDGED, OUTPUTS, VOXEL, tiny_config, truth_at, write_prediction

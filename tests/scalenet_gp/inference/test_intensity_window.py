@@ -8,8 +8,8 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import build_unet
 from scalenet_gp.inference import IntensityWindow, SlabbedInference
+from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.sources.to_unit_range import ToUnitRange
-from scalenet_gp.pipelines.process.chains import build_chain
 from scalenet_gp.testing import randomize
 
 RAW = gp.ArrayKey("RAW_INTENSITIES")

@@ -4,7 +4,7 @@ import gunpowder as gp
 import pytest
 from gunpowder.producer_pool import WorkersDied
 
-from scalenet_gp.pipelines.process.chains import build_chain
+from scalenet_gp.nodes.chains.building import build_chain
 
 KEY = gp.ArrayKey("RUNNING")
 
