@@ -76,7 +76,7 @@ def valid_output_shapes(graph: Graph, output: str, at_most: Sequence[int]) -> tu
         raise GraphError(f"at_most has {len(at_most)} axes, {tuple(at_most)}; the network has {graph.dims}")
     if any(most < least for most, least in zip(at_most, smallest, strict=True)):
         raise GraphError(
-            f"{output!r}: no tile of at most {tuple(at_most)} voxels shares its plan with its neighbours; the smallest "
+            f"{output!r}: no tile of at most {tuple(at_most)} voxels shares its plan with its neighbors; the smallest "
             f"has {tuple(smallest)}"
         )
     return tuple(tuple(range(least, most + 1, least)) for least, most in zip(smallest, at_most, strict=True))

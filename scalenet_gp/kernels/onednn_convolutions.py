@@ -33,7 +33,7 @@ class OneDnnConvolutions(TorchFunctionMode):
     Convolutions with few output channels are computed for two voxels at a time. oneDNN takes the output channels of a
     voxel for the lanes of the vector registers, 8 of them, and is at its best with multiples of 24. The 12 channels of
     a fine resolution level make it half as fast. So the kernel is set down twice, one voxel apart along the last axis,
-    for two neighbouring voxels of the output at once, which have 24 channels together, and moves on by two: 12 channels
+    for two neighboring voxels of the output at once, which have 24 channels together, and moves on by two: 12 channels
     took 0.67 to 0.91 of the time. The lanes in use decide if it pays. The zeros that fill the two kernels up add
     nothing to the sums, which are the same to the bit; only infinities and NaN spread one voxel farther along the last
     axis. The output needs an even number of voxels along that axis, and the input channels last.
@@ -127,7 +127,7 @@ def _paired(convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Te
     both = channels_last(torch.cat([functional.pad(weight, (0, 1)), functional.pad(weight, (1, 0))]))
     twice = None if bias is None else bias.repeat(2)
     made = convolve(channels_last(x), both, twice, (1,) * (x.dim() - 3) + (2,))
-    # the channels of two neighbours lie side by side in memory: it is a view
+    # the channels of two neighbors lie side by side in memory: it is a view
     return made.movedim(1, -1).unflatten(-1, (2, weight.shape[0])).flatten(-3, -2).movedim(-1, 1)
 
 

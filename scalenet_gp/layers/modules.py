@@ -123,7 +123,7 @@ def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
     Group normalization has the most groups, up to eight, that divide the channels and leave at least two in each.
 
     Raises:
-        ArgumentError: ``name`` contains none of the three.
+        ArgumentError: ``name`` does not contain one of the three.
     """
     if "batch" in name.lower():
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)

@@ -85,7 +85,7 @@ class EncoderDecoderOptions(Options):
         dilations: dilations of the ``kernel_sizes``, one each.
         final_activation: activation of the outputs; ``"Identity"`` for none.
         downsample_mode: pooling, or a strided convolution with the factor for its kernel.
-        upsample_mode: nearest neighbour, linear interpolation, or a transposed convolution.
+        upsample_mode: nearest neighbor, linear interpolation, or a transposed convolution.
         attention_gates: each skip connection passes an :class:`AttentionGate`, ``"attention_gate_0"`` and so on, that
             the upsampled coarser tensor opens and closes. Not unless given, but in an attentive ScaleNet.
         deep_supervision: outputs ``"output_1"``, ``"output_2"`` and so on at the coarser levels of the decoder, made

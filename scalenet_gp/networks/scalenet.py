@@ -22,7 +22,7 @@ def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) 
 
     Subnet *i* reads ``"i_input"`` and makes ``"i_output"``. The features that enter the next bottleneck are the
     ``base_nc`` channels before its output. Their voxel size, that of the subnet, need not be that of the bottleneck:
-    per axis they are upsampled (nearest neighbour) or pooled (mean), as long as one of the two is a whole multiple of
+    per axis they are upsampled (nearest neighbor) or pooled (mean), as long as one of the two is a whole multiple of
     the other. After LeibNetz, where the two are the same.
 
     Args:
