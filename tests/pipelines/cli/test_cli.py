@@ -304,7 +304,7 @@ TRAINING_FAULTS = {
     "truncated chunk": (truncated_chunks, {}, "{volume}/em/raw/s1: voxels .* cannot be read: .*blosc"),
     "unknown field": (nothing, {"training__speed": 2}, "run.yaml: there is no field training.speed; "),
     "unknown activation": (nothing, {"network__subnets__0__activation": "Relu"}, "no activation 'Relu'; 'ReLU'"),
-    "a device that is not there": (nothing, {}, "'abacus' is no device; here are cpu"),
+    "a device that is not there": (nothing, {}, "'abacus' is not a device; here are cpu"),
 }
 
 

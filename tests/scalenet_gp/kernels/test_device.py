@@ -46,7 +46,7 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["banana", "", "cuda:x", "cuda:-1"])
 def test_a_name_that_is_no_device_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' is no device; here are cpu"):
+    with pytest.raises(ValueError, match=f"'{name}' is not a device; here are cpu"):
         choose_device(name)
 
 
