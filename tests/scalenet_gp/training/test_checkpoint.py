@@ -76,7 +76,7 @@ def stepped(state: TrainingState, steps: int = 2) -> TrainingState:
         loss = sum((output - 0.3).square().mean() for output in state.forward(inputs, plan).values())
         assert isinstance(loss, Tensor)
         state.advance(loss)
-        state.judged(loss.item())
+        state.update_plateau(loss.item())
     return state
 
 

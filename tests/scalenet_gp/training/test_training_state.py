@@ -150,7 +150,7 @@ def test_a_plateau_is_judged_from_outside():
     rates = []
     for score in (1.0, 0.5, 0.5, 0.6, 0.7):
         learn(state, 1)
-        state.judged(score)
+        state.update_plateau(score)
         rates.append(state.learning_rate)
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
 
