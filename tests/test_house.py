@@ -60,10 +60,10 @@ ROOMS = {
     "pipelines.data": "geometry inference leibnet nodes nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
     "pipelines.evaluation": "metrics nodes.chains training volumes .blockwise .config .data .plots .prediction .process .training",  # noqa: E501
-    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .process .training",  # noqa: E501
+    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
-    "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data .process",
-    "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data .process",  # noqa: E501
+    "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
+    "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.training": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
     "pipelines.viewing": "volumes",
