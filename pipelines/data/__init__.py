@@ -1,7 +1,7 @@
 """Volumes with their annotation, and the chain that draws samples from them."""
 
 from scalenet_gp.pipelines.data.chain import sample_chain
-from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.sampling import build_sampler
 
-__all__ = ["Dataset", "array_keys", "build_sampler", "sample_chain"]
+__all__ = ["Dataset", "build_sampler", "sample_chain"]

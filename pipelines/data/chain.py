@@ -9,7 +9,7 @@ import gunpowder as gp
 from scalenet_gp.nodes import SampleLocation
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data.augmentation import build_augmentation
-from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.sampling import build_sampler
 
 __all__ = ["sample_chain"]
@@ -28,8 +28,8 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
         ConfigError: the config does not fit the volume.
     """
     net = dataset.net
-    raw = array_keys("RAW", net.input_keys)
-    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
+    arrays = dataset.arrays
+    raw, targets, masks = arrays.raw, arrays.targets, arrays.masks
     chain = (
         dataset.source(raw),
         dataset.targets(targets, masks, dataset.roi(config.training.region)),

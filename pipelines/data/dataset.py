@@ -18,6 +18,7 @@ from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
+from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import DataConfig, Region
 from scalenet_gp.volumes import (
@@ -33,12 +34,7 @@ from scalenet_gp.volumes import (
     read_annotation,
 )
 
-__all__ = ["Dataset", "array_keys"]
-
-
-def array_keys(prefix: str, names: tuple[str, ...]) -> dict[str, gp.ArrayKey]:
-    """Return an array key for each tensor: ``RAW_0_INPUT`` for ``"0_input"``."""
-    return {name: gp.ArrayKey(f"{prefix}_{name}".upper()) for name in names}
+__all__ = ["Dataset"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,11 @@ class Dataset:
             leading = raw if labelled is None else MultiscaleImage.open(labelled, source.translation)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         return cls(config, path, raw, net, world, cache)
+
+    @property
+    def arrays(self) -> SampleArrays:
+        """The array keys of samples for the network."""
+        return SampleArrays.of(self.net)
 
     def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
         """Return the smallest box (world units) that is whole voxels of every output, or of those named."""

@@ -11,7 +11,7 @@ from scalenet_gp.metrics import Scores, empty_scores, scores_to_json, update_sco
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.volumes import StrPath
 
@@ -41,7 +41,8 @@ def evaluate(
     dataset = Dataset.open(volume, config.data, net)
     roi = dataset.annotated(region or config.evaluation.region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
-    predictions, targets, masks = (array_keys(kind, net.output_keys) for kind in ("PREDICTION", "TARGET", "MASK"))
+    arrays = dataset.arrays
+    predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
     chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
 

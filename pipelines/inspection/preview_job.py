@@ -15,7 +15,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
+from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
 from scalenet_gp.volumes import StrPath
 
@@ -65,15 +65,14 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     dataset = Dataset.open(volume, config.data, net)
     shape = dataset.shape(config.training.output_shape, "training.output_shape")
     plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
-    raw = array_keys("RAW", net.input_keys)
-    targets, masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-    request = gp.BatchRequest({raw[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
-    for name, roi in plan.outputs.items():
-        request[targets[name]] = request[masks[name]] = gp.ArraySpec(roi=roi)
+    arrays = dataset.arrays
+    request = arrays.request(plan)
     # the first sample of a batch is the same however many it has
     with build_chain(sample_chain(config, dataset) + Stack(1) + Prefetch(seed=seed)) as pipeline:
         batches = [pipeline.request_batch(request) for _ in range(samples)]
-    records = [{name: record for name, (record,) in batch[raw[net.input_keys[-1]]].attrs.items()} for batch in batches]
+    records = [
+        {name: record for name, (record,) in batch[arrays.raw[net.input_keys[-1]]].attrs.items()} for batch in batches
+    ]
     places = [_place(record["location"]) for record in records]
     before = None
     if config.augmentation:
@@ -84,8 +83,8 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     ]
     return draw_batch(
         _joined(batches),
-        tuple(raw.values()),
-        {targets[name]: masks[name] for name in targets},
+        tuple(arrays.raw.values()),
+        {arrays.targets[name]: arrays.masks[name] for name in arrays.targets},
         config.data.class_names,
         before=before,
         world=dataset.world,

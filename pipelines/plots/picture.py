@@ -11,7 +11,7 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
     class_patches,
@@ -59,7 +59,8 @@ def draw_prediction(
     roi = dataset.annotated(region or config.evaluation.region)
     names, classes = net.output_keys, config.data.class_names
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
-    raw, predictions, targets, masks = (array_keys(kind, names) for kind in ("RAW", "PREDICTION", "TARGET", "MASK"))
+    arrays = dataset.arrays
+    raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
     chain = (dataset.source(raw), *sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
     figure = Figure(figsize=_size(roi, len(names)), layout="constrained")

@@ -18,7 +18,6 @@ from scalenet_gp.inference import BlockPredictor
 from scalenet_gp.kernels import set_deterministic_mkl
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.blockwise import BlockTime, record_time
-from scalenet_gp.pipelines.data import array_keys
 from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.volumes import MultiscaleArrayWriter
@@ -40,7 +39,7 @@ class BlockWork:
         self._prediction = prediction
         self._predictor = predictor
         self._pipeline = pipeline
-        self._keys = array_keys("RAW", prediction.net.input_keys)
+        self._keys = prediction.dataset.arrays.raw
         self._volumes = {product: MultiscaleArrayWriter.open(folder) for product, folder in prediction.folders()}
         self._reading, self._computing = Lock(), Lock()
 
@@ -65,7 +64,7 @@ class BlockWork:
             getattr(torch, job.options.precision),
             prediction.dataset.intensities,
         )
-        source = prediction.dataset.source(array_keys("RAW", prediction.net.input_keys))
+        source = prediction.dataset.source(prediction.dataset.arrays.raw)
         with build_chain(source) as pipeline:
             yield cls(prediction, predictor, pipeline)
 

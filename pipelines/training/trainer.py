@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-import gunpowder as gp
 import numpy as np
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.training.run_folder import RunFolder
 from scalenet_gp.training import ProcessGroup, TensorBoardLog
 
@@ -42,14 +41,13 @@ def build_trainer(
         raise ConfigError(
             "training.optimization.schedule is 'plateau', which waits for validations: write a validation"
         )
-    predictions = array_keys("PREDICTION", net.output_keys)
     log = None
     if folder is not None and (ranks is None or ranks.is_main):
         log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), classes=config.data.class_names)
     return Train(
         net,
-        array_keys("RAW", net.input_keys),
-        _supervision(config, predictions, dataset),
+        dataset.arrays.raw,
+        _supervision(config, dataset),
         optimization=settings.optimization,
         compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),
         iterations=settings.iterations,
@@ -65,10 +63,9 @@ def build_trainer(
     )
 
 
-def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey], dataset: Dataset) -> dict[str, Supervision]:
-    """Every output is trained on the targets of its scale."""
-    names, settings = tuple(predictions), config.training
-    targets, masks = array_keys("TARGET", names), array_keys("MASK", names)
+def _supervision(config: Config, dataset: Dataset) -> dict[str, Supervision]:
+    """Return how every output is trained: on the targets of its scale."""
+    names, settings, arrays = dataset.net.output_keys, config.training, dataset.arrays
     weights = _loss_weights(config, names)
     classes = settings.class_weights
     if classes is not None and len(classes) != len(config.data.classes):
@@ -77,9 +74,9 @@ def _supervision(config: Config, predictions: Mapping[str, gp.ArrayKey], dataset
         )
     return {
         name: Supervision(
-            predictions[name],
-            targets[name],
-            masks[name],
+            arrays.predictions[name],
+            arrays.targets[name],
+            arrays.masks[name],
             loss=settings.loss.build_loss([float(size) for size in dataset.net.specs[name].voxel_size]),
             weight=weight,
             class_weights=classes,

@@ -23,7 +23,7 @@ from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.nodes.prefetch import SeededBatches
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, array_keys
+from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.training import ValidationResult
 
 __all__ = ["LossOf", "Validation"]
@@ -86,10 +86,9 @@ class Validation:
         self._seed = seed
         self._classes = dataset.config.class_names
         self._plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
-        raw = array_keys("RAW", net.input_keys)
-        self._arrays = NetworkArrays(net, raw, array_keys("PREDICTION", net.output_keys))
-        self._targets, self._masks = array_keys("TARGET", net.output_keys), array_keys("MASK", net.output_keys)
-        self._chain = self._chain_of(dataset, raw, annotated)
+        self._sample = dataset.arrays
+        self._arrays = NetworkArrays(net, self._sample.raw, self._sample.predictions)
+        self._chain = self._chain_of(dataset, annotated)
         self._built = ExitStack()
         self._batches: SeededBatches | None = None
 
@@ -116,10 +115,7 @@ class Validation:
 
     def __enter__(self) -> Self:
         pipeline = self._built.enter_context(build_chain(self._chain))
-        request = self._arrays.input_request(self._plan)
-        for name, roi in self._plan.outputs.items():
-            request[self._targets[name]] = request[self._masks[name]] = gp.ArraySpec(roi=roi)
-        self._batches = SeededBatches(pipeline, request, self._seed)
+        self._batches = SeededBatches(pipeline, self._sample.request(self._plan), self._seed)
         return self
 
     def __exit__(
@@ -167,22 +163,23 @@ class Validation:
             activation = net.output_activation(name)
             prediction = output if activation is None else apply_activation(output, activation)
             roi = self._plan.outputs[name]
-            true, annotated = batch[self._targets[name]].data, batch[self._masks[name]].data
+            true, annotated = batch[self._sample.targets[name]].data, batch[self._sample.masks[name]].data
             update_scores(scores, name, prediction[0].float().cpu().numpy(), true, annotated, self._threshold)
             if annotated.any():
                 target, mask = (
                     as_tensor(batch[key], roi, key, device).to(prediction)
-                    for key in (self._targets[name], self._masks[name])
+                    for key in (self._sample.targets[name], self._sample.masks[name])
                 )
                 # losses refuse what is not finite
                 finite = bool(torch.isfinite(output).all())
                 losses.append(self._loss(name, output, target, mask, activation).item() if finite else math.nan)
 
-    def _chain_of(self, dataset: Dataset, raw: Mapping[str, gp.ArrayKey], annotated: Roi) -> gp.Pipeline:
-        targets = dataset.targets(self._targets, self._masks, annotated)
+    def _chain_of(self, dataset: Dataset, annotated: Roi) -> gp.Pipeline:
+        raw = self._sample.raw
+        targets = dataset.targets(self._sample.targets, self._sample.masks, annotated)
         chain = (dataset.source(raw), targets) + gp.MergeProvider() + ToUnitRange(*raw.values())
         chain = dataset.scaled(chain, raw)
-        finest = self._targets[dataset.net.output_keys[-1]]
+        finest = self._sample.targets[dataset.net.output_keys[-1]]
         return chain + SampleLocation(finest, UniformSampler(annotated))
 
 

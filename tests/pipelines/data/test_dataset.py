@@ -9,7 +9,7 @@ import pytest
 
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.data.dataset import Dataset, array_keys
+from scalenet_gp.pipelines.data.dataset import Dataset
 from tests.pipelines.conftest import CORNER, CROPS, VOXEL, tiny_config, tissue, write_array
 
 EVERYWHERE = Region(begin=(None,) * 3, end=(None,) * 3)
@@ -111,7 +111,10 @@ def test_the_annotated_part_of_a_region(dataset):
 
 
 def test_arrays_hold_what_is_there(dataset):
-    raw_keys, targets, masks = (array_keys(kind, ("1_output",)) for kind in ("RAW", "TARGET", "MASK"))
+    arrays = dataset.arrays
+    raw_keys, targets, masks = (
+        {"1_output": keys["1_output"]} for keys in (arrays.raw_of_outputs, arrays.targets, arrays.masks)
+    )
     roi = dataset.annotated(EVERYWHERE)
     chain = (dataset.source(raw_keys), dataset.targets(targets, masks)) + gp.MergeProvider()
     keys = [group["1_output"] for group in (raw_keys, targets, masks)]

@@ -11,7 +11,7 @@ from funlib.geometry import Coordinate
 
 from scalenet_gp.nodes import Stack, count_draws
 from scalenet_gp.nodes.chains.building import build_chain
-from scalenet_gp.pipelines.data import Dataset, array_keys, sample_chain
+from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import SHAPE, TINY, VOXEL, tiny_config, tissue, write_array
 from tests.pipelines.training.test_train import assert_equal
@@ -45,10 +45,7 @@ def samples(config, volume, count, replay=None, shape=(36, 36, 36)):
     net = config.build_network()
     dataset = Dataset.open(volume, config.data, net)
     plan = net.plan({name: gp.Roi((0, 0, 0), dataset.world.size(shape)) for name in net.output_keys})
-    wanted = {key: plan.inputs[name] for name, key in array_keys("RAW", net.input_keys).items()}
-    for kind in ("TARGET", "MASK"):
-        wanted |= {key: plan.outputs[name] for name, key in array_keys(kind, net.output_keys).items()}
-    request = gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key, roi in wanted.items()}, random_seed=7)
+    request = gp.BatchRequest(dict(dataset.arrays.request(plan).array_specs), random_seed=7)
     with build_chain(sample_chain(config, dataset, replay) + Stack(count)) as pipeline:
         batch = pipeline.request_batch(request)
     return {str(key): array for key, array in batch.arrays.items()}
