@@ -25,7 +25,9 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
     config = Config.read(CONFIG)
     small = (Fraction(100), Fraction("294.4"), Fraction("294.4"))
     training = config.training.model_copy(update={"iterations": 2, "output_shape": small})
-    config = config.model_copy(update={"training": training, "prediction": options_with(config, block_shape=small)})
+    config = config.model_copy(
+        update={"training": training, "prediction": options_with(config, block_shape=small, stored="float32")}
+    )
     checkpoint = train(config, VNC, tmp_path / "run", "cpu")
     # two sections; offset and size along y and x are whole voxels of 18.4 nm
     region = Region(begin=(550, "644", "478.4"), end=(650, "938.4", "772.8"))
