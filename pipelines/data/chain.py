@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import gunpowder as gp
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import SampleLocation
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data.augmentation import build_augmentation
@@ -28,6 +29,7 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
         ConfigError: the config does not fit the volume.
     """
     net = dataset.net
+    _check_channels(config, dataset)
     arrays = dataset.arrays
     raw, targets, masks = arrays.raw, arrays.targets, arrays.masks
     chain = (
@@ -41,3 +43,15 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
     finest = targets[net.output_keys[-1]]
     chain += SampleLocation(finest, build_sampler(config, dataset), replay=(replay or {}).get("location"))
     return dataset.scaled(chain, raw)
+
+
+def _check_channels(config: Config, dataset: Dataset) -> None:
+    """Refuse a network with an output that cannot learn the classes, one channel for each."""
+    classes = config.data.class_names
+    for name in dataset.net.output_keys:
+        channels = dataset.net.specs[name].channels
+        if channels != len(classes):
+            raise ConfigError(
+                f"the network's output {name!r} has {channels} channels, and training.targets of the kind classes has "
+                f"{len(classes)}, {', '.join(classes)}: leave out output_nc and heads of other classes"
+            )

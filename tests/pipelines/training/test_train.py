@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import scalenet_gp.pipelines.training.train_job as train_module
 import scalenet_gp.pipelines.training.training_loop as training_run
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.process.signals import EXIT_CODES, Interrupted
@@ -331,6 +332,11 @@ def test_a_network_learns(volume, tmp_path):
             "augmentation.1.thickness 4.2 nm",
         ),
         ({"augmentation__0__rotation_axes": [1, 3]}, ValueError, "rotation_axes"),
+        (
+            {"network__subnets__1__heads": {"organelles": ["er"]}},
+            ConfigError,
+            "output '1_organelles' has 1 channels, and training.targets of the kind classes has 2, bright, dark",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(volume, tmp_path, changes, error, message):

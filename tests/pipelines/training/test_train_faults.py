@@ -177,8 +177,8 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
     assert run(monkeypatch, *arguments(other, volume, folder)) == 1
     message = one_error(said(capsys)[1])
     assert message.startswith(
-        f"{folder} holds a run with another config: network.subnets.1.base_nc: 2 there, 3 here; training.batch_size: 1 there, "
-        "2 here. Only training.iterations, "
+        f"{folder} holds a run with another config: network.subnets.1.base_nc: 2 there, 3 here; training.batch_size: "
+        "1 there, 2 here. Only training.iterations, "
     )
     assert files_below(folder) == before
 
