@@ -40,8 +40,8 @@ def demo(
     device: Device = None,
 ) -> None:
     """Make a volume, train on it, predict the held-out part, and evaluate the prediction."""
-    from scalenet_gp.metrics import score_table
     from scalenet_gp.pipelines import demo as room
+    from scalenet_gp.pipelines.evaluation import score_table
 
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
     result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device)
@@ -82,8 +82,7 @@ def train(
 
         print_table(dry_run_table(dry_run(settings, volume, device)))
         return
-    from scalenet_gp.metrics import score_table
-    from scalenet_gp.pipelines.evaluation import final_evaluation
+    from scalenet_gp.pipelines.evaluation import final_evaluation, score_table
     from scalenet_gp.pipelines.process import ending_at_once
     from scalenet_gp.pipelines.training import train as run_training
 
@@ -118,8 +117,8 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Compare a prediction with the annotation, and draw both."""
-    from scalenet_gp.metrics import score_table
     from scalenet_gp.pipelines.evaluation import evaluate as compare
+    from scalenet_gp.pipelines.evaluation import score_table
     from scalenet_gp.pipelines.plots import draw_prediction
 
     settings, predicted = read_config(config, overrides), prediction or run / "prediction.zarr"

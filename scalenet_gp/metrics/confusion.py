@@ -1,4 +1,4 @@
-"""How a prediction agrees with the annotation: counts of voxels, and the scores that follow from them."""
+"""Confusion counts of a prediction against the annotation, and the scores that follow from them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 __all__ = [
     "ConfusionCounts",
     "Scores",
     "empty_scores",
-    "score_table",
     "scores_from_json",
     "scores_to_json",
     "update_scores",
@@ -24,12 +21,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ConfusionCounts:
-    """Counts of annotated voxels, and the scores that follow from them; undefined scores are NaN.
+    """Counts of annotated voxels of one class, and the scores that follow from them.
 
     Attributes:
         true_positive: of the class, and predicted.
         false_positive: predicted, but not of the class.
         false_negative: of the class, but not predicted.
+
+    Example:
+        >>> ConfusionCounts(true_positive=6, false_positive=2, false_negative=2).scores["dice"]
+        0.75
     """
 
     true_positive: int = 0
@@ -38,7 +39,7 @@ class ConfusionCounts:
 
     @classmethod
     def count(cls, predicted: np.ndarray, true: np.ndarray, annotated: np.ndarray) -> ConfusionCounts:
-        """Compare two boolean arrays where a third one is true."""
+        """Return the counts of two boolean arrays where a third one is true."""
         return cls(
             int((predicted & true & annotated).sum()),
             int((predicted & ~true & annotated).sum()),
@@ -54,7 +55,7 @@ class ConfusionCounts:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Dice coefficient, intersection over union, precision and recall."""
+        """Dice coefficient, intersection over union, precision and recall; NaN where they are not defined."""
         hit, extra, missed = self.true_positive, self.false_positive, self.false_negative
         return {
             "dice": _ratio(2 * hit, 2 * hit + extra + missed),
@@ -65,11 +66,11 @@ class ConfusionCounts:
 
 
 Scores = dict[str, dict[str, ConfusionCounts]]
-"""The agreement of each class, for each output of the network."""
+"""The confusion counts of each class, for each output of the network."""
 
 
 def empty_scores(outputs: Iterable[str], classes: Iterable[str]) -> Scores:
-    """Those of nothing, for :func:`update_scores` to add to."""
+    """Return counts of zero, for :func:`update_scores` to add to."""
     classes = tuple(classes)
     return {name: dict.fromkeys(classes, ConfusionCounts()) for name in outputs}
 
@@ -77,7 +78,7 @@ def empty_scores(outputs: Iterable[str], classes: Iterable[str]) -> Scores:
 def update_scores(
     scores: Scores, output: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray, threshold: float
 ) -> None:
-    """Add what one block of one output shows.
+    """Add the counts of one block of one output.
 
     Args:
         scores: changed in place.
@@ -92,7 +93,7 @@ def update_scores(
 
 
 def scores_to_json(scores: Scores) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Counts and scores as JSON knows them, with null for those without a value."""
+    """Return counts and scores as JSON can hold them, with null for scores that are not defined."""
     return {
         name: {
             label: asdict(agreement)
@@ -104,7 +105,7 @@ def scores_to_json(scores: Scores) -> dict[str, dict[str, dict[str, float | None
 
 
 def scores_from_json(plain: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Scores:
-    """What :func:`scores_to_json` was given.
+    """Return the counts that :func:`scores_to_json` was given.
 
     Raises:
         KeyError: a count is missing.
@@ -116,18 +117,6 @@ def scores_from_json(plain: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Sc
         }
         for name, classes in plain.items()
     }
-
-
-def score_table(scores: Mapping[str, Mapping[str, ConfusionCounts]]) -> Table:
-    """Scores as a table for the terminal."""
-    table = Table(title="ConfusionCounts with the annotation", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("output", "class", "Dice", "IoU", "precision", "recall"):
-        table.add_column(column, justify="left" if column in ("output", "class") else "right")
-    for name, classes in scores.items():
-        for index, (label, agreement) in enumerate(classes.items()):
-            values = ("-" if math.isnan(score) else f"{score:.3f}" for score in agreement.scores.values())
-            table.add_row(name if index == 0 else "", label, *values, end_section=index == len(classes) - 1)
-    return table
 
 
 def _ratio(above: int, below: int) -> float:

@@ -15,11 +15,11 @@ from rich.console import Console
 from scalenet_gp.metrics.confusion import (
     ConfusionCounts,
     empty_scores,
-    score_table,
     scores_from_json,
     scores_to_json,
     update_scores,
 )
+from scalenet_gp.pipelines.evaluation.score_table import score_table
 
 SHAPE = (2, 3, 4, 2)  # class, z, y, x
 PROBABILITIES = arrays(float, SHAPE, elements=st.sampled_from([0, 0.25, 0.5, 0.75, 1, math.nan]))
