@@ -79,6 +79,12 @@ def test_notebooks_are_stored_without_outputs(path):
     assert [cell.source for cell in code if cell.outputs or cell.execution_count] == []
 
 
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("notebooks/*.ipynb")), ids=lambda path: path.name)
+def test_links_of_notebooks_lead_somewhere(path):
+    links = re.findall(r"\]\((?!http)([^)]+)\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
 def test_the_version_stands_in_one_place_and_the_citation_and_changelog_name_it():
     citation = yaml.safe_load(read("CITATION.cff"))
     assert citation["cff-version"] == "1.2.0"
