@@ -26,6 +26,12 @@ class BinaryCrossEntropy(MaskedLoss):
 
     Raises:
         ValueError: ``label_smoothing`` is not in [0, 1).
+
+    Example:
+        >>> import torch
+        >>> half, one = torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 1, 2, 2)
+        >>> round(BinaryCrossEntropy()(half, one, one).item(), 3)
+        0.693
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
@@ -57,6 +63,12 @@ class CrossEntropy(MaskedLoss):
     Raises:
         ValueError: ``label_smoothing`` is not in [0, 1); when called: probabilities of an annotated voxel do not sum
             to 1; also as :class:`MaskedLoss` says.
+
+    Example:
+        >>> import torch
+        >>> half, one = torch.full((1, 2, 2, 2), 0.5), torch.ones(1, 2, 2, 2)
+        >>> round(CrossEntropy()(half, half, one).item(), 3)
+        0.693
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

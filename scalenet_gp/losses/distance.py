@@ -36,6 +36,10 @@ class Boundary(MaskedLoss):
     Raises:
         ValueError: ``voxel_size`` is not two or three positive numbers; when called: the prediction has another number
             of axes; also as :class:`MaskedLoss` says.
+
+    Example:
+        >>> Boundary((8, 8, 8))
+        Boundary(voxel_size=(8.0, 8.0, 8.0))
     """
 
     def __init__(self, voxel_size: Sequence[float]) -> None:
@@ -81,6 +85,10 @@ class DistanceRegression(MaskedLoss):
 
     Raises:
         ValueError: ``beta`` is negative or infinite.
+
+    Example:
+        >>> DistanceRegression(beta=None)
+        DistanceRegression(beta=None)
     """
 
     probabilities: ClassVar[bool] = False

@@ -28,6 +28,10 @@ class Focal(MaskedLoss):
 
     Raises:
         ValueError: ``gamma`` is negative or infinite, or ``alpha`` not in [0, 1].
+
+    Example:
+        >>> Focal(gamma=1)
+        Focal(gamma=1, alpha=0.25)
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:

@@ -24,6 +24,11 @@ class Dice(MaskedLoss):
 
     Raises:
         ValueError: ``smoothing`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> Dice()(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item()
+        0.0
     """
 
     def __init__(self, smoothing: float = 1.0) -> None:
@@ -57,6 +62,10 @@ class Tversky(MaskedLoss):
 
     Raises:
         ValueError: ``alpha`` or ``beta`` is negative, ``gamma`` below 1, ``smoothing`` not positive.
+
+    Example:
+        >>> Tversky(alpha=0.4, beta=0.6)
+        Tversky(alpha=0.4, beta=0.6, gamma=1.0, smoothing=1.0)
     """
 
     def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smoothing: float = 1.0) -> None:

@@ -18,7 +18,13 @@ __all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
 
 @final
 class CrossEntropyDice(nn.Module):
-    """Binary cross-entropy plus Dice loss: the one for each voxel, the other against the rarity of a class."""
+    """Binary cross-entropy plus Dice loss: the one for each voxel, the other against the rarity of a class.
+
+    Example:
+        >>> import torch
+        >>> CrossEntropyDice()(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item()
+        0.0
+    """
 
     takes_logits: ClassVar[bool] = True
 
@@ -98,6 +104,10 @@ class WeightedSum(NamedLosses):
 
     Raises:
         ValueError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
+
+    Example:
+        >>> WeightedSum({"entropy": BinaryCrossEntropy(), "overlap": Dice()}, {"entropy": 1, "overlap": 0.5}).weights
+        {'entropy': 1, 'overlap': 0.5}
     """
 
     takes_logits: ClassVar[bool] = True
@@ -147,6 +157,10 @@ class DeepSupervision(NamedLosses):
 
     Raises:
         ValueError: there is no output, losses and weights have other names, or a weight is negative or not finite.
+
+    Example:
+        >>> DeepSupervision(Dice(), {"output": 1, "output_1": 0.5}).weights
+        {'output': 1, 'output_1': 0.5}
     """
 
     def __init__(self, loss: nn.Module | Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:

@@ -23,6 +23,10 @@ class ValidationResult:
     Attributes:
         scores: the agreement of each class with the annotation, for each output from coarse to fine.
         loss: the mean of the training losses; NaN where a prediction was not finite.
+
+    Example:
+        >>> ValidationResult({}, loss=0.25).metric("loss")
+        0.25
     """
 
     scores: Scores
@@ -72,6 +76,10 @@ class Validated:
         result: the scores and the loss.
         metric: the number that networks are compared by.
         best: True if it is the best so far.
+
+    Example:
+        >>> Validated(10, ValidationResult({}, 0.5), "loss", best=True).best
+        True
     """
 
     iteration: int
@@ -101,6 +109,11 @@ class EarlyStopping:
         best: the best judgement, None before the first.
         iteration: in which it was made.
         without_improvement: judgements since then.
+
+    Example:
+        >>> stopping = EarlyStopping(ValidationOptions(metric="loss", every=10, patience=1))
+        >>> [stopping.add(10, ValidationResult({}, 0.5)), stopping.add(20, ValidationResult({}, 0.7)), stopping.stop]
+        [True, False, True]
     """
 
     def __init__(self, options: ValidationOptions) -> None:
