@@ -35,6 +35,7 @@ _ROLE = re.compile(r":\w+:`[~.]*(?:[\w.]*\.)?(\w+)`")
 def schema() -> dict[str, Any]:
     """Return the JSON schema of run files; descriptions are those of the docstrings."""
     made = Config.model_json_schema()
+    made["required"] = ["version", *made["required"]]  # in Python alone the version goes without saying
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "Run file of scalenet-gp"}
 
 
@@ -48,9 +49,18 @@ def reference_text() -> str:
     whole = schema()
     parts = [_HEAD, _table(whole)]
     for name, part in _in_order(whole).items():
-        title = f"\n({name.lower()})=\n## {_title(part, name)}\n"
+        title = f"\n({_label(name)})=\n## {_title(part, name)}\n"
         parts.append(f"{title}\n{_plain(part.get('description', ''))}\n\n{_table(part)}")
-    return "\n".join(parts).rstrip() + "\n"
+    text = "\n".join(parts).rstrip() + "\n"
+    for name, part in whole["$defs"].items():
+        kind = part.get("properties", {}).get("kind", {}).get("const")
+        text = text.replace(f"[{name}](", f"[`{kind}`](") if kind else text
+    return text
+
+
+def _label(name: str) -> str:
+    """Return the label of a model's section; no other heading has such a one."""
+    return f"run-file-{name.lower()}"
 
 
 def _in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _kind(field: Mapping[str, Any]) -> str:
     """Return the type of a field in words."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return f"[{name}](#{_label(name)})"
     for several in ("oneOf", "anyOf"):
         if several in field:
             kinds = dict.fromkeys(_kind(choice) for choice in field[several] if choice.get("type") != "null")

@@ -43,6 +43,7 @@ def test_a_written_config_fits_the_schema(validator, tmp_path):
         {"augmentation__0__kind": "deforms"},
         {"prediction__stored": "uint9"},
         {"data__classes": []},
+        {"version": 2},
     ],
     ids=lambda changes: next(iter(changes)),
 )
