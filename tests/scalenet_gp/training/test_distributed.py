@@ -24,7 +24,10 @@ from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 from scalenet_gp.training.liveness import watchdog
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and processes are those of Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and processes are those of Linux"),
+    pytest.mark.usefixtures("warm_python"),
+]
 
 ROOT = Path(__file__).parents[3]
 SIZE = 2
