@@ -209,7 +209,7 @@ class NodeTester:
 
     def test_the_specialized_network_is_the_same_compiled(self, alternating: tuple[NodeCase, int]) -> None:
         special, taken = specialized(*alternating)
-        torch._dynamo.reset()
+        torch.compiler.reset()
         with torch.no_grad():
             compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
             torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
