@@ -57,7 +57,7 @@ ROOMS = {
     "pipelines.blockwise": "kernels options volumes .process",
     "pipelines.cli": "kernels options tissue training volumes .config .demo .evaluation .inspection .masks .plots .prediction .process .training .viewing",  # noqa: E501
     "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
-    "pipelines.data": "geometry inference leibnet nodes nodes.arrays nodes.augment options volumes .config",
+    "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
     "pipelines.evaluation": "metrics nodes.chains training volumes .blockwise .config .data .plots .prediction .process .training",  # noqa: E501
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .training",  # noqa: E501

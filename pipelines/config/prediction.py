@@ -18,7 +18,7 @@ def _as_text(path: Any) -> Any:
 
 
 class PredictionOptions(Options):
-    """Options of a prediction, block by block. They stand in ``pipelines/config`` as jobs and run file both need them.
+    """Options of a prediction, block by block.
 
     Attributes:
         block_shape: shape of a block, nm; whole voxels of every output. Larger blocks compute less context twice.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import gunpowder as gp
 
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.layers import Head
 from scalenet_gp.nodes import SampleLocation
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data.augmentation import build_augmentation
@@ -48,6 +49,13 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
 def _check_channels(config: Config, dataset: Dataset) -> None:
     """Refuse a network with an output that cannot learn the classes, one channel for each."""
     classes = config.data.class_names
+    for node in dataset.net.nodes.values():
+        if isinstance(node, Head) and node.classes != classes:
+            raise ConfigError(
+                f"the network's head {node.identifier!r} makes the classes {', '.join(node.classes)}, and "
+                f"training.targets of the kind classes has {', '.join(classes)}: give network.heads the classes of "
+                "data.classes, in their order"
+            )
     for name in dataset.net.output_keys:
         channels = dataset.net.specs[name].channels
         if channels != len(classes):

@@ -59,15 +59,21 @@ def describe_problems(error: ValidationError, model: type[BaseModel], data: Any,
         there is no field sgma; did you mean sigma? There is only sigma
     """
     problems = _best_branches([_read(details, model, data) for details in error.errors(include_url=False)])
+    # pydantic counts items with a problem as missing from their list, which says nothing new
+    problems = [
+        problem for problem in problems if problem.details["type"] != "too_short" or not _below_any(problem, problems)
+    ]
     unknown = [problem for problem in problems if problem.details["type"] == "extra_forbidden"]
-    lines, told = [], set()
+    lines, told, listed = [], set(), set()
     for problem in problems:
         parent = problem.path[:-1]
         if problem not in unknown:
             lines.append(_in_words(problem, whole))
         elif parent not in told:  # all unknown fields of a mapping in one line
             told.add(parent)
-            lines.append(_unknown([each for each in unknown if each.path[:-1] == parent]))
+            same = [each for each in unknown if each.path[:-1] == parent]
+            lines.append(_unknown(same, listing=problem.models not in listed))
+            listed.add(problem.models)
     return lines
 
 
@@ -225,14 +231,21 @@ def _in_words(problem: _Problem, whole: str) -> str:
     return f"{field} is {_shown(given)}: {text}"
 
 
-def _unknown(problems: Sequence[_Problem]) -> str:
-    """Return a line for fields of one mapping that do not exist."""
+def _below_any(problem: _Problem, problems: Sequence[_Problem]) -> bool:
+    """Return True if another problem lies within the field of ``problem``."""
+    depth = len(problem.path)
+    return any(len(other.path) > depth and other.path[:depth] == problem.path for other in problems)
+
+
+def _unknown(problems: Sequence[_Problem], listing: bool) -> str:
+    """Return a line for fields of one mapping that do not exist; with ``listing``, of all that there are."""
     first, *others = problems
     parent = ".".join(map(str, first.path[:-1]))
     fields = list(dict.fromkeys(field for model in first.models for field in model.model_fields))
     more = [f"{other.field}{_nearest(other.path[-1], fields)}" for other in others]
-    listed = suggest(first.path[-1], fields, f"in {parent} there" if parent else "there")
-    return f"there is no field {first.field}; {listed}" + (f"; nor is there {', '.join(more)}" if more else "")
+    known = f"; {suggest(first.path[-1], fields, f'in {parent} there' if parent else 'there')}"
+    told = known if listing else _nearest(first.path[-1], fields)
+    return f"there is no field {first.field}{told}" + (f"; nor is there {', '.join(more)}" if more else "")
 
 
 def _nearest(name: object, names: Collection[str]) -> str:

@@ -333,9 +333,14 @@ def test_a_network_learns(volume, tmp_path):
         ),
         ({"augmentation__0__rotation_axes": [1, 3]}, ValueError, "rotation_axes"),
         (
-            {"network__subnets__1__heads": {"organelles": ["er"]}},
+            {"network__subnets__1__output_nc": 1},
             ConfigError,
-            "output '1_organelles' has 1 channels, and training.targets of the kind classes has 2, bright, dark",
+            "output '1_output' has 1 channels, and training.targets of the kind classes has 2, bright, dark",
+        ),
+        (  # as many classes as there are, and others
+            {"network__subnets__1__heads": {"organelles": ["er", "golgi"]}},
+            ConfigError,
+            "head '1_organelles' makes the classes er, golgi, and training.targets of the kind classes has bright, dark",
         ),
     ],
 )

@@ -48,6 +48,24 @@ def problems(**data: object) -> list[str]:
     return describe_problems(caught.value, Whole3, data, "the file")
 
 
+class Blurs(Options):
+    blurs: tuple[Blur, ...] = Field(min_length=1)
+
+
+def test_a_mistake_in_every_item_is_told_once_and_not_as_an_empty_list() -> None:
+    data = {"blurs": [{"sgma": 1, "sigma": 1}, {"sgma": 1, "sigma": 1}]}
+    with pytest.raises(ValidationError) as caught:
+        Blurs.model_validate(data)
+    assert describe_problems(caught.value, Blurs, data, "the file") == [
+        "there is no field blurs.0.sgma; did you mean sigma? In blurs.0 there are sigma, kind",
+        "there is no field blurs.1.sgma (did you mean sigma?)",
+    ]
+    with pytest.raises(ValidationError) as caught:
+        Blurs.model_validate({"blurs": []})
+    (told,) = describe_problems(caught.value, Blurs, {"blurs": []}, "the file")
+    assert told == "blurs is []: it has to have at least 1 item, not 0"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
