@@ -340,7 +340,7 @@ def test_a_network_learns(volume, tmp_path):
         (  # as many classes as there are, and others
             {"network__subnets__1__heads": {"organelles": ["er", "golgi"]}},
             ConfigError,
-            "head '1_organelles' makes the classes er, golgi, and training.targets of the kind classes has bright, dark",
+            "head '1_organelles' makes the classes er, golgi, and training.targets of the kind classes has bright, d",
         ),
     ],
 )
