@@ -1,4 +1,4 @@
-"""Where the two graphs meet: a request for a network's outputs becomes one for its inputs."""
+"""Requests and batches for a network: a request for its outputs becomes a request for its inputs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,29 @@ __all__ = ["NetworkArrays", "as_tensor", "extend_request"]
 
 
 class NetworkArrays:
-    """Which gunpowder array is which tensor of a network.
+    """Maps the tensors of a network to gunpowder's arrays.
 
     Args:
         net: the network.
-        inputs: the array of every input of it.
-        outputs: the array of every output that can be asked for.
+        inputs: the array of every input.
+        outputs: the array of every output that can be requested.
+
+    Attributes:
+        net: the network.
+        inputs: the array of every input.
+        outputs: the array of every output that can be requested.
 
     Raises:
-        ValueError: an input has no array, a name is none of the network's, or two outputs have one array.
+        PipelineError: an input has no array, a name is unknown, or two outputs have one array.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> raw, prediction = gp.ArrayKey("RAW"), gp.ArrayKey("PREDICTION")
+        >>> arrays = NetworkArrays(net, {"input": raw}, {"output": prediction})
+        >>> request = gp.BatchRequest({prediction: gp.ArraySpec(roi=net.smallest_plan.outputs["output"])})
+        >>> arrays.input_request(arrays.plan(request))[raw].roi == net.smallest_plan.inputs["input"]
+        True
     """
 
     def __init__(self, net: LeibNet, inputs: Mapping[str, gp.ArrayKey], outputs: Mapping[str, gp.ArrayKey]) -> None:
@@ -47,10 +61,10 @@ class NetworkArrays:
         self.outputs = dict(outputs)
 
     def check_upstream(self, spec: gp.ProviderSpec | None) -> None:
-        """Refuse a pipeline whose arrays do not fit the network, before any data is read.
+        """Check that the arrays of a pipeline fit the network, before any data is read.
 
         Raises:
-            ValueError: upstream lacks an input, or offers it with another voxel size or another number of axes.
+            PipelineError: upstream lacks an input, or has it with another voxel size or another number of axes.
         """
         for name, key in self.inputs.items():
             expected = self.net.voxel_size[name]
@@ -69,17 +83,18 @@ class NetworkArrays:
                 )
 
     def plan(self, request: gp.BatchRequest) -> Plan:
-        """The plan for the outputs in ``request``.
+        """Return the plan for the outputs in ``request``.
 
         Raises:
-            ValueError: a ROI is off its tensor's lattice, or no output is asked for.
+            LatticeError: a ROI is off its tensor's lattice.
+            GraphError: no output is requested.
         """
         asked = {name: request[key] for name, key in self.outputs.items() if key in request}
         rois = {name: spec.roi.copy() for name, spec in asked.items() if not spec.placeholder}
         return self.net.plan(rois)
 
     def input_request(self, plan: Plan) -> gp.BatchRequest:
-        """A request for exactly what ``plan`` needs."""
+        """Return the request for exactly the inputs of ``plan``."""
         request = gp.BatchRequest()
         for name, roi in plan.inputs.items():
             extend_request(request, self.inputs[name], roi)
@@ -89,7 +104,7 @@ class NetworkArrays:
         """Return the inputs of ``plan`` from a batch, each (B, C, Z, Y, X), float32; on the processor by default.
 
         Raises:
-            ValueError: an array holds integers (normalise it first) or has axes that cannot be told apart.
+            PipelineError: an array holds integers, which have to be normalized first, or it has too few or many axes.
         """
         tensors = {}
         for name in plan.inputs:
@@ -116,27 +131,33 @@ class NetworkArrays:
         return len(batch[self.inputs[next(iter(plan.inputs))]].data) if self.batched(batch, plan) else 1
 
     def batched(self, batch: gp.Batch, plan: Plan) -> bool:
-        """Whether the arrays of ``batch`` have a batch axis."""
+        """Return whether the arrays of ``batch`` have a batch axis."""
         return batch[self.inputs[next(iter(plan.inputs))]].data.ndim == self.net.dims + 2
 
 
 def extend_request(request: gp.BatchRequest, key: gp.ArrayKey, roi: Roi) -> None:
-    """Ask for an array, and for the union if it is asked for already: one array may serve several tensors."""
+    """Add an array to a request, or enlarge its ROI to the union: one array may be the input of several tensors."""
     request[key] = gp.ArraySpec(roi=request[key].roi.union(roi) if key in request else roi)
 
 
 def as_tensor(array: gp.Array, roi: Roi, key: gp.ArrayKey, device: torch.device | None = None) -> Tensor:
-    """What an array has in ``roi``, as (B, C, Z, Y, X): as it is with a batch axis, as a batch of one without.
+    """Return an array's data in ``roi`` as a tensor (B, C, Z, Y, X). Without a batch axis, it is a batch of one.
+
+    Args:
+        array: the array, (batch, channel, Z, Y, X) or (channel, Z, Y, X).
+        roi: the part to return.
+        key: the array's key, for messages.
+        device: the device of the tensor. By default it is the processor, and memory is shared if possible.
 
     Raises:
-        ValueError: the array has neither a batch and a channel axis nor a channel axis alone.
+        PipelineError: the array has another number of axes.
     """
     dims = roi.dims
     if array.data.ndim not in (dims + 1, dims + 2):
         raise PipelineError(
-            f"array {key} has shape {array.data.shape}; what is expected is (batch, channel, {dims} spatial axes) or "
+            f"array {key} has shape {array.data.shape}, but has to be (batch, channel, {dims} spatial axes) or "
             f"(channel, {dims} spatial axes): gunpowder's Unsqueeze adds an axis, Stack makes batches"
         )
-    # torch shares the memory of what numpy gives it, and takes none that is read-only
+    # torch shares numpy's memory, but not if it is read-only
     tensor = torch.from_numpy(np.require(array.crop(roi, copy=False).data, requirements=["C", "W"])).to(device)
     return tensor if array.data.ndim == dims + 2 else tensor[None]

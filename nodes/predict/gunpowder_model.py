@@ -17,36 +17,44 @@ __all__ = ["GunpowderModel"]
 
 
 class GunpowderModel(nn.Module):
-    """A network for one plan, as ``gunpowder.torch.Train`` and ``gunpowder.torch.Predict`` take models.
+    """Wraps a network for one plan as a model for ``gunpowder.torch.Train`` and ``gunpowder.torch.Predict``.
 
-    gunpowder's nodes know of no ROIs inside a model: they ask upstream for whatever the request says, and hand over the
-    arrays. So a request has to name the inputs beside the outputs, each with the plan's ROI or with one of that shape
-    elsewhere: :meth:`request` writes it. :class:`scalenet_gp.nodes.Train` and :class:`scalenet_gp.nodes.Predict` need
-    no such thing.
+    gunpowder's nodes do not know the ROIs inside a model: they pass the request upstream as it is. So a request has to
+    name the inputs beside the outputs, each with the plan's ROI or with a shifted one of the same shape.
+    :meth:`request` makes such a request. :class:`scalenet_gp.nodes.Train` and :class:`scalenet_gp.nodes.Predict` find
+    the inputs themselves.
 
-    Inputs are named by ``net``'s names, or numbered in the order of ``plan.inputs``; outputs are named, or numbered in
-    the order of ``plan.outputs``. Arrays are (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats; they are computed
-    with, and returned, in the precision of the network's weights, except that what is bfloat16, of which numpy knows
-    nothing, is returned as float32.
+    Inputs and outputs are named as in the network, or numbered in the order of ``plan.inputs`` and ``plan.outputs``.
+    Arrays are (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats. The network computes and returns them in the
+    precision of its weights, but bfloat16, which numpy does not have, is returned as float32.
 
     Args:
         net: the network; the module shares its weights.
-        plan: what ``net.plan`` gave.
+        plan: a plan of the network.
 
     Attributes:
         net: the network.
         plan: the plan.
 
     Raises:
-        ValueError: the plan is another network's; or an output bears the name of something else that the module has,
-            such as ``"plan"`` or ``"training"``: gunpowder finds an output as the attribute of its name.
+        GraphError: the plan is another network's.
+        PipelineError: an output has the name of another attribute of the module, such as ``"plan"`` or ``"training"``:
+            gunpowder finds an output as the attribute of its name.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> model = GunpowderModel(net, net.smallest_plan)
+        >>> raw, prediction = gp.ArrayKey("RAW"), gp.ArrayKey("PREDICTION")
+        >>> model.request({"input": raw, "output": prediction})[raw].roi == net.smallest_plan.inputs["input"]
+        True
     """
 
     def __init__(self, net: LeibNet, plan: Plan) -> None:
         super().__init__()
         self.net = net
         self.plan = plan
-        net.graph.check_plan(plan)  # now, and not when the first batch comes
+        net.graph.check_plan(plan)  # before the first batch
         taken = [name for name in plan.outputs if hasattr(self, name)]
         if taken:
             raise PipelineError(
@@ -56,20 +64,20 @@ class GunpowderModel(nn.Module):
         self._passing_on = {name: nn.Identity() for name in plan.outputs}
 
     def __getattr__(self, name: str) -> Any:
-        """gunpowder takes an output from the module of its name, where that passes it on."""
+        """Return the module of an output's name: gunpowder hooks into it to get the output."""
         passing_on = self.__dict__.get("_passing_on", {})
         return passing_on[name] if name in passing_on else super().__getattr__(name)
 
     def forward(self, *numbered: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of the plan, with a batch axis if the inputs have one, without if not.
+        """Return the outputs of the plan, with a batch axis if the inputs have one.
 
         Args:
             numbered: the first inputs of the plan.
             named: the others.
 
         Raises:
-            ValueError: an input is missing, given twice or none of the plan's, it holds integers, or it has other axes,
-                channels or voxels than planned.
+            PipelineError: an input is missing, unknown or given twice, holds integers, or has other axes than planned.
+            GraphError: an input has other channels or voxels than planned.
         """
         names = tuple(self.plan.inputs)
         inputs = dict(zip(names, numbered, strict=False)) | named
@@ -97,13 +105,13 @@ class GunpowderModel(nn.Module):
         return tuple(self._passing_on[name](output if batched else output[0]) for name, output in made.items())
 
     def request(self, arrays: Mapping[str, gp.ArrayKey]) -> gp.BatchRequest:
-        """A request for the plan's ROIs.
+        """Return a request for the plan's ROIs.
 
         Args:
-            arrays: the array of each input of the plan, and of each output that is wanted.
+            arrays: the array of each input of the plan, and of each requested output.
 
         Raises:
-            ValueError: an input of the plan has no array, a name is none of the plan's, or two names share an array.
+            PipelineError: an input of the plan has no array, a name is unknown, or two names share an array.
         """
         rois = {**self.plan.inputs, **self.plan.outputs}
         unknown = [name for name in arrays if name not in rois]
@@ -121,13 +129,13 @@ class GunpowderModel(nn.Module):
         return request
 
     def array_specs(self, outputs: Mapping[str, gp.ArrayKey]) -> dict[gp.ArrayKey, gp.ArraySpec]:
-        """The argument ``array_specs`` of gunpowder's nodes, which cannot know the voxel size of what a model makes.
+        """Return the argument ``array_specs`` of gunpowder's nodes, which tells them the voxel size of outputs.
 
         Args:
             outputs: the array of each output.
 
         Raises:
-            ValueError: a name is none of the plan's outputs.
+            PipelineError: the plan has no output of a name.
         """
         unknown = [name for name in outputs if name not in self.plan.outputs]
         if unknown:

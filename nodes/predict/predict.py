@@ -16,17 +16,34 @@ __all__ = ["Predict"]
 
 
 class Predict(gp.BatchFilter):
-    """Computes the outputs that are asked for, from exactly the inputs that they depend on.
+    """Computes the requested outputs from exactly the inputs that they depend on.
+
+    Predictions of an output that ends in a Sigmoid or Softmax are probabilities.
 
     Args:
         net: the network; it is moved to ``device`` when the pipeline is built, and predicts in evaluation mode.
         inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
-        outputs: the array to make of an output; float32, axes as the inputs.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        outputs: the array of every output that can be requested; float32, axes as the inputs.
+        device: name of a torch device. By default it is the first GPU, or the processor where there is none.
+
+    Attributes:
+        net: the network.
+        arrays: the arrays of the network's tensors.
+        device: the device.
 
     Raises:
-        ValueError: an input has no array, a name is unknown, the device is not there; when the pipeline is built: an
-            array upstream has another voxel size or number of axes than the network.
+        PipelineError: an input has no array, or a name is unknown; when the pipeline is built: an array upstream has
+            another voxel size or number of axes than the network.
+        ArgumentError: the device is not there.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> raw, prediction = gp.ArrayKey("RAW"), gp.ArrayKey("PREDICTION")
+        >>> node = Predict(net, {"input": raw}, {"output": prediction}, device="cpu")
+        >>> request = gp.BatchRequest({prediction: gp.ArraySpec(roi=net.smallest_plan.outputs["output"])})
+        >>> node.prepare(request)[raw].roi == net.smallest_plan.inputs["input"]
+        True
     """
 
     def __init__(
@@ -53,7 +70,7 @@ class Predict(gp.BatchFilter):
 
     def process(self, batch: gp.Batch, request: gp.BatchRequest) -> gp.Batch:
         plan = self.arrays.plan(request)
-        self.net.eval()  # here, as a Train node may share the network
+        self.net.eval()  # for every batch, because a Train node may share the network
         with torch.inference_mode():
             outputs = self.net(self.arrays.tensors(batch, plan, self.device), plan)
         made = gp.Batch()

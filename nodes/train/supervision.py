@@ -1,4 +1,4 @@
-"""How one output of a network is trained."""
+"""The supervision of one output of a network."""
 
 from __future__ import annotations
 

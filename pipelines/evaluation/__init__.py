@@ -1,4 +1,4 @@
-"""Predictions against the annotation."""
+"""Evaluation of predictions against the annotation."""
 
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.evaluation.run_result import RunResult, final_evaluation

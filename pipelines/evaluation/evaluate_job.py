@@ -1,4 +1,4 @@
-"""The evaluation job: how a prediction agrees with the annotation, class by class and scale by scale."""
+"""The evaluation job: scores of a prediction against the annotation, for each class and scale."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ __all__ = ["evaluate"]
 def evaluate(
     config: Config, volume: StrPath, prediction: Path, region: Region | None = None, output: Path | None = None
 ) -> Scores:
-    """Compare a prediction with the annotation. What is not annotated does not count.
+    """Compare a prediction with the annotation. Voxels that are not annotated do not count.
 
     Args:
-        config: the run; says where the labels are, and the region unless ``region`` is given: that of the evaluation.
-        volume: folder, or its URL, that holds the labels.
-        prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
-        region: what to compare.
+        config: the run file, with the labels and the evaluation region.
+        volume: folder, or its URL, of the labels.
+        prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote.
+        region: the region to compare, instead of that of the config.
         output: JSON file for counts and scores.
 
+    Returns:
+        The confusion counts of each class, for each output of the network.
+
     Raises:
-        FileExistsError: there is something at ``output``.
+        FileExistsError: ``output`` exists.
         FileNotFoundError: there is no such volume, labels or prediction.
-        ValueError: the prediction does not cover the region, or has other classes.
+        ScaleNetError: nothing is annotated in the region, the prediction does not cover it, or it has other classes.
     """
     if output is not None and output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")

@@ -1,4 +1,4 @@
-"""The end of a run: what the trained network makes of the part of the annotation that it never saw."""
+"""The final evaluation of a run, in a region that the network has not learned from."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["RunResult", "final_evaluation"]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        network: the checkpoint that was predicted with.
-        prediction: zarr group of what it predicts of the evaluation region.
-        picture: section of it beside the annotation.
-        scores: how it agrees with that.
+        network: the checkpoint whose network was evaluated.
+        prediction: zarr group of its prediction of the evaluation region.
+        picture: PNG file of a section of the prediction beside the annotation.
+        scores: the confusion counts of each class, for each output.
     """
 
     network: Path
@@ -42,19 +42,19 @@ def final_evaluation(
 ) -> RunResult:
     """Predict the evaluation region, compare it with the annotation, draw both, and log the scores.
 
-    The network is the one that was judged best, where the run judged any, else that of ``checkpoint``. What an earlier
-    end of the same run left (prediction, scores, picture) is replaced.
+    The network is that of the best validation if the run has validations, and otherwise that of ``checkpoint``.
+    Prediction, scores and picture of an earlier evaluation of the run are replaced.
 
     Args:
-        config: the run.
-        volume: folder, or its URL, that holds the raw data and labels.
+        config: the run file.
+        volume: folder, or its URL, of the raw data and labels.
         run: folder of the run.
-        checkpoint: the newest.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
+        checkpoint: the newest checkpoint.
+        device: name of a torch device. By default it is the first GPU, or the processor where there is none.
 
     Raises:
         FileNotFoundError: there is no such volume or checkpoint.
-        ValueError: the volume does not fit the config, or nothing is annotated in the region.
+        ScaleNetError: the volume does not fit the config, or nothing is annotated in the region.
     """
     folder = RunFolder(run)
     network = folder.best if folder.best.is_file() else checkpoint
@@ -74,7 +74,7 @@ def final_evaluation(
 
 
 def _hparams(config: Config) -> dict[str, bool | int | float | str]:
-    """What is chosen of a run, by dotted name, as TensorBoard compares it: numbers and text."""
+    """Return the options of a run by dotted name, numbers and text, as TensorBoard compares them."""
     plain = config.model_dump(mode="json", include={"network", "training", "augmentation"})
     return dict(_flat("", plain))
 
@@ -91,6 +91,6 @@ def _metrics(scores: Scores) -> dict[str, float]:
     return {
         f"{score}/{output}/{label}": value
         for output, classes in scores.items()
-        for label, agreement in classes.items()
-        for score, value in agreement.scores.items()
+        for label, counts in classes.items()
+        for score, value in counts.scores.items()
     }

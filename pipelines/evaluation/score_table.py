@@ -18,7 +18,7 @@ def score_table(scores: Scores) -> Table:
     for column in ("output", "class", "Dice", "IoU", "precision", "recall"):
         table.add_column(column, justify="left" if column in ("output", "class") else "right")
     for name, classes in scores.items():
-        for index, (label, agreement) in enumerate(classes.items()):
-            values = ("-" if math.isnan(score) else f"{score:.3f}" for score in agreement.scores.values())
+        for index, (label, counts) in enumerate(classes.items()):
+            values = ("-" if math.isnan(score) else f"{score:.3f}" for score in counts.scores.values())
             table.add_row(name if index == 0 else "", label, *values, end_section=index == len(classes) - 1)
     return table

@@ -123,7 +123,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
         )
         plan = node.arrays.plan(gp.BatchRequest(wanted))
         dtype = getattr(torch, settings.compute.precision)
-        activation_checkpointing = trainer.state.compute.run_checkpointed(net)
+        activation_checkpointing = trainer.state.compute.checkpointed_nodes(net)
         # before the prediction, which takes memory too
         memory = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else peak_resident_bytes()
         return DryRun(

@@ -1,4 +1,4 @@
-"""What a person or a machine sees of a training run while it goes on."""
+"""Reports of a training run in progress, for people and for programs."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from scalenet_gp.training import Callback, StepResult, TrainerView, Validated, r
 __all__ = ["BarReport", "JsonReport", "NoReport", "ReportForm", "TrainingReport", "training_report"]
 
 ReportForm = Literal["bar", "json", "none"]
-"""For people, a progress bar on standard error; for machines, lines of JSON on standard output; or nothing."""
+"""A progress bar on standard error for people, lines of JSON on standard output for programs, or nothing."""
 
 _WINDOW = 20
-"""Batches that the rates beside a progress bar are those of."""
+"""Number of newest batches that a progress bar shows rates of."""
 
 _PACKAGES = ("scalenet_gp", "gunpowder", "torch", "numpy")
 
 
 class TrainingReport(Callback, AbstractContextManager["TrainingReport"], ABC):
-    """Tells of a run as it goes, from where it is entered; abstract.
+    """Abstract: reports steps, validations and checkpoints of a run, within its ``with`` block.
 
-    Rates are those of the last ``window`` batches. If an error ends the ``with`` block before :meth:`finish` was
-    called, it is called with the error as the reason. A bar says nothing then, as whoever catches the error will.
+    Rates are those of the last ``window`` batches. If an error ends the block before :meth:`finish` was called, it is
+    called with the error as the reason. A bar prints nothing then: the caller prints the error.
 
     Args:
-        iterations: of the whole run.
-        first: that were done before.
-        device: where the network is.
-        window: batches.
+        iterations: iterations of the whole run.
+        first: iterations that were done before.
+        device: device of the network.
+        window: number of batches.
     """
 
     def __init__(self, iterations: int, first: int, device: torch.device, window: int) -> None:
         self.iterations = iterations
         self.first = first
         self.device = device
-        # numbers alone: a record holds the tensors of its batch
+        # numbers only: a result holds the tensors of its batch
         self._recent: deque[tuple[int, float, float, float | None]] = deque(maxlen=window)
         self._ended = False
         self._validated: Validated | None = None
@@ -65,78 +65,78 @@ class TrainingReport(Callback, AbstractContextManager["TrainingReport"], ABC):
 
     def begin(self, trainer: TrainerView) -> None:
         self._checkpoint = trainer.newest_checkpoint
-        self._tell_of_validation(trainer)
+        self._report_validation(trainer)
 
     def after_step(self, trainer: TrainerView, result: StepResult) -> None:
         self.step(result)
-        self._tell_of_validation(trainer)
+        self._report_validation(trainer)
         newest = trainer.newest_checkpoint
         if newest is not None and newest != self._checkpoint:
             self._checkpoint = newest
             self.checkpoint(newest)
 
-    def _tell_of_validation(self, trainer: TrainerView) -> None:
+    def _report_validation(self, trainer: TrainerView) -> None:
         if trainer.validated is not None and trainer.validated is not self._validated:
             self._validated = trainer.validated
             self.validation(trainer.validated)
 
-    def step(self, record: StepResult) -> None:
-        """Tell of a batch, if it is time to; to be called after each."""
-        self._recent.append((record.samples, record.seconds, record.waited, record.step.gradient_norm))
-        self._step(record)
+    def step(self, result: StepResult) -> None:
+        """Report a step, if it is due. Called after every step."""
+        self._recent.append((result.samples, result.seconds, result.waited, result.update.gradient_norm))
+        self._step(result)
 
     @abstractmethod
-    def _step(self, record: StepResult) -> None:
-        """Tell of a batch, if it is time to."""
+    def _step(self, result: StepResult) -> None:
+        """Report a step, if it is due."""
 
     @abstractmethod
     def validation(self, validated: Validated) -> None:
-        """Tell how good the network is."""
+        """Report a validation."""
 
     @abstractmethod
     def checkpoint(self, path: Path) -> None:
-        """Tell of a checkpoint that was written."""
+        """Report a new checkpoint."""
 
     def finish(self, reason: str, checkpoint: Path | None) -> None:
-        """Tell that the run ends.
+        """Report the end of the run.
 
         Args:
-            reason: why: ``"done"``, the signal that asked for it, ...
-            checkpoint: the newest, from which it can go on.
+            reason: the reason: ``"done"``, the signal that asked to stop, and so on.
+            checkpoint: the newest checkpoint, which can be resumed.
         """
         self._ended = True
         self._end(reason, checkpoint)
 
     @abstractmethod
     def _end(self, reason: str, checkpoint: Path | None) -> None:
-        """Tell that the run ends."""
+        """Report the end of the run."""
 
-    def _numbers(self, record: StepResult) -> dict[str, Any]:
-        """What is told of a batch; not every batch has a gradient's norm: it is the newest in the window."""
+    def _numbers(self, result: StepResult) -> dict[str, Any]:
+        """Return the numbers of a step. The gradient's norm is the newest in the window: not every batch has one."""
         samples, seconds, waited = (sum(entry[i] or 0 for entry in self._recent) for i in range(3))
         norms = (norm for *_, norm in reversed(self._recent) if norm is not None)
         return {
-            "iteration": record.iteration,
-            "loss": record.loss,
-            "losses": dict(record.losses),
-            "learning_rate": record.learning_rate,
+            "iteration": result.iteration,
+            "loss": result.loss,
+            "losses": dict(result.losses),
+            "learning_rate": result.learning_rate,
             "gradient_norm": next(norms, None),
             "samples_per_second": samples / seconds if seconds > 0 else math.nan,
             "waiting": waited / seconds if seconds > 0 else math.nan,
             "memory": resident_bytes(),
             "device_memory": torch.cuda.memory_reserved(self.device) if self.device.type == "cuda" else None,
-            "skipped": record.skipped,
+            "skipped": result.skipped,
         }
 
 
 @final
 class BarReport(TrainingReport):
-    """A progress bar on standard error, with the numbers of the last batches below; other events leave a line each.
+    """Shows a progress bar on standard error, with the numbers of the last batches below. Other events print a line.
 
     Args:
-        iterations: of the whole run.
-        first: that were done before.
-        device: where the network is.
+        iterations: iterations of the whole run.
+        first: iterations that were done before.
+        device: device of the network.
     """
 
     def __init__(self, iterations: int, first: int, device: torch.device) -> None:
@@ -153,9 +153,9 @@ class BarReport(TrainingReport):
     ) -> None:
         self._shown.close()
 
-    def _step(self, record: StepResult) -> None:
+    def _step(self, result: StepResult) -> None:
         if self._advance is not None:
-            self._advance(_note(self._numbers(record)))
+            self._advance(_note(self._numbers(result)))
 
     def validation(self, validated: Validated) -> None:
         value, best = validated.result.metric(validated.metric), ", the best so far" if validated.best else ""
@@ -174,15 +174,15 @@ class BarReport(TrainingReport):
 
 @final
 class JsonReport(TrainingReport):
-    """A line of JSON for each event; what is not finite is null.
+    """Writes a line of JSON for each event. Numbers that are not finite are null.
 
     =============  ================================================================================================
-    ``event``      and
+    ``event``      other keys
     =============  ================================================================================================
     "begin"        ``iterations``, ``first``, ``device``, ``versions``
     "step"         ``iteration``, ``loss``, ``losses``, ``learning_rate``, ``gradient_norm`` before clipping,
                    ``samples_per_second``, ``waiting`` (share of the time), ``memory`` of this process and
-                   ``device_memory`` (bytes; null without a GPU), ``skipped`` steps in all
+                   ``device_memory`` (bytes; null without a GPU), ``skipped`` (number of steps)
     "validation"   ``iteration``, ``metric``, ``value``, ``best``, ``loss``, ``scores``
     "checkpoint"   ``path``
     "end"          ``reason``, ``checkpoint``
@@ -191,14 +191,22 @@ class JsonReport(TrainingReport):
     Losses are those of the batch, rates those of the batches since the last line.
 
     Args:
-        iterations: of the whole run.
-        first: that were done before.
-        device: where the network is.
-        every: iterations from one "step" to the next.
-        stream: where to; standard output unless given.
+        iterations: iterations of the whole run.
+        first: iterations that were done before.
+        device: device of the network.
+        every: iterations from one "step" line to the next.
+        stream: the stream to write to. By default it is standard output.
 
     Raises:
-        ValueError: ``every`` is below 1.
+        ConfigError: ``every`` is below 1.
+
+    Example:
+        >>> import io
+        >>> stream = io.StringIO()
+        >>> with JsonReport(100, 0, torch.device("cpu"), stream=stream) as report:
+        ...     report.finish("done", None)
+        >>> [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+        ['begin', 'end']
     """
 
     def __init__(
@@ -215,9 +223,9 @@ class JsonReport(TrainingReport):
         self._write("begin", iterations=self.iterations, first=self.first, device=str(self.device), versions=versions)
         return self
 
-    def _step(self, record: StepResult) -> None:
-        if record.iteration % self._every == 0:
-            self._write("step", **self._numbers(record))
+    def _step(self, result: StepResult) -> None:
+        if result.iteration % self._every == 0:
+            self._write("step", **self._numbers(result))
 
     def validation(self, validated: Validated) -> None:
         self._write(
@@ -226,7 +234,7 @@ class JsonReport(TrainingReport):
             metric=validated.metric,
             value=validated.result.metric(validated.metric),
             best=validated.best,
-            **validated.result.as_plain(),
+            **validated.result.to_json(),
         )
 
     def checkpoint(self, path: Path) -> None:
@@ -243,18 +251,18 @@ class JsonReport(TrainingReport):
 
 @final
 class NoReport(TrainingReport):
-    """Nothing: of several processes that train together, one alone tells of it.
+    """Reports nothing, for all but one of the processes that train together.
 
     Args:
-        iterations: of the whole run.
-        first: that were done before.
-        device: where the network is.
+        iterations: iterations of the whole run.
+        first: iterations that were done before.
+        device: device of the network.
     """
 
     def __init__(self, iterations: int, first: int, device: torch.device) -> None:
         super().__init__(iterations, first, device, 1)
 
-    def _step(self, record: StepResult) -> None:
+    def _step(self, result: StepResult) -> None:
         pass
 
     def validation(self, validated: Validated) -> None:
@@ -270,10 +278,10 @@ class NoReport(TrainingReport):
 def training_report(
     form: ReportForm, iterations: int, first: int, device: torch.device, every: int = 1
 ) -> TrainingReport:
-    """The report of a form; ``every`` is for :class:`JsonReport`.
+    """Return the report of a form. Only :class:`JsonReport` uses ``every``.
 
     Raises:
-        ValueError: no such form.
+        ConfigError: there is no such form.
     """
     if form == "bar":
         return BarReport(iterations, first, device)
@@ -285,7 +293,7 @@ def training_report(
 
 
 def _note(numbers: Mapping[str, Any]) -> str:
-    """The loss, which stands beside the bar, and two lines that stand below."""
+    """Return the loss, for the place beside the bar, and two lines below it."""
     norm, device_memory = numbers["gradient_norm"], numbers["device_memory"]
     memory = f"{numbers['memory'] / 2**30:.1f} GiB"
     facts = [
@@ -301,7 +309,7 @@ def _note(numbers: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Plain values with None for what JSON has no number for."""
+    """Return plain values, with None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, float) and not math.isfinite(value):

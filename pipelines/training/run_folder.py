@@ -1,4 +1,4 @@
-"""The folder of a run: where everything in it is, one training at a time, and the config that it was begun with."""
+"""The folder of a run: the paths in it, a lock for one training at a time, and the check of its config."""
 
 from __future__ import annotations
 
@@ -23,25 +23,31 @@ MAY_CHANGE = (
     "training.checkpoints",
     "training.log",
 )
-"""The fields, with all below them, that may change when a run is resumed: its length, the processes that prepare the
-same batches, the device, and when checkpoints and the log are written."""
+"""The fields, with all below them, that may change when a run is resumed.
+
+They are its length, the number of worker processes, the device, and when checkpoints and the log are written.
+"""
 
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run; there need not be one yet.
+    """The folder of a run, which may not exist yet.
 
     Attributes:
         path: the folder.
+
+    Example:
+        >>> RunFolder(Path("run")).best.name
+        'best.safetensors'
     """
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The config that the run was begun with, as YAML."""
+        """The run file that the run was begun with, YAML."""
         return self.path / "config.yaml"
 
     @property
@@ -56,37 +62,39 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The network that was judged best so far."""
+        """The checkpoint of the best validation so far."""
         return self.path / "best.safetensors"
 
     @property
     def prediction(self) -> Path:
-        """The zarr group of what the network predicts of the region that is judged."""
+        """The zarr group of the prediction of the evaluation region."""
         return self.path / "prediction.zarr"
 
     @property
     def scores(self) -> Path:
-        """How the prediction compares with the annotation, as JSON."""
+        """The scores of the prediction, JSON."""
         return self.path / "scores.json"
 
     @property
     def picture(self) -> Path:
-        """Prediction and annotation side by side."""
+        """The picture of prediction and annotation side by side."""
         return self.path / "prediction.png"
 
     def training(self) -> AbstractContextManager[None]:
-        """Enter this to train: nobody else can meanwhile, see :func:`.folder_lock`. Whoever only reads does without.
+        """Return a context that holds the folder's lock, see :func:`.folder_lock`: one process at a time trains a run.
+
+        Reading needs no lock.
 
         Raises:
-            BlockingIOError: the run is being trained; the message says by which process, where and since when.
+            BlockingIOError: the run is being trained. The message says by which process, where and since when.
         """
         return folder_lock(self.path, "being trained")
 
     def check_config(self, config: Config) -> None:
-        """Refuse to go on with a run that was begun with another config; :data:`MAY_CHANGE` may differ.
+        """Check that the run was begun with this config. Fields of :data:`MAY_CHANGE` may differ.
 
         Raises:
-            ValueError: the configs differ; the message names every field that does, and both its values.
+            ConfigError: the configs differ. The message names every field that differs, and both values.
         """
         if not self.config.exists():
             return
@@ -99,7 +107,7 @@ class RunFolder:
 
 
 def _differences(there: Any, here: Any, field: str = "") -> Iterator[str]:
-    """``field: value there, value here`` for plain values, and what they hold."""
+    """Yield ``field: value there, value here`` for every difference of two plain values."""
     if there == here or field in MAY_CHANGE:
         return
     if isinstance(there, Mapping) and isinstance(here, Mapping):
@@ -114,7 +122,7 @@ def _differences(there: Any, here: Any, field: str = "") -> Iterator[str]:
 
 
 def _alike(there: Any, here: Any) -> bool:
-    """Lists of as many entries, each with fields of its own; others, as of lengths along z, y, x, are one value."""
+    """Return whether two lists are compared entry by entry: lists of as many mappings. Others are one value each."""
     if not (isinstance(there, list) and isinstance(here, list)) or len(there) != len(here):
         return False
     return all(isinstance(entry, Mapping) for entry in there + here)

@@ -1,4 +1,4 @@
-"""The training job: random crops of every scale, varied alike, one batch after the other."""
+"""The training job: trains a network on augmented random crops, with every scale cropped and augmented alike."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ __all__ = ["train"]
 
 
 def train(config: Config, volume: StrPath, run: Path, device: str | None = None, report: ReportForm = "bar") -> Path:
-    """Train a network from scratch, or go on with the run in that folder.
+    """Train a network from scratch, or resume the run in that folder.
 
-    The folder gets ``config.yaml``, ``checkpoints/`` and ``log/`` (TensorBoard), and ``best.safetensors`` if networks
-    are judged on the way. Started by torchrun, processes train one network together: rank 0 writes.
+    The folder gets ``config.yaml``, ``checkpoints/`` and ``log/`` (TensorBoard), and ``best.safetensors`` if the config
+    has a validation. Processes that torchrun starts train one network together, and rank 0 writes.
 
     Args:
-        config: the run.
-        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        config: the run file.
+        volume: folder, or its URL, of the raw data and labels that the config names.
         run: folder of the run.
-        device: name of a torch device; the first GPU unless given, the processor where there is none.
-        report: how progress is told.
+        device: name of a torch device. By default it is that of the config.
+        report: form of the report of progress.
 
     Returns:
         The newest checkpoint.
 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
-        ValueError: the config does not fit the volume, or the folder holds a run with another config, see
+        ConfigError: the config does not fit the volume, or the folder holds a run with another config, see
             :data:`.MAY_CHANGE`.
         BlockingIOError: the run is being trained already.
-        FloatingPointError: too many steps in a row had a loss or gradient that is not finite.
-        MemoryError: a step does not fit into memory; the message says what would.
-        Interrupted: a signal asked for the end; there is a checkpoint to go on from.
+        TrainingDivergedError: too many steps in a row had a loss or gradient that is not finite.
+        MemoryError: a step does not fit into memory; the message says which step would.
+        Interrupted: a signal asked to stop. The newest checkpoint can be resumed.
     """
     folder = RunFolder(run)
     with (
         stop_requested() as received,
-        distributed_context(device) as ranks,
+        distributed_context(device or config.training.compute.device) as ranks,
         folder.training() if ranks.is_main else nullcontext(),
     ):
         folder.check_config(config)

@@ -1,4 +1,4 @@
-"""The node that trains, as a config describes it."""
+"""The ``Train`` node of a config."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def build_trainer(
     folder: RunFolder | None = None,
     ranks: ProcessGroup | None = None,
 ) -> Train:
-    """The node that trains the network of ``dataset``; its predictions are ``PREDICTION_...``, one for each output.
+    """Return the node that trains the network of a dataset, with a prediction ``PREDICTION_...`` for each output.
 
     Args:
-        config: how.
+        config: the run file.
         dataset: the volume, and the network.
-        device: name of a torch device, in the place of ``config.training.compute.device``.
-        folder: where checkpoints and the log go; nowhere unless given.
+        device: name of a torch device, instead of ``config.training.compute.device``.
+        folder: the folder of the run, for checkpoints and the log. By default none are written.
         ranks: the processes that train together.
 
     Raises:
-        ValueError: the config does not fit the network.
+        ConfigError: the config does not fit the network.
     """
     settings, net = config.training, dataset.net
     if settings.optimization.schedule == "plateau" and config.validation is None:
@@ -64,7 +64,7 @@ def build_trainer(
 
 
 def _supervision(config: Config, dataset: Dataset) -> dict[str, Supervision]:
-    """Return how every output is trained: on the targets of its scale."""
+    """Return the supervision of every output by the targets of its scale."""
     names, settings, arrays = dataset.net.output_keys, config.training, dataset.arrays
     weights = _loss_weights(config, names)
     classes = settings.class_weights
@@ -86,7 +86,7 @@ def _supervision(config: Config, dataset: Dataset) -> dict[str, Supervision]:
 
 
 def _loss_weights(config: Config, names: Sequence[str]) -> list[float | Callable[[int], float]]:
-    """The weight of every output, or what gives it for an iteration."""
+    """Return the weight of every output, or the function that returns it for an iteration."""
     given = config.training.loss_weights or (1.0,) * len(names)
     rows = [entry.weights if isinstance(entry, LossWeights) else given for entry in given]
     if any(len(row) != len(names) for row in rows):

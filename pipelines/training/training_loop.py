@@ -1,4 +1,4 @@
-"""A training run from its first batch, or from its newest checkpoint, to its end."""
+"""The loop of a training run, from its first batch or its newest checkpoint to its end."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["TrainingLoop"]
 
 @final
 class TrainingLoop:
-    """Batches, until the run is done, stops early, or a signal asks for its end: a context manager.
+    """Requests batches until the run is done, stops early, or a signal asks it to stop: a context manager.
 
     Validation, checkpoints, log and report are callbacks of the trainer.
 
     Args:
-        config: the run.
+        config: the run file.
         dataset: the volume, and a network like the one that is trained.
-        samples: a chain of batches.
+        samples: the chain that provides batches.
         train: the node that learns from them.
         folder: the folder of the run.
-        received: returns the signal that asks for the end, if there was one.
+        received: returns the signal that asks to stop, or None.
 
     Raises:
         ConfigError: the config does not fit the volume.
@@ -62,7 +62,7 @@ class TrainingLoop:
         self._validation: Validation | None = None
         if config.validation is not None:
             if self._trainer.process_group.is_main:
-                self._validation = Validation.of_config(config, dataset, shape, self._trainer.loss_of)
+                self._validation = Validation.from_config(config, dataset, shape, self._trainer.loss_of)
             validate = None if self._validation is None else self._validation.validate
             self._trainer.add(ValidationCallback(config.validation, validate))
         self._entered = ExitStack()
@@ -79,7 +79,7 @@ class TrainingLoop:
         self._entered.__exit__(*error)
 
     def run(self, form: ReportForm) -> Path:
-        """Learn until the end.
+        """Train until the end of the run.
 
         Args:
             form: form of the report.
@@ -88,8 +88,8 @@ class TrainingLoop:
             The newest checkpoint.
 
         Raises:
-            ConfigError: the run is longer than the config says already.
-            Interrupted: a signal asked for the end.
+            ConfigError: the run has done more iterations than the config says.
+            Interrupted: a signal asked to stop.
         """
         iterations, trainer = self._config.training.iterations, self._trainer
         trainer.process_group.check_same("the iteration to resume from", trainer.iteration)
@@ -105,7 +105,7 @@ class TrainingLoop:
             trainer.add(report)
             ended = self._learn()
             trainer.save()
-            trainer.process_group.any_rank(False)  # rank 0 has written
+            trainer.process_group.any_rank(False)  # wait until rank 0 has written
             checkpoint = latest_checkpoint(self._folder.checkpoints)
             if isinstance(ended, signal.Signals):
                 raise Interrupted(ended, checkpoint)

@@ -1,4 +1,4 @@
-"""Validation of a network in training on a part of the annotation that it does not learn from."""
+"""Validation of a network in training, in a region that it does not learn from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.metrics import Scores, empty_scores, update_scores
@@ -34,27 +34,27 @@ LossOf = Callable[[str, Tensor, Tensor, Tensor, FinalActivation | None], Tensor]
 
 @final
 class Validation:
-    """Samples of a region, always the same ones, that networks are judged by: a context manager.
+    """Validates networks on samples of a region, always the same ones: a context manager.
 
-    The samples come from a node chain of their own, without augmentation. Sampler are drawn from all of the region that
-    is annotated, on the lattice that all tensors share; they depend on ``seed`` alone. One whose raw data are not all
-    finite is left out, as training skips it. Nothing is read before the first judgement, so that worker processes can
-    be forked before.
+    The samples come from a chain of nodes of their own, without augmentation. Their locations are drawn from the
+    annotated part of the region, on the lattice that all tensors share. They depend on ``seed`` alone. A sample whose
+    raw data are not all finite is left out, as training skips it. The first validation reads the first data, so that
+    worker processes can be forked before.
 
     Args:
-        dataset: the volume, and a network like those to be judged.
-        region: what to judge by; what of it no class is annotated in does not count.
-        shape: of a sample, world units; whole voxels of every output.
-        loss: that of training.
-        samples: how many.
-        seed: of their places.
-        threshold: a voxel from this probability on counts as the class.
-        apart_from: regions, by their names in the config, that share no annotation with ``region``: above all, the one
-            to learn from.
+        dataset: the volume, and a network like those to be validated.
+        region: the region. Parts without any annotation do not count.
+        shape: shape of a sample, world units; whole voxels of every output.
+        loss: the loss of training.
+        samples: number of samples.
+        seed: seed of their locations.
+        threshold: the probability from which a voxel counts as the class.
+        apart_from: other regions, by their names in the config, which may share no annotated voxel with ``region``:
+            above all, the one that is learned from.
 
     Raises:
         FileNotFoundError: a class has no labels.
-        ValueError: nothing is annotated in the region, it overlaps another one, or a number is out of its range.
+        ConfigError: nothing is annotated in the region, it overlaps another one, or a number is out of its range.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Validation:
         for name, other in (apart_from or {}).items():
             if not dataset.roi(other).intersect(annotated).empty:
                 raise ConfigError(
-                    f"the region to validate by, {region}, overlaps {name}, {other}, in what is annotated; let one end "
-                    "where the other begins"
+                    f"the region of the validation, {region}, shares annotated voxels with {name}, {other}; let one "
+                    "end where the other begins"
                 )
         net = dataset.net
         self.region = region
@@ -93,8 +93,8 @@ class Validation:
         self._batches: SeededBatches | None = None
 
     @classmethod
-    def of_config(cls, config: Config, dataset: Dataset, shape: Coordinate, loss: LossOf) -> Self:
-        """Return the validation that a config describes; arguments and errors are those of the class.
+    def from_config(cls, config: Config, dataset: Dataset, shape: Coordinate, loss: LossOf) -> Self:
+        """Return the validation that a config describes. Arguments and errors are those of the class.
 
         Raises:
             ConfigError: the config has no validation.
@@ -125,33 +125,33 @@ class Validation:
         self._built.__exit__(kind, error, traceback)
 
     def validate(self, net: LeibNet) -> ValidationResult:
-        """Judge a network, on the device that it is on, in evaluation mode; it is left as it was.
+        """Return the scores and the loss of a network.
 
-        The global random generators neither matter nor change. The loss is the mean over samples and outputs, of those
-        that have anything annotated.
+        The network is run on its device in evaluation mode, and left as it was. The global random generators neither
+        matter nor change. The loss is the mean over samples and outputs with any annotated voxel.
 
         Raises:
-            ValueError: it is another network than that of the dataset, or nothing is annotated in any of the samples
-                that count.
+            ScaleNetError: the network differs from the one of the dataset.
+            DataError: no sample has an annotated voxel and finite raw data.
             RuntimeError: outside of the ``with`` block.
         """
         if self._batches is None:
-            raise RuntimeError("a Validation judges within its with block")
+            raise RuntimeError("a Validation validates within its with block")
         device = next(net.parameters()).device
         scores = empty_scores(self._plan.outputs, self._classes)
         losses: list[float] = []
-        # forked: a layer may draw in evaluation, too
+        # forked: a layer may draw random numbers in evaluation, too
         with _evaluating(net), torch.random.fork_rng([device] if device.type == "cuda" else []):
             for number in range(self.samples):
-                self._judge_sample(net, self._batches[number], device, scores, losses)
+                self._validate_sample(net, self._batches[number], device, scores, losses)
         if not losses:
-            raise ConfigError(
+            raise DataError(
                 f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
                 "finite: take more samples, or a region that is annotated more densely"
             )
         return ValidationResult(scores, sum(losses) / len(losses))
 
-    def _judge_sample(
+    def _validate_sample(
         self, net: LeibNet, batch: gp.Batch, device: torch.device, scores: Scores, losses: list[float]
     ) -> None:
         """Add the scores and losses of one sample."""
@@ -185,11 +185,11 @@ class Validation:
 
 @contextmanager
 def _evaluating(net: LeibNet) -> Iterator[None]:
-    """In evaluation mode and without gradients; afterwards every layer is in the mode that it was in."""
+    """Set evaluation mode and switch off gradients within the context; restore the mode of every layer after it."""
     training = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        # not inference_mode: a tensor that a layer or a loss keeps from there could not be trained with
+        # not inference_mode: a tensor that a layer or a loss keeps from it cannot be used in training
         with torch.no_grad():
             yield
     finally:

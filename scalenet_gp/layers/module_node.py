@@ -171,7 +171,7 @@ class _Trial:
         return torch.randn(shape, generator=self.generator, dtype=self.dtype).to(self.device)
 
     def _made(self, inputs: Sequence[Tensor], blocks: Sequence[int], training: bool = False) -> list[Tensor]:
-        """What the module makes of ``blocks`` blocks and the margin around them, once that has the declared shapes."""
+        """Return the module's output for ``blocks`` blocks with margins, after a check of its declared shapes."""
         when = "in training, " if training else ""
         before = [tensor.clone() for tensor in inputs]
         try:

@@ -3,19 +3,20 @@
 Letters: B batch, C channels (classes), Z Y X voxels; two spatial axes will do as well.
 
 Most losses are modules called with (prediction, target, mask, class_weights): three tensors (B, C, Z, Y, X), the mask
-above 0 where the class of that channel is annotated, and None or (C,). What is not annotated counts neither above nor
-below the fraction bar, whatever it holds; where nothing is, the loss is zero and so is its gradient.
-:class:`MaskedLoss`, which new ones are built from, says what they share.
+above 0 where the class of that channel is annotated, and None or (C,). Voxels that are not annotated count neither in
+the numerator nor in the denominator, whatever values they hold. If no voxel is annotated, the loss and its gradient are
+zero. :class:`MaskedLoss` is the base of these losses.
 
 There are losses
 
-- of probabilities of classes that a voxel can have together, from a Sigmoid: :class:`CrossEntropyDice`, the usual
-  choice, of :class:`BinaryCrossEntropy` and :class:`Dice`; :class:`Tversky`, :class:`Focal`, :class:`Boundary`;
-- of probabilities of classes that exclude one another, from a Softmax over channels: :class:`CrossEntropy`, and those
-  above;
+- of classes that can overlap, from a Sigmoid: :class:`CrossEntropyDice`, the usual choice, which is the sum of
+  :class:`BinaryCrossEntropy` and :class:`Dice`; :class:`Tversky`, :class:`Focal`, :class:`Boundary`;
+- of classes that exclude one another, from a Softmax over channels: :class:`CrossEntropy`, and those above;
 - of distances: :class:`DistanceRegression`;
-- made of others: :class:`WeightedSum` of several on one output, :class:`DeepSupervision` of several outputs;
-- of a distribution, as :class:`scalenet_gp.layers.VariationalBottleneck` makes it: :class:`KullbackLeibler`."""
+- of a distribution, as :class:`scalenet_gp.layers.VariationalBottleneck` makes it: :class:`KullbackLeibler`;
+- made of others: :class:`WeightedSum` of several losses of one output, :class:`DeepSupervision` of several outputs.
+
+With the argument ``activation``, a loss is computed from logits, as a :class:`scalenet_gp.training.Trainer` does."""
 
 from scalenet_gp.losses.class_weights import balanced_class_weights
 from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy

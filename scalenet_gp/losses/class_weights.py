@@ -13,20 +13,20 @@ __all__ = ["balanced_class_weights"]
 
 
 def balanced_class_weights(shares: Sequence[float], least: float = 0.01) -> Tensor:
-    """Weights with which rare and common classes count equally: 1 / (number of classes × share).
+    """Return weights with which rare and common classes count equally: 1 / (number of classes × share).
 
-    That is King and Zeng 2001 (doi 10.1093/oxfordjournals.pan.a004868). Where shares sum to 1, because classes exclude
-    one another, a voxel weighs 1 on average.
+    They are those of King and Zeng 2001 (doi 10.1093/oxfordjournals.pan.a004868). If the shares sum to 1, because
+    classes exclude one another, a voxel weighs 1 on average.
 
     Args:
-        shares: of every class among the voxels where it is annotated, counted over a whole data set.
-        least: rarer classes weigh as if they had this share.
+        shares: the share of every class among the voxels where it is annotated, counted over a whole data set.
+        least: the least share: rarer classes weigh as if they had it.
 
     Returns:
         (C,), float32.
 
     Raises:
-        ValueError: there is no class, a share is not in [0, 1], or ``least`` not in (0, 1].
+        ArgumentError: there is no class, a share is not in [0, 1], or ``least`` not in (0, 1].
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ArgumentError(f"shares={tuple(shares)} have to be numbers between 0 and 1, one for each class")

@@ -13,7 +13,7 @@ from scalenet_gp.losses.masked_loss import Annotated, MaskedLoss, ratio
 __all__ = ["BinaryCrossEntropy", "CrossEntropy"]
 
 _ROUNDING = 0.01
-"""How far a sum of probabilities may be from 1: what a softmax in bfloat16 makes of it."""
+"""The largest error of a sum of probabilities: that of a softmax in bfloat16."""
 
 
 @final
@@ -25,7 +25,7 @@ class BinaryCrossEntropy(MaskedLoss):
             al. 2016, arXiv 1512.00567, for two classes).
 
     Raises:
-        ValueError: ``label_smoothing`` is not in [0, 1).
+        ArgumentError: ``label_smoothing`` is not in [0, 1).
 
     Example:
         >>> import torch
@@ -52,16 +52,16 @@ class BinaryCrossEntropy(MaskedLoss):
 class CrossEntropy(MaskedLoss):
     """The mean cross-entropy, in nats, of the voxels whose channels are all annotated.
 
-    Prediction and target are probabilities that sum to 1 over the channels of a voxel: of a network that ends in a
-    Softmax over channels, and mostly one-hot. With class weights, a voxel weighs what its classes weigh, each to the
-    part that the (smoothed) target gives it.
+    Prediction and target are probabilities that sum to 1 over the channels of a voxel. So the network ends in a Softmax
+    over channels, and targets are mostly one-hot. With class weights, the weight of a voxel is the mean of the weights
+    of classes, weighted by the (smoothed) target.
 
     Args:
         label_smoothing: the share of a target that is spread evenly over the classes (Szegedy et al. 2016, arXiv
             1512.00567).
 
     Raises:
-        ValueError: ``label_smoothing`` is not in [0, 1); when called: probabilities of an annotated voxel do not sum
+        ArgumentError: ``label_smoothing`` is not in [0, 1); when called: probabilities of an annotated voxel do not sum
             to 1; also as :class:`MaskedLoss` says.
 
     Example:
@@ -90,17 +90,17 @@ class CrossEntropy(MaskedLoss):
 def _check_sums(what: str, sums: Tensor) -> None:
     if not ((sums - 1).abs() <= _ROUNDING).all():
         raise ArgumentError(
-            f"the annotated part of the {what} has to sum to 1 over the channels, it sums to {sums.min().item():g} to "
-            f"{sums.max().item():g}; for a network that ends in a Softmax over channels it does, for classes that a "
-            "voxel can have together there is BinaryCrossEntropy"
+            f"the annotated part of the {what} has to sum to 1 over the channels, but sums lie between "
+            f"{sums.min().item():g} and {sums.max().item():g}; let the network end in a Softmax over channels, or use "
+            "BinaryCrossEntropy for classes that can overlap"
         )
 
 
 def _check_smoothing(share: float) -> float:
-    """``share``, the part of a target that is replaced by what knows nothing.
+    """Return ``share``, the part of a target that is replaced by equal probabilities.
 
     Raises:
-        ValueError: it is not in [0, 1).
+        ArgumentError: it is not in [0, 1).
     """
     if not 0 <= share < 1:
         raise ArgumentError(

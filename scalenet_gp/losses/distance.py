@@ -22,20 +22,21 @@ __all__ = ["Boundary", "DistanceRegression"]
 class Boundary(MaskedLoss):
     """The mean of probability times signed distance to the boundary of the target (Kervadec et al. 2019).
 
-    arXiv 1812.07032. A voxel outside counts how far it is from the nearest voxel inside, one inside, negatively, how
-    far it is from the nearest voxel outside, between centres. So it is negative for a good prediction, and it is meant
-    for a sum with a loss of overlaps, as in the paper, whose weight against this one grows smaller during training.
+    arXiv 1812.07032. Distances are between voxel centers: outside of the target, that to the nearest voxel inside;
+    inside, that to the nearest voxel outside, negated. So the loss of a good prediction is negative. It is meant to be
+    added to a loss of overlaps, as in the paper, whose weight becomes smaller during training compared to this one.
 
-    Every channel of every sample has its own distances. Voxels that are not annotated are neither inside nor outside:
-    distances are those to annotated voxels, also across others. Where a channel of a sample has no annotated voxel
-    inside, or none outside, there is no boundary to be far from: it counts neither above nor below the fraction bar.
+    Every channel of every sample has its own distances. Voxels that are not annotated are neither inside nor outside.
+    Distances are those to annotated voxels, also across voxels that are not. A channel of a sample without an annotated
+    voxel inside, or without one outside, has no boundary and does not count.
 
     Args:
-        voxel_size: along (Z, Y, X) or (Y, X); the loss is in its unit, so one for each scale. In voxels: (1, 1, 1).
+        voxel_size: along (Z, Y, X) or (Y, X). The loss is in its unit, so each scale needs a loss of its own.
+            (1, 1, 1) is for distances in voxels.
 
     Raises:
-        ValueError: ``voxel_size`` is not two or three positive numbers; when called: the prediction has another number
-            of axes; also as :class:`MaskedLoss` says.
+        ArgumentError: ``voxel_size`` is not two or three positive numbers; when called: the prediction has another
+            number of axes; also as :class:`MaskedLoss` says.
 
     Example:
         >>> Boundary((8, 8, 8))
@@ -76,15 +77,15 @@ class Boundary(MaskedLoss):
 class DistanceRegression(MaskedLoss):
     """The mean smooth L1 loss, or the mean squared error, of the annotated voxels, over all channels together.
 
-    For distances, as :class:`scalenet_gp.nodes.BoundaryDistance` makes them: prediction and target may be any finite
-    number, so the network ends in no Sigmoid.
+    It is for distances, as :class:`scalenet_gp.nodes.BoundaryDistance` makes them. Prediction and target may be any
+    finite number, so the network has no final activation.
 
     Args:
-        beta: where the loss of a difference d turns from d² / (2 beta) into d - beta / 2 (smooth L1: Girshick 2015,
-            arXiv 1504.08083), in the unit of the distances; 0 makes it the absolute error. With None it is d².
+        beta: the difference d, in the unit of the distances, from which the loss is d - beta / 2 instead of
+            d² / (2 beta) (smooth L1: Girshick 2015, arXiv 1504.08083). With 0 it is the absolute error, with None d².
 
     Raises:
-        ValueError: ``beta`` is negative or infinite.
+        ArgumentError: ``beta`` is negative or infinite.
 
     Example:
         >>> DistanceRegression(beta=None)

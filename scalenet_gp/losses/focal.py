@@ -1,4 +1,4 @@
-"""The focal loss: a cross-entropy that makes less of what is predicted well."""
+"""The focal loss: a cross-entropy with less weight on voxels that are predicted well."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Focal"]
 class Focal(MaskedLoss):
     """The mean focal loss of the annotated voxels, over all channels together (Lin et al. 2017, arXiv 1708.02002).
 
-    With p the probability given to what is the case, a voxel where the class is present has
-    ``-alpha (1 - p)**gamma log(p)``, one where it is absent ``1 - alpha`` instead of ``alpha``; a target in between has
-    both in its proportion. The paper divides by the number of objects, here it is the number of voxels.
+    Let p be the predicted probability of the true state. A voxel where the class is present has the loss
+    ``-alpha (1 - p)**gamma log(p)``. A voxel where it is absent has ``1 - alpha`` instead of ``alpha``. A target
+    between 0 and 1 has both, weighted. The paper divides by the number of objects; here it is the number of voxels.
 
     Args:
-        gamma: how much less well-predicted voxels count; 0 makes it a cross-entropy.
-        alpha: what presence counts against absence; with 0.5 they count the same, half of what they count elsewhere.
+        gamma: how fast the weight falls for well-predicted voxels; 0 makes it a cross-entropy.
+        alpha: weight of voxels where the class is present; 1 - alpha is that of voxels where it is absent.
 
     Raises:
-        ValueError: ``gamma`` is negative or infinite, or ``alpha`` not in [0, 1].
+        ArgumentError: ``gamma`` is negative or infinite, or ``alpha`` not in [0, 1].
 
     Example:
         >>> Focal(gamma=1)
@@ -55,6 +55,6 @@ class Focal(MaskedLoss):
         return known.mean(self.alpha * known.target * present + (1 - self.alpha) * (1 - known.target) * absent)
 
     def _surprise(self, right: Tensor, wrong: Tensor) -> Tensor:
-        # kept from 0: there, slopes of logarithms and roots are infinite
+        # not 0: there, slopes of logarithms and roots are infinite
         tiny = torch.finfo(right.dtype).tiny
         return -wrong.clamp(min=tiny).pow(self.gamma) * right.clamp(min=tiny).log()

@@ -14,11 +14,11 @@ __all__ = ["KullbackLeibler"]
 
 @final
 class KullbackLeibler(nn.Module):
-    """How far predicted normal distributions lie from the standard one (Kingma and Welling 2014, arXiv 1312.6114).
+    """The Kullback-Leibler divergence of normal distributions from N(0, 1) (Kingma and Welling 2014, arXiv 1312.6114).
 
-    Called with the mean and the logarithm of the variance, each (B, C, Z, Y, X). The Kullback-Leibler divergence from
-    N(0, 1), in nats, is summed over the channels of a voxel and averaged over all voxels of the batch. It is computed
-    in float32, also under autocast, and in float64 where the two are that.
+    It is called with the mean and the logarithm of the variance, each (B, C, Z, Y, X). The divergence, in nats, is
+    summed over the channels of a voxel and averaged over all voxels of the batch. It is computed in float32, also under
+    autocast, and in float64 if one of the two is float64.
 
     Example:
         >>> zeros = torch.zeros(1, 2, 4, 4)
@@ -27,10 +27,10 @@ class KullbackLeibler(nn.Module):
     """
 
     def forward(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """The loss.
+        """Return the loss, a scalar.
 
         Raises:
-            ValueError: the two differ in shape.
+            ArgumentError: the two differ in shape.
         """
         if mean.shape != log_variance.shape:
             raise ArgumentError(

@@ -24,6 +24,8 @@ FinalActivation = Literal["Sigmoid", "Softmax"]
 class Annotated:
     """Checked tensors that a loss is computed from, on the prediction's device.
 
+    A subclass of :class:`MaskedLoss` gets it, see the example there.
+
     Attributes:
         prediction: (B, C, Z, Y, X), float32 or float64; 0 where it is not annotated.
         target: of the same shape and type; 0 where it is not annotated.
@@ -32,6 +34,11 @@ class Annotated:
         logits: (B, C, Z, Y, X), of the same type, that ``prediction`` was made of by ``activation``; finite where any
             channel is annotated, 0 elsewhere. None if only the prediction is known.
         activation: the activation between the two, or None.
+
+    Example:
+        >>> ones = torch.ones(1, 2, 4, 4)
+        >>> Annotated(prediction=ones / 2, target=ones, mask=ones > 0, class_weights=None).mean(ones / 2).item()
+        0.5
     """
 
     prediction: Tensor

@@ -1,4 +1,4 @@
-"""Options of losses, told apart by ``kind``: what a run file can say of them."""
+"""Options of losses in a run file, a union by ``kind``."""
 
 from __future__ import annotations
 

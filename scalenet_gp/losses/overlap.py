@@ -16,14 +16,15 @@ __all__ = ["Dice", "Tversky"]
 class Dice(MaskedLoss):
     """One minus the soft Dice coefficient of the annotated voxels, averaged over the channels that have any.
 
-    Milletari et al. 2016 (arXiv 1606.04797), with sums instead of squares in the denominator. A channel counts all
-    samples of the batch together, so that a class that one sample lacks does not dominate.
+    It is that of Milletari et al. 2016 (arXiv 1606.04797), with sums instead of squares in the denominator. All samples
+    of the batch are counted together, so that a class that one sample lacks does not dominate.
 
     Args:
-        smoothing: added to numerator and denominator, in voxels: a class that is absent and not predicted has no loss.
+        smoothing: number of voxels added to numerator and denominator. So a class that is absent and not predicted has
+            the loss 0.
 
     Raises:
-        ValueError: ``smoothing`` is not positive.
+        ArgumentError: ``smoothing`` is not positive.
 
     Example:
         >>> import torch
@@ -47,21 +48,22 @@ class Dice(MaskedLoss):
 class Tversky(MaskedLoss):
     """One minus the Tversky index of the annotated voxels, averaged over the channels that have any.
 
-    Salehi et al. 2017 (arXiv 1706.05721), whose letters these are: TP / (TP + alpha FP + beta FN). With alpha and beta
-    0.5 it is the Dice loss (of half the smoothing). A channel counts all samples of the batch together.
+    The index is TP / (TP + alpha FP + beta FN), with the letters of Salehi et al. 2017 (arXiv 1706.05721). With alpha
+    and beta 0.5 it is the Dice loss with half the smoothing. All samples of the batch are counted together.
 
-    With ``gamma`` it is the focal Tversky loss (Abraham and Khan 2019, arXiv 1810.07842): the power 1 / gamma of each
-    channel's loss. They recommend 4/3, which makes more of channels with a small loss; they also name the weights the
-    other way round.
+    With ``gamma`` it is the focal Tversky loss (Abraham and Khan 2019, arXiv 1810.07842): each channel's loss to the
+    power 1 / gamma. The paper recommends 4/3, which gives channels with a small loss more weight. It exchanges the
+    names alpha and beta.
 
     Args:
-        alpha: what a false positive counts.
-        beta: what a false negative counts; more than ``alpha`` for rare classes, so that they are found.
-        gamma: from 1, where it changes nothing.
-        smoothing: added to numerator and denominator, in voxels: a class that is absent and not predicted has no loss.
+        alpha: weight of false positives.
+        beta: weight of false negatives. For rare classes it should be larger than ``alpha``, so that they are found.
+        gamma: from 1 up; 1 changes nothing.
+        smoothing: number of voxels added to numerator and denominator. So a class that is absent and not predicted has
+            the loss 0.
 
     Raises:
-        ValueError: ``alpha`` or ``beta`` is negative, ``gamma`` below 1, ``smoothing`` not positive.
+        ArgumentError: ``alpha`` or ``beta`` is negative, ``gamma`` below 1, ``smoothing`` not positive.
 
     Example:
         >>> Tversky(alpha=0.4, beta=0.6)
@@ -85,7 +87,7 @@ class Tversky(MaskedLoss):
         false_negative = ((1 - prediction) * target).sum(known.axes)
         loss = 1 - found / (found + self.alpha * false_positive + self.beta * false_negative)
         if self.gamma != 1:
-            # the slope of a root is infinite at 0, where there is nothing left to learn
+            # the slope of a root is infinite at 0, which is the least loss
             some = loss > 0
             loss = loss.where(some, 1).pow(1 / self.gamma).where(some, 0)
         return known.mean_of_classes(loss)

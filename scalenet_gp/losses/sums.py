@@ -18,7 +18,7 @@ __all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
 
 @final
 class CrossEntropyDice(nn.Module):
-    """Binary cross-entropy plus Dice loss: the one for each voxel, the other against the rarity of a class.
+    """The sum of binary cross-entropy, a loss of single voxels, and Dice loss, which counts rare classes equally.
 
     Example:
         >>> import torch
@@ -47,17 +47,17 @@ class CrossEntropyDice(nn.Module):
 
 
 class NamedLosses(nn.Module):
-    """Abstract: what adds up losses that have names, each multiplied by its weight.
+    """Abstract: a weighted sum of losses with names.
 
-    The weights are not normalised: twice the weights are twice the loss. They are no part of the state, and may be
+    The weights are not normalized: twice the weights are twice the loss. They are not part of the state, and may be
     changed from step to step.
 
     Attributes:
-        losses: in the order of ``weights``.
-        weights: of every loss by its name.
+        losses: the losses, in the order of ``weights``.
+        weights: the weight of every loss by its name.
 
     Raises:
-        ValueError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
+        ArgumentError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -73,11 +73,11 @@ class NamedLosses(nn.Module):
         self.losses = nn.ModuleList(losses[name] for name in weights)
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of these losses by name, a scalar.
+        """Return the weighted sum of losses by name, a scalar.
 
         Raises:
-            KeyError: one of them is not known.
-            ValueError: there are none.
+            KeyError: a name has no weight.
+            ArgumentError: no loss is given.
         """
         if not parts:
             raise ArgumentError(f"there is no loss to add up; there could be {', '.join(self.weights)}")
@@ -85,25 +85,23 @@ class NamedLosses(nn.Module):
         return sum(others, start=first)
 
     def extra_repr(self) -> str:
-        """The weights."""
+        """Return the weights."""
         return f"weights={self.weights}"
 
 
 @final
 class WeightedSum(NamedLosses):
-    """The sum of losses of one and the same prediction, each multiplied by its weight.
+    """The weighted sum of several losses of one prediction.
 
-    ``WeightedSum({"overlap": Dice(), "boundary": Boundary((8, 8, 8))}, {"overlap": 1, "boundary": 0.01})``
-
-    The weights are not normalised; ``weights`` may be changed from step to step. To have the single losses as well,
-    take :meth:`parts`, and :meth:`total` of them.
+    The weights are not normalized, and may be changed from step to step. :meth:`parts` returns the single losses, and
+    :meth:`total` their sum.
 
     Args:
-        losses: by any name; each is called with (prediction, target, mask, class_weights).
-        weights: of each; 1 unless given.
+        losses: the losses by any name; each is called with (prediction, target, mask, class_weights).
+        weights: the weight of each loss. By default each has 1.
 
     Raises:
-        ValueError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
+        ArgumentError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
 
     Example:
         >>> WeightedSum({"entropy": BinaryCrossEntropy(), "overlap": Dice()}, {"entropy": 1, "overlap": 0.5}).weights
@@ -146,17 +144,17 @@ class WeightedSum(NamedLosses):
 class DeepSupervision(NamedLosses):
     """The sum of the losses of a network's outputs, each multiplied by its weight (Lee et al. 2015, arXiv 1409.5185).
 
-    For training loops of one's own, it is the sum that :class:`scalenet_gp.nodes.Train` makes of the losses and weights
-    of each :class:`scalenet_gp.nodes.Supervision`. The weights are not normalised, so that what a loss adds does not
-    depend on which other outputs were asked for; ``weights`` may be changed from step to step. To have the loss of
-    every output as well, take :meth:`parts`, and :meth:`total` of them.
+    It is for training loops without a :class:`scalenet_gp.training.Trainer`, which computes the same sum. The weights
+    are not normalized, so that the share of a loss does not depend on the other requested outputs. They may be changed
+    from step to step. :meth:`parts` returns the loss of every output, and :meth:`total` their sum.
 
     Args:
-        loss: of each output by its name, or one for all; called with (prediction, target, mask, class_weights).
-        weights: of every output, by its name.
+        loss: the loss of each output by its name, or one for all; called with (prediction, target, mask,
+            class_weights).
+        weights: the weight of every output by its name.
 
     Raises:
-        ValueError: there is no output, losses and weights have other names, or a weight is negative or not finite.
+        ArgumentError: there is no output, losses and weights have other names, or a weight is negative or not finite.
 
     Example:
         >>> DeepSupervision(Dice(), {"output": 1, "output_1": 0.5}).weights
@@ -177,15 +175,15 @@ class DeepSupervision(NamedLosses):
         """Return the loss, a scalar.
 
         Args:
-            predictions: of any of the outputs, by name, as the network returns them: (B, C, Z, Y, X) each.
-            targets: of these outputs at least, in the same shapes.
-            masks: likewise.
+            predictions: predictions of some or all outputs, by name: (B, C, Z, Y, X) each.
+            targets: the targets of these outputs at least, in the same shapes.
+            masks: the masks of these outputs at least, in the same shapes.
             class_weights: (C,), for all outputs.
             activations: the activation of each output whose prediction is given as logits.
 
         Raises:
-            KeyError: there is no loss, target or mask for what is predicted.
-            ValueError: nothing is predicted; also as the losses say.
+            UnknownNameError: a prediction has no loss, target or mask.
+            ArgumentError: there is no prediction; also as the losses say.
         """
         return self.total(self.parts(predictions, targets, masks, class_weights, activations))
 

@@ -24,9 +24,9 @@ class ConfusionCounts:
     """Counts of annotated voxels of one class, and the scores that follow from them.
 
     Attributes:
-        true_positive: of the class, and predicted.
-        false_positive: predicted, but not of the class.
-        false_negative: of the class, but not predicted.
+        true_positive: voxels of the class that are predicted.
+        false_positive: predicted voxels of other classes.
+        false_negative: voxels of the class that are not predicted.
 
     Example:
         >>> ConfusionCounts(true_positive=6, false_positive=2, false_negative=2).scores["dice"]
@@ -81,12 +81,12 @@ def update_scores(
     """Add the counts of one block of one output.
 
     Args:
-        scores: changed in place.
-        output: which one.
+        scores: the counts so far, changed in place.
+        output: name of the output.
         prediction: probabilities, (class, Z, Y, X), the classes in the order of ``scores``.
-        target: above 0 where the class is, in the same shape.
-        mask: above 0 where that is annotated, in the same shape.
-        threshold: a voxel from this probability on counts as predicted.
+        target: above 0 where a voxel is of the class, in the same shape.
+        mask: above 0 where the class is annotated, in the same shape.
+        threshold: the probability from which a voxel counts as predicted.
     """
     for label, predicted, true, annotated in zip(scores[output], prediction, target, mask, strict=True):
         scores[output][label] += ConfusionCounts.count(predicted >= threshold, true > 0, annotated > 0)
@@ -96,9 +96,8 @@ def scores_to_json(scores: Scores) -> dict[str, dict[str, dict[str, float | None
     """Return counts and scores as JSON can hold them, with null for scores that are not defined."""
     return {
         name: {
-            label: asdict(agreement)
-            | {key: None if math.isnan(score) else score for key, score in agreement.scores.items()}
-            for label, agreement in classes.items()
+            label: asdict(counts) | {key: None if math.isnan(score) else score for key, score in counts.scores.items()}
+            for label, counts in classes.items()
         }
         for name, classes in scores.items()
     }

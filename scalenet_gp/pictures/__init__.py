@@ -1,4 +1,4 @@
-"""Pictures of sections as arrays: raw data, classes as colours, rows of panels."""
+"""Pictures of sections as arrays: raw data, classes as colors, rows of panels."""
 
 from scalenet_gp.pictures.panels import (
     Box,

@@ -33,24 +33,27 @@ _PALETTE = (
 """Ten colors, as bytes: matplotlib's "tab10", by Tableau."""
 
 Box = tuple[tuple[float, float], tuple[float, float]]
-"""First row and the one past the last, then the same of the columns."""
+"""The first row and the row past the last, then the same for columns, in pixels."""
 
 
 def to_grey(section: np.ndarray) -> np.ndarray:
-    """A section (Y, X) of intensities in [0, 1] as colours (Y, X, 3); black where it is not a number."""
+    """Return a section (Y, X) of intensities in [0, 1] as colors (Y, X, 3); black where it is not a number."""
     return np.repeat(_shares(section)[..., None], 3, axis=-1).astype(np.float32)
 
 
 def class_colours(count: int) -> np.ndarray:
-    """One colour for each class, (count, 3), as far apart as a palette of ten allows."""
+    """Return a color in [0, 1] for each class, (count, 3). There are ten colors; an eleventh class has the first."""
     palette = np.array(_PALETTE, dtype=np.float64) / 255
     return palette.astype(np.float32)[np.arange(count) % len(palette)]
 
 
 def overlay(classes: np.ndarray, background: np.ndarray | None = None, opacity: float = 0.6) -> np.ndarray:
-    """Classes (C, Y, X) with values in [0, 1] as colours (Y, X, 3), laid over ``background`` (Y, X, 3) or black.
+    """Return classes as colors (Y, X, 3), laid over a background.
 
-    What is not a number is left as it is.
+    Args:
+        classes: (C, Y, X), values in [0, 1]. Values that are not numbers leave the background as it is.
+        background: colors (Y, X, 3) in [0, 1]. By default it is black.
+        opacity: opacity of a class of value 1, over a background.
     """
     colours = class_colours(len(classes))
     picture = np.zeros((*classes.shape[1:], 3), np.float32) if background is None else background.copy()
@@ -61,23 +64,23 @@ def overlay(classes: np.ndarray, background: np.ndarray | None = None, opacity: 
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:
-    """Colours in [0, 1] as bytes, which is how pictures are put together."""
+    """Return colors in [0, 1] as bytes from 0 to 255."""
     return np.rint(picture * 255).astype(np.uint8)
 
 
 def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
-    """Every voxel of a picture (Y, X, 3) as a square of ``factor`` pixels a side."""
+    """Return a picture (Y, X, 3) with every voxel as a square of ``factor`` pixels a side."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarray:
-    """A picture (Y, X, 3), bytes, with a line inside the edges of a box, as far as they are in it.
+    """Return a picture with a line along the inside of a box's edges, as far as they lie in the picture.
 
     Args:
-        picture: what is drawn on, which stays as it is.
-        box: in pixels, rounded to whole ones.
-        colour: by its name in matplotlib.
-        width: of the line, pixels.
+        picture: (Y, X, 3), bytes; it stays as it is.
+        box: the box, in pixels, rounded to whole ones.
+        colour: name of the line's color in matplotlib.
+        width: width of the line, in pixels.
     """
     from matplotlib.colors import to_rgb
 
@@ -91,7 +94,7 @@ def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarra
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 2) -> np.ndarray:
-    """Pictures (Y, X, 3), bytes, of one height in a row, white between them."""
+    """Return pictures (Y, X, 3), bytes, of the same height as a row, with white gaps of ``gap`` pixels."""
     height = pictures[0].shape[0]
     row: list[np.ndarray] = []
     for picture in pictures:
@@ -100,7 +103,7 @@ def side_by_side(*pictures: np.ndarray, gap: int = 2) -> np.ndarray:
 
 
 def stack_rows(*pictures: np.ndarray) -> np.ndarray:
-    """Pictures (Y, X, 3), bytes, below one another, from the left, white where one is narrower than another."""
+    """Return pictures (Y, X, 3), bytes, as a column, aligned left, with white to the right of narrower ones."""
     width = max(picture.shape[1] for picture in pictures)
     widened = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(widened, axis=0)
@@ -108,9 +111,9 @@ def stack_rows(*pictures: np.ndarray) -> np.ndarray:
 
 @cache
 def class_legend(names: tuple[str, ...], width: int) -> np.ndarray:
-    """Names of classes beside their colours, (Y, X, 3), bytes, on white, as many in a row as ``width`` pixels hold.
+    """Return the names of classes beside their colors, on white, (Y, X, 3), bytes.
 
-    It is wider only where a single name is.
+    A row has as many names as fit into ``width`` pixels. The legend is wider only if a single name is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -124,12 +127,12 @@ def class_legend(names: tuple[str, ...], width: int) -> np.ndarray:
         if extent.width <= width or columns == 1:
             break
         legend.remove()
-    # whole pixels, and one more for rounding
+    # whole pixels, plus one for rounding
     canvas.figure.set_size_inches((int(extent.width) + 1) / 100, (int(extent.height) + 1) / 100)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _shares(values: np.ndarray) -> np.ndarray:
-    """Values within [0, 1]; 0 where they are not numbers."""
+    """Return values clipped to [0, 1]; 0 where they are not numbers."""
     return np.clip(np.nan_to_num(values, posinf=1, neginf=0), 0, 1)

@@ -12,7 +12,7 @@ from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 from scalenet_gp.training.early_stopping import EarlyStopping, Validated, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
-from scalenet_gp.training.memory import memory_explained, peak_resident_bytes, resident_bytes
+from scalenet_gp.training.memory import explain_memory_errors, peak_resident_bytes, resident_bytes
 from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
 from scalenet_gp.training.options import CheckpointOptions, LogOptions, Metric, ValidationOptions
 from scalenet_gp.training.output_loss import OutputLoss
@@ -47,10 +47,10 @@ __all__ = [
     "ValidationOptions",
     "ValidationResult",
     "distributed_context",
+    "explain_memory_errors",
     "latest_checkpoint",
     "load_checkpoint",
     "load_network",
-    "memory_explained",
     "peak_resident_bytes",
     "resident_bytes",
     "save_best",

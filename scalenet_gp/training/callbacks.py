@@ -6,7 +6,7 @@ phase       callbacks
 VALIDATION  :class:`ValidationCallback`: validates the network, tells schedules, and stops early
 LOG         :class:`LogCallback`: writes the step and the validation to TensorBoard
 CHECKPOINT  :class:`CheckpointCallback`: writes a checkpoint that is due, keeps the best, removes old ones
-REPORT      what tells of the step, the validation and the checkpoint; and callbacks that state no phase
+REPORT      reports of the step, the validation and the checkpoint; and callbacks that state no phase
 ==========  ===================================================================================================
 
 So a checkpoint holds the validation of its iteration, the log on the disk holds all that the checkpoint has learned
@@ -37,7 +37,12 @@ __all__ = ["Callback", "CheckpointCallback", "FaultDump", "LogCallback", "Phase"
 
 
 class Phase(IntEnum):
-    """The order of callbacks after a step."""
+    """The order of callbacks after a step.
+
+    Example:
+        >>> [phase.name for phase in Phase]
+        ['VALIDATION', 'LOG', 'CHECKPOINT', 'REPORT']
+    """
 
     VALIDATION = 0
     LOG = 1
@@ -52,6 +57,12 @@ class TrainerView(Protocol):
         callbacks: all callbacks, in the order in which they are called.
         validated: the newest validation, or None.
         stop_reason: the reason to stop training; None as long as there is none.
+
+    Example:
+        >>> class StopAtLowLoss(Callback):
+        ...     def after_step(self, trainer: TrainerView, result: StepResult) -> None:
+        ...         if result.loss < 0.01:
+        ...             trainer.stop_reason = f"the loss is {result.loss} after {trainer.iteration} batches"
     """
 
     callbacks: list[Callback]
@@ -116,7 +127,7 @@ class Callback:
         """Called before a checkpoint is written: bring to the disk what belongs to it."""
 
     def measures(self, iteration: int) -> bool:
-        """Return whether the step of an iteration is to measure its update ratio, which takes a copy of the weights."""
+        """Return True if the step of an iteration has to measure its update ratio. That takes a copy of the weights."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,6 +149,13 @@ class ValidationCallback(Callback):
 
     Attributes:
         best: the best validation so far.
+
+    Example:
+        >>> def validate(net):
+        ...     return ValidationResult({}, loss=0.5)
+        >>> options = ValidationOptions(every=100, metric="loss", patience=3)
+        >>> ValidationCallback(options, validate).best.due(100)
+        True
     """
 
     phase = Phase.VALIDATION
@@ -183,6 +201,10 @@ class LogCallback(Callback):
 
     Args:
         log: the log.
+
+    Example:
+        >>> LogCallback(TensorBoardLog("run/log")).measures(iteration=10)
+        True
     """
 
     phase = Phase.LOG
@@ -227,7 +249,7 @@ class CheckpointCallback(Callback):
         options: when they are written, and which are kept.
         metadata: plain values to keep in each.
         versions: versions of further packages to keep in each.
-        best: the file that the checkpoint of the best network so far is kept as, too. By default there is none.
+        best: a second name for the checkpoint of the best network so far. By default the best is not kept.
 
     Attributes:
         newest: the newest checkpoint of this run, None before the first.
@@ -252,7 +274,7 @@ class CheckpointCallback(Callback):
         self._saved: int | None = None
 
     def find(self) -> Path | None:
-        """Return the newest whole checkpoint to resume from, if there is any."""
+        """Return the newest whole checkpoint to resume from, or None."""
         self.newest, self._saved = latest_checkpoint(self.folder), None
         return self.newest
 
@@ -279,7 +301,7 @@ class CheckpointCallback(Callback):
         if self._saved != trainer.iteration:
             for callback in trainer.callbacks:
                 callback.flush()
-            metadata = {**self._metadata, "notes": trainer.callback_states()}
+            metadata = {**self._metadata, "callbacks": trainer.callback_states()}
             state = trainer.state.state_dict()
             self.newest = save_checkpoint(self.folder, trainer.net, state, metadata, self._versions)
             self._saved = trainer.iteration
@@ -295,6 +317,10 @@ class FaultDump:
 
     Args:
         folder: the folder of the file, ``skipped_<iteration>.safetensors``.
+
+    Example:
+        >>> FaultDump(Path("run")).folder.name
+        'run'
     """
 
     def __init__(self, folder: Path) -> None:

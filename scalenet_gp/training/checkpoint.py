@@ -1,4 +1,4 @@
-"""Training on disk: one safetensors file for each checkpoint, from which nothing is run."""
+"""Checkpoints of training: one safetensors file each. Reading one runs no code from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from scalenet_gp.serialization import (
 from scalenet_gp.training.options import CheckpointOptions
 
 if TYPE_CHECKING:
-    from scalenet_gp.leibnet import LeibNet
     from scalenet_gp.training.training_state import TrainingState
 
 __all__ = [
@@ -36,6 +35,7 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "load_network",
+    "load_weights",
     "save_checkpoint",
     "thin_checkpoints",
 ]
@@ -44,26 +44,26 @@ _logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint_(\d+)\.(safetensors|partial)")
 _CONTENT = "scalenet_gp.checkpoint"
-"""The entry of the file's metadata that holds all that is no tensor, but for the spec."""
+"""The entry of the file's metadata that holds everything except tensors and the spec."""
 _FORMAT = 1
 _PACKAGES = ("scalenet_gp", "torch", "numpy", "safetensors")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WEIGHTS, _AVERAGE = "weights/", "average/"
 _AVERAGED = "module."
-"""What torch's AveragedModel puts before the name of a weight."""
+"""The prefix that torch's AveragedModel puts before the name of a weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What training needs to go on, and prediction to begin.
+    """The contents of a checkpoint: all that resuming needs, and all that prediction needs.
 
     Attributes:
         spec: the network's :meth:`LeibNet.to_spec`.
-        weights: its ``state_dict``.
+        weights: the network's ``state_dict``.
         state: the ``state_dict`` of :class:`.TrainingState`.
-        iteration: batches that were learned from.
-        metadata: whatever else the writer wants to keep with it: plain values and tensors.
-        versions: of Python and of the packages that it was written with, by name.
+        iteration: number of batches that were learned from.
+        metadata: further plain values and tensors of the writer.
+        versions: versions of Python and of the packages that wrote it, by name.
     """
 
     spec: Mapping[str, Any]
@@ -80,16 +80,16 @@ class Checkpoint:
         return None if average is None else _below(_AVERAGED, average)
 
     def restore(self, net: LeibNet, where: Path, state: TrainingState | None = None) -> None:
-        """Have training go on from here, or give a network the weights to predict with.
+        """Load the weights into a network, and the state of training if one is given.
 
         Args:
-            net: the network; it is given the weights. Without a ``state`` it is given their average, if there is one.
+            net: the network. With a ``state`` it gets the weights; without one it gets their average, if there is one.
             where: the file, for messages.
-            state: the state of training ``net``; it takes over what the checkpoint holds.
+            state: the state of training ``net``.
 
         Raises:
-            ValueError: the checkpoint is another network's, or was trained with another kind of optimizer or schedule;
-                neither of the two is changed.
+            CheckpointError: the checkpoint is another network's, or was trained with another kind of optimizer or
+                schedule. Network and state stay as they are.
         """
         own = net.to_spec()
         if dict(self.spec) != own:
@@ -104,7 +104,7 @@ class Checkpoint:
         if self.state.keys() != ours.keys():
             unequal = ", ".join(sorted(self.state.keys() ^ ours.keys()))
             raise CheckpointError(
-                f"{where} and this version differ in what is part of the state of training: {unequal}"
+                f"{where} and this version have different entries in the state of training: {unequal}"
             )
         there, here = (_settings(part["optimizer"]["param_groups"]) for part in (self.state, ours))
         if there != here:
@@ -125,26 +125,24 @@ def save_checkpoint(
 ) -> Path:
     """Write ``checkpoint_<iteration>.safetensors`` into ``directory``: whole and on the disk, or not at all.
 
-    Tensors are named ``weights/…``, ``average/…`` and ``state/…`` in the file; the spec and all plain values are JSON
-    in its metadata. It is written beside, tensor by tensor, and renamed into place. What writers that were killed have
-    left beside checkpoints is removed.
+    Tensors are named ``weights/…``, ``average/…`` and ``state/…`` in the file. The spec and all plain values are JSON
+    in its metadata. The file is written under another name, tensor by tensor, and then renamed. Partial files that
+    killed writers have left in the folder are removed. If an error is raised, older checkpoints stay as they are.
 
     Args:
         directory: the folder; it is made if it is missing.
         net: the network.
-        state: the state of its training, :meth:`.TrainingState.state_dict`, or as much of it as is to be kept; it says
-            under ``"iteration"`` which this is.
-        metadata: what else to keep: plain values and tensors.
-        versions: of more packages than those that the model graph uses.
+        state: the state of its training, :meth:`.TrainingState.state_dict`, or a part of it with ``"iteration"``.
+        metadata: further plain values and tensors to keep.
+        versions: versions of further packages, by name.
 
     Returns:
         The file.
 
     Raises:
-        OSError: it cannot be written; if the disk is full, the message says how much room it takes. The checkpoints
-            before it are untouched.
-        ValueError: a weight is not finite, or ``metadata`` or ``state`` hold something that could not be read again
-            without running code. The checkpoints before it are untouched.
+        OSError: it cannot be written. If the disk is full, the message says how much room it takes.
+        CheckpointError: a weight is not finite, or ``metadata`` or ``state`` hold something that could not be read
+            again without running code.
     """
     iteration = state["iteration"]
     weights = net.state_dict()
@@ -183,16 +181,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; tensors go to the processor.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is no checkpoint of this project, it is cut short, or another version wrote it in another
-            way.
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is not a checkpoint of this project, is cut short, or has another format version.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     with open_safetensors(path, "checkpoint") as file:
         entries = file.metadata() or {}
-        # copies: what was opened lies in the file, which may be replaced or removed
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        # copies: the opened tensors lie in the file, which may be replaced or removed
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is not a mapping
     content = _content(entries, path)
     try:
         state = unflatten_state(content["state"], tensors)
@@ -206,14 +203,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_network(path: str | Path) -> LeibNet:
-    """The network of a checkpoint, or of a file that :meth:`.LeibNet.save` wrote, ready to
-    predict.
+    """Return the network of a checkpoint, or of a file that :meth:`.LeibNet.save` wrote, ready to predict.
 
-    That of a checkpoint has the averaged weights if training kept an average, and otherwise the weights.
+    The network of a checkpoint has the averaged weights if training kept an average, and otherwise the weights.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read as one.
+        CheckpointError: the file is damaged, or holds neither of the two.
     """
     path = Path(path)
     if not path.is_file():
@@ -229,8 +225,22 @@ def load_network(path: str | Path) -> LeibNet:
     return LeibNet.from_weights(spec_in(entries, path), _below(prefix, weights), path)
 
 
+def load_weights(net: LeibNet, path: Path) -> None:
+    """Load the weights of a checkpoint or of a saved network into a network, which may have another spec.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file has weights of other names or shapes.
+    """
+    theirs, ours = load_network(path).state_dict(), net.state_dict()
+    differing = [n for n in {**ours, **theirs} if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape]
+    if differing:
+        raise CheckpointError(f"{path} has weights of another network: {', '.join(differing)} are not alike in the two")
+    net.load_state_dict(theirs)
+
+
 def latest_checkpoint(directory: Path) -> Path | None:
-    """The newest whole checkpoint in ``directory``, if there is any; a warning is logged of each newer one."""
+    """Return the newest whole checkpoint in ``directory``, or None. A warning is logged of each newer, damaged one."""
     return next((path for path in reversed(_named(directory)) if _is_whole(path)), None)
 
 
@@ -238,6 +248,10 @@ def thin_checkpoints(directory: Path, options: CheckpointOptions) -> None:
     """Remove the checkpoints that ``options`` do not keep, also damaged ones.
 
     Nothing is removed as long as there are fewer whole ones than ``options.keep_newest``.
+
+    Args:
+        directory: the folder of checkpoints.
+        options: the options that say which are kept.
     """
     paths = _named(directory)
     whole = [path for path in paths if _is_whole(path)]
@@ -263,12 +277,12 @@ def _write(path: Path, length: int, content: Iterable[bytes | memoryview]) -> No
             error.errno,
             f"{path} is not written, as there is no room ({error.strerror}): it takes {length:,} bytes, "
             f"{shutil.disk_usage(path.parent).free:,} are free on the disk; "
-            + ("there are none before it" if newest is None else f"those before it are untouched, up to {newest.name}"),
+            + ("no older one exists" if newest is None else f"older ones are untouched, up to {newest.name}"),
         ) from error
 
 
 def _named(directory: Path, ending: str = "safetensors") -> list[Path]:
-    """The files that are named as checkpoints, the oldest first."""
+    """Return the files that have names of checkpoints, the oldest first."""
     return sorted((p for p in directory.glob(f"*.{ending}") if _NAME.fullmatch(p.name) and p.is_file()), key=_iteration)
 
 
@@ -277,7 +291,7 @@ def _iteration(path: Path) -> int:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is a checkpoint, as long as it says; a warning is logged if not."""
+    """Return whether a file is a checkpoint of the length that its header says; log a warning if not."""
     try:
         with open_safetensors(path, "checkpoint") as file:
             entries = file.metadata() or {}
@@ -290,7 +304,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _content(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """What a checkpoint holds besides spec and tensors."""
+    """Return everything in a checkpoint except spec and tensors."""
     if _CONTENT not in entries:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: its metadata have {sorted(entries)}")
     try:
@@ -304,7 +318,7 @@ def _content(entries: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin so, by the rest of their names."""
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
@@ -313,14 +327,14 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _settings(groups: Iterable[Mapping[str, Any]]) -> list[tuple[int, list[str]]]:
-    """The size of each group of parameters and what can be set in it: it tells kinds of optimizers apart."""
+    """Return size and setting names of each group of parameters, which tell kinds of optimizers apart."""
     return [
         (len(group["params"]), sorted(key for key in group if key not in ("params", "initial_lr"))) for group in groups
     ]
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The first thing in which two specs differ, in words."""
+    """Return the first difference of two specs, in words."""
     for key in ours:
         if key != "nodes" and theirs.get(key) != ours[key]:
             return f"{key}: {theirs.get(key)} there and {ours[key]} here"

@@ -1,4 +1,4 @@
-"""How training computes a network: where, in which precision, and what it keeps in memory for the backward pass."""
+"""Options of computing a network in training, and the forward pass that follows them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _device_name(device: Any) -> Any:
 
 
 class ComputeConfig(Options):
-    """How training computes a network. The results stay the same, except for rounding.
+    """Options of computing a network in training. The results stay the same, except for rounding.
 
-    Weights and voxels are in torch's ``channels_last_3d`` order always: see :class:`.LeibNet`.
+    Weights and voxels are always in torch's ``channels_last_3d`` order: see :class:`.LeibNet`.
 
     Attributes:
         device: name of a torch device. By default it is the first GPU, or the processor where there is none.
@@ -57,19 +57,20 @@ class ComputeConfig(Options):
             )
         return self
 
-    def forward_of(self, net: LeibNet, ranks: ProcessGroup) -> Forward:
-        """What computes ``net`` so, together with other processes, once it is on its device.
+    def build_forward(self, net: LeibNet, process_group: ProcessGroup) -> Forward:
+        """Return the forward pass of ``net``, which has to be moved to its device before the first call.
 
         Raises:
-            ValueError: the device is not there, or a pattern of ``activation_checkpointing`` matches no node.
+            ArgumentError: the device is not there, or a pattern of ``activation_checkpointing`` matches no node.
         """
-        return Forward(net, ranks, ranks.device or choose_device(self.device), self, self.run_checkpointed(net))
+        device = process_group.device or choose_device(self.device)
+        return Forward(net, process_group, device, self, self.checkpointed_nodes(net))
 
-    def run_checkpointed(self, net: LeibNet) -> frozenset[str]:
-        """The nodes of ``net`` whose insides are computed again.
+    def checkpointed_nodes(self, net: LeibNet) -> frozenset[str]:
+        """Return the identifiers of the nodes of ``net`` that match ``activation_checkpointing``.
 
         Raises:
-            ValueError: a pattern of ``activation_checkpointing`` matches no node.
+            ArgumentError: a pattern matches no node.
         """
         names = list(net.nodes)
         for pattern in self.activation_checkpointing:
@@ -81,57 +82,63 @@ class ComputeConfig(Options):
 
 
 class Forward:
-    """Computes a network's outputs for training: see :class:`ComputeConfig`.
+    """Computes a network's outputs for training, see :class:`ComputeConfig`.
 
     Attributes:
-        device: where.
-        scaled: whether gradients need a scaled loss.
+        device: the device of the network and its inputs.
+        scaled: True if the loss has to be scaled, so that small gradients do not vanish.
     """
 
     def __init__(
         self,
         net: LeibNet,
-        ranks: ProcessGroup,
+        process_group: ProcessGroup,
         device: torch.device,
-        computation: ComputeConfig,
-        recomputed: frozenset[str],
+        compute: ComputeConfig,
+        checkpointed: frozenset[str],
     ) -> None:
         self.device = device
-        self.scaled = computation.precision == "float16"
+        self.scaled = compute.precision == "float16"
         self._net = net
-        self._ranks = ranks
-        self._dtype = None if computation.precision == "float32" else getattr(torch, computation.precision)
-        self._recomputed = recomputed
-        self._compiled = computation.compile
+        self._process_group = process_group
+        self._dtype = None if compute.precision == "float32" else getattr(torch, compute.precision)
+        self._checkpointed = checkpointed
+        self._compiled = compute.compile
         self._programs: dict[tuple[Plan, bool] | bool, Any] = {}
 
     def __call__(self, inputs: Mapping[str, Tensor], plan: Plan, logits: bool = False) -> dict[str, Tensor]:
-        """Return the outputs of ``plan``, float32, with their graph; with ``logits``, as :meth:`.LeibNet.forward`."""
+        """Return the outputs of ``plan``, float32, which a backward pass can start from.
+
+        Args:
+            inputs: (B, C, Z, Y, X) by name, on the device.
+            plan: the plan.
+            logits: leave out final activations, see :meth:`.LeibNet.forward`.
+        """
         with torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None):
             if self._compiled:
                 made = self._compiled_for(plan, logits)(*(inputs[name] for name in plan.inputs))
                 outputs = dict(zip(plan.outputs, made, strict=True))
             else:
                 net = self._plain_for(plan)
-                outputs = net(inputs, plan, activation_checkpointing=self._recomputed, logits=logits)
+                outputs = net(inputs, plan, activation_checkpointing=self._checkpointed, logits=logits)
         return {name: tensor.float() for name, tensor in outputs.items()}
 
-    # made at their first use, when the network is where it is to be and what is frozen is so
+    # made at their first use: then the network is on its device, and parameters are frozen
 
     def _compiled_for(self, plan: Plan, logits: bool) -> Any:
         key = plan, logits
         if key not in self._programs:
-            # with the random numbers that the plain network would draw
             module = self._net.specialize(plan, logits=logits)
+            # fallback_random: with the random numbers that the network itself draws
             compiled: Any = torch.compile(module, options={"fallback_random": True})
-            self._programs[key] = self._ranks.parallel(compiled)
+            self._programs[key] = self._process_group.wrap_parallel(compiled)
         return self._programs[key]
 
     def _plain_for(self, plan: Plan) -> Any:
-        """The network for plans that need all of its parameters, or for those that do not."""
+        """Return the network, wrapped for plans that use all of its parameters or for plans that leave some out."""
         run = {step.node for step in plan.steps}
         left_out = (node for name, node in self._net.nodes.items() if name not in run)
         partial = any(parameter.requires_grad for node in left_out for parameter in node.parameters())
         if partial not in self._programs:
-            self._programs[partial] = self._ranks.parallel(self._net, partial)
+            self._programs[partial] = self._process_group.wrap_parallel(self._net, partial)
         return self._programs[partial]

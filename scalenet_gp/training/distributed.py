@@ -26,23 +26,29 @@ Net = TypeVar("Net", bound=nn.Module)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused")
-"""What the transports beneath torch write when a process at the other end has gone."""
+"""Messages of the transports beneath torch when the process at the other end has gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process among those that train together; by default there is no other.
+    """This process among the processes that train one network together. By default it is alone.
 
-    Each has the same network, in which each computes samples of its own. The loss is of all of them: every rank
-    :meth:`gathers <gathered>` predictions and targets and computes it alike, so that means and ratios over a batch are
-    what one process with all the samples would get, and so is the gradient. All methods but the properties are for
-    every rank to call, in the same order; a process that is alone gets back what it gave.
+    Each process has the same network and samples of its own. The loss is computed from the samples of all: every rank
+    :meth:`gathers <gather>` predictions and targets and computes the same loss. So means and ratios over a batch, and
+    gradients, are those of one process with all the samples.
+
+    Every rank has to call the methods, in the same order. A process that is alone gets its own values back.
 
     Attributes:
-        rank: which one this is, from 0.
-        size: how many there are.
-        local_rank: which one it is on this machine.
-        device: where this one computes.
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number of this process on its machine, from 0.
+        device: device of this process.
+
+    Example:
+        >>> group = ProcessGroup()
+        >>> group.alone, group.is_main, group.gather(torch.ones(2, 3)).shape
+        (True, True, torch.Size([2, 3]))
     """
 
     rank: int = 0
@@ -52,44 +58,48 @@ class ProcessGroup:
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other."""
+        """True if there is no other process."""
         return self.size == 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes checkpoints and logs, and tells of progress."""
+        """True for the process that writes checkpoints and logs, and reports progress: rank 0."""
         return self.rank == 0
 
-    def synchronised(self, net: Net) -> Net:
-        """``net`` itself, with batch normalisation over the samples of all ranks, by torch's ``SyncBatchNorm``.
+    def synchronize_norms(self, net: Net) -> Net:
+        """Make batch normalization use the samples of all ranks, by torch's ``SyncBatchNorm``.
 
-        Parameters and statistics stay the same tensors under the same names; ``net`` has to be on its device.
+        Parameters and statistics stay the same tensors under the same names. The network has to be on its device.
+
+        Returns:
+            ``net`` itself, changed in place.
 
         Raises:
-            ValueError: it is on the processor, for which torch has no such layer.
+            ArgumentError: the network normalizes over the batch and is on the processor, for which torch has no such
+                layer.
         """
         if self.alone:
             return net
-        normalising = [name for name, module in net.named_modules() if isinstance(module, _BATCH_NORMS)]
+        normalizing = [name for name, module in net.named_modules() if isinstance(module, _BATCH_NORMS)]
         on_processor = any(tensor.device.type == "cpu" for tensor in net.state_dict().values())
-        if normalising and on_processor:
+        if normalizing and on_processor:
             raise ArgumentError(
-                f"{normalising[0]!r} normalises over the batch, whose samples lie in {self.size} processes; torch does "
+                f"{normalizing[0]!r} normalizes over the batch, whose samples lie in {self.size} processes; torch does "
                 "so on GPUs only. Train in one process, on GPUs, or with norm_layer='group'"
             )
-        return nn.SyncBatchNorm.convert_sync_batchnorm(net) if normalising else net
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net) if normalizing else net
 
-    def parallel(self, module: nn.Module, partial: bool = False) -> nn.Module:
-        """``module``, such that a backward pass leaves the mean of all ranks' gradients on every rank.
+    def wrap_parallel(self, module: nn.Module, partial: bool = False) -> nn.Module:
+        """Return ``module``, wrapped so that a backward pass leaves the mean of all ranks' gradients on every rank.
 
-        All ranks begin with the weights and statistics of rank 0. It has to be on its device, and what is frozen to be
-        so already. Every backward pass makes the gradients equal, those of a step of several batches too: what has
-        been accumulated is the same everywhere at any time, so that any checkpoint holds all of it.
+        All ranks begin with the weights and statistics of rank 0. Before the call, the module has to be on its device,
+        and parameters have to be frozen. Every backward pass makes the gradients equal, also within a step of several
+        batches. So accumulated gradients are the same on all ranks at any time, and a checkpoint holds all of them.
 
         Args:
-            module: what computes.
-            partial: whether a pass may leave out parameters, as one for some of the outputs does. torch waits for their
-                gradients otherwise.
+            module: the module that computes outputs.
+            partial: True if a pass may leave out parameters, as one for some of the outputs does. Otherwise torch waits
+                for the gradients of all.
 
         Raises:
             RuntimeError: the ranks' modules differ in their parameters.
@@ -98,12 +108,12 @@ class ProcessGroup:
             return module
         return DistributedDataParallel(module, find_unused_parameters=partial)
 
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """The samples of all ranks, in their order, (ranks * B, ...).
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the samples of all ranks, in the order of the ranks, (ranks * B, ...).
 
-        Gradients flow back to the samples of this rank, times the number of ranks, since the mean over the ranks
-        follows: a loss that every rank computes alike from gathered tensors gets the gradient that it would have in one
-        process.
+        Gradients flow back to the samples of this rank. They are multiplied by the number of ranks, because the mean
+        over the ranks follows. So a loss that every rank computes from gathered tensors has the gradient that it would
+        have in one process.
 
         Args:
             tensor: (B, ...), floats, of the same shape on every rank.
@@ -113,20 +123,20 @@ class ProcessGroup:
         joint: Tensor = _Gathered.apply(tensor, self.rank, self.size)
         return joint
 
-    def all_gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """:meth:`gathered`, of each."""
-        return {name: self.gathered(tensor) for name, tensor in tensors.items()}
+    def gather_all(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return :meth:`gather` of each tensor, by name."""
+        return {name: self.gather(tensor) for name, tensor in tensors.items()}
 
     def any_rank(self, here: bool) -> bool:
-        """Whether it is so on any rank. Decisions that ranks must not part by take this; it waits for all of them."""
+        """Return True on all ranks if ``here`` is True on any: for decisions that all ranks have to take alike."""
         if self.alone:
             return here
-        flag = torch.tensor(int(here))  # on the processor, where no queue of a GPU has to run empty first
+        flag = torch.tensor(int(here))  # on the processor: no GPU has to finish its queue first
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
     def broadcast(self, value: float) -> float:
-        """The number that rank 0 gives, whatever the others give."""
+        """Return the number that rank 0 gives, on all ranks."""
         if self.alone:
             return value
         number = torch.tensor(value, dtype=torch.float64)
@@ -134,10 +144,10 @@ class ProcessGroup:
         return number.item()
 
     def check_same(self, what: str, number: int) -> None:
-        """Refuse to go on with ranks that differ in a number.
+        """Check that a number is the same on all ranks.
 
         Raises:
-            ValueError: they do; on every rank.
+            ArgumentError: it differs. The error is raised on every rank.
         """
         if self.alone:
             return
@@ -151,18 +161,19 @@ class ProcessGroup:
 def distributed_context(
     device: str | torch.device | None = None, *, longest_wait: float = 3600.0
 ) -> Iterator[ProcessGroup]:
-    """Meet the other processes that torchrun started; outside of torchrun there are none.
+    """Join the other processes that torchrun started. Without torchrun this process is alone.
 
-    On GPUs every process takes the one of its number on its machine. If a process dies, the others end within a minute,
-    with a message, however long they may wait for one that is alive; see :func:`.watchdog`. If one fails, they do so
-    too: they are not to be used after an error.
+    On GPUs, process i of a machine uses GPU i. If a process dies, the others end within a minute with a message, see
+    :func:`.watchdog`; they wait longer for one that is alive. If a process fails, the others fail too: none can be used
+    after an error.
 
     Args:
-        device: name of a torch device; GPUs unless given, the processor where there are none.
-        longest_wait: for how many seconds one may wait for the others, say while rank 0 writes or judges.
+        device: name of a torch device. By default it is a GPU, or the processor where there is none.
+        longest_wait: seconds that a process may wait for the others, for example while rank 0 writes or validates.
 
     Raises:
-        ValueError: the device is not there or one for all, or a variable that torchrun sets is missing.
+        ArgumentError: the device is not there, or is one GPU for all processes, or a variable that torchrun sets is
+            missing.
         ConnectionError: another process has gone.
     """
     chosen = choose_device(device)
@@ -181,15 +192,15 @@ def distributed_context(
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(seconds=longest_wait))
     try:
         with watchdog(rank, size), warnings.catch_warnings():
-            # with one channel, channels first and last are the same, but for how torch writes it down
+            # with one channel, channels first and last are the same order with different strides
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             yield ranks
-            ranks.any_rank(False)  # none leaves while another is still to be served
+            ranks.any_rank(False)  # no process leaves before all are done
     except RuntimeError as error:
         if any(text in str(error) for text in _LOST):
             raise ConnectionError(
-                f"rank {rank} of {size} has lost another one, which was killed or failed; what that one wrote last, or "
-                f"torchrun below, says which and why ({error})"
+                f"rank {rank} of {size} has lost another one, which was killed or failed; see the last messages of the "
+                f"other ranks or of torchrun ({error})"
             ) from error
         raise
     dist.destroy_process_group()  # not after an error: it would wait for the others
@@ -202,15 +213,15 @@ def _own(device: torch.device, local_rank: int) -> torch.device:
         raise ArgumentError(f"device {str(device)!r} is one for all processes; write 'cuda', and each takes its own")
     if local_rank >= torch.cuda.device_count():
         raise ArgumentError(
-            f"this is process {local_rank} on its machine, counted from 0, which has {torch.cuda.device_count()} GPUs; "
-            "--nproc-per-node can be that at most"
+            f"this is process {local_rank} on its machine, counted from 0, but the machine has "
+            f"{torch.cuda.device_count()} GPUs; --nproc-per-node can be at most that number"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
 
 class _Gathered(torch.autograd.Function):
-    """torch's own autograd-aware all_gather is deprecated, and sends gradients around that are equal everywhere."""
+    """Gathers samples; torch's own function for it is deprecated and sends gradients that all ranks have already."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rank: int, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""How good a network is while it is trained, which one is the best so far, and when to stop."""
+"""Results of validations, the best network so far, and early stopping."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["EarlyStopping", "Validated", "ValidationResult", "save_best"]
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """How good a network is.
+    """The scores and the loss of a network on samples that it does not learn from.
 
     Attributes:
-        scores: the agreement of each class with the annotation, for each output from coarse to fine.
+        scores: the confusion counts of each class, for each output from coarse to fine.
         loss: the mean of the training losses; NaN where a prediction was not finite.
 
     Example:
@@ -33,7 +33,7 @@ class ValidationResult:
     loss: float
 
     def metric(self, name: Metric) -> float:
-        """The loss, or the mean of a score over the classes of the finest output.
+        """Return the loss, or the mean of a score over the classes of the finest output.
 
         Classes for which the score is not defined are left out; NaN if that leaves none.
         """
@@ -44,21 +44,21 @@ class ValidationResult:
         return sum(defined) / len(defined) if defined else math.nan
 
     def loss_like(self, name: Metric) -> float:
-        """The metric as a schedule of the learning rate takes it: the lower the better."""
+        """Return the metric as a schedule of the learning rate takes it: the lower the better."""
         return self.loss if name == "loss" else 1 - self.metric(name)
 
     def better_than(self, other: ValidationResult, name: Metric) -> bool:
-        """Whether the metric is better; any number is better than NaN."""
+        """Return whether the metric is better than that of ``other``. Any number is better than NaN."""
         ours, theirs = self.loss_like(name), other.loss_like(name)
         return ours < theirs or (math.isnan(theirs) and not math.isnan(ours))
 
-    def as_plain(self) -> dict[str, Any]:
-        """What JSON can hold, and :meth:`of_plain` reads."""
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON, which :meth:`from_json` reads. NaN becomes None."""
         return {"loss": None if math.isnan(self.loss) else self.loss, "scores": scores_to_json(self.scores)}
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> ValidationResult:
-        """What :meth:`as_plain` was called on.
+    def from_json(cls, plain: Mapping[str, Any]) -> ValidationResult:
+        """Return the result that :meth:`to_json` was called on.
 
         Raises:
             KeyError: something is missing.
@@ -89,16 +89,16 @@ class Validated:
 
 
 class EarlyStopping:
-    """Says when a network in training is to be judged, which judgement was the best, and when to give up.
+    """Schedules validations, remembers the best one, and says when to stop training.
 
-    Where it comes out of a checkpoint that was written before the network was judged in the same iteration, that
-    judgement is due again, so that a run that goes on judges and stops as one without a break::
+    Its state is kept in checkpoints. If a checkpoint was written before the validation of its iteration, that
+    validation is due again after resuming. So a resumed run validates and stops as a run without a break does::
 
         while True:
-            if best.due(iteration):
-                if best.add(iteration, validation.validate(net)):
-                    ...  # keep it
-            if best.stop or iteration == iterations:
+            if stopping.due(iteration):
+                if stopping.add(iteration, validation.validate(net)):
+                    ...  # keep the network
+            if stopping.stop or iteration == iterations:
                 break
             ...  # learn from one more batch
 
@@ -106,9 +106,9 @@ class EarlyStopping:
         options: metric, iterations from one validation to the next, and patience.
 
     Attributes:
-        best: the best judgement, None before the first.
-        iteration: in which it was made.
-        without_improvement: judgements since then.
+        best: the best validation, None before the first.
+        iteration: the iteration of the best validation.
+        without_improvement: number of validations since then.
 
     Example:
         >>> stopping = EarlyStopping(ValidationOptions(metric="loss", every=10, patience=1))
@@ -125,70 +125,70 @@ class EarlyStopping:
 
     @property
     def stop(self) -> bool:
-        """Whether patience is at its end."""
+        """True if there were as many validations in a row without a better one as ``patience`` allows."""
         return self.patience is not None and self.without_improvement >= self.patience
 
     def due(self, iteration: int) -> bool:
-        """Whether a network that has learned from so many batches is to be judged, and was not yet."""
+        """Return whether a network that has learned from ``iteration`` batches has yet to be validated."""
         return iteration > self._last and iteration % self.every == 0
 
-    def add(self, iteration: int, judgement: ValidationResult) -> bool:
-        """Take a judgement into account.
+    def add(self, iteration: int, result: ValidationResult) -> bool:
+        """Add the result of a validation.
 
         Returns:
-            Whether it is the best so far; the first one is.
+            True if it is the best so far, as the first one is.
         """
         self._last = iteration
-        if self.best is not None and not judgement.better_than(self.best, self.metric):
+        if self.best is not None and not result.better_than(self.best, self.metric):
             self.without_improvement += 1
             return False
-        self.best, self.iteration, self.without_improvement = judgement, iteration, 0
+        self.best, self.iteration, self.without_improvement = result, iteration, 0
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to keep of it: plain values."""
+        """Return the state that checkpoints keep: plain values."""
         return {
-            "best": None if self.best is None else self.best.as_plain(),
+            "best": None if self.best is None else self.best.to_json(),
             "iteration": self.iteration,
             "without_improvement": self.without_improvement,
             "last": self._last,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: an entry is missing.
         """
-        best = None if state["best"] is None else ValidationResult.of_plain(state["best"])
+        best = None if state["best"] is None else ValidationResult.from_json(state["best"])
         iteration, without_improvement, last = (state[key] for key in ("iteration", "without_improvement", "last"))
         self.best, self.iteration, self.without_improvement, self._last = best, iteration, without_improvement, last
 
 
 def save_best(checkpoint: Path, best: Path) -> Path:
-    """Keep a checkpoint under a second name, in place of what has it, whatever becomes of the first.
+    """Keep a checkpoint under a second name, and replace the file that has this name.
 
-    Nothing is copied where the file system knows hard links.
+    The second name is a hard link if the file system has them, and otherwise a copy.
 
     Args:
-        checkpoint: a whole file that will not be changed any more; it may be removed.
-        best: the second name, on the same file system. At any time, a whole file has it.
+        checkpoint: a whole file that does not change any more. It may be removed later.
+        best: the second name, on the same file system. It names a whole file at any time.
 
     Returns:
         ``best``.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        OSError: the second name cannot be given; what had it still has.
+        OSError: the second name cannot be given; the file that has it stays.
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint} to keep as {best.name}")
     best.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(best) as beside:
-        beside.unlink(missing_ok=True)  # what a process left that was killed
+        beside.unlink(missing_ok=True)  # left by a process that was killed
         try:
             beside.hardlink_to(checkpoint)
         except OSError:
             shutil.copyfile(checkpoint, beside)
-    beside.unlink(missing_ok=True)  # renaming does nothing where both names are of one file already
+    beside.unlink(missing_ok=True)  # renaming does nothing if both names are of one file already
     return best

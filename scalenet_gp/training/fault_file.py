@@ -1,4 +1,4 @@
-"""A batch on disk, to find out what is wrong with it."""
+"""Files of batches that could not be learned from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def write_fault(path: Path, arrays: Mapping[str, np.ndarray], described: Mapping
     Args:
         path: the file; its folder is made if it is missing.
         arrays: arrays by name.
-        described: a text for each of them, kept in the file's metadata under the same names.
+        described: a text for each array, kept in the file's metadata under the same names.
+
+    Returns:
+        The file.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Processes that know of each other whether they are still there."""
+"""A watchdog: processes that train together notice when one of them has died."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import torch.distributed as dist
 __all__ = ["watchdog"]
 
 _EVERY = 2.0
-"""Seconds from one sign of life to the next."""
+"""Seconds from one heartbeat to the next."""
 
 
 @contextmanager
 def watchdog(rank: int, size: int, silence: float = 40.0) -> Iterator[None]:
-    """Give signs of life meanwhile, and end this process, with a message, when another one gives none.
+    """Send heartbeats within the block, and end this process, with a message, if another one sends none.
 
-    Who waits for a process that was killed would wait as long as for one that is busy: on GPUs, or when its machine is
-    gone, nothing else tells the two apart. The signs go through the store at ``MASTER_ADDR`` and ``MASTER_PORT`` where
-    the processes met, from a thread, so that a process which computes, reads or writes gives them too.
+    A process that waits for another one cannot tell a dead one from a busy one, on GPUs or if the other machine is
+    gone. Heartbeats go through the store at ``MASTER_ADDR`` and ``MASTER_PORT`` where the processes met. A thread sends
+    them, so that they do not stop while a process computes, reads or writes.
 
     Args:
-        rank: which process this is, from 0.
-        size: how many there are.
-        silence: after how many seconds without a sign a process counts as gone.
+        rank: the number of this process, from 0.
+        size: the number of processes.
+        silence: seconds without a heartbeat after which a process counts as dead.
     """
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(rank, size, silence, over), daemon=True)
@@ -48,7 +48,7 @@ def _watch(rank: int, size: int, silence: float, over: threading.Event) -> None:
     heard = {other: (b"", time.monotonic()) for other in others}
     beat = 0
     try:
-        # a connection of its own: the process's would be busy while that waits for something
+        # a connection of its own: that of the process is busy while the process waits
         store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=silence / 2))  # type: ignore[attr-defined]
         while not over.wait(_EVERY):
             beat += 1
@@ -63,7 +63,7 @@ def _watch(rank: int, size: int, silence: float, over: threading.Event) -> None:
                         "failed, or its machine cannot be reached"
                     )
     except RuntimeError as error:
-        if not over.wait(_EVERY):  # or the others have done their work and gone, and so will this one
+        if not over.wait(_EVERY):  # otherwise the others have finished, and this process is about to
             _end(f"{me} ends: the process at {host}:{port}, where all have met, has gone ({error})")
 
 
@@ -74,4 +74,4 @@ def _key(rank: int) -> str:
 def _end(message: str) -> None:
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
-    os._exit(1)  # no exception would come through to a main thread that waits in the network or on a GPU
+    os._exit(1)  # no exception reaches a main thread that waits in the network or on a GPU

@@ -1,4 +1,4 @@
-"""Memory: what a process holds, what there is left, and what to say where a step of training does not fit."""
+"""Memory of a process: how much it holds, how much is free, and errors that say which training step would fit."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["explain_out_of_memory", "free_bytes", "memory_explained", "peak_resident_bytes", "resident_bytes"]
+__all__ = ["explain_memory_errors", "explain_out_of_memory", "free_bytes", "peak_resident_bytes", "resident_bytes"]
 
 _logger = logging.getLogger(__name__)
 
 _SHARE = 1 / 2
-"""Of the memory that there is, what a proposed plan may take as predicted.
+"""The share of the available memory that a proposed plan may take as predicted.
 
-Loss and optimizer come on top of that, and allocators leave gaps, the C library's up to half of what tensors take; see
-:func:`.predict_cost` and :func:`.keep_freed_memory`.
+Loss and optimizer take more, and allocators leave gaps: those of the C library are up to half the size of the tensors.
+See :func:`.predict_cost` and :func:`.keep_freed_memory`.
 """
 
 _SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
-"""What torch's allocators, the C++ library, drivers and oneDNN say in a RuntimeError when there is no memory left."""
+"""Parts of a RuntimeError's message by torch's allocators, the C++ library, drivers and oneDNN if memory is short."""
 
 
 def resident_bytes() -> int:
-    """The physical memory that this process holds; where the system does not tell, the most that it ever held."""
+    """Return the physical memory that this process holds, bytes; the most it ever held if the system does not tell."""
     pages = _process_pages()
     return peak_resident_bytes() if pages is None else pages[1] * resource.getpagesize()
 
 
 def peak_resident_bytes() -> int:
-    """The most physical memory that this process ever held."""
+    """Return the most physical memory that this process ever held, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that tensors to come can have on ``device``.
+    """Return the memory that is free for new tensors on ``device``, bytes.
 
-    On the processor that is the least of what the limit of the address space (``ulimit -v``), the control group (as of
-    a container or a Slurm job) and the system leave, and what the C library keeps of memory that was let go of. On a
-    GPU it is what the driver has, and what torch keeps.
+    On the processor, three limits apply: the address space (``ulimit -v``), the control group (of a container or a
+    Slurm job) and the system. It is the smallest remainder of these, plus the freed memory that the C library keeps. On
+    a GPU, it is the driver's free memory plus the freed memory that torch keeps.
     """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -70,22 +70,22 @@ def explain_out_of_memory(
     device: torch.device,
     activation_checkpointing: Collection[str] = (),
 ) -> str:
-    """Why a step of training does not fit into memory, and what would: one paragraph.
+    """Return a paragraph on why a training step does not fit into memory, and which step would.
 
-    It names what the step needs (see :func:`.predict_cost`), what there is for it, the plan's three largest tensors,
-    and the plan of the same outputs that fits (see :meth:`.LeibNet.largest_plan`). Finding that takes a few to tens of
-    seconds.
+    It names the memory that the step needs (see :func:`.predict_cost`), the memory that is available, the three largest
+    tensors, and the largest plan of the same outputs that fits (see :meth:`.LeibNet.largest_plan`). Finding that plan
+    takes seconds to tens of seconds.
 
     Args:
-        net: the network; what its weights and gradients take counts as there for the step.
-        plan: what was to be computed.
-        batch: samples in the batch.
-        dtype: what convolutions compute in.
-        device: where.
+        net: the network. The memory of its weights and gradients counts as available for the step.
+        plan: the plan of the step.
+        batch: number of samples in the batch.
+        dtype: the type that convolutions compute in.
+        device: the device of the step.
         activation_checkpointing: identifiers of nodes whose insides are computed again in the backward pass.
 
     Raises:
-        ValueError: the plan is another network's, or ``batch`` is not positive.
+        ScaleNetError: the plan is another network's, or ``batch`` is not positive.
     """
     need = predict_cost(
         net.graph, plan, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
@@ -110,7 +110,7 @@ def explain_out_of_memory(
 
 
 @contextmanager
-def memory_explained(
+def explain_memory_errors(
     net: LeibNet,
     plan: Plan,
     batch: int,
@@ -118,10 +118,10 @@ def memory_explained(
     device: torch.device,
     activation_checkpointing: Collection[str] = (),
 ) -> Iterator[None]:
-    """Within it, running out of memory says what would fit: see :func:`explain_out_of_memory`, also for the arguments.
+    """Within this context, running out of memory raises an error that says which step would fit.
 
-    The functions that were called within let go of their variables before memory is counted: so have one call in it
-    hold what takes memory.
+    The variables of functions called within are freed before memory is counted. So the code that takes memory has to be
+    one call. Arguments are those of :func:`explain_out_of_memory`.
 
     Raises:
         MemoryError: torch, numpy or Python found no memory.
@@ -136,7 +136,7 @@ def memory_explained(
         _logger.warning("out of memory on %s; working out what would fit, which can take a minute", device)
         try:
             message = explain_out_of_memory(net, plan, batch, dtype, device, activation_checkpointing)
-        except (MemoryError, RuntimeError):  # there is not even enough to think about it
+        except (MemoryError, RuntimeError):  # too little memory for the search, too
             message = f"out of memory on {device}: {_outputs(net, plan)}, in batches of {batch}, are too much"
         raise MemoryError(f"{message} ({reason})") from error
 
@@ -162,7 +162,7 @@ def _what_fits(
 
 
 def _outputs(net: LeibNet, plan: Plan) -> str:
-    """The finest output of a plan in voxels and nanometres."""
+    """Return the finest output of a plan in voxels and nanometers, in words."""
     name = min(plan.outputs, key=lambda name: math.prod(net.voxel_size[name]))
     shape = plan.outputs[name].shape
     voxels = " × ".join(map(str, shape / Coordinate(net.voxel_size[name])))
@@ -174,7 +174,7 @@ def _mebibytes(count: float) -> str:
 
 
 def _process_pages() -> tuple[int, int] | None:
-    """Pages of address space and of physical memory of this process (proc(5)); None where there is no such file."""
+    """Return the pages of address space and of physical memory of this process (proc(5)); None without such a file."""
     try:
         size, resident, *_ = Path("/proc/self/statm").read_text().split()
     except OSError:
@@ -188,7 +188,7 @@ def _left_of_address_space() -> float:
 
 
 def _available() -> int:
-    """What the system can give without swapping."""
+    """Return the memory that the system can give without swapping, bytes."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -197,7 +197,7 @@ def _available() -> int:
 
 
 def _left_in_control_group(root: Path = Path("/")) -> float:
-    """What the tightest control group around this process leaves, in either version of them (cgroups(7))."""
+    """Return the memory that the tightest control group (cgroups(7), version 1 or 2) of this process leaves, bytes."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -216,7 +216,7 @@ def _left_in_control_group(root: Path = Path("/")) -> float:
 
 
 def _left_in(folder: Path, limit: str, usage: str) -> float:
-    """Limit minus usage without the files that the system can drop; infinite where there is no limit."""
+    """Return limit minus usage, without cached files that the system can drop; infinity if there is no limit."""
     try:
         most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
@@ -227,7 +227,7 @@ def _left_in(folder: Path, limit: str, usage: str) -> float:
 
 
 class _MallInfo(ctypes.Structure):
-    """What mallinfo2(3) fills in."""
+    """The struct that mallinfo2(3) returns."""
 
     _fields_ = tuple(
         (name, ctypes.c_size_t)
@@ -239,7 +239,7 @@ class _MallInfo(ctypes.Structure):
 
 
 def _kept_by_c_library() -> int:
-    """Bytes that were let go of and that glibc, from 2.33 on, keeps for what comes next."""
+    """Return the freed bytes that glibc, from 2.33 on, keeps for later allocations."""
     if platform.libc_ver()[0] != "glibc":
         return 0
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)

@@ -1,4 +1,4 @@
-"""Options of optimization: the optimizer, its learning rate over time, and what is done with gradients."""
+"""Options of optimization: the optimizer, its learning rate over time, and the treatment of gradients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FinitePositive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 _RADAM = {"weight_decay": 1e-4, "decoupled_weight_decay": True}
 
 _FIRST_RATE = 1e-3
-"""Where warming up begins, as a share of the full learning rate."""
+"""The learning rate at the beginning of the warm-up, as a share of the full one."""
 
 
 class _TorchOptions(Options):
@@ -116,7 +116,7 @@ class _OrFactory:
 
 
 class Optimization(Options):
-    """How training changes weights.
+    """Options of the optimizer, its learning rate, gradients and averaged weights.
 
     Attributes:
         optimizer: changes the weights; RAdam (Liu et al. 2020, arXiv 1908.03265) by default. In Python also a function

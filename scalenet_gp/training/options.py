@@ -1,4 +1,4 @@
-"""Options of what training writes and how it is validated."""
+"""Options of checkpoints, the log and validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Metric = Literal["dice", "iou", "precision", "recall", "loss"]
 
 
 class CheckpointOptions(Options):
-    """When checkpoints are written, and which are kept.
+    """Options of when checkpoints are written, and which are kept.
 
     Attributes:
         every: iterations from one checkpoint to the next; one more is written at the end.
@@ -33,7 +33,7 @@ class CheckpointOptions(Options):
 
 
 class LogOptions(Options):
-    """How often TensorBoard is written to.
+    """Options of how often TensorBoard is written to.
 
     Attributes:
         scalars_every: iterations from one set of scalars to the next.
@@ -49,15 +49,15 @@ class LogOptions(Options):
 
 
 class ValidationOptions(Options):
-    """How a network is validated while it is trained.
+    """Options of validation during training.
 
     Attributes:
         every: iterations from one validation to the next.
-        samples: number of samples, always taken at the same places.
+        samples: number of samples, always taken at the same locations.
         metric: the number that networks are compared by: the loss, or the mean of a score over the classes of the
             finest output.
         patience: validations in a row without a better one after which training stops. By default it never does.
-        seed: seed of the places.
+        seed: seed of the locations.
 
     Example:
         >>> ValidationOptions(every=500, patience=10).metric

@@ -17,37 +17,47 @@ __all__ = ["StepResult"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepResult:
-    """One batch: how good the network was, what that changed, how long it took, and the tensors themselves.
+    """The result of one step: losses, the change of the weights, times, and the tensors of the batch.
+
+    A :class:`.Trainer` makes it. Tensors are (B, C, Z, Y, X), by name.
 
     Attributes:
-        iteration: batches learned from, this one included.
-        loss: of all outputs, weighted.
-        losses: of each output, unweighted.
-        learning_rate: of the first group of parameters.
-        step: what came of the batch.
-        skipped: steps that were skipped, in all.
-        samples: in the batch.
-        seconds: since the end of the batch before.
-        waited: seconds of those in which data were waited for.
-        plan: where everything lies.
-        inputs: of the network, (B, C, Z, Y, X) each.
-        raw_outputs: likewise, the outputs that losses were computed of: logits where an output ends in a Sigmoid or
-            Softmax.
-        activations: the activation of each output whose raw output is logits, None for others.
-        outputs: likewise, the predictions in training: probabilities where an output ends in a Sigmoid or Softmax.
-        targets: of each output, in its shape.
-        masks: likewise; above 0 where the target is annotated.
-        loss_of: the loss of an output, by its name, for a raw output, target, mask and activation. They may have fewer
-            channels than the output, and then all channels weigh the same. Raises a ValueError if the loss takes no
-            fewer.
+        iteration: number of batches learned from, this one included.
+        loss: the weighted sum of the losses of all outputs.
+        losses: the loss of each output, unweighted.
+        learning_rate: the learning rate of the first group of parameters.
+        update: the change of the weights.
+        skipped: number of steps skipped since the run began.
+        samples: number of samples in the batch, of all processes.
+        seconds: seconds since the end of the step before.
+        waited: seconds of these that were spent waiting for data.
+        plan: the plan of the batch.
+        inputs: the inputs of the network.
+        outputs: the predictions in training: probabilities if an output ends in a Sigmoid or Softmax.
+        targets: the target of each output, in its shape.
+        masks: masks of each output, in its shape; above 0 where the target is annotated.
+        loss_of: returns the loss of an output, by its name, for a raw output, target, mask and activation. They may
+            have fewer channels than the output, and then all channels weigh the same. Raises a ValueError if the loss
+            takes no fewer.
         gradient_scale: factor of the gradients that torch has computed.
+        raw_outputs: the outputs that losses were computed from: logits if an output ends in a Sigmoid or Softmax.
+        activations: the activation of each output whose raw output is logits, None for others.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> from scalenet_gp.training import Trainer
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> read, made = net.smallest_plan.input_tensors["input"].shape, net.smallest_plan.tensor("output").shape
+        >>> result = Trainer(net).step({"input": torch.rand(1, 1, *read)}, {"output": torch.ones(1, 1, *made)})
+        >>> result.samples, result.update.taken, bool((result.outputs["output"] <= 1).all())
+        (1, True, True)
     """
 
     iteration: int
     loss: float
     losses: Mapping[str, float]
     learning_rate: float
-    step: UpdateResult
+    update: UpdateResult
     skipped: int
     samples: int
     seconds: float
@@ -71,7 +81,7 @@ class StepResult:
         """Return the loss of one channel of an output.
 
         Raises:
-            ValueError: the loss takes no single channel.
+            ArgumentError: the loss takes no single channel.
         """
         activation, prediction = self.activations.get(name), self.outputs[name]
         if activation == "Sigmoid":

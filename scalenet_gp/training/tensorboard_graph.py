@@ -16,9 +16,9 @@ __all__ = ["graph_def"]
 
 
 def graph_def(net: LeibNet, plan: Plan) -> GraphDef:
-    """The nodes that run for ``plan``, named and of the kinds that they are in the network, with the shapes they make.
+    """Return the nodes that run for ``plan``, with their names, kinds and output shapes.
 
-    Not a trace of the tensor operations, which no kind of node would be recognised in.
+    A trace of tensor operations would not show the nodes of the network.
     """
     planned = {tensor.name: tensor for tensor in plan.tensors}
     maker = {name: name for name in plan.inputs}
@@ -38,7 +38,7 @@ def _node(name: str, kind: str, sources: list[str], made: list[PlannedTensor], n
     ]
     sizes = ", ".join(dict.fromkeys(f"{format_size(net.specs[tensor.name].voxel_size)} nm" for tensor in made))
     attributes = {
-        "_output_shapes": AttrValue(list=AttrValue.ListValue(shape=shapes)),  # what the page looks for
+        "_output_shapes": AttrValue(list=AttrValue.ListValue(shape=shapes)),  # TensorBoard looks for this name
         "voxel_size": AttrValue(s=sizes.encode()),
     }
     return NodeDef(name=name, op=kind, input=sources, attr=attributes)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from bisect import insort_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,42 +16,40 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
-from scalenet_gp.errors import ArgumentError, CheckpointError, TrainingDivergedError
+from scalenet_gp.errors import ArgumentError, TrainingDivergedError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.training.callbacks import Callback, CheckpointCallback, FaultDump, LogCallback
-from scalenet_gp.training.checkpoint import load_checkpoint, load_network
+from scalenet_gp.training.checkpoint import load_checkpoint, load_weights
 from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup
 from scalenet_gp.training.early_stopping import Validated
-from scalenet_gp.training.memory import memory_explained
+from scalenet_gp.training.memory import explain_memory_errors
 from scalenet_gp.training.optimization import Optimization
 from scalenet_gp.training.options import CheckpointOptions
-from scalenet_gp.training.output_loss import OutputLoss
+from scalenet_gp.training.output_loss import Losses, build_output_losses, match_output
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
 from scalenet_gp.training.training_state import TrainingState
 
 __all__ = ["Trainer"]
 
-Losses = Mapping[str, OutputLoss | Callable[..., Tensor]]
-
 
 @final
 class Trainer:
     """Trains a network, one batch of tensors at a time.
 
-    Losses are computed of logits where an output ends in a Sigmoid or Softmax: then a voxel that is confidently wrong
-    has the right gradient in any precision. The outputs that a step returns are probabilities.
+    If an output ends in a Sigmoid or Softmax, its loss is computed from logits. So a confidently wrong voxel has the
+    right gradient in any precision. The outputs that a step returns are probabilities.
 
-    A step whose loss or gradient is not finite is skipped: everything stays as it was. If too many are in a row, an
-    error ends training. After each step the :mod:`callbacks <scalenet_gp.training.callbacks>` are called, validation
-    before checkpoint before report.
+    A step whose loss or gradient is not finite is skipped: everything stays as it was. Too many of these in a row raise
+    an error. After each step the :mod:`callbacks <scalenet_gp.training.callbacks>` are called, validation before
+    checkpoint before report.
 
-    :meth:`start` moves the network to its device and resumes from the newest checkpoint, :meth:`stop` writes the last
-    one. The first step starts a trainer that was not started. It can be used as a context manager::
+    :meth:`start` moves the network to its device and resumes from the newest checkpoint. :meth:`stop` writes the last
+    one. The first step starts a trainer that was not started. A trainer is a context manager, too::
 
         with Trainer(net, {"output": CrossEntropyDice()}, checkpoints="run/checkpoints") as trainer:
             for raw, target in DataLoader(dataset, batch_size=4):
@@ -61,22 +59,22 @@ class Trainer:
         net: the network.
         losses: the loss of each output that can be trained: an :class:`OutputLoss`, or a loss alone. By default all
             outputs are trained with cross-entropy plus Dice.
-        optimization: options of how weights are changed.
-        compute: options of how the network is computed.
+        optimization: options of the optimizer, its learning rate and gradients.
+        compute: options of device, precision and memory.
         iterations: batches in the whole run, for a schedule that ends with it.
         patience: validations without improvement after which the run stops, for a schedule that waits for them.
         seed: seed of random numbers that layers draw, as dropout does. A resumed run draws what one without a break
             would. By default torch's own state is used.
         process_group: the processes that train together, as :func:`distributed_context` gives them. By default there is
             only this one. The loss is that of the samples of all of them. Rank 0 writes.
-        start_from: a checkpoint or a saved network whose weights to begin with, unless there are checkpoints to resume
-            from.
+        start_from: a checkpoint or a saved network. Its weights are the first ones, unless there are checkpoints to
+            resume from.
         checkpoints: folder of checkpoints. If it holds any, training resumes from the newest whole one. By default none
             are written.
         checkpoint_options: when checkpoints are written, and which are kept.
-        best: the file that the checkpoint of the best network so far is kept as, too.
+        best: a second name for the checkpoint of the best network so far. By default the best is not kept.
         log: the TensorBoard log. By default nothing is logged.
-        metadata: what JSON can hold, to keep in the checkpoints: the config, the names of the classes.
+        metadata: values that JSON can hold, to keep in the checkpoints: the config, the names of the classes.
         versions: versions of further packages to keep in the checkpoints.
         callbacks: further callbacks.
         fault_dump: writes the batch after which too many steps in a row were skipped; beside the folder of checkpoints
@@ -136,7 +134,7 @@ class Trainer:
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
         self.net = net
-        self.losses = _output_losses(net, losses)
+        self.losses = build_output_losses(net, losses)
         self.process_group = process_group or ProcessGroup(device=choose_device((compute or ComputeConfig()).device))
         self.callbacks: list[Callback] = []
         self.validated: Validated | None = None
@@ -194,7 +192,7 @@ class Trainer:
         """
         newest = None if self._checkpoints is None else self._checkpoints.find()
         if newest is None and self._start_from is not None:
-            self._take_weights(self._start_from)
+            load_weights(self.net, self._start_from)
         self._state = state = TrainingState(
             self.net,
             self._optimization,
@@ -207,16 +205,16 @@ class Trainer:
         if newest is not None:
             checkpoint = load_checkpoint(newest)
             checkpoint.restore(self.net, newest, state)
-            notes = checkpoint.metadata.get("notes", {})
+            states = checkpoint.metadata.get("callbacks", {})
             for callback in self.callbacks:
-                if notes.get(callback.name):
-                    callback.load_state_dict(notes[callback.name])
+                if states.get(callback.name):
+                    callback.load_state_dict(states[callback.name])
         self._started = self._whole = True
         self._begun = False
         self._ended = self._idle = time.perf_counter()
 
     def begin(self) -> None:
-        """Call the callbacks before the first step; :meth:`step` does so if it was not done."""
+        """Call the callbacks before the first step. The first :meth:`step` calls it if nobody did."""
         if not self._started:
             self.start()
         self._begun, now = True, time.perf_counter()
@@ -225,7 +223,7 @@ class Trainer:
         self._idle += time.perf_counter() - now
 
     def stop(self) -> None:
-        """Write the last checkpoint, and let go of files. A trainer in whose last step an error came writes nothing."""
+        """Write the last checkpoint, and close files. After an error in a step, no checkpoint is written."""
         try:
             self.save()
         finally:
@@ -234,7 +232,7 @@ class Trainer:
                 callback.close()
 
     def save(self) -> Path | None:
-        """Write a checkpoint of where training is, if there is a folder for it; return the newest, if there is any."""
+        """Write a checkpoint of this iteration, if there is a folder for it, and return the newest one or None."""
         if self._started and self._whole:
             for callback in self.callbacks:
                 callback.end(self)
@@ -274,19 +272,19 @@ class Trainer:
             self.begin()
         waited = time.perf_counter() - self._idle
         plan = plan or self.net.smallest_plan
-        self._whole = False  # until the step is done: an error leaves no state to resume from
+        self._whole = False  # until the step is done: after an error, the state cannot be resumed
         samples = len(next(iter(inputs.values())))
         dtype = getattr(torch, self._compute.precision)
-        checkpointed = self._compute.run_checkpointed(self.net)
-        with memory_explained(self.net, plan, samples, dtype, self.state.device, checkpointed):
+        checkpointed = self._compute.checkpointed_nodes(self.net)
+        with explain_memory_errors(self.net, plan, samples, dtype, self.state.device, checkpointed):
             result = self._learn(inputs, targets, masks or {}, plan)
         self._whole = True
         now = time.perf_counter()
         result = replace(result, waited=waited, seconds=now - self._ended)
         self._ended = now
-        if result.step.skipped:
+        if result.update.skipped:
             self._refuse_too_many(result)
-        with ExitStack() as stack:  # which calls them all, also where one before has failed, and raises the error then
+        with ExitStack() as stack:  # calls all of them, even if an earlier one fails, and raises its error then
             for callback in reversed(self.callbacks):
                 stack.callback(callback.after_step, self, result)
         self._idle = time.perf_counter()
@@ -313,15 +311,15 @@ class Trainer:
         raw = state.forward(given, plan, logits=True)
         activations = {name: self.net.output_activation(name) for name in raw}
         for output in raw.values():
-            if output.requires_grad:  # all that makes it may be frozen
+            if output.requires_grad:  # False if all its layers are frozen
                 output.retain_grad()
-        true = {name: self._like("target", name, targets, output) for name, output in raw.items()}
+        true = {name: match_output("target", name, targets, output) for name, output in raw.items()}
         known = {
-            name: self._like("mask", name, masks, output) if name in masks else torch.ones_like(output)
+            name: match_output("mask", name, masks, output) if name in masks else torch.ones_like(output)
             for name, output in raw.items()
         }
-        # those of all ranks: a mean over what is annotated is not the mean of such means
-        joint = group.all_gathered(raw), group.all_gathered(true), group.all_gathered(known)
+        # of all ranks: the mean over annotated voxels is not the mean of the ranks' means
+        joint = group.gather_all(raw), group.gather_all(true), group.gather_all(known)
         losses = self._compute_losses(*joint, activations)
         outputs = {
             name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
@@ -332,13 +330,13 @@ class Trainer:
         rate = state.learning_rate
         gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
         measure = any(callback.measures(state.iteration + 1) for callback in self.callbacks)
-        step = state.advance(total, measure=measure)
+        update = state.advance(total, measure=measure)
         return StepResult(
             iteration=state.iteration,
             loss=total.item(),
             losses={name: value.item() for name, value in losses.items()},
             learning_rate=rate,
-            step=step,
+            update=update,
             skipped=state.skipped,
             samples=group.size * len(next(iter(outputs.values()))),
             seconds=0.0,
@@ -354,20 +352,6 @@ class Trainer:
             gradient_scale=gradient_scale,
         )
 
-    def _like(self, kind: str, name: str, tensors: Mapping[str, Tensor], output: Tensor) -> Tensor:
-        """Return the target or mask of an output, in its shape, type and place."""
-        if name not in tensors:
-            raise ArgumentError(f"output {name!r} has no {kind}; there are {', '.join(tensors) or 'none'}")
-        tensor = tensors[name].to(output)
-        if kind == "mask" and tensor.ndim == output.ndim and tensor.shape[1] == 1:
-            tensor = tensor.expand(-1, output.shape[1], *(-1,) * (output.ndim - 2))
-        if tensor.shape != output.shape:
-            raise ArgumentError(
-                f"output {name!r} has shape {tuple(output.shape)}, its {kind} has {tuple(tensor.shape)}: batch, "
-                "channels and voxels have to agree"
-            )
-        return tensor
-
     def _compute_losses(
         self,
         outputs: Mapping[str, Tensor],
@@ -375,7 +359,7 @@ class Trainer:
         masks: Mapping[str, Tensor],
         activations: Mapping[str, FinalActivation | None],
     ) -> dict[str, Tensor]:
-        """Return the loss of every output; NaN where the prediction is not finite, which losses would refuse."""
+        """Return the loss of every output; NaN if the prediction is not finite, which losses refuse."""
         return {
             name: self.loss_of(name, prediction, targets[name], masks[name], activations[name])
             if torch.isfinite(prediction).all()
@@ -384,15 +368,15 @@ class Trainer:
         }
 
     def _refuse_too_many(self, result: StepResult) -> None:
-        """End training if one more step in a row was skipped than may be, and keep its batch.
+        """End training if too many steps in a row were skipped, and write the last batch to a file.
 
         Raises:
-            TrainingDivergedError: one more was.
+            TrainingDivergedError: more were skipped than may be.
         """
         most = self.state.optimization.skips_in_a_row
         if self.state.skipped_in_a_row <= most:
             return
-        self._whole = False  # a network that has diverged is not a state to resume from
+        self._whole = False  # resuming a diverged network is of no use
         found = [
             f"the {kind} {name!r}"
             for kind, tensors in (("input", result.inputs), ("prediction", result.outputs))
@@ -406,31 +390,3 @@ class Trainer:
             f"{most + 1} steps in a row were skipped, the last in iteration {result.iteration}, where "
             f"{found[0] if found else 'the loss or its gradient'} is not finite{where}"
         )
-
-    def _take_weights(self, path: Path) -> None:
-        theirs, ours = load_network(path).state_dict(), self.net.state_dict()
-        differing = [
-            n for n in {**ours, **theirs} if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
-        ]
-        if differing:
-            raise CheckpointError(
-                f"{path} has weights of another network: {', '.join(differing)} are not alike in the two"
-            )
-        self.net.load_state_dict(theirs)
-
-
-def _output_losses(net: LeibNet, losses: Losses | None) -> dict[str, OutputLoss]:
-    if losses is None:
-        return {name: OutputLoss(name=repr(name)) for name in net.output_keys}
-    unknown = [name for name in losses if name not in net.output_keys]
-    if unknown or not losses:
-        raise ArgumentError(
-            f"losses are of {', '.join(losses) or 'no output'}; {net.name} has the outputs {', '.join(net.output_keys)}"
-        )
-    made = {}
-    for name, loss in losses.items():
-        made[name] = loss if isinstance(loss, OutputLoss) else OutputLoss(loss, name=repr(name))
-        weights, channels = made[name].class_weights, net.specs[name].channels
-        if weights is not None and len(weights) != channels:
-            raise ArgumentError(f"output {name!r} has {channels} channels, but {len(weights)} class weights are given")
-    return made

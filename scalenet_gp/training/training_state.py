@@ -1,4 +1,4 @@
-"""Everything that changes while a network is trained, and one step of it."""
+"""The state of training: everything that changes from step to step."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ __all__ = ["TrainingState", "UpdateResult"]
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What came of one batch.
+    """The change of the weights by one batch.
 
     Attributes:
-        taken: whether the weights were changed: with the last batch of a step, unless it was skipped.
-        skipped: whether a step was dropped with this batch, because its loss or its gradient was not finite.
-        gradient_norm: before clipping; None but at the end of a step.
-        update_ratio: by which share of its own norm the weights were moved; None unless measured.
+        taken: True if the weights were changed: with the last batch of a step, unless the step was skipped.
+        skipped: True if a step was skipped with this batch, because its loss or its gradient was not finite.
+        gradient_norm: the norm of the gradient before clipping; None within a step of several batches.
+        update_ratio: the norm of the change, as a share of the norm of the weights; None unless measured.
+
+    Example:
+        >>> UpdateResult(taken=True, skipped=False, gradient_norm=0.5).taken
+        True
     """
 
     taken: bool
@@ -41,27 +45,38 @@ class UpdateResult:
 
 
 class TrainingState:
-    """A network in training: its weights, their average, the optimizer, the schedule, and how far it is.
+    """A network in training: weights, their average, optimizer, schedule, and the number of steps.
 
-    For each batch: :meth:`begin`, :meth:`forward`, a loss, :meth:`advance`.
+    Each batch calls :meth:`begin`, :meth:`forward`, a loss, and :meth:`advance`, in this order.
 
     Args:
         net: the network; it is moved to the device.
-        optimization: how its weights are changed.
-        compute: how the network is computed.
-        seed: of what layers draw, as dropout does: in iteration i it depends on (seed, i) alone, and on the rank.
-        ranks: the processes that train together; this one alone unless given.
+        optimization: options of how weights are changed.
+        compute: options of how the network is computed.
+        seed: seed of random numbers that layers draw, as dropout does. Those of iteration i depend on (seed, i) and on
+            the rank alone.
+        ranks: the processes that train together. By default there is only this one.
         iterations: batches in the whole run, for a schedule that ends with it.
         patience: validations without improvement after which the run stops, for a schedule that waits for them.
 
     Attributes:
-        iteration: batches that were learned from.
-        skipped: steps that were dropped, in all.
-        skipped_in_a_row: and since the last one that was taken.
+        iteration: number of batches that were learned from.
+        skipped: number of skipped steps since the run began.
+        skipped_in_a_row: number of skipped steps since the last one that was taken.
         average: the network with averaged weights, or None.
 
     Raises:
-        ValueError: the device is not there, or a pattern matches nothing.
+        ArgumentError: the device is not there, or a pattern matches nothing.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+        >>> state = TrainingState(net, Optimization(), ComputeConfig(device="cpu"))
+        >>> state.begin()
+        >>> inputs = {"input": torch.rand(1, 1, *net.smallest_plan.input_tensors["input"].shape)}
+        >>> outputs = state.forward(inputs, net.smallest_plan)
+        >>> state.advance(outputs["output"].mean()).taken, state.iteration
+        (True, 1)
     """
 
     def __init__(
@@ -75,15 +90,15 @@ class TrainingState:
         patience: int | None = None,
     ) -> None:
         self._ranks = ranks or ProcessGroup()
-        self._forward = compute.forward_of(net, self._ranks)
+        self._forward = compute.build_forward(net, self._ranks)
         self.device = self._forward.device
-        self.net = self._ranks.synchronised(net.to(self.device).train())
+        self.net = self._ranks.synchronize_norms(net.to(self.device).train())
         self.optimization = optimization
         self.compute = compute
         self.seed = seed
         self._still = optimization.freeze(net)
         self._parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        self._buffers = dict(self.net.named_buffers())  # looking through all modules takes a while, in every batch
+        self._buffers = dict(self.net.named_buffers())  # once: looking through all modules is slow
         self.optimizer = optimization.make_optimizer(self._parameters.values())
         self._schedule, self._plateau = optimization.make_schedules(self.optimizer, iterations, patience)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._forward.scaled)
@@ -97,12 +112,12 @@ class TrainingState:
 
     @property
     def learning_rate(self) -> float:
-        """Of the first group of parameters, in the step to come."""
+        """The learning rate of the first group of parameters, in the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def loss_scale(self) -> float:
-        """What gradients are multiplied by until they are used: 1 but for float16."""
+        """The factor of gradients until they are used: 1 except for float16."""
         return float(self._scaler.get_scale())
 
     @property
@@ -112,10 +127,10 @@ class TrainingState:
         return self.net if averaged is None else averaged
 
     def begin(self) -> None:
-        """Make ready for the next batch: its random numbers, and layers that learn in training mode."""
+        """Prepare for the next batch: seed random numbers, and set training mode."""
         if self.seed is not None:
             number = self.iteration * self._ranks.size + self._ranks.rank
-            # numpy's mixing keeps the streams of neighbouring numbers apart
+            # numpy's mixing makes the streams of neighboring numbers independent
             torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0]))
         self.net.train()
         for module in self._still:
@@ -129,14 +144,14 @@ class TrainingState:
         return self._forward(inputs, plan, logits)
 
     def advance(self, loss: Tensor, *, measure: bool = False) -> UpdateResult:
-        """Learn from the loss of one batch; with the last of a step, change the weights.
+        """Learn from the loss of one batch. The last batch of a step changes the weights.
 
-        If a loss or the gradient is not finite, the step is dropped with all its batches: weights, average, schedule,
+        If a loss or the gradient is not finite, the step is skipped with all its batches: weights, average, schedule,
         optimizer and statistics of layers stay as they were before it.
 
         Args:
             loss: a scalar.
-            measure: whether to measure the update ratio, which takes a copy of the weights.
+            measure: True to measure the update ratio, which takes a copy of the weights.
         """
         self.iteration += 1
         ends = self.iteration % self.optimization.accumulate == 0
@@ -165,12 +180,12 @@ class TrainingState:
         return UpdateResult(True, False, norm.item(), self._moved(before) if measure else None)
 
     def update_plateau(self, score: float) -> None:
-        """Tell a schedule that waits for a plateau how good the network is; like a loss, the lower the better."""
+        """Give the score of a validation to a schedule that waits for a plateau. The lower, the better."""
         if self._plateau is not None:
             self._plateau.step(score)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it but for the network's weights: plain values and tensors."""
+        """Return the state without the network's weights: plain values and tensors."""
         return {
             "iteration": self.iteration,
             "seed": self.seed,
@@ -182,22 +197,22 @@ class TrainingState:
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
             "scaler": self._scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            # of a step that has begun
+            # of a step of several batches that has begun
             "dropped": self._dropped,
             "statistics": self._statistics if self._within_a_step else {},
             "gradients": {n: p.grad for n, p in self._parameters.items() if p.grad is not None},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave; the network has its weights already.
+        """Restore what :meth:`state_dict` returned. The network's weights are restored by the caller.
 
         Raises:
-            ValueError: it was trained with another kind of optimizer or schedule, or by another number of processes.
+            ValueError: the state is of another kind of optimizer or schedule, or of another number of processes.
         """
         if state["ranks"] != self._ranks.size:
             raise ArgumentError(
-                f"{state['ranks']} processes trained together and {self._ranks.size} do now: a batch is that of all "
-                "of them, so that the run would be another one"
+                f"{state['ranks']} processes trained together and {self._ranks.size} do now: a batch has the samples "
+                "of all processes, so the run would be another one"
             )
         kept = {"schedule": self._schedule, "plateau": self._plateau, "average": self.average}
         for name, part in kept.items():
@@ -211,7 +226,7 @@ class TrainingState:
         if isinstance(self._schedule, LambdaLR):
             rates = zip(self._schedule.base_lrs, self._schedule.lr_lambdas, strict=True)
             for group, (rate, factor) in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor(self._schedule.last_epoch)  # not what the schedule said that was in use
+                group["lr"] = rate * factor(self._schedule.last_epoch)  # of the schedule in use now
         self._scaler.load_state_dict(dict(state["scaler"]))
         self.iteration, self.skipped = state["iteration"], state["skipped"]
         self.skipped_in_a_row, self._dropped = state["skipped_in_a_row"], state["dropped"]
@@ -228,7 +243,7 @@ class TrainingState:
         return get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
 
     def _drop(self) -> None:
-        """Forget the step that ends here."""
+        """Skip the step that ends here."""
         self.optimizer.zero_grad(set_to_none=True)
         for name, buffer in self._buffers.items():
             buffer.copy_(self._statistics[name])

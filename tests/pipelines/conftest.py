@@ -1,7 +1,7 @@
 """A volume of 24 x 40 x 40 voxels of 4.5 nm whose first voxel's *centre* is at zero, and a run that takes a second.
 
 Two classes are annotated in crops of different height: of ``bright`` voxels 4 to 20 along z, of ``dark`` 4 to 12; both
-voxels 8 to 32 along y and 6 to 34 along x. The region that is judged begins at voxel 22 along x.
+voxels 8 to 32 along y and 6 to 34 along x. The evaluation region begins at voxel 22 along x.
 """
 
 import json
@@ -24,7 +24,7 @@ CORNER = -VOXEL / 2
 SHAPE = (24, 40, 40)
 CLASSES = ("bright", "dark")
 CROPS = {"bright": ((4, 20), (8, 32), (6, 34)), "dark": ((4, 12), (8, 32), (6, 34))}
-JUDGED = ((4, 20), (8, 32), (22, 34))  # voxels from the volume's corner
+EVALUATED = ((4, 20), (8, 32), (22, 34))  # voxels from the volume's corner
 OUTPUTS = {"0_output": 2, "1_output": 1}  # voxels of 4.5 nm along an edge of its own
 
 TINY = {
@@ -64,12 +64,12 @@ TINY = {
 CPU = Workers(devices=("cpu",))
 """This process alone, on the processor."""
 
-JUDGED_RUN = {
+VALIDATED_RUN = {
     "validation": {"region": {"begin": [None, None, 63], "end": [None, None, 99]}, "every": 2, "samples": 2},
     "training__region": {"begin": [None] * 3, "end": [None, None, 63]},
     "training__overhang": None,
 }
-"""Changes to the config that have the network judged on the way."""
+"""Changes to the config that add a validation."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -156,7 +156,7 @@ def write_volume(path):
 def write_prediction(path, values, first=None, classes=CLASSES):
     """A prediction of both scales: ``values[output]`` (class, z, y, x), its first voxel given in fine voxels."""
     for name, factor in OUTPUTS.items():
-        begin = [CORNER + VOXEL * f for f in first or [bounds[0] for bounds in JUDGED]]
+        begin = [CORNER + VOXEL * f for f in first or [bounds[0] for bounds in EVALUATED]]
         data = values[name].astype(np.float32)
         with MultiscaleWriter(
             path / name,
@@ -171,14 +171,14 @@ def write_prediction(path, values, first=None, classes=CLASSES):
 
 
 def truth_at(factor):
-    """The masks of the classes and where they are annotated in the judged region, by hand: two (2, z, y, x) arrays."""
+    """Return masks of classes and of annotated voxels in the evaluation region, by hand: two (2, z, y, x) arrays."""
     _, masks = tissue()
     truth, annotated = np.zeros((2, len(CLASSES), *SHAPE), dtype=float)
     for index, (name, crop) in enumerate(CROPS.items()):
         box = tuple(slice(*bounds) for bounds in crop)
         truth[index][box] = masks[name][box]
         annotated[index][box] = 1
-    box = (slice(None), *(slice(*bounds) for bounds in JUDGED))
+    box = (slice(None), *(slice(*bounds) for bounds in EVALUATED))
     shape = [n for size in truth[box].shape[1:] for n in (size // factor, factor)]
     share, known = (a[box].reshape(len(CLASSES), *shape).mean(axis=(2, 4, 6)) for a in (truth, annotated))
     return share > 0.5, known == 1
@@ -203,7 +203,7 @@ def trained(volume, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def predicted(volume, trained):
-    """What that run predicts of the region that is judged."""
+    """The prediction of the evaluation region by that run."""
     return predict(
         tiny_config(), volume, trained / "checkpoints" / "checkpoint_4.safetensors", trained / "prediction.zarr"
     )

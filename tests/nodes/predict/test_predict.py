@@ -268,7 +268,7 @@ def test_axes_that_cannot_be_told_apart_are_refused(axes: int) -> None:
 
     source = RampSource({key: Field(f.voxel_size, content, True) for key, f in fields().items() if key in RAW.values()})
     shape = r"\((1, 1, 1, )?\d+, \d+\)"
-    message = rf"array RAW_COARSE has shape {shape}; what is expected is \(batch, channel, 2 spatial axes\) or"
+    message = rf"array RAW_COARSE has shape {shape}, but has to be \(batch, channel, 2 spatial axes\) or"
     with (
         build(source + Predict(small_net(), INPUTS, OUTPUTS)) as pipeline,
         pytest.raises(PipelineRequestError, match=message),

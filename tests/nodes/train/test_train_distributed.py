@@ -78,11 +78,11 @@ def train(ranks: ProcessGroup, samples: int, workers: int) -> dict[str, Any]:
                 raw = raw.clone()
                 raw[mine] = torch.nan
             state.begin()
-            made = ranks.gathered(state.forward({"input": raw}, plan)["output"])
+            made = ranks.gather(state.forward({"input": raw}, plan)["output"])
             finite = bool(made.isfinite().all())
             loss = made.sum() * torch.nan
             if finite:
-                loss = CrossEntropyDice()(made, ranks.gathered(target), ranks.gathered(mask))
+                loss = CrossEntropyDice()(made, ranks.gather(target), ranks.gather(mask))
             step = state.advance(loss)
             losses.append(float(loss.detach()))
             steps.append((step.taken, step.skipped))

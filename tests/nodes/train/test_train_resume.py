@@ -84,7 +84,7 @@ def test_checkpoints_are_written_when_they_are_due_and_at_the_end(tmp_path: Path
     for iteration in (2, 4, 5):
         checkpoint = load_checkpoint(tmp_path / "new" / f"checkpoint_{iteration}.safetensors")
         assert checkpoint.iteration == iteration
-        assert checkpoint.metadata == json.loads(json.dumps(metadata)) | {"notes": {}}
+        assert checkpoint.metadata == json.loads(json.dumps(metadata)) | {"callbacks": {}}
         assert all(torch.equal(tensor, seen[iteration][key]) for key, tensor in checkpoint.weights.items())
 
 

@@ -21,8 +21,8 @@ from scalenet_gp.pipelines.demo.demo_job import DemoResult
 from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
     CLASSES,
-    JUDGED_RUN,
     OUTPUTS,
+    VALIDATED_RUN,
     files_below,
     scalenet,
     tiny_config,
@@ -141,7 +141,7 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
 
 
 def test_train_says_that_it_predicted_with_the_best_network(tmp_path, volume):
-    config = write_config(tmp_path / "run.yaml", **JUDGED_RUN)
+    config = write_config(tmp_path / "run.yaml", **VALIDATED_RUN)
     arguments = ["train", str(config), "--volume", str(volume), "--run", str(tmp_path / "run"), "--device", "cpu"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

@@ -10,7 +10,7 @@ from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.conftest import (
     CLASSES,
-    JUDGED,
+    EVALUATED,
     OUTPUTS,
     files_below,
     tiny_config,
@@ -23,7 +23,7 @@ from tests.pipelines.conftest import (
 def random_values(seed=0, margin=0):
     """Probabilities of both scales, in steps of 1/8 so that some are the threshold itself."""
     rng = np.random.default_rng(seed)
-    shapes = {name: [(e - b + 2 * margin) // factor for b, e in JUDGED] for name, factor in OUTPUTS.items()}
+    shapes = {name: [(e - b + 2 * margin) // factor for b, e in EVALUATED] for name, factor in OUTPUTS.items()}
     return {name: rng.integers(0, 9, (len(CLASSES), *shape)) / 8 for name, shape in shapes.items()}
 
 
@@ -75,7 +75,7 @@ def test_voxels_that_are_not_annotated_do_not_count(volume, tmp_path):
 
 def test_a_prediction_of_more_than_the_region_is_cut_to_it(volume, tmp_path):
     values = random_values(margin=2)
-    prediction = write_prediction(tmp_path / "p", values, [b - 2 for b, _ in JUDGED])
+    prediction = write_prediction(tmp_path / "p", values, [b - 2 for b, _ in EVALUATED])
     inner = {name: values[name][:, 2 // f : -2 // f, 2 // f : -2 // f, 2 // f : -2 // f] for name, f in OUTPUTS.items()}
     assert as_counts(evaluate(tiny_config(), volume, prediction)) == counted(inner)
 

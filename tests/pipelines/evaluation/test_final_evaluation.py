@@ -53,7 +53,7 @@ def test_what_a_run_comes_to_is_written_and_logged(volume, run):
     assert {"training.optimization.learning_rate", "network.subnets.0.base_nc", "training.region.begin"} <= parameters
 
 
-def test_the_best_network_is_the_one_that_is_judged_and_an_earlier_end_is_replaced(volume, run):
+def test_the_best_network_is_the_one_that_is_evaluated_and_an_earlier_end_is_replaced(volume, run):
     folder, checkpoint = run
     shutil.copy(checkpoint.with_name("checkpoint_3.safetensors"), folder / "best.safetensors")
     (folder / "prediction.zarr").mkdir()

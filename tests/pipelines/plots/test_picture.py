@@ -12,7 +12,7 @@ from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import (
     CROPS,
-    JUDGED,
+    EVALUATED,
     OUTPUTS,
     VOXEL,
     files_below,
@@ -149,8 +149,8 @@ def test_a_region_that_cannot_be_drawn_leaves_nothing(volume, predicted, tmp_pat
     assert files_below(tmp_path) == []
 
 
-def test_the_judged_region_is_what_is_drawn(volume, predicted, tmp_path, panels):
+def test_the_evaluation_region_is_drawn(volume, predicted, tmp_path, panels):
     draw_prediction(tiny_config(), volume, predicted, tmp_path / "p.png")
-    (z, z_end), *_ = JUDGED
+    (z, z_end), *_ = EVALUATED
     raw, _ = tissue()
     np.testing.assert_allclose(panels[3][0][..., 0], raw[(z + z_end) // 2, 8:32, 22:34] / 255, atol=1e-6)

@@ -20,7 +20,7 @@ from tests.pipelines.conftest import (
     CLASSES,
     CORNER,
     CPU,
-    JUDGED,
+    EVALUATED,
     OUTPUTS,
     VOXEL,
     files_below,
@@ -64,11 +64,11 @@ def test_the_result_lies_where_the_region_is(predicted):
         attributes = json.loads((predicted / name / ".zattrs").read_text())
         scale, translation = attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
         assert scale == {"type": "scale", "scale": [1.0] + [VOXEL * factor] * 3}
-        first = [CORNER + VOXEL * begin + VOXEL * factor / 2 for begin, _ in JUDGED]
+        first = [CORNER + VOXEL * begin + VOXEL * factor / 2 for begin, _ in EVALUATED]
         assert translation == {"type": "translation", "translation": [0.0, *first]}
         assert [channel["label"] for channel in attributes["omero"]["channels"]] == list(CLASSES)
         array = open_array(predicted / name / "s0")
-        assert array.shape == (2, *((end - begin) // factor for begin, end in JUDGED))
+        assert array.shape == (2, *((end - begin) // factor for begin, end in EVALUATED))
         assert array.dtype == np.float32
 
 
@@ -80,7 +80,7 @@ def test_the_group_says_where_it_comes_from(predicted, checkpoint):
     assert attributes["versions"]["torch"] == version("torch")
     job = PredictionJob.model_validate(attributes["job"])
     assert job.config.model_dump() == tiny_config(prediction__outputs=list(OUTPUTS)).model_dump()
-    assert job.region == Region(begin=[VOXEL * b for b, _ in JUDGED], end=[VOXEL * e for _, e in JUDGED])
+    assert job.region == Region(begin=[VOXEL * b for b, _ in EVALUATED], end=[VOXEL * e for _, e in EVALUATED])
     for name in OUTPUTS:
         assert group_attributes(predicted / name)["network"] == network
 
@@ -119,7 +119,7 @@ def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_pat
 def test_a_volume_without_labels_can_be_predicted(checkpoint, predicted, tmp_path):
     raw, _ = tissue()
     write_array(tmp_path / "volume" / "em" / "raw", raw, levels=3)
-    region = Region(begin=[VOXEL * begin for begin, _ in JUDGED], end=[VOXEL * end for _, end in JUDGED])
+    region = Region(begin=[VOXEL * begin for begin, _ in EVALUATED], end=[VOXEL * end for _, end in EVALUATED])
     again = predict(tiny_config(), tmp_path / "volume", checkpoint, tmp_path / "out.zarr", region=region)
     for name in OUTPUTS:
         np.testing.assert_array_equal(voxels(again, name), voxels(predicted, name))

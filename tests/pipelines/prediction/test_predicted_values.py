@@ -1,4 +1,4 @@
-"""A prediction is the same to whoever judges or draws it, whatever it is stored as."""
+"""A prediction is the same for evaluation and for pictures, whatever it is stored as."""
 
 import gunpowder as gp
 import numpy as np
@@ -9,7 +9,7 @@ from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
-from tests.pipelines.conftest import CLASSES, CORNER, JUDGED, OUTPUTS, VOXEL, tiny_config, truth_at, write_prediction
+from tests.pipelines.conftest import CLASSES, CORNER, EVALUATED, OUTPUTS, VOXEL, tiny_config, truth_at, write_prediction
 
 
 def values_of(factor):
@@ -26,7 +26,7 @@ VALUES = {name: values_of(factor) for name, factor in OUTPUTS.items()}
 def write_stored(path, stored):
     for name, factor in OUTPUTS.items():
         values = VALUES[name].astype(np.float32)
-        corner = tuple(CORNER + VOXEL * bounds[0] for bounds in JUDGED)
+        corner = tuple(CORNER + VOXEL * bounds[0] for bounds in EVALUATED)
         layout = ImageLayout((VOXEL * factor,) * 3, corner, values.shape[1:], CLASSES, stored)
         create_image(path / name, layout)
         MultiscaleArrayWriter.open(path / name).write((0, 0, 0), values)

@@ -51,6 +51,6 @@ def test_the_world_counts_in_fifths_of_a_nanometre():
     config = Config.read(CONFIG)
     dataset = Dataset.open(VNC, config.data, config.build_network())
     assert dataset.world.unit == Fraction(1, 5)
-    judged = dataset.annotated(config.evaluation.region)
-    assert dataset.world.size_in_nm(judged.shape)[0] == 150
-    assert judged.intersect(dataset.annotated(config.training.region)).empty
+    evaluated = dataset.annotated(config.evaluation.region)
+    assert dataset.world.size_in_nm(evaluated.shape)[0] == 150
+    assert evaluated.intersect(dataset.annotated(config.training.region)).empty

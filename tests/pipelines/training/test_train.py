@@ -12,14 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import scalenet_gp.pipelines.training.train_job as train_module
 import scalenet_gp.pipelines.training.training_loop as training_run
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.process.signals import EXIT_CODES, Interrupted
 from scalenet_gp.pipelines.training.reports import NoReport
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
-from tests.pipelines.conftest import CLASSES, JUDGED_RUN, files_below, tiny_config, tissue, write_array
+from tests.pipelines.conftest import CLASSES, VALIDATED_RUN, files_below, tiny_config, tissue, write_array
 
 
 def state(path):
@@ -161,24 +161,24 @@ def test_two_trainings_of_one_run_are_refused(volume, tmp_path):
         assert train(tiny_config(), volume, tmp_path / "run", "cpu").name == "checkpoint_4.safetensors"
 
 
-def test_judging_changes_nothing_and_keeps_the_best(volume, tmp_path):
-    without = {name: value for name, value in JUDGED_RUN.items() if name != "validation"}
+def test_validation_changes_nothing_and_keeps_the_best(volume, tmp_path):
+    without = {name: value for name, value in VALIDATED_RUN.items() if name != "validation"}
     plain = train(tiny_config(**without), volume, tmp_path / "plain", "cpu")
-    judged = train(tiny_config(**JUDGED_RUN), volume, tmp_path / "judged", "cpu")
-    assert_equal(plain, judged)
-    log = EventAccumulator(str(tmp_path / "judged" / "log"), size_guidance={"scalars": 0}).Reload()
+    validated = train(tiny_config(**VALIDATED_RUN), volume, tmp_path / "validated", "cpu")
+    assert_equal(plain, validated)
+    log = EventAccumulator(str(tmp_path / "validated" / "log"), size_guidance={"scalars": 0}).Reload()
     scores = [tag for tag in log.Tags()["scalars"] if tag.startswith("validation/")]
     assert scores
     assert all({event.step for event in log.Scalars(tag)} <= {2, 4} for tag in scores)
-    best = load_checkpoint(tmp_path / "judged" / "best.safetensors")
+    best = load_checkpoint(tmp_path / "validated" / "best.safetensors")
     assert best.iteration in (2, 4)
-    assert best.metadata["notes"]["best"]["iteration"] == best.iteration
+    assert best.metadata["callbacks"]["best"]["iteration"] == best.iteration
 
 
-def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
+def test_a_run_ends_early_without_a_better_validation(volume, tmp_path):
     # nothing is learned, so that nothing becomes better
     config = tiny_config(
-        **JUDGED_RUN,
+        **VALIDATED_RUN,
         training__iterations=50,
         training__optimization__learning_rate=1e-30,
         training__optimization__optimizer={"kind": "SGD"},
@@ -189,7 +189,7 @@ def test_a_run_ends_early_without_a_better_judgement(volume, tmp_path):
 
 def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
     config = tiny_config(
-        **JUDGED_RUN,
+        **VALIDATED_RUN,
         training__iterations=9,
         training__optimization__learning_rate=1e-20,
         training__optimization__optimizer={"kind": "SGD"},
@@ -201,14 +201,14 @@ def test_a_plateau_lowers_the_learning_rate(volume, tmp_path):
     rates = []
     with reporting(lambda record: rates.append(record.learning_rate)):
         train(config, volume, tmp_path / "run", "cpu")
-    # judged after 2, 4, 6 and 8: the first is the best, and more than two without a better one lower the rate
+    # validated after 2, 4, 6 and 8: the first is the best, and more than two without a better one lower the rate
     assert rates == pytest.approx([1e-20] * 8 + [1e-21])
 
 
 @pytest.mark.parametrize("at", [2, 3])
 def test_a_plateau_goes_on_after_a_break(volume, tmp_path, obeyed, at):
     config = tiny_config(
-        **JUDGED_RUN,
+        **VALIDATED_RUN,
         training__iterations=6,
         training__optimization__schedule="plateau",
         training__log__images_every=100,
@@ -308,7 +308,7 @@ def test_a_network_learns(volume, tmp_path):
         (
             {"validation": {"region": {"begin": [None] * 3, "end": [None, None, 99]}, "every": 2}},
             ValueError,
-            "overlaps training.region",
+            "shares annotated voxels with training.region",
         ),
         ({"augmentation__0__jitter_sigma": [1, 1]}, ValueError, "jitter_sigma"),
         (
@@ -370,3 +370,12 @@ def test_a_run_is_not_made_shorter_than_it_is(volume, trained):
     with pytest.raises(ValueError, match=r"has done 4 iterations already; training\.iterations is 2"):
         train(tiny_config(training__iterations=2), volume, trained, "cpu")
     assert files_below(trained) == before
+
+
+def test_the_device_is_that_of_the_config_unless_another_is_given(volume, tmp_path):
+    config = tiny_config(training__compute__device="cuda:99")
+    with pytest.raises(ArgumentError, match="device 'cuda:99'"):
+        train(config, volume, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ArgumentError, match="device 'cuda:98'"):
+        train(config, volume, tmp_path / "run", "cuda:98")

@@ -240,7 +240,7 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
     message = one_error(done.stderr.splitlines())
     assert re.search(
         r"checkpoint_3\.safetensors is not written, as there is no room .*: it takes [\d,]+ bytes, "
-        r"[\d,]+ are free on the disk; those before it are untouched, up to checkpoint_2\.safetensors$",
+        r"[\d,]+ are free on the disk; older ones are untouched, up to checkpoint_2\.safetensors$",
         message,
     ), message
     assert [path.name for path in (left / "checkpoints").iterdir()] == ["checkpoint_2.safetensors"]

@@ -31,7 +31,7 @@ RECORD = StepResult(
     loss=0.5123,
     losses={"0_output": 0.61, "1_output": 0.5, "2_output": 0.48},
     learning_rate=1e-3,
-    step=UpdateResult(taken=True, skipped=False, gradient_norm=0.813),
+    update=UpdateResult(taken=True, skipped=False, gradient_norm=0.813),
     skipped=1,
     samples=2,
     seconds=0.2,
@@ -43,7 +43,7 @@ RECORD = StepResult(
     masks={},
     loss_of=None,
 )
-JUDGEMENT = ValidationResult({"0_output": {"mito": ConfusionCounts(6, 2, 2), "er": ConfusionCounts(0, 0, 0)}}, loss=NAN)
+RESULT = ValidationResult({"0_output": {"mito": ConfusionCounts(6, 2, 2), "er": ConfusionCounts(0, 0, 0)}}, loss=NAN)
 
 
 def refused(constant):
@@ -71,7 +71,7 @@ def test_a_line_of_json_for_each_event():
     stream = io.StringIO()
     with JsonReport(4, 2, CPU, stream=stream) as report:
         report.step(record(3))
-        report.validation(Validated(3, JUDGEMENT, "dice", True))
+        report.validation(Validated(3, RESULT, "dice", True))
         report.checkpoint(Path("run/checkpoint_3.safetensors"))
         report.finish("SIGTERM", Path("run/checkpoint_3.safetensors"))
     begin, step, validation, checkpoint, end = events(stream)
@@ -106,10 +106,10 @@ def test_rates_are_those_since_the_last_line_and_the_norm_is_the_newest():
     stream = io.StringIO()
     none = UpdateResult(taken=False, skipped=False)
     with JsonReport(12, 3, CPU, every=4, stream=stream) as report:
-        report.step(record(4, samples=3, seconds=1.5, waited=1.5, step=none))
+        report.step(record(4, samples=3, seconds=1.5, waited=1.5, update=none))
         for iteration in range(5, 9):
             step = replace(RECORD.step, gradient_norm=float(iteration)) if iteration < 7 else none
-            report.step(record(iteration, samples=iteration, seconds=2.0, waited=0.5, step=step))
+            report.step(record(iteration, samples=iteration, seconds=2.0, waited=0.5, update=step))
         report.step(record(9))
     first, second = (event for event in events(stream) if event["event"] == "step")
     assert (first["iteration"], first["samples_per_second"], first["waiting"]) == (4, 2, 1)
@@ -122,7 +122,7 @@ def test_what_is_not_finite_is_null():
     stream = io.StringIO()
     step = UpdateResult(taken=False, skipped=True, gradient_norm=math.inf)
     with JsonReport(1, 0, CPU, stream=stream) as report:
-        report.step(record(1, loss=NAN, losses={"0_output": -math.inf}, step=step, seconds=0.0))
+        report.step(record(1, loss=NAN, losses={"0_output": -math.inf}, update=step, seconds=0.0))
     _, told = events(stream)
     assert [told[name] for name in ("loss", "gradient_norm", "samples_per_second", "waiting")] == [None] * 4
     assert told["losses"] == {"0_output": None}
@@ -177,7 +177,7 @@ def test_the_bar_fits_a_terminal_of_100_columns(terminal):
 
 def test_numbers_that_are_none_are_shown_as_such(terminal):
     with BarReport(10, 0, CPU) as report:
-        report.step(record(1, loss=NAN, step=UpdateResult(taken=False, skipped=True), seconds=0.0))
+        report.step(record(1, loss=NAN, update=UpdateResult(taken=False, skipped=True), seconds=0.0))
     text = terminal.export_text()
     assert "loss nan" in text
     assert "|g| -  nan samples/s  waiting nan %" in text
@@ -185,8 +185,8 @@ def test_numbers_that_are_none_are_shown_as_such(terminal):
 
 def test_other_events_leave_a_line_above_the_bar(terminal):
     with BarReport(10, 0, CPU) as report:
-        report.validation(Validated(5, JUDGEMENT, "dice", True))
-        report.validation(Validated(6, JUDGEMENT, "loss", False))
+        report.validation(Validated(5, RESULT, "dice", True))
+        report.validation(Validated(6, RESULT, "loss", False))
         report.checkpoint(Path("run/[bold]/checkpoint_6.safetensors"))
         report.finish("done", None)
     text = terminal.export_text()
@@ -223,7 +223,7 @@ def test_a_bar_begins_with_what_was_done_and_shows_what_follows_the_first_line_b
 def test_no_report_is_silent(capfd):
     with training_report.training_report("none", 4, 0, CPU) as report:
         report.step(record(1))
-        report.validation(Validated(1, JUDGEMENT, "dice", True))
+        report.validation(Validated(1, RESULT, "dice", True))
         report.checkpoint(Path("run/checkpoint_1.safetensors"))
         report.finish("done", None)
     captured = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""Validation against numpy: which voxels the samples hold, what is counted there, and what judging leaves alone."""
+"""Validation against numpy: the voxels of the samples, the counts, and all that validation must not change."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.training.validation import Validation
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState
-from tests.pipelines.conftest import CLASSES, JUDGED, OUTPUTS, tiny_config, tissue, truth_at, write_array
+from tests.pipelines.conftest import CLASSES, EVALUATED, OUTPUTS, tiny_config, tissue, truth_at, write_array
 
 LEARNED = Region(begin=[None] * 3, end=[None, None, 99])
 HELD_OUT = Region(begin=[None, None, 99], end=[None] * 3)
@@ -76,15 +76,15 @@ def test_counts_and_loss_are_those_of_numpy_at_the_places_of_the_samples(volume,
     net, validation = validation_of(volume, samples=6, threshold=threshold)
     seen = read_off(net, monkeypatch)
     with validation:
-        judgement = validation.validate(net)
+        result = validation.validate(net)
     assert len(seen) == 6
     expected = {name: {label: np.zeros(3, int) for label in CLASSES} for name in OUTPUTS}
     losses = []
     for prediction in seen:
         (place,) = places(prediction["1_output"][0])
-        assert all(low <= at and at + SAMPLE <= high for at, (low, high) in zip(place, JUDGED, strict=True))
+        assert all(low <= at and at + SAMPLE <= high for at, (low, high) in zip(place, EVALUATED, strict=True))
         for name, factor in OUTPUTS.items():
-            begins = [(at - low) // factor for at, (low, _) in zip(place, JUDGED, strict=True)]
+            begins = [(at - low) // factor for at, (low, _) in zip(place, EVALUATED, strict=True)]
             box = (slice(None), *(slice(at, at + SAMPLE // factor) for at in begins))
             truth, annotated = (array[box] for array in truth_at(factor))
             error = (prediction[name] - truth) ** 2
@@ -92,13 +92,13 @@ def test_counts_and_loss_are_those_of_numpy_at_the_places_of_the_samples(volume,
             for label, p, t, a in zip(CLASSES, prediction[name] >= threshold, truth, annotated, strict=True):
                 expected[name][label] += [(p & t & a).sum(), (p & ~t & a).sum(), (~p & t & a).sum()]
     for name, label in ((name, label) for name in OUTPUTS for label in CLASSES):
-        found = judgement.scores[name][label]
+        found = result.scores[name][label]
         assert [found.true_positive, found.false_positive, found.false_negative] == expected[name][label].tolist()
         assert expected[name][label].sum() > 0
-    assert judgement.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_the_places_are_the_same_at_every_judgement_whatever_was_drawn_in_between(volume, monkeypatch):
+def test_the_samples_are_the_same_in_every_validation_whatever_was_drawn_in_between(volume, monkeypatch):
     net, validation = validation_of(volume, samples=5, seed=3)
     seen = read_off(net, monkeypatch)
     with validation:
@@ -140,7 +140,7 @@ def test_a_network_that_is_sure_of_nothing_has_the_scores_that_follow(volume):
     assert math.isnan(nothing.metric("precision"))
 
 
-def test_judging_leaves_random_generators_modes_gradients_and_statistics_alone(volume):
+def test_validation_leaves_random_generators_modes_gradients_and_statistics_alone(volume):
     config = tiny_config(network__subnets__1__dropout_prob=0.5, network__subnets__0__norm_layer="batch")
     net, validation = validation_of(volume, config=config, samples=2)
     net.register_forward_pre_hook(draw)
@@ -171,17 +171,17 @@ def test_modes_are_restored_after_an_error(volume, monkeypatch):
     assert generators() == before
 
 
-def test_a_run_that_is_judged_ends_with_the_weights_of_one_that_is_not(volume):
-    """Training draws from the global generators: inputs and dropout; what is judged is the averaged network."""
+def test_a_run_that_is_validated_ends_with_the_weights_of_one_that_is_not(volume):
+    """Training draws from the global generators: inputs and dropout; the averaged network is validated."""
 
-    def trained(judging):
+    def trained(validating):
         config = tiny_config(network__subnets__1__dropout_prob=0.3, network__subnets__0__norm_layer="batch")
         torch.manual_seed(5)
         np.random.seed(5)  # noqa: NPY002
         random.seed(5)
         net, validation = validation_of(volume, config=config, samples=2)
         state = TrainingState(net, Optimization(ema_decay=0.9), ComputeConfig(device="cpu"))
-        plan, judgements = net.smallest_plan, []
+        plan, results = net.smallest_plan, []
         with validation:
             for _ in range(4):
                 state.begin()
@@ -191,15 +191,15 @@ def test_a_run_that_is_judged_ends_with_the_weights_of_one_that_is_not(volume):
                 outputs = state.forward(inputs, plan)
                 losses = [functional.mse_loss(o, torch.full_like(o, target)) for o in outputs.values()]
                 state.advance(sum(losses))
-                if judging:
-                    judgements.append(validation.validate(state.eval_net))
-        return net.state_dict(), state.average.state_dict(), judgements
+                if validating:
+                    results.append(validation.validate(state.eval_net))
+        return net.state_dict(), state.average.state_dict(), results
 
-    *judged, judgements = trained(True)
+    *validated, results = trained(True)
     *alone, _ = trained(False)
-    for one, other in zip(judged, alone, strict=True):
+    for one, other in zip(validated, alone, strict=True):
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-    assert len({judgement.loss for judgement in judgements}) > 1
+    assert len({result.loss for result in results}) > 1
 
 
 def test_a_network_that_has_diverged_has_no_loss_and_is_never_the_best(volume, monkeypatch):
@@ -240,10 +240,10 @@ def test_a_sample_that_is_larger_than_the_region_counts_only_what_lies_in_it(vol
     net, validation = validation_of(volume, region, samples=3, threshold=0.001)
     read_off(net, monkeypatch)
     with validation:
-        judgement = validation.validate(net)
+        result = validation.validate(net)
     truth, annotated = truth_at(1)
     assert annotated[0, :4, :4, :4].all()
-    found = judgement.scores["1_output"]["bright"]
+    found = result.scores["1_output"]["bright"]
     assert found.true_positive + found.false_positive == 3 * 4**3
     assert found.true_positive == 3 * truth[0, :4, :4, :4].sum()
 
@@ -251,13 +251,13 @@ def test_a_sample_that_is_larger_than_the_region_counts_only_what_lies_in_it(vol
 def test_a_region_that_overlaps_one_to_learn_from_is_refused(volume):
     region = Region(begin=[None, None, 90], end=[None] * 3)
     message = (
-        r"region to validate by, \[null, null, 90\] to \[null, null, null\] nm, overlaps training.region, "
-        r"\[null, null, null\] to \[null, null, 99\] nm"
+        r"region of the validation, \[null, null, 90\] to \[null, null, null\] nm, "
+        r"shares annotated voxels with training.region, \[null, null, null\] to \[null, null, 99\] nm"
     )
     with pytest.raises(ValueError, match=message):
         validation_of(volume, region, apart_from={"training.region": LEARNED})
     validation_of(volume, HELD_OUT, apart_from={"training.region": LEARNED})
-    with pytest.raises(ValueError, match="overlaps evaluation"):
+    with pytest.raises(ValueError, match="shares annotated voxels with evaluation"):
         validation_of(volume, HELD_OUT, apart_from={"training.region": LEARNED, "evaluation": HELD_OUT})
 
 
@@ -280,7 +280,7 @@ def test_samples_without_annotation_are_refused(volume, tmp_path):
         validation.validate(net)
 
 
-def test_judging_needs_the_with_block_and_numbers_their_range(volume):
+def test_validation_needs_the_with_block_and_numbers_their_range(volume):
     net, validation = validation_of(volume, samples=1)
     with pytest.raises(RuntimeError, match="within its with block"):
         validation.validate(net)

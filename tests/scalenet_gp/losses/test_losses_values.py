@@ -177,9 +177,9 @@ def test_cross_entropy_of_soft_targets_equals_sums_by_hand(seed: int, smoothing:
 def test_cross_entropy_refuses_what_does_not_sum_to_one() -> None:
     half, mask = torch.full((1, 3, 2, 2), 0.5), torch.ones(1, 3, 2, 2)
     third = half / 1.5
-    with pytest.raises(ValueError, match=r"prediction has to sum to 1 .*, it sums to 1.5 to 1.5; .*Softmax"):
+    with pytest.raises(ValueError, match=r"prediction has to sum to 1 .*, but sums lie between 1.5 and 1.5; .*Softmax"):
         CrossEntropy()(half, third, mask)
-    with pytest.raises(ValueError, match=r"target has to sum to 1 .*, it sums to 0 to 1"):
+    with pytest.raises(ValueError, match=r"target has to sum to 1 .*, but sums lie between 0 and 1"):
         CrossEntropy()(
             third, torch.tensor([1.0, 0]).expand(1, 1, 2, 2) * torch.tensor([1.0, 0, 0])[:, None, None], mask
         )

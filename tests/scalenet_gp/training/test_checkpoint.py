@@ -184,7 +184,7 @@ def test_what_was_loaded_no_longer_depends_on_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decay", [None, 0.5])
 def test_a_network_is_built_from_its_checkpoint_alone(tmp_path: Path, decay: float | None) -> None:
-    """It has the averaged weights, if there are any: they are what is judged."""
+    """It has the averaged weights, if there are any: validation uses them."""
     subnets = [{"top_resolution": (16, 16), **SMALL}, {"top_resolution": (8, 8), **SMALL, "norm_layer": "batch"}]
     state = stepped(training(build_scalenet(subnets), ema_decay=decay))
     path = saved(tmp_path, state)
@@ -415,7 +415,7 @@ def full_disk(command: list[str]) -> tuple[int, str]:
     )
     assert written, message
     assert abs(int(written[1].replace(",", "")) - size) < 100
-    assert message.endswith("those before it are untouched, up to checkpoint_1.safetensors")
+    assert message.endswith("older ones are untouched, up to checkpoint_1.safetensors")
     return number, message
 
 
@@ -660,7 +660,7 @@ def test_a_checkpoint_of_other_training_is_refused_and_changes_nothing(
 
 def test_a_state_of_other_parts_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, small_net(), {"iteration": 2, "wisdom": 1})
-    refuses(path, training(small_net(1)), r"differ in what is part of the state of training: .*optimizer.*wisdom")
+    refuses(path, training(small_net(1)), r"have different entries in the state of training: .*optimizer.*wisdom")
 
 
 def test_a_checkpoint_that_lacks_weights_changes_nothing(tmp_path: Path) -> None:

@@ -76,15 +76,15 @@ class Passes(nn.Module):
 def gradients(ranks: ProcessGroup, dtype: torch.dtype, passes: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     """Of the loss on all samples, of which this rank computes its share: the sum over passes for some outputs each."""
     net = net_of(dtype, seed=ranks.rank)  # which is rank 0's from now on
-    modules = {partial: ranks.parallel(Passes(net), partial) for partial in {len(names) == 1 for names in passes}}
+    modules = {partial: ranks.wrap_parallel(Passes(net), partial) for partial in {len(names) == 1 for names in passes}}
     mine = slice(None) if ranks.alone else slice(ranks.rank, ranks.rank + 1)
     for names in passes:
         plan = plan_of(net, *names)
         inputs, targets, masks = (
             {name: tensor[mine] for name, tensor in given.items()} for given in samples_of(plan, dtype)
         )
-        targets, masks = ranks.all_gathered(targets), ranks.all_gathered(masks)
-        made = ranks.all_gathered(modules[len(names) == 1](inputs, plan))
+        targets, masks = ranks.gather_all(targets), ranks.gather_all(masks)
+        made = ranks.gather_all(modules[len(names) == 1](inputs, plan))
         loss = sum(CrossEntropyDice()(made[name], targets[name], masks[name]) for name in made)
         loss.backward()
     return {"loss": loss.detach(), "gradients": {name: p.grad for name, p in net.named_parameters()}}
@@ -106,7 +106,7 @@ def run_as_rank(folder: Path) -> None:
         found["ranks"] = (ranks.rank, ranks.size, ranks.local_rank, ranks.alone, ranks.is_main, str(ranks.device))
         found["anywhere"] = [ranks.any_rank(ranks.rank in those) for those in ([], [1], [0, 1])]
         found["of first"] = ranks.broadcast(0.1 + ranks.rank)
-        found["gathered"] = ranks.gathered(torch.full((3, 2), float(ranks.rank)).t())
+        found["gathered"] = ranks.gather(torch.full((3, 2), float(ranks.rank)).t())
         ranks.check_same("the iteration", 7)
         try:
             ranks.check_same("the iteration", 7 + ranks.rank)
@@ -204,8 +204,8 @@ def test_alone_everything_is_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ranks == ProcessGroup(device=torch.device("cpu"))
         assert ranks.alone
         assert ranks.is_main
-        assert ranks.parallel(net) is ranks.synchronised(net) is net
-        assert ranks.gathered(tensor) is tensor
+        assert ranks.wrap_parallel(net) is ranks.synchronize_norms(net) is net
+        assert ranks.gather(tensor) is tensor
         assert [ranks.any_rank(False), ranks.any_rank(True)] == [False, True]
         assert ranks.broadcast(0.3) == 0.3
         ranks.check_same("anything", 1)
@@ -227,11 +227,11 @@ def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_batch_normalisation_is_over_all_samples_on_gpus_and_refused_on_the_processor() -> None:
     unet = {"base_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": "batch"}
     net = build_scalenet([{"top_resolution": (8, 8), **unet}])
-    with pytest.raises(ValueError, match=r"in_conv_0\S*' normalises over the batch, .* in 2 processes"):
-        ProcessGroup(0, 2).synchronised(net)
+    with pytest.raises(ValueError, match=r"in_conv_0\S*' normalizes over the batch, .* in 2 processes"):
+        ProcessGroup(0, 2).synchronize_norms(net)
     names, fingerprint = list(net.state_dict()), net.fingerprint
     normalising = sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    same = ProcessGroup(0, 2).synchronised(net.to("meta"))
+    same = ProcessGroup(0, 2).synchronize_norms(net.to("meta"))
     assert same is net
     assert sum(isinstance(module, nn.SyncBatchNorm) for module in net.modules()) == normalising > 0
     assert list(net.state_dict()) == names

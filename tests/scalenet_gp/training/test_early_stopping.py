@@ -1,4 +1,4 @@
-"""Which network counts as the best, and when a run stops: scripted judgements, with and without breaks."""
+"""The best network and the end of a run, for scripted validations, with and without breaks."""
 
 import json
 import math
@@ -25,11 +25,11 @@ def of_loss(loss):
     return ValidationResult({}, loss)
 
 
-def judged(script, every, patience, length, breaks=()):
-    """A run whose network is judged as the script says, by iteration: what it did, and what it ended with.
+def validated(script, every, patience, length, breaks=()):
+    """Run with validations as the script says, by iteration; return what it did, and its end.
 
     ``breaks`` say where it is killed: (iteration, whether the checkpoint it goes on from was written after the
-    judgement of that iteration instead of before).
+    validation of that iteration instead of before).
     """
     best, iteration, told = EarlyStopping(ValidationOptions(metric="loss", every=every, patience=patience)), 0, []
     breaks = dict(breaks)
@@ -50,13 +50,13 @@ def judged(script, every, patience, length, breaks=()):
 
 
 def test_a_metric_is_the_mean_over_the_classes_of_the_finest_output_that_have_one():
-    judgement = ValidationResult(SCORES, 0.25)
-    assert judgement.metric("dice") == pytest.approx((12 / 18 + 0) / 2)
-    assert judgement.metric("iou") == pytest.approx((6 / 12 + 0) / 2)
-    assert judgement.metric("precision") == 6 / 8
-    assert judgement.metric("recall") == pytest.approx((6 / 10 + 0) / 2)
-    assert judgement.metric("loss") == judgement.loss_like("loss") == 0.25
-    assert judgement.loss_like("precision") == 1 - 6 / 8
+    result = ValidationResult(SCORES, 0.25)
+    assert result.metric("dice") == pytest.approx((12 / 18 + 0) / 2)
+    assert result.metric("iou") == pytest.approx((6 / 12 + 0) / 2)
+    assert result.metric("precision") == 6 / 8
+    assert result.metric("recall") == pytest.approx((6 / 10 + 0) / 2)
+    assert result.metric("loss") == result.loss_like("loss") == 0.25
+    assert result.loss_like("precision") == 1 - 6 / 8
     assert math.isnan(ValidationResult({"0_output": {"bright": ConfusionCounts()}}, 0.25).metric("dice"))
 
 
@@ -76,10 +76,10 @@ def test_high_scores_and_low_losses_are_better_and_anything_is_better_than_nothi
         assert not low.better_than(low, metric)
 
 
-def test_a_judgement_comes_back_from_json():
+def test_a_result_comes_back_from_json():
     for loss in (0.1, math.nan):
-        text = json.dumps(ValidationResult(SCORES, loss).as_plain(), allow_nan=False)
-        again = ValidationResult.of_plain(json.loads(text))
+        text = json.dumps(ValidationResult(SCORES, loss).to_json(), allow_nan=False)
+        again = ValidationResult.from_json(json.loads(text))
         assert again.scores == SCORES
         assert again.loss == pytest.approx(loss, abs=0, nan_ok=True)
 
@@ -87,13 +87,13 @@ def test_a_judgement_comes_back_from_json():
 def test_a_run_stops_once_patience_is_at_its_end():
     losses = [3, 2, 2.5, 2, 1, 1.5, math.nan, 1, 0.5]  # the best is the fifth; three after it are not better
     script = {10 * (number + 1): loss for number, loss in enumerate(losses)}
-    told, ended, state = judged(script, 10, 3, 90)
+    told, ended, state = validated(script, 10, 3, 90)
     assert [iteration for iteration, best in told if best] == [10, 20, 50]
     assert ended == 80
     assert (state["iteration"], state["without_improvement"], state["best"]["loss"]) == (50, 3, 1)
-    assert judged(script, 10, 4, 90)[1:] == (90, {**state, "iteration": 90, "without_improvement": 0, "last": 90,
+    assert validated(script, 10, 4, 90)[1:] == (90, {**state, "iteration": 90, "without_improvement": 0, "last": 90,
                                                   "best": {"loss": 0.5, "scores": {}}})  # fmt: skip
-    assert judged(script, 10, None, 90)[1] == 90
+    assert validated(script, 10, None, 90)[1] == 90
 
 
 @given(
@@ -102,11 +102,11 @@ def test_a_run_stops_once_patience_is_at_its_end():
     st.none() | st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=4, unique_by=lambda at: at[0]),
 )
-def test_a_run_with_breaks_is_judged_and_stops_as_one_without(losses, every, patience, breaks):
+def test_a_run_with_breaks_validates_and_stops_as_one_without(losses, every, patience, breaks):
     script = dict(enumerate(losses, 1))
-    whole = judged(script, every, patience, 12)
-    assert judged(script, every, patience, 12, breaks) == whole
-    # by hand: the number of judgements behind the best one, wherever the run could have ended
+    whole = validated(script, every, patience, 12)
+    assert validated(script, every, patience, 12, breaks) == whole
+    # by hand: the number of validations behind the best one, wherever the run could have ended
     at = list(range(every, 13, every))
     for count in range(1, len(at) + 1):
         seen = [math.inf if math.isnan(script[iteration]) else script[iteration] for iteration in at[:count]]

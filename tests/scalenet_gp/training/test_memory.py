@@ -17,9 +17,9 @@ from scalenet_gp.analysis.cost import predict_cost
 from scalenet_gp.layers import ConvPass
 from scalenet_gp.training import memory
 from scalenet_gp.training.memory import (
+    explain_memory_errors,
     explain_out_of_memory,
     free_bytes,
-    memory_explained,
     peak_resident_bytes,
     resident_bytes,
 )
@@ -33,14 +33,14 @@ import re, resource, torch
 torch.set_num_threads(1)
 from funlib.geometry import Roi
 from scalenet_gp import build_unet
-from scalenet_gp.training.memory import memory_explained
+from scalenet_gp.training.memory import explain_memory_errors
 
 net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], convs_per_level=1, output_nc=2)
 optimizer = torch.optim.Adam(net.parameters())
 
 def step(shape):
     plan = net.plan({net.output_keys[-1]: Roi((0, 0), [8 * size for size in shape])})
-    with memory_explained(net, plan, 2, torch.float32, torch.device("cpu")):
+    with explain_memory_errors(net, plan, 2, torch.float32, torch.device("cpu")):
         learn(plan)
 
 def learn(plan):
@@ -164,7 +164,7 @@ def test_no_memory_is_one_error_wherever_it_comes_from(allocate, monkeypatch):
     net = single_conv()
     with (
         pytest.raises(MemoryError, match=r"^what to do \(.+\)$"),
-        memory_explained(net, over(net, 4), 1, torch.float32, CPU),
+        explain_memory_errors(net, over(net, 4), 1, torch.float32, CPU),
     ):
         allocate()
 
@@ -173,7 +173,7 @@ def test_other_errors_stay_as_they_are():
     net = single_conv()
     with (
         pytest.raises(RuntimeError, match="shapes cannot be"),
-        memory_explained(net, over(net, 4), 1, torch.float32, CPU),
+        explain_memory_errors(net, over(net, 4), 1, torch.float32, CPU),
     ):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
@@ -186,7 +186,7 @@ def test_without_memory_for_an_explanation_there_is_a_message_still(monkeypatch)
     net = single_conv()
     with (
         pytest.raises(MemoryError, match=r"out of memory on cpu: 'b' of 4 × 4 × 4 voxels \(16 × 20 × 24 nm\)"),
-        memory_explained(net, over(net, 4), 1, torch.float32, CPU),
+        explain_memory_errors(net, over(net, 4), 1, torch.float32, CPU),
     ):
         raise MemoryError
 
@@ -204,7 +204,7 @@ def test_what_was_called_within_lets_go_of_its_tensors(monkeypatch):
 
     monkeypatch.setattr(memory, "explain_out_of_memory", lambda *_: f"{kept}")
     net = single_conv()
-    with pytest.raises(MemoryError, match="let go"), memory_explained(net, over(net, 4), 1, torch.float32, CPU):
+    with pytest.raises(MemoryError, match="let go"), explain_memory_errors(net, over(net, 4), 1, torch.float32, CPU):
         fails()
 
 
@@ -263,7 +263,7 @@ def test_a_gpu_without_memory():
     plan = over(net, 700)
     with (
         pytest.raises(MemoryError, match=r"out of memory on cuda.*What would fit"),
-        memory_explained(net, plan, 1, torch.float32, device),
+        explain_memory_errors(net, plan, 1, torch.float32, device),
     ):
         net({"a": torch.empty(1, 1, 702, 702, 702, device=device)}, plan)
     del held

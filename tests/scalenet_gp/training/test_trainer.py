@@ -140,7 +140,7 @@ def test_validation_comes_before_the_checkpoint_and_that_before_reports(tmp_path
     ]
     assert reasons == [None, "1 validations without a better one"]
     assert load_checkpoint(tmp_path / "best.safetensors").iteration == 1
-    kept = load_checkpoint(tmp_path / "checkpoints" / "checkpoint_2.safetensors").metadata["notes"]["best"]
+    kept = load_checkpoint(tmp_path / "checkpoints" / "checkpoint_2.safetensors").metadata["callbacks"]["best"]
     assert (kept["iteration"], kept["last"], kept["without_improvement"]) == (1, 2, 1)
 
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from scalenet_gp import LeibNet, TensorSpec, build_unet
 from scalenet_gp.layers import ConvPass, Pool
-from scalenet_gp.training import ComputeConfig, Optimization, TrainingState, UpdateResult
+from scalenet_gp.training import ComputeConfig, Optimization, Trainer, TrainingState, UpdateResult
 
 CPU = ComputeConfig(device="cpu")
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -143,7 +143,7 @@ def test_a_schedule_of_other_length_has_its_own_rates_from_the_first_step_on(war
         learn(long, 1)
 
 
-def test_a_plateau_is_judged_from_outside():
+def test_a_plateau_is_told_from_outside():
     state = TrainingState(
         small_net(), Optimization(optimizer=SGD, schedule=partial(ReduceLROnPlateau, patience=1, factor=0.1)), CPU
     )
@@ -155,7 +155,7 @@ def test_a_plateau_is_judged_from_outside():
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_the_average_follows_the_weights_and_is_what_is_judged():
+def test_the_average_follows_the_weights_and_is_what_is_validated():
     state = TrainingState(small_net(norm_layer="batch"), Optimization(optimizer=SGD, ema_decay=0.75), CPU)
     expected: dict[str, Tensor] = {}
     for _ in range(4):
@@ -163,11 +163,11 @@ def test_the_average_follows_the_weights_and_is_what_is_judged():
         for name, tensor in weights_of(state.net).items():
             floating = name in expected and tensor.is_floating_point()
             expected[name] = 0.75 * expected[name] + 0.25 * tensor if floating else tensor
-    judged = state.eval_net
-    assert judged is not state.net
+    averaged = state.eval_net
+    assert averaged is not state.net
     for name, tensor in expected.items():
         if tensor.is_floating_point():
-            torch.testing.assert_close(judged.state_dict()[name], tensor)
+            torch.testing.assert_close(averaged.state_dict()[name], tensor)
     without = TrainingState(small_net(), Optimization(optimizer=SGD), CPU)
     assert without.average is None
     assert without.eval_net is without.net
@@ -256,18 +256,30 @@ def test_float16_scales_the_loss_and_takes_a_smaller_scale_after_an_overflow():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_a_compiled_network_learns_the_same():
+def test_a_compiled_network_learns_the_same_from_logits():
 
     def smallest_net() -> LeibNet:
         """The C++ compiler takes a second for every kernel."""
         torch.manual_seed(0)
-        nodes = [ConvPass(["raw"], ["features"], 1, 2, [(3, 3)]), Pool(["features"], ["output"], (2, 2))]
+        nodes = [
+            Pool(["raw"], ["pooled"], (2, 2)),
+            ConvPass(["pooled"], ["output"], 1, 2, [(3, 3)], final_activation="Sigmoid"),
+        ]
         return LeibNet(nodes, {"raw": TensorSpec((8, 8), 1)}, ["output"])
 
-    plain = TrainingState(smallest_net(), Optimization(optimizer=SGD), CPU)
-    compiled = TrainingState(smallest_net(), Optimization(optimizer=SGD), ComputeConfig(device="cpu", compile=True))
-    learn(plain, 2)
-    learn(compiled, 2)
+    options = Optimization(optimizer=SGD)
+    plain, compiled = (
+        Trainer(smallest_net(), optimization=options, compute=ComputeConfig(device="cpu", compile=compile_it))
+        for compile_it in (False, True)
+    )
+    target = {"output": torch.rand(1, 2, *plain.net.smallest_plan.tensor("output").shape) > 0.5}
+    for iteration in range(2):
+        inputs = inputs_of(plain.net, iteration)
+        one, other = (trainer.step(inputs, target) for trainer in (plain, compiled))
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.activations == {"output": "Sigmoid"}
+        torch.testing.assert_close(other.raw_outputs["output"], one.raw_outputs["output"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(other.outputs["output"], one.raw_outputs["output"].sigmoid(), rtol=1e-4, atol=1e-6)
     for name, tensor in weights_of(plain.net).items():
         torch.testing.assert_close(compiled.net.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
 
