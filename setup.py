@@ -9,6 +9,7 @@ TEST = [
     "build",
     "hypothesis>=6.100",
     "ipykernel",
+    "jsonschema>=4",
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",

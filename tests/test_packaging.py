@@ -23,6 +23,13 @@ FLOORS = {
     "nodes": sorted((REPOSITORY / "nodes").rglob("*.py")),
     "pipelines": sorted((REPOSITORY / "pipelines").rglob("*.py")),
 }
+DISTRIBUTIONS = {
+    "funlib": "funlib.geometry",
+    "ome_zarr_models": "ome-zarr-models",
+    "pydantic_core": "pydantic",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}
 NOT_IMPORTED = ("nodes", "pipelines", "tests")
 
 # The folder comes before an editable install of the same package.
@@ -136,15 +143,19 @@ def test_what_is_imported_is_declared_and_nothing_else(metadata):
     packages.discard("pytest")  # scalenet_gp.testing needs it, of the extra "test"
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
-    distributions = {
-        "yaml": "pyyaml",
-        "funlib": "funlib.geometry",
-        "skimage": "scikit-image",
-        "pydantic_core": "pydantic",
-    }
-    assert {distributions.get(name, name) for name in packages} == {
+    assert {DISTRIBUTIONS.get(name, name) for name in packages} == {
         distribution(line) for line in metadata["install_requires"]
     }
+
+
+def test_imports_of_tests_and_benchmarks_are_declared(metadata):
+    """The third-party packages that tests and benchmarks import are requirements, of the package or of "test"."""
+    paths = [path for folder in ("tests", "benchmarks") for path in (REPOSITORY / folder).rglob("*.py")]
+    packages = {name.split(".")[0] for path in paths for name in imports(path)} - {*sys.stdlib_module_names}
+    packages -= {"scalenet_gp", "tests", *(path.stem for path in paths)}
+    packages.discard("leibnetz")  # make install installs it without its dependencies
+    declared = {distribution(line) for line in metadata["install_requires"] + metadata["extras_require"]["test"]}
+    assert {DISTRIBUTIONS.get(name, name) for name in packages} <= declared
 
 
 def distribution(requirement):

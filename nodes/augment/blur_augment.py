@@ -9,8 +9,6 @@ from typing import Annotated, Any, Unpack, final
 import numpy as np
 from gunpowder import Array, ArrayKey, Coordinate, Roi
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
-from scipy.special import ndtr
 
 from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters
@@ -110,6 +108,8 @@ class BlurAugment(RandomAugment[Blur]):
         return roi.grow(margin, margin)
 
     def apply(self, key: ArrayKey, array: Array, roi: Roi, drawn: Blur) -> NDArray[Any]:
+        from scipy.ndimage import correlate1d  # slow to import
+
         check_intensities(key, array.data, type(self).__name__, bounded=False)
         # scipy filters no type of 16 bits
         data = array.data.astype(np.result_type(array.data, np.float32), copy=False)
@@ -134,6 +134,8 @@ def blur_kernel(sigma: float, voxel_size: float) -> NDArray[np.float64]:
         An odd number of weights, which sum to 1. A single one if less than 1/10000 of the Gaussian reaches beyond
         either end of the voxel.
     """
+    from scipy.special import ndtr  # slow to import
+
     radius = max(0, ceil(_REACH * sigma / voxel_size - 0.5))
     if not radius:
         return np.ones(1)

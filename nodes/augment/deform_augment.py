@@ -11,7 +11,6 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchRequest
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
@@ -187,6 +186,8 @@ class DeformAugment(Augment):
         return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
 
     def _draw_rotation(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        from scipy.spatial.transform import Rotation  # slow to import
+
         matrix = np.eye(self.dims)
         if len(self.rotation_axes) == 2:
             angle = generator.uniform(0, 2 * np.pi)

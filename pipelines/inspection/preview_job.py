@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gunpowder as gp
 import numpy as np
 from funlib.geometry import Coordinate, Roi
-from matplotlib.figure import Figure
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
@@ -18,6 +18,9 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
 from scalenet_gp.volumes import StrPath
+
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_samples", "preview"]
 

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
-from scalenet_gp.options import Options
+from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.serialization import atomic_write
@@ -55,10 +55,11 @@ class NetworkFile(Options):
 
         Raises:
             FileNotFoundError: there is no such file.
+            ArgumentError: the weight is not above 0, or is of another type.
         """
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint {path}")
-        return cls.model_validate({"path": path.resolve(), "sha256": _digest(path), "weight": weight})
+        return cls.create(path=path.resolve(), sha256=_digest(path), weight=weight)
 
     def check(self, kept: Path) -> Path:
         """Return the file that has the content: its copy, if there is one, or the checkpoint itself.
@@ -158,7 +159,8 @@ class PredictionJob(Options):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigError(f"{path} is not a job of a prediction: {error}") from error
+            problems = describe_problems(error, cls, json.loads(text), "the job")
+            raise ConfigError(f"{path} is not a job of a prediction: {'; '.join(problems)}") from error
 
     def write(self) -> None:
         """Write the job to its folder, whole or not at all."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, PrivateAttr, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -15,12 +16,32 @@ from scalenet_gp.options.problems import describe_problems, suggest
 
 __all__ = ["Options"]
 
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass  # pydantic has no public name for it
+else:
+    ModelMetaclass = type(BaseModel)
 
-class Options(BaseModel):
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
+class _ReadableErrors(ModelMetaclass):
+    """Constructors say what is wrong as run files do. Models within models are read without them."""
+
+    def __call__(cls, *args: Any, **arguments: Any) -> Any:
+        try:
+            return super().__call__(*args, **arguments)
+        except ValidationError as error:
+            raise ArgumentError(f"{cls.__name__}: {_problems_in_words(error, cls, arguments)}") from error
+
+
+class Options(BaseModel, metaclass=_ReadableErrors):
     """Abstract: options of one component. Unknown fields are errors, and nothing changes after it was checked.
 
     A subclass describes its fields in the ``Attributes:`` section of its docstring; JSON schemas and the tables of the
     documentation take the descriptions from there.
+
+    Raises:
+        ArgumentError: a field is unknown, missing, of another type or out of its range, or fields contradict each
+            other. The message names the model and, for each field, its value and what would be right.
 
     Example:
         >>> class Blur(Options):
@@ -46,7 +67,7 @@ class Options(BaseModel):
         try:
             return cls.model_validate(arguments)
         except ValidationError as error:
-            text = "; ".join(describe_problems(error, cls, arguments, ""))
+            text = _problems_in_words(error, cls, arguments)
             of_parts = [problem for problem in error.errors() if problem["type"] == "unknown_argument"]
             raise (TypeError(text) if of_parts else ArgumentError(text)) from error
 
@@ -59,3 +80,7 @@ class Options(BaseModel):
             if name in resolved.get("properties", {}):
                 resolved["properties"][name]["description"] = text
         return schema
+
+
+def _problems_in_words(error: ValidationError, model: Any, arguments: Mapping[str, Any]) -> str:
+    return "; ".join(describe_problems(error, model, arguments, ""))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tensorboard.compat.proto.attr_value_pb2 import AttrValue
-from tensorboard.compat.proto.graph_pb2 import GraphDef
-from tensorboard.compat.proto.node_def_pb2 import NodeDef
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.versions_pb2 import VersionDef
+from typing import TYPE_CHECKING
 
 from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Plan, PlannedTensor
 from scalenet_gp.leibnet import LeibNet
+
+if TYPE_CHECKING:  # TensorBoard is slow to import
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+    from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 __all__ = ["graph_def"]
 
@@ -20,6 +20,9 @@ def graph_def(net: LeibNet, plan: Plan) -> GraphDef:
 
     A trace of tensor operations would not show the nodes of the network.
     """
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+    from tensorboard.compat.proto.versions_pb2 import VersionDef
+
     planned = {tensor.name: tensor for tensor in plan.tensors}
     maker = {name: name for name in plan.inputs}
     nodes = [_node(name, "Input", [], [planned[name]], net) for name in plan.inputs]
@@ -32,6 +35,10 @@ def graph_def(net: LeibNet, plan: Plan) -> GraphDef:
 
 
 def _node(name: str, kind: str, sources: list[str], made: list[PlannedTensor], net: LeibNet) -> NodeDef:
+    from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+    from tensorboard.compat.proto.node_def_pb2 import NodeDef
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
     shapes = [
         TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in (-1, tensor.channels, *tensor.shape)])
         for tensor in made

@@ -6,13 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
@@ -22,6 +19,10 @@ from scalenet_gp.training.options import LogOptions
 from scalenet_gp.training.step_picture import training_picture
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_graph import graph_def
+
+if TYPE_CHECKING:  # TensorBoard is slow to import
+    from tensorboard.compat.proto.event_pb2 import Event
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["TensorBoardLog"]
 
@@ -128,6 +129,8 @@ class TensorBoardLog:
 
     def write_graph(self, net: LeibNet, plan: Plan) -> None:
         """Write the nodes of ``net`` that run for ``plan``, with the shapes (B, C, Z, Y, X) of their outputs."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
         self._add_event(Event(graph_def=graph_def(net, plan).SerializeToString()))
 
     def write_hparams(
@@ -140,6 +143,9 @@ class TensorBoardLog:
             metrics: metrics by name, written as ``final/<name>`` too. Those that are not finite are left out.
             iteration: the last iteration of the run.
         """
+        from tensorboard.compat.proto.event_pb2 import Event
+        from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
         final = {f"final/{name}": value for name, value in metrics.items() if math.isfinite(value)}
         for summary in hparams_summaries(dict(hparams), final):
             self._add_event(Event(summary=summary))
@@ -191,6 +197,8 @@ class TensorBoardLog:
 
     def _write_picture(self, name: str, result: StepResult) -> None:
         from matplotlib.image import imsave  # slow to import
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
         names = self._names(result.outputs[name].shape[1])
         picture = training_picture(name, result, names, self.intensities)
@@ -215,6 +223,9 @@ class TensorBoardLog:
 
     @property
     def _writer(self) -> SummaryWriter:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from torch.utils.tensorboard import SummaryWriter
+
         if self._open_writer is None:
             # the queue is longer than a step's entries, so that training does not wait for the disk
             self._open_writer = SummaryWriter(str(self.folder), max_queue=1000)

@@ -1,8 +1,10 @@
 """A job goes into a file and comes back, and two jobs are told apart by what changes voxels."""
 
+import json
+
 import pytest
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from tests.pipelines.conftest import tiny_config
@@ -28,6 +30,20 @@ def test_a_job_is_the_same_after_a_file(job):
     job.folder.job.write_text("{}")
     with pytest.raises(ValueError, match=r"job\.json is not a job of a prediction: it has no version"):
         PredictionJob.read(job.folder.job)
+
+
+def test_a_job_with_a_wrong_field_is_refused_in_words(job):
+    job.folder.path.mkdir()
+    job.write()
+    job.folder.job.write_text(json.dumps({**json.loads(job.folder.job.read_text()), "thickness": "wide", "more": 1}))
+    with pytest.raises(ConfigError, match=r"not a job of a prediction: .*thickness is 'wide': .*no field more; there "):
+        PredictionJob.read(job.folder.job)
+
+
+def test_a_weight_that_is_not_above_zero_is_refused(tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"weights")
+    with pytest.raises(ArgumentError, match=r"^weight is 0: it has to be greater than 0"):
+        NetworkFile.of(tmp_path / "checkpoint", 0)
 
 
 def test_a_job_of_another_version_is_refused(job):

@@ -8,7 +8,16 @@ import pytest
 from pydantic import Field, ValidationError
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.options import Options, Size, Whole, describe_problems, nearest_first, suggest
+from scalenet_gp.options import (
+    Options,
+    PhysicalOptions,
+    Size,
+    Whole,
+    describe_problems,
+    nearest_first,
+    options_of,
+    suggest,
+)
 
 
 class Blur(Options):
@@ -40,6 +49,21 @@ class Whole3(Options):
     loss_weights: tuple[float, ...] | tuple[Weights, ...] | None = None
     name: str | int = ""
     count: Whole = 1
+
+
+class Focus:
+    """A change of contrast.
+
+    Args:
+        gamma: the exponent.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        if gamma <= 0:
+            raise ArgumentError(f"gamma is {gamma:g}, it has to be above 0")
+
+
+Focused = options_of(Focus, "focus", base=PhysicalOptions)
 
 
 def problems(**data: object) -> list[str]:
@@ -138,6 +162,39 @@ def test_python_gets_errors_of_its_own():
     with pytest.raises(ArgumentError, match=r"^count is 0: it has to be greater than or equal to 1$"):
         Whole3.create(count=0)
     assert Whole3.create(count=2).count == 2
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Blur(sigma=-1), "Blur: sigma is -1: it has to be greater than or equal to 0"),
+        (lambda: Blur(), "Blur: sigma is missing: its standard deviation"),
+        (
+            lambda: Whole3(cuont=1),
+            "Whole3: there is no field cuont; did you mean count? There are count, changes, by_name, shape, "
+            "loss_weights, name",
+        ),
+        (
+            lambda: Whole3(changes=[{"kind": "blur", "sigma": 1}, {"kind": "noise", "spread": "wide"}]),
+            "Whole3: changes.1.spread is 'wide': it has to be a valid number, unable to parse string as a number",
+        ),
+        (lambda: Focused(), "FocusOptions: gamma is missing: the exponent"),
+        (lambda: Focused(gamma=0), "FocusOptions: gamma is 0, it has to be above 0"),
+    ],
+    ids=["range", "missing", "unknown", "nested", "component", "component's constructor"],
+)
+def test_constructors_name_model_and_field(build, message):
+    with pytest.raises(ArgumentError) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+def test_models_within_models_keep_their_path():
+    """Their constructors are not called: each field is named by its path from the outermost model."""
+    with pytest.raises(ArgumentError, match=r"^Whole3: by_name\.x\.sigma is -1: it has to be greater"):
+        Whole3(by_name={"x": {"kind": "blur", "sigma": -1}})
+    with pytest.raises(ValidationError):
+        Whole3.model_validate({"count": 0})
 
 
 def test_nearest_names():

@@ -117,9 +117,9 @@ def test_a_run_with_breaks_validates_and_stops_as_one_without(losses, every, pat
 
 
 def test_numbers_below_one_are_refused():
-    with pytest.raises(ValueError, match=r"(?s)every.*greater than 0.*input_value=0"):
+    with pytest.raises(ValueError, match=r"ValidationOptions: every is 0: it has to be greater than 0"):
         ValidationOptions(every=0)
-    with pytest.raises(ValueError, match=r"(?s)patience.*greater than 0.*input_value=0"):
+    with pytest.raises(ValueError, match=r"ValidationOptions: patience is 0: it has to be greater than 0"):
         ValidationOptions(every=1, patience=0)
 
 
