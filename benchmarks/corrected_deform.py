@@ -1,4 +1,4 @@
-"""gunpowder's ``DeformAugment`` with its field upsampled at the right places: what somebody would mend, and no more."""
+"""gunpowder's ``DeformAugment`` with one correction: its field is upsampled at the right places."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["CorrectedDeformAugment"]
 
 
 class CorrectedDeformAugment(gp.DeformAugment):
-    """Every array is sampled where its voxel centres lie between the control points, linearly as before."""
+    """Samples the field linearly at the voxel centers of every array."""
 
     def _DeformAugment__sample_transform(  # the name that Python gives gunpowder's private method
         self, transformation: gp.Array, output_spec: gp.ArraySpec, interpolate_order: int = 1
     ) -> gp.Array:
         spacing = np.array(transformation.spec.voxel_size, dtype=float)
         size = np.array(output_spec.voxel_size, dtype=float)
-        # centres of voxels against control points, which lie at corners of the control point grid
+        # voxel centers in steps of the control points, which lie at corners of their grid
         first = (np.array(output_spec.roi.begin) + size / 2 - np.array(transformation.spec.roi.begin)) / spacing
         shape = tuple(output_spec.roi.shape / output_spec.voxel_size)
         sampled = np.stack(
@@ -26,6 +26,6 @@ class CorrectedDeformAugment(gp.DeformAugment):
                 for field in transformation.data
             ]
         )
-        # positions of centres become those of corners, which gunpowder reads as voxel indices further on
+        # gunpowder turns positions of corners into voxel indices later
         sampled -= (size / 2).reshape(-1, 1, 1, 1).astype(np.float32)
         return gp.Array(sampled, gp.ArraySpec(output_spec.roi, output_spec.voxel_size, interpolatable=True))

@@ -1,21 +1,21 @@
-"""Co-registered, augmented samples per second: our nodes against the chain that one writes with gunpowder's.
+"""Co-registered, augmented samples per second: our nodes against a chain of gunpowder's nodes.
 
     python benchmarks/data.py                  # all of it, about ten minutes on two cores
-    python benchmarks/data.py --only ours      # the chains whose names begin so
-    python benchmarks/data.py --profile        # where the time of our chain goes
-    python benchmarks/data.py --overhead       # what passing a request through a chain costs
+    python benchmarks/data.py --only ours      # the chains whose names begin with "ours"
+    python benchmarks/data.py --profile        # the time of our chain by function
+    python benchmarks/data.py --overhead       # the time of a request through nodes that do nothing
 
 A sample is six arrays: raw 104³ at 8 nm, 60³ at 32 nm and 52³ at 128 nm, labels 64³, 24³ and 16³ there, deformed
 (control points every 512 nm, displaced by 48 nm), rotated, mirrored, with gain, shift and noise. Chunks are 64³,
-blosc-zstd, zarr v2; their files are in the system's cache on all sides. Each chain runs in a process of its own, they
+blosc-zstd, zarr v2; their files are in the system's cache for all chains. Each chain runs in a process of its own, they
 take turns, and a figure is the median of its runs.
 
-"One process" of ours uses all cores: tensorstore decodes chunks in threads of its own, and so do some of our nodes.
-That of gunpowder's uses one core.
+One process of ours uses all cores: tensorstore decodes chunks in threads, and some of our nodes have threads too. One
+process of gunpowder's uses one core.
 
-`gunpowder` is the chain of its own nodes, whose deformation parts the scales; `corrected` is the same with the field
-upsampled at the right places. `cached` keeps decoded chunks of a region that is small enough to be kept, as that of an
-annotated crop is.
+`gunpowder` is the chain of its own nodes, whose deformation moves the scales apart. `corrected` is the same chain with
+the field upsampled at the right places. `cached` keeps the decoded chunks of a region that fits in memory, as that of
+an annotated crop does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import gunpowder as gp
 import numpy as np
 import torch
 from corrected_deform import CorrectedDeformAugment
-from data_volume import JITTER, LEVELS, SPACING, varied, write_volume
+from data_volume import JITTER, LEVELS, SPACING, augment, write_volume
 from funlib.geometry import Coordinate, Roi
 from rich.console import Console
 from rich.table import Table
@@ -54,14 +54,15 @@ REGION = Roi((6144,) * 3, (2048,) * 3)
 RAW = {gp.ArrayKey(f"RAW_{size}"): (level, size) for level, size in LEVELS.items()}
 LABELS = {gp.ArrayKey(f"LABELS_{size}"): (level, size) for level, size in LEVELS.items()}
 VOXELS = dict(zip([*RAW, *LABELS], (104, 60, 52, 64, 24, 16), strict=True))
-CENTRE = Coordinate((7168,) * 3)
+CENTER = Coordinate((7168,) * 3)
 
 
 def request() -> gp.BatchRequest:
+    """Return the request for all arrays, around one center."""
     asked = gp.BatchRequest()
     for key, voxels in VOXELS.items():
         shape = Coordinate((voxels,) * 3) * (RAW | LABELS)[key][1]
-        asked[key] = gp.ArraySpec(roi=Roi(CENTRE - shape / 2, shape))
+        asked[key] = gp.ArraySpec(roi=Roi(CENTER - shape / 2, shape))
     return asked
 
 
@@ -93,7 +94,7 @@ def ours(volume: Path, workers: int, cache: int = 0) -> gp.Pipeline:
             labels, {key: (size,) * 3 for key, (_, size) in LABELS.items()}, labels=True, padding="constant"
         ),
     ) + gp.MergeProvider()
-    chain += varied(RAW)
+    chain += augment(RAW)
     chain += SampleLocation(next(iter(LABELS)), UniformSampler(REGION))
     return chain + Prefetch(workers, seed=0)
 
@@ -115,11 +116,11 @@ CHAINS: dict[str, Callable[[Path], gp.Pipeline]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="measure the chains whose names begin so")
+    parser.add_argument("--only", default="", help="measure the chains whose names begin with this")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each chain (3)")
-    parser.add_argument("--seconds", type=float, default=12, help="how long a run takes at least (12)")
-    parser.add_argument("--profile", action="store_true", help="where the time of our chain in one process goes")
-    parser.add_argument("--overhead", action="store_true", help="what requests cost that nodes only pass on")
+    parser.add_argument("--seconds", type=float, default=12, help="least duration of a run (12)")
+    parser.add_argument("--profile", action="store_true", help="time of our chain in one process, by function")
+    parser.add_argument("--overhead", action="store_true", help="time of requests through nodes that do nothing")
     parser.add_argument("--chain", help=argparse.SUPPRESS)
     parser.add_argument("--volume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -152,14 +153,14 @@ def main() -> None:
 
 
 def rate_of(chain: str, volume: Path, seconds: float) -> float:
-    """:func:`rate` of a chain in a process of its own."""
+    """Return the :func:`rate` of a chain in a process of its own."""
     command = [sys.executable, __file__, "--chain", chain, "--volume", str(volume), "--seconds", str(seconds)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(answer.splitlines()[-1]))
 
 
 def rate(chain: gp.Pipeline, seconds: float, warm_up_samples: int) -> float:
-    """Samples per second, once everything is compiled, started and, with a cache, in it."""
+    """Return the samples per second after a warm-up, which compiles, starts workers and fills the cache."""
     warnings.simplefilter("ignore")
     with gp.build(chain) as pipeline:
         warm_up, samples = time.perf_counter() + seconds / 2, 0
@@ -167,7 +168,7 @@ def rate(chain: gp.Pipeline, seconds: float, warm_up_samples: int) -> float:
             pipeline.request_batch(request())
             samples += 1
         begun, samples = time.perf_counter(), 0
-        # whole samples, and enough of them that those that waited in a queue do not count
+        # enough samples that those that waited in a queue hardly count
         while time.perf_counter() < begun + seconds or samples < 8:
             batch = pipeline.request_batch(request())
             samples += 1
@@ -179,7 +180,7 @@ def rate(chain: gp.Pipeline, seconds: float, warm_up_samples: int) -> float:
 
 
 def table(rates: dict[str, float]) -> Table:
-    result = Table("chain", "samples/s", "gunpowder, one process", "the same way", "corrected, the same way")
+    result = Table("chain", "samples/s", "gunpowder, one process", "gunpowder, likewise", "corrected, likewise")
     for name, value in rates.items():
         way = name.split(", ")[1]
         sides = ("gunpowder, one process", f"gunpowder, {way}", f"corrected, {way}")
@@ -188,7 +189,7 @@ def table(rates: dict[str, float]) -> Table:
 
 
 class Ready(gp.BatchProvider):
-    """Serves arrays that are there."""
+    """Provides arrays of zeros."""
 
     def setup(self) -> None:
         for key in VOXELS:
@@ -214,7 +215,7 @@ class PassOn(gp.BatchFilter):
 
 
 def overhead(console: Console) -> None:
-    """Print what a request takes through eight nodes that do nothing, with gunpowder's requests and with ours."""
+    """Print the time of a request through eight nodes that do nothing, with gunpowder's requests and with ours."""
     chain = Ready()
     for _ in range(8):
         chain += PassOn()
@@ -229,7 +230,7 @@ def overhead(console: Console) -> None:
 
 
 def profile(volume: Path, seconds: float) -> None:
-    """Print what a sample of our chain in one process on one thread costs, by function."""
+    """Print the time of a sample of our chain in one process on one thread, by function."""
     torch.set_num_threads(1)
     with gp.build(ours(volume, 0)) as pipeline:
         for _ in range(5):

@@ -1,7 +1,7 @@
-"""A volume to measure with, as large as one likes, on little disk; and how samples of it are varied.
+"""A volume of any size that takes little disk space, and the augmentation of its samples.
 
-Raw data and labels repeat every 256 voxels of 8 nm, so that the files of equal chunks are links to one another. Readers
-neither know nor gain: every chunk is a file of its own that is read and decoded.
+Raw data and labels repeat every 256 voxels of 8 nm, so that the files of equal chunks are links to each other. That
+makes reading no faster: every chunk is a file of its own, which is read and decoded.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from scalenet_gp.geometry import exact_size
 from scalenet_gp.nodes import DeformAugment, IntensityAugment, NoiseAugment
 from scalenet_gp.volumes import Level, block_majority, block_mean, create_array, create_group, multiscale_attributes
 
-__all__ = ["CHUNK", "JITTER", "LEVELS", "SPACING", "varied", "write_volume"]
+__all__ = ["CHUNK", "JITTER", "LEVELS", "SPACING", "augment", "write_volume"]
 
 CHUNK = 64
 LEVELS = {"s0": 8, "s1": 32, "s2": 128}
-"""Name and voxel size (nm)."""
+"""Voxel size (nm) of every level, by its path."""
 
 SPACING, JITTER = 512, 48
-"""Of the control points of the deformation, and their displacement (nm)."""
+"""Spacing of the control points of the deformation, and the standard deviation of their displacement (nm)."""
 
 _PERIOD = 256
 
@@ -35,12 +35,12 @@ _PERIOD = 256
 def write_volume(folder: Path, length: int, labels: bool = True) -> None:
     """Write ``raw`` (uint8) and ``labels`` (uint8) into ``folder``, pyramids of 8, 32 and 128 nm.
 
-    Both are OME-Zarr 0.4 (zarr v2, chunks of 64³, blosc-zstd), and carry gunpowder's attributes besides.
+    Both are OME-Zarr 0.4 (zarr v2, chunks of 64³, blosc-zstd) with gunpowder's attributes besides.
 
     Args:
-        folder: must not exist.
-        length: nm per axis: a multiple of 64 voxels of 128 nm.
-        labels: whether they are wanted.
+        folder: the folder, which must not exist.
+        length: nm per axis, a multiple of 64 voxels of 128 nm.
+        labels: write labels too.
     """
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -60,8 +60,8 @@ def write_volume(folder: Path, length: int, labels: bool = True) -> None:
             _write_periodic(folder / name / level.path, level.shape[0], reduce(block, factor), int(level.voxel_size[0]))
 
 
-def varied(raw: Iterable[gp.ArrayKey]) -> gp.Pipeline:
-    """Our nodes that deform all arrays, and change the intensities of ``raw``."""
+def augment(raw: Iterable[gp.ArrayKey]) -> gp.Pipeline:
+    """Return our nodes that deform all arrays and change the intensities of ``raw``."""
     keys, axes = list(raw), (0, 1, 2)
     return (
         DeformAugment((SPACING,) * 3, (JITTER,) * 3, rotation_axes=axes, mirror_axes=axes, normalize=True)
@@ -71,7 +71,7 @@ def varied(raw: Iterable[gp.ArrayKey]) -> gp.Pipeline:
 
 
 def _write_periodic(path: Path, length: int, block: np.ndarray, voxel_size: int) -> None:
-    """An array of ``length``³ voxels that repeats ``block``: a few chunks are written, all others link to them."""
+    """Write an array of ``length``³ voxels that repeats ``block``: a few chunks, to which all others are links."""
     array = create_array(path, (length,) * 3, (CHUNK,) * 3, block.dtype)
     array.attrs.update({"resolution": [voxel_size] * 3, "offset": [0] * 3})
     distinct = max(len(block) // CHUNK, 1)
@@ -84,5 +84,5 @@ def _write_periodic(path: Path, length: int, block: np.ndarray, voxel_size: int)
             chunk.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(original, chunk)
-            except OSError:  # a file has so many names and no more
+            except OSError:  # the file has as many links as the file system allows
                 shutil.copyfile(original, chunk)

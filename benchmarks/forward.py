@@ -5,9 +5,8 @@
     python benchmarks/forward.py --only unet      # one part
 
 Both sides run in one process, in turn, with the same weights and the same outputs; times are medians. LeibNetz is
-measured twice: with the C library's allocator as it is, and as `scalenet_gp.kernels.device.keep_freed_memory` sets it,
-which
-helps it as well. Peak memory is that of a process of its own for each figure, above what it held before the inputs
+measured twice: with the C library's allocator as it is, and as `scalenet_gp.kernels.keep_freed_memory` sets it, which
+helps LeibNetz too. Each peak memory is that of a process of its own, without the memory that it held before the inputs
 were made.
 """
 
@@ -23,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from arithmetic_limit import Convolutions, random_tensor
+from arithmetic_limit import random_tensor, record_convolutions
 from funlib.geometry import Roi
 from leibnetz_peer import build_leibnetz_scalenet
 from measuring import (
@@ -77,12 +76,13 @@ def main() -> None:
 
 
 def against_leibnetz(repeats: int, device: torch.device) -> Table:
+    """Return the table of LeibNetz's ScaleNet and ours."""
     theirs, ours, plan = same_networks(device)
     their_inputs, our_inputs = same_inputs(ours, plan, device)
     table = Table("128/32/8 nm ScaleNet", "allocator", "LeibNetz", "scalenet_gp", "ratio", title="Time, s")
     with torch.no_grad():
         table.caption = agreement(theirs, ours, plan)
-    # first, as what this process keeps later is missing to those that measure it
+    # first, as memory that this process keeps later is not free for the processes that are measured
     for work in ("forward", "training step"):
         peaks = [peak_of(side=side, work=work, device=str(device)) for side in ("leibnetz", "ours")]
         record(
@@ -110,36 +110,36 @@ def against_leibnetz(repeats: int, device: torch.device) -> Table:
 
 
 def same_networks(device: torch.device) -> tuple[Any, LeibNet, Plan]:
-    """LeibNetz's ScaleNet, ours with its weights, and our plan for its default outputs."""
+    """Return LeibNetz's ScaleNet, ours with its weights, and our plan for LeibNetz's default outputs."""
     theirs = build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).to(device)
     ours = build_scalenet(SUBNETS)
     load_leibnetz_weights(ours, theirs.state_dict())
-    return theirs, ours.to(device), ours.plan(centred(ours, LEIBNETZ_OUTPUTS))
+    return theirs, ours.to(device), ours.plan(centered(ours, LEIBNETZ_OUTPUTS))
 
 
 def same_inputs(ours: LeibNet, plan: Plan, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Random inputs of LeibNetz's size, and the parts of them that we need: its tensors are centred on one another."""
+    """Return random inputs of LeibNetz's size, and the crops of them that ours needs. All tensors have one center."""
     generator = torch.Generator().manual_seed(0)
     theirs = {key: torch.rand((1, 1, *(n,) * 3), generator=generator) for key, n in LEIBNETZ_INPUTS.items()}
     parts = {}
-    for key, roi in centred(ours, LEIBNETZ_INPUTS).items():
+    for key, roi in centered(ours, LEIBNETZ_INPUTS).items():
         first = (plan.inputs[key].begin - roi.begin) / ours.voxel_size[key]
         size = plan.inputs[key].shape / ours.voxel_size[key]
         parts[key] = theirs[key][(..., *(slice(f, f + s) for f, s in zip(first, size, strict=True)))].clone()
     return tuple({key: tensor.to(device) for key, tensor in side.items()} for side in (theirs, parts))  # type: ignore[return-value]
 
 
-def centred(net: LeibNet, voxels: Mapping[str, int]) -> dict[str, Roi]:
-    """World ROIs of so many voxels per axis, around the origin."""
+def centered(net: LeibNet, voxels: Mapping[str, int]) -> dict[str, Roi]:
+    """Return ROIs of that many voxels per axis, around the origin."""
     sizes = {key: net.voxel_size[key] * n for key, n in voxels.items()}
     return {key: Roi(size / -2, size) for key, size in sizes.items()}
 
 
 def agreement(theirs: nn.Module, ours: LeibNet, plan: Plan) -> str:
-    """How far the fp32 outputs are from each other, and from the same in float64, which is what rounding makes of them.
+    """Return the largest difference between the fp32 outputs, and of each from float64, which is the rounding error.
 
     Raises:
-        SystemExit: they differ by more than rounding can.
+        SystemExit: the outputs differ by more than rounding explains.
     """
     their_inputs, our_inputs = same_inputs(ours, plan, next(ours.parameters()).device)
     expected, outputs = theirs(dict(their_inputs)), ours(our_inputs, plan)
@@ -150,7 +150,7 @@ def agreement(theirs: nn.Module, ours: LeibNet, plan: Plan) -> str:
 
     apart = largest(outputs, expected)
     if apart > 1e-4:
-        raise SystemExit(f"the outputs differ by {apart}; there is nothing to compare")
+        raise SystemExit(f"the outputs differ by {apart}: the two sides cannot be compared")
     return (
         f"largest difference between the fp32 outputs: {apart:.1e}; from float64: LeibNetz "
         f"{largest(expected, exact):.1e}, scalenet_gp {largest(outputs, exact):.1e}"
@@ -158,7 +158,7 @@ def agreement(theirs: nn.Module, ours: LeibNet, plan: Plan) -> str:
 
 
 def smallest_step(net: LeibNet, device: torch.device) -> Pass:
-    """The outputs over 4³ voxels of 8 nm and the coarser voxels around them: inputs of 52³, 52³ and 44³ voxels."""
+    """Return a pass of 4³ output voxels of 8 nm and the coarser ones around them; its inputs are 52³, 52³ and 44³."""
     rois = {"0_output": Roi((0,) * 3, (128,) * 3), "1_output": Roi((0,) * 3, (64,) * 3)}
     plan = net.plan({**rois, "2_output": Roi((16,) * 3, (32,) * 3)})
     inputs = random_inputs(plan, device)
@@ -169,14 +169,15 @@ def smallest_step(net: LeibNet, device: torch.device) -> Pass:
 
 
 def against_unet(repeats: int, device: torch.device) -> Table:
+    """Return the table of a single U-Net and the ScaleNet."""
     table = Table(
-        "output", "", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "ratio", title="What the context costs, memory kept"
+        "output", "", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "ratio", title="The cost of context, memory kept"
     )
     scalenet, unet = build_scalenet(SUBNETS).to(device), build_unet((8, 8, 8)).to(device)
     if device.type == "cpu":
         keep_freed_memory()
     for voxels in (64, 128):
-        plans = [unet.plan(centred(unet, {"output": voxels})), scalenet.plan(centred(scalenet, {"2_output": voxels}))]
+        plans = [unet.plan(centered(unet, {"output": voxels})), scalenet.plan(centered(scalenet, {"2_output": voxels}))]
         sides = []
         for net, plan in zip((unet, scalenet), plans, strict=True):
             inputs = random_inputs(plan, device)
@@ -196,25 +197,25 @@ def against_unet(repeats: int, device: torch.device) -> Table:
         max(net.receptive_field(key).values(), key=lambda size: size[0])
         for net, key in ((unet, "output"), (scalenet, "2_output"))
     ]
-    record(table, "1³", "field of view, nm", *(str(size[0]) for size in seen), ratio(seen[1][0], seen[0][0]))
+    record(table, "1³", "receptive field, nm", *(str(size[0]) for size in seen), ratio(seen[1][0], seen[0][0]))
     return table
 
 
-# ---------------------------------------------------------------------------------------- share of what is possible
+# ------------------------------------------------------------------------------------share of the convolution rate
 
 
 def against_rate(repeats: int, device: torch.device) -> Table:
-    """How near the network comes to its own convolutions run alone, each on tensors that are there already."""
+    """Return the table of the network's rate, its convolutions' alone, and the fastest convolution's."""
     net = build_scalenet(SUBNETS).to(device)
-    plan = net.plan(centred(net, LEIBNETZ_OUTPUTS))
+    plan = net.plan(centered(net, LEIBNETZ_OUTPUTS))
     inputs = random_inputs(plan, device)
     if device.type == "cpu":
         keep_freed_memory()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, Convolutions() as convolutions:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, record_convolutions() as convolutions:
         net(inputs, plan)
     operations = counter.get_total_flops()
     alone = 0.0
-    for shapes, options in convolutions.seen:
+    for shapes, options in convolutions:
         tensors = [None if shape is None else random_tensor(shape, device) for shape in shapes]
         computed = partial(torch.ops.aten.convolution, *tensors, *options)
         alone += in_turn([inference(lambda computed=computed: {"": computed()})], repeats, device)[0]
@@ -231,12 +232,13 @@ def against_rate(repeats: int, device: torch.device) -> Table:
 
 
 def record(table: Table, *cells: str) -> None:
-    """Add a row, and say at once that it is there: others take minutes."""
+    """Add a row to the table, and print it at once, as the others take minutes."""
     table.add_row(*cells)
     Console(stderr=True).print("  ".join(cells), highlight=False)
 
 
 def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:
+    """Return Gflop/s, and the share of the rate ``of``, in words."""
     return f"{operations / seconds / 1e9:.0f}", f"{100 * operations / seconds / of:.0f} %"
 
 
@@ -244,11 +246,12 @@ def rate(operations: int, seconds: float, of: float) -> tuple[str, str]:
 
 
 def times(theirs: float, ours: float) -> tuple[str, str, str]:
+    """Return both times and their ratio in words."""
     return f"{theirs:.3g}", f"{ours:.3g}", ratio(theirs, ours)
 
 
 def peak_of(**what: Any) -> int:
-    """:func:`peak_memory` in a process of its own."""
+    """Return :func:`peak_memory`, measured in a process of its own."""
     command = [sys.executable, __file__, "--peak-of", json.dumps(what), "--device", what["device"]]
     return int(
         json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
@@ -256,7 +259,7 @@ def peak_of(**what: Any) -> int:
 
 
 def peak_memory(what: Mapping[str, Any], device: torch.device) -> int:
-    """Bytes that one pass takes at its peak, inputs included, weights not."""
+    """Return the peak memory of one pass in bytes, with inputs and without weights."""
     run: Pass
     net: nn.Module
     if what["side"] in ("leibnetz", "ours"):
@@ -271,7 +274,7 @@ def peak_memory(what: Mapping[str, Any], device: torch.device) -> int:
     else:
         built = build_unet((8, 8, 8)) if what["side"] == "unet" else build_scalenet(SUBNETS)
         built = built.to(device)
-        plan = built.plan(centred(built, {built.output_keys[-1]: what["voxels"]}))
+        plan = built.plan(centered(built, {built.output_keys[-1]: what["voxels"]}))
         before = resident(device)
         net, inputs = built, random_inputs(plan, device)
         run = lambda: built(inputs, plan)  # noqa: E731

@@ -1,13 +1,13 @@
-"""The engine under load: 1024³ voxels, a small network, two workers; what the engine costs, and a plot of the run.
+"""The engine under load: 1024³ voxels, a small network, two workers; its overhead, and a plot of the run.
 
     python benchmarks/load.py                          # ten minutes on two cores
     python benchmarks/load.py --voxels 512 --plot load.png
 
-A U-Net of 8 nm with two levels predicts a generated volume of uint8 (its files are links to a few chunks, so that it is
-sparse on disk), each worker with one thread. What is told: voxels per second, memory of each worker against the memory
-that it was allowed, and where the time of a worker goes. The engine's overhead is the time within a worker's run, from
-its first block on, in which it computes no block: taking blocks, waiting for data, handing over. Beside it stands what
-handing out a block takes by itself, with workers that do nothing.
+A U-Net of 8 nm with two levels predicts a generated volume of uint8, whose files are links to a few chunks and take
+little disk space. Each worker has one thread. The table has voxels per second, the peak memory of each worker, and the
+time of each part of a block. The engine's overhead is the time, from a worker's first block on, in which it computes no
+block: it takes blocks, waits for data, and hands results over. The time of handing out a block is also measured alone,
+with workers that do nothing.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def main() -> None:
         median = statistics.median(getattr(block, part) for block in watch.times)
         table.add_row(f"{part} a block, s, median", f"{median:.3f}")
     for process, blocks in by_worker.items():
-        table.add_row(f"worker {process}: time in which it computes no block", f"{100 * idle_share(blocks):.2f} %")
-        table.add_row(f"worker {process}: most memory, MiB", f"{watch.peaks[process] / MIB:.0f}")
+        table.add_row(f"worker {process}: time without a block to compute", f"{100 * idle_share(blocks):.2f} %")
+        table.add_row(f"worker {process}: peak memory, MiB", f"{watch.peaks[process] / MIB:.0f}")
     table.add_row("handing out a block to workers that do nothing, ms", f"{1000 * handing_out(arguments.workers):.2f}")
     table.add_row("written, MiB", f"{written / MIB:.0f} in levels of {', '.join(str(shape[-1]) for shape in levels)}³")
     console.print(table)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def small(block: int) -> Config:
-    """A U-Net of two levels with six channels."""
+    """Return the config of a U-Net of two levels with six channels."""
     region = {"begin": [0] * 3, "end": [1024] * 3}
     return Config.model_validate(
         {
@@ -104,7 +104,7 @@ def small(block: int) -> Config:
 
 
 class Watch(threading.Thread):
-    """Follows a run from without: the memory of its workers, and the times of blocks that they note."""
+    """Watches a run from outside: the memory of its workers, and the times of blocks that they write down."""
 
     def __init__(self, partial: Path) -> None:
         super().__init__(daemon=True)
@@ -124,7 +124,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(0.05):
-            with suppress(FileNotFoundError):  # it goes when the run is done
+            with suppress(FileNotFoundError):  # the folder is removed when the run is done
                 self.times = read_times(self._partial / "times") or self.times
             for process in {block.process for block in self.times}:
                 held, peak = _resident(process)
@@ -134,14 +134,14 @@ class Watch(threading.Thread):
 
 
 def idle_share(blocks: list[BlockTime]) -> float:
-    """Of the time from a worker's first block on, that in which none is computed."""
+    """Return the share of a worker's time, from its first block on, in which it computes none."""
     spans = sorted((block.computed_at - block.computing, block.computed_at) for block in blocks)
     gaps = sum(max(0.0, after[0] - before[1]) for before, after in pairwise(spans))
     return gaps / (spans[-1][1] - spans[0][0])
 
 
 def handing_out(workers: int, blocks: int = 4096) -> float:
-    """Seconds per block of daisy's acquire and release, with tracking, to workers that do nothing."""
+    """Return the seconds per block of daisy's acquire and release, with tracking, by workers that do nothing."""
     with tempfile.TemporaryDirectory() as folder:
         roi, block = Roi((0, 0, 0), (16, 16, blocks // 256)), Roi((0, 0, 0), (1, 1, 1))
         times = Path(folder) / "times"
@@ -183,14 +183,14 @@ def plot(watch: Watch, by_worker: dict[int, list[BlockTime]], begun: float, argu
     progress.set_ylabel("predicted, Mvoxel")
     for row, (process, blocks) in enumerate(by_worker.items()):
         memory.plot(*zip(*((t - begun, held / MIB) for t, of, held in watch.memory if of == process), strict=True))
-        for part, colour, ends in (
+        for part, color, ends in (
             ("reading", "C0", "read_at"),
             ("computing", "C1", "computed_at"),
             ("writing", "C2", "written_at"),
         ):
             spans = [(getattr(b, ends) - getattr(b, part) - begun, getattr(b, part)) for b in blocks]
             height = row + {"reading": 0.6, "computing": 0.3, "writing": 0.0}[part]
-            lanes.broken_barh(spans, (height, 0.25), color=colour, label=part if row == 0 else None)
+            lanes.broken_barh(spans, (height, 0.25), color=color, label=part if row == 0 else None)
     memory.axhline(arguments.memory * 1024, color="grey", linestyle=":", label="allowed for blocks")
     memory.set_ylim(bottom=0)
     memory.set_ylabel("worker's memory, MiB")
@@ -206,7 +206,7 @@ def plot(watch: Watch, by_worker: dict[int, list[BlockTime]], begun: float, argu
 
 
 def _resident(process: int) -> tuple[int, int]:
-    """Bytes that a process holds, and the most that it held; 0 once it is gone."""
+    """Return the memory of a process and its peak in bytes; 0 after it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Times and peak memory of the passes of networks, side by side."""
+"""Time and peak memory of forward passes and training steps, side by side."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ Pass = Callable[[], dict[str, Tensor]]
 
 
 def random_inputs(plan: Plan, device: torch.device) -> dict[str, Tensor]:
+    """Return random inputs (1, C, Z, Y, X) of the plan's shapes."""
     generator = torch.Generator().manual_seed(0)
     return {
         key: torch.rand((1, tensor.channels, *tensor.shape), generator=generator).to(device)
@@ -35,14 +36,16 @@ def random_inputs(plan: Plan, device: torch.device) -> dict[str, Tensor]:
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
-    return (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else (torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
+    """Return True if the device has instructions for bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 
 
 def autocast(run: Pass, dtype: torch.dtype, device: torch.device) -> Pass:
+    """Return a function that runs the pass in a precision."""
+
     def cast() -> dict[str, Tensor]:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return run()
@@ -51,11 +54,12 @@ def autocast(run: Pass, dtype: torch.dtype, device: torch.device) -> Pass:
 
 
 def inference(run: Pass) -> Callable[[], object]:
+    """Return a function that runs the pass without gradients."""
     return torch.no_grad()(run)
 
 
 def training(run: Pass, net: nn.Module) -> Callable[[], object]:
-    """A training step but for the optimizer, which is the same on both sides."""
+    """Return a training step without the optimizer, which is the same on both sides."""
 
     def step() -> None:
         net.zero_grad(set_to_none=True)
@@ -65,7 +69,7 @@ def training(run: Pass, net: nn.Module) -> Callable[[], object]:
 
 
 def in_turn(sides: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each side; they take turns, so that what else the machine does strikes both."""
+    """Return the median seconds of each side. The sides take turns, so that other load slows both."""
     taken: list[list[float]] = [[] for _ in sides]
     for _ in range(repeats):
         for side, seconds in zip(sides, taken, strict=True):
@@ -82,7 +86,7 @@ def ratio(first: float, second: float) -> str:
 
 
 def resident(device: torch.device, peak: bool = False) -> int:
-    """Bytes that the process holds, or held at its peak."""
+    """Return the bytes that the process holds, or held at its peak."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
     name = "VmHWM:" if peak else "VmRSS:"

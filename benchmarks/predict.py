@@ -5,23 +5,20 @@
 
 The network is the default 128/32/8 nm ScaleNet with one set of weights; its finest output is predicted over a box of
 8 nm voxels within a pyramid of uint8 on the disk, and written to the disk as float32. Each run is a process of its own,
-they take turns, in every other round the other way round, and a figure is the median of its runs; what is said against
-gunpowder and LeibNetz is the median of the ratios within the rounds, as the machine may be faster in one than in
-another. Each run predicts 64³ voxels first, which does not count, so that nothing is imported any more. scalenet_gp's
-command line keeps freed memory (`scalenet_gp.kernels.device.keep_freed_memory`); gunpowder is measured as its users
-run it, and
-with freed memory kept, which helps it as well.
+and they take turns, in every other round in reverse order. A figure is the median of its runs. Comparisons with
+gunpowder and LeibNetz are the median of the ratios within the rounds, as the machine may be faster in one round than in
+another. Each run predicts 64³ voxels first, untimed, so that everything is imported. scalenet_gp's command line keeps
+freed memory (`scalenet_gp.kernels.keep_freed_memory`). gunpowder is measured as its users run it, and with freed memory
+kept, which helps it too.
 
-gunpowder's side is the chain its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
+gunpowder's side is the chain that its users write: a ZarrSource for each level, Normalize, IntensityScaleShift,
 torch.Predict with our network behind `GunpowderModel`, ZarrWrite, Scan. It predicts in tiles of each of `--tiles`
-voxels, and the best counts. Convolutions are torch's there; ours hands all of them to oneDNN and computes narrow ones
-for two voxels at a time, as `scalenet-gp predict` does. LeibNetz's is its forward pass on its own default tile of 128³
-voxels, timed by itself (nothing is read or written), as often as the region has tiles. The predictions have to agree,
-or there is nothing to compare.
+voxels, and the best counts. Its convolutions are torch's. Ours are all oneDNN's, narrow ones computed for two voxels at
+a time, as `scalenet-gp predict` does. LeibNetz's side is the time of its forward pass on its own default tile of 128³
+voxels, without reading and writing, times the number of tiles in the region. The predictions have to agree.
 
-The arithmetic limit is that of the convolutions alone: the multiply-accumulates that an output voxel takes without any
-halo, at the rate at which this machine computes convolutions of the same channels and kernels on large tensors, each by
-itself.
+The arithmetic limit is that of the convolutions alone: the multiply-accumulates of an output voxel without any halo, at
+the rate at which this machine computes convolutions of the same channels and kernels on large tensors, one by one.
 """
 
 from __future__ import annotations
@@ -54,9 +51,9 @@ LENGTH = 16384
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, help="measure one part")
-    parser.add_argument("--voxels", type=int, default=256, help="of the region, across: a multiple of 64 (256)")
-    parser.add_argument("--planes", type=int, help="of the region, along the first axis (as across)")
-    parser.add_argument("--tiles", type=int, nargs="+", default=[64, 128, 256], help="gunpowder's, voxels per axis")
+    parser.add_argument("--voxels", type=int, default=256, help="width of the region in voxels, a multiple of 64 (256)")
+    parser.add_argument("--planes", type=int, help="length of the region along the first axis, in voxels (its width)")
+    parser.add_argument("--tiles", type=int, nargs="+", default=[64, 128, 256], help="edges of gunpowder's tiles")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--device", help="torch device; the first GPU if there is one")
     parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
@@ -82,6 +79,7 @@ def main() -> None:
 
 
 def against_gunpowder(first: Run, arguments: argparse.Namespace) -> Table:
+    """Return the table of the whole region, ours and gunpowder's, with the limit of the convolutions."""
     device = torch.device(first.device)
     precisions = ["float32"] + ["bfloat16"] * bfloat16_is_native(device)
     table = Table("", "", "s", "Mvoxel/s", "peak, GiB", "gunpowder's best", "memory kept", title="The whole region")
@@ -114,11 +112,12 @@ def against_gunpowder(first: Run, arguments: argparse.Namespace) -> Table:
             f"{macs / 1e3:.1f} kMAC/voxel, {rate / 1e9:.1f} GMAC/s",
             f"{limit:.1f}",
         )
-        table.add_row("share of it that scalenet_gp reaches", "", f"{100 * limit / seconds:.0f} %")
+        table.add_row("share of the limit that scalenet_gp reaches", "", f"{100 * limit / seconds:.0f} %")
     return table
 
 
 def against_leibnetz(first: Run, arguments: argparse.Namespace) -> Table:
+    """Return the table of our whole prediction and LeibNetz's forward passes."""
     table = Table("", "s", "", title="LeibNetz's forward pass, tile by tile, against the whole of our prediction")
     for precision in ["float32"] + ["bfloat16"] * bfloat16_is_native(torch.device(first.device)):
         runs = [replace(first, side=side, precision=precision) for side in ("ours", "leibnetz")]
@@ -134,22 +133,25 @@ def against_leibnetz(first: Run, arguments: argparse.Namespace) -> Table:
 
 
 def against_unet(first: Run, arguments: argparse.Namespace) -> Table:
+    """Return the table of a single U-Net and the ScaleNet."""
     runs = [replace(first, side="ours", network=network) for network in ("unet", "scalenet")]
     answers = in_turn(runs, arguments.repeats)
-    table = Table("", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "", title="What the context costs over a whole region")
+    table = Table("", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "", title="The cost of context over a whole region")
     for row, figure, unit in (("s", "seconds", 1.0), ("GiB held at the peak", "peak", 2.0**30)):
         values = [median(of_run, figure) / unit for of_run in answers]
         table.add_row(row, *(f"{value:.2f}" for value in values), ratio(*values[::-1]))
-    fields = [answers[index][0]["field of view"] for index in (0, 1)]
-    table.add_row("field of view, nm", *map(str, fields), ratio(*fields[::-1]))
+    fields = [answers[index][0]["receptive field"] for index in (0, 1)]
+    table.add_row("receptive field, nm", *map(str, fields), ratio(*fields[::-1]))
     return table
 
 
 def against_slabs(first: Run, arguments: argparse.Namespace) -> Table:
-    """The region as one box, in slabs of several thicknesses, and in tiles, each in one pass."""
+    """Return the table of the region as one box: in one pass, in slabs of several thicknesses, and in tiles."""
     runs = [replace(first, side="box", thickness=nm) for nm in (0, 1024, 512, 256)]
     runs += [replace(first, side="box", tile=tile) for tile in (64, 128)]
-    table = Table("one box of the region, computed", "s", "peak memory, GiB", "against one pass", title="Sweeping")
+    table = Table(
+        "one box of the region, computed", "s", "peak memory, GiB", "against one pass", title="Slabs and tiles"
+    )
     answers = in_turn(runs, arguments.repeats)
     for run, of_run in zip(runs, answers, strict=True):
         how = (
@@ -166,7 +168,7 @@ def against_slabs(first: Run, arguments: argparse.Namespace) -> Table:
 
 
 def in_turn(runs: list[Run], repeats: int) -> list[list[dict[str, Any]]]:
-    """What each run gives in a process of its own, as often as it is repeated."""
+    """Return the results of every run, each in a process of its own, one per repeat."""
     answers: list[list[dict[str, Any]]] = [[] for _ in runs]
     for repeat in range(repeats):
         for run, of_run in list(zip(runs, answers, strict=True))[:: -1 if repeat % 2 else 1]:
@@ -179,7 +181,7 @@ def in_turn(runs: list[Run], repeats: int) -> list[list[dict[str, Any]]]:
 
 
 def gain(theirs: list[float], ours: list[dict[str, Any]]) -> str:
-    """How much longer they took than we, in the same round."""
+    """Return the median ratio of their time to ours within a round."""
     return ratio(statistics.median(t / o["seconds"] for t, o in zip(theirs, ours, strict=True)), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""What `predict.py` compares: a region predicted by our engine, by gunpowder, by LeibNetz, and as one box in memory."""
+"""The sides of `predict.py`: a region predicted by our engine, by gunpowder, by LeibNetz, and as one box in memory."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_TILE = 128
 MEMORY = 14 * 2**30
-"""Bytes that a worker of ours may take for blocks."""
+"""Bytes that one of our workers may take for blocks."""
 BEGIN = 4608
-"""nm per axis, of the region: within the volume are its context, also along 1,024 planes, and what LeibNetz reads for
-its first tile, which is more; so nobody has to pad."""
+"""Begin of the region, nm per axis. The context of up to 1,024 planes and LeibNetz's inputs for its first tile, which
+are larger, lie within the volume, so that no side pads."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Run:
     """One measurement.
 
     Attributes:
-        folder: that holds ``volume``, ``scalenet`` and ``unet`` (checkpoints).
-        voxels: of the region, across the first axis.
-        planes: of the region, along the first axis.
+        folder: the folder with ``volume``, ``scalenet`` and ``unet`` (checkpoints).
+        voxels: width of the region, along all axes but the first.
+        planes: length of the region along the first axis, voxels.
         device: name of a torch device.
-        side: which of :data:`SIDES`.
+        side: one of :data:`SIDES`.
         network: ``"scalenet"`` or ``"unet"``.
-        precision: in which is computed.
+        precision: the type to compute in.
         workers: processes of our engine.
         tile: voxels per axis that are computed at a time; the whole region if 0.
-        thickness: of the slabs, nm; none if 0.
-        keeps: whether the C library keeps freed memory.
+        thickness: thickness of the slabs, nm; no slabs if 0.
+        keeps: the C library keeps freed memory.
     """
 
     folder: str
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """For the reader: what is not as usual."""
+        """The side, the network and the options that differ from the defaults."""
         told = {"tiles": self.tile, "slabs": self.thickness, "workers": self.workers, "memory kept": self.keeps}
         return " ".join([self.side, self.network, *(f"{name} {value}" for name, value in told.items() if value)])
 
@@ -83,12 +83,12 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Voxels of the region."""
+        """The number of voxels in the region."""
         return self.planes * self.voxels**2
 
 
 def config(network: str, block: Sequence[int]) -> Config:
-    """Of a run that would train the network on the volume, and predict in blocks of so many voxels."""
+    """Return the config of a run that would train the network on the volume, and predict in blocks of ``block``."""
     region = {"begin": [0] * 3, "end": [LEIBNETZ_TILE * 8] * 3}
     return Config.model_validate(
         {
@@ -108,7 +108,7 @@ def config(network: str, block: Sequence[int]) -> Config:
 
 
 def our_network(network: str = "scalenet") -> LeibNet:
-    """With LeibNetz's weights, if it is the ScaleNet."""
+    """Return the network to predict with; a ScaleNet has LeibNetz's weights."""
     net = config(network, (64, 64, 64)).build_network()
     if network == "scalenet":
         load_leibnetz_weights(net, build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).state_dict())
@@ -116,7 +116,7 @@ def our_network(network: str = "scalenet") -> LeibNet:
 
 
 def make_run(folder: Path, voxels: int, planes: int, device: str) -> Run:
-    """What all runs share, with checkpoints of both networks in ``folder``."""
+    """Write checkpoints of both networks into ``folder``, and return the run that all others are copies of."""
     torch.manual_seed(0)
     for network in ("scalenet", "unet"):
         save_checkpoint(folder / network, our_network(network), {"iteration": 1})
@@ -127,7 +127,7 @@ def make_run(folder: Path, voxels: int, planes: int, device: str) -> Run:
 
 
 def ours(run: Run) -> dict[str, Any]:
-    """The engine, in this process or with workers; what starting them takes is counted."""
+    """Predict by our engine, in this process or with workers, whose start is timed too."""
     return _timed(run, _by_engine, f"{_finest(run)}/s0")
 
 
@@ -146,7 +146,7 @@ def _by_engine(run: Run, output: Path) -> None:
 
 
 def gunpowder(run: Run) -> dict[str, Any]:
-    """Scan over torch.Predict, in tiles of ``run.tile`` voxels."""
+    """Predict by Scan and torch.Predict, in tiles of ``run.tile`` voxels."""
     return _timed(run, _by_scan, "prediction")
 
 
@@ -170,7 +170,7 @@ def _by_scan(run: Run, output: Path) -> None:
     for key in keys:
         chain += gp.Normalize(key) + gp.IntensityScaleShift(key, 2, -1)
     specs = model.array_specs(outputs)
-    specs[prediction].roi = run.roi  # for ZarrWrite to know the size of what it makes
+    specs[prediction].roi = run.roi  # ZarrWrite takes the size of its array from it
     chain += gp.Unsqueeze(keys) + gp.torch.Predict(model.eval(), raw, outputs, specs, device=run.device)
     chain += gp.ZarrWrite({prediction: "prediction"}, str(output.parent), output.name)
     chain += gp.Scan(model.request({**raw, **outputs}), num_workers=0)
@@ -179,7 +179,7 @@ def _by_scan(run: Run, output: Path) -> None:
 
 
 def leibnetz(run: Run) -> dict[str, Any]:
-    """Its forward pass on one tile, as often as the region has tiles; what it makes is that of the region's first."""
+    """Time LeibNetz's forward pass on the first tile of the region, and multiply by the number of tiles."""
     if run.keeps:
         keep_freed_memory()
     net, dtype = build_leibnetz_scalenet(SUBNETS, LEIBNETZ_INPUTS).to(run.device).eval(), getattr(torch, run.precision)
@@ -199,18 +199,18 @@ def leibnetz(run: Run) -> dict[str, Any]:
 
 
 def box(run: Run) -> dict[str, Any]:
-    """The region from arrays to an array: in one pass, in slabs, or in tiles."""
+    """Predict the region from arrays to an array: in one pass, in slabs, or in tiles."""
     if run.keeps:
         keep_freed_memory()
     predictor = BlockPredictor(Ensemble([_network(run)]), run.thickness or None, run.device)
     shape = Coordinate((8 * run.tile,) * 3) if run.tile else run.roi.shape
     if any(length % part for length, part in zip(run.roi.shape, shape, strict=True)):
-        raise SystemExit(f"tiles of {run.tile}³ voxels do not fill {run.planes} × {run.voxels}²: nothing to compare")
+        raise SystemExit(f"tiles of {run.tile}³ voxels do not fill {run.planes} × {run.voxels}² voxels")
     boxes = [
         Roi(run.roi.begin + shape * Coordinate(index), shape) for index in np.ndindex(*map(int, run.roi.shape / shape))
     ]
     seconds = 0.0
-    for index, roi in enumerate([boxes[0], *boxes]):  # the first one, once more, to warm up
+    for index, roi in enumerate([boxes[0], *boxes]):  # the first one twice: the first time is not counted
         outputs = {_finest(run): roi}
         plan = predictor.ensemble.networks[0].plan(outputs)
         inputs = {name: tensor[0].numpy() for name, tensor in random_inputs(plan, torch.device("cpu")).items()}
@@ -229,14 +229,14 @@ SIDES: dict[str, Callable[[Run], dict[str, Any]]] = {
 
 
 def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """How far the predictions are apart where both have been looked at.
+    """Return the largest difference between two predictions, in words.
 
     Raises:
-        SystemExit: farther than rounding can part them.
+        SystemExit: it is larger than rounding explains.
     """
     apart = float(np.abs(np.subtract(ours["sample"], theirs["sample"])).max())
     if not apart < 1e-2:
-        raise SystemExit(f"the predictions differ by {apart}; there is nothing to compare")
+        raise SystemExit(f"the predictions differ by {apart}: the two sides cannot be compared")
     return f"largest difference between the predictions: {apart:.1e}"
 
 
@@ -255,16 +255,16 @@ def _timed(run: Run, make: Callable[[Run, Path], None], array: str) -> dict[str,
         made = open_array(output / array)[(slice(None), *(slice(LEIBNETZ_TILE),) * 3)]
     net = config(run.network, (64, 64, 64)).build_network()
     field = max(int(size[0]) for size in net.receptive_field(_finest(run)).values())
-    return {"seconds": seconds, "sample": _sample(made), "peak": _peak(), "field of view": field}
+    return {"seconds": seconds, "sample": _sample(made), "peak": _peak(), "receptive field": field}
 
 
 def _sample(tile: np.ndarray) -> list[float]:
-    """Some voxels of the first tile of 128³, (C, Z, Y, X)."""
+    """Return some voxels of the first tile of 128³, (C, Z, Y, X)."""
     return tile[0, ::16, ::16, ::16].ravel().astype(float).tolist()
 
 
 def _peak() -> int:
-    """The most bytes that this process, or the largest of its children, held."""
+    """Return the peak memory of this process or of the largest of its children, whichever is larger, in bytes."""
     return 1024 * max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
 
 

@@ -1,24 +1,24 @@
-"""Steps of training per second: our Train against gunpowder's, and where the time of a step goes.
+"""Training steps per second: our Train node against gunpowder's, and the time of each part of a step.
 
-    python benchmarks/train.py                 # both nodes, six minutes on two cores; on a GPU, bfloat16 besides
-    python benchmarks/train.py --memory        # what the process holds over 1,000 iterations, two minutes
+    python benchmarks/train.py                 # both nodes, six minutes on two cores; on a GPU, bfloat16 too
+    python benchmarks/train.py --memory        # memory of the processes over 1,000 iterations, two minutes
     python benchmarks/train.py --log           # the share of time that TensorBoardLog takes, two minutes
 
-Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice) and the same
-optimizer (RAdam), in float32, from the same weights: their first losses have to agree, or there is nothing to compare.
-gunpowder's gets the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own,
-they take turns, and a figure is the median of its runs.
+Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice, of probabilities) and
+the same optimizer (RAdam), in float32, from the same weights: their first losses have to agree. gunpowder's node gets
+the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own, they take turns,
+and a figure is the median of its runs.
 
-The chain is that of an annotated crop whose decoded chunks are kept: raw data, and as a target the same before gain,
-shift and noise, both at every scale, deformed (control points every 512 nm, displaced by 48 nm), rotated and mirrored.
-One worker makes batches ahead; torch computes on the cores that are left, at least one. On two cores that is one each,
-so the network has to be small, but not too small, for one core to make its data while the other learns from them: two
-scales, 32 and 8 nm, 8 channels at the finest level, outputs of 8³ and 16³ voxels from inputs of 56³ and 60³.
+The chain is that of an annotated crop whose decoded chunks are cached: raw data, and as a target the same data before
+gain, shift and noise, both at every scale, deformed (control points every 512 nm, displaced by 48 nm), rotated and
+mirrored. One worker makes batches ahead; torch computes on the other cores, at least one. On two cores that is one
+each. So the network is small enough to learn from a batch in about the time in which one core makes it: two scales, 32
+and 8 nm, 8 channels at the finest level, outputs of 8³ and 16³ voxels from inputs of 56³ and 60³.
 
-Of a step, four parts are counted as the work itself: the network's forward pass (casts included), the loss (its checks
-included), autograd's backward pass, and the optimizer (stepping, and letting go of gradients). All else is outside:
-waiting for data (unpacking them included), gunpowder's handling of requests and batches, planning, tensors out of
-arrays and back, and, in ours, looking whether loss, prediction and gradient are finite, and the gradient's norm.
+Four parts of a step count as work: the network's forward pass (with casts), the loss (with its checks), autograd's
+backward pass, and the optimizer (its step, and the release of gradients). Everything else is outside: waiting for data
+(with unpacking), gunpowder's handling of requests and batches, planning, and conversion between tensors and arrays; in
+our node also the checks that loss, prediction and gradient are finite, and the gradient's norm.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from rich.console import Console
 from rich.table import Table
 from training_sides import LENGTH, NETWORKS, Run, Stopwatch, threads, training
 
-from scalenet_gp.training import resident_bytes
+from scalenet_gp.training import LogOptions, resident_bytes
 
 WARM_UP = 10
 WORK = ("forward", "loss", "backward", "optimizer")
@@ -56,8 +56,8 @@ CUDA = torch.cuda.is_available()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each node (5)")
-    parser.add_argument("--seconds", type=float, default=20, help="how long a run takes at least (20)")
-    parser.add_argument("--memory", action="store_true", help="what 1,000 iterations of a tiny network leave in memory")
+    parser.add_argument("--seconds", type=float, default=20, help="least duration of a run (20)")
+    parser.add_argument("--memory", action="store_true", help="memory over 1,000 iterations of a tiny network")
     parser.add_argument("--log", action="store_true", help="the share of time that TensorBoardLog takes")
     parser.add_argument("--task", choices=[task.__name__ for task in TASKS], help=argparse.SUPPRESS)
     parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
@@ -84,21 +84,22 @@ def main() -> None:
         if CUDA:
             on_gpu(console, Run(volume, network="large", seconds=arguments.seconds), arguments.repeats)
         else:
-            console.print("There is no GPU here: bfloat16 and torch.compile are left out")
+            console.print("No GPU is here: bfloat16 and torch.compile are left out")
 
 
 def answer_of(task: Callable[[Run], Any], run: Run) -> Any:
-    """What ``task`` gives in a process of its own."""
+    """Run a task in a process of its own and return its result."""
     command = [sys.executable, __file__, "--task", task.__name__, "--run", json.dumps(vars(run))]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(answer.splitlines()[-1])
 
 
-# ------------------------------------------------------------------------------------- what processes of their own do
+# --------------------------------------------------------------------------- tasks, each in a process of its own
 
 
 def steps(run: Run) -> dict[str, Any]:
-    """Steps per second, once all is warm; ms of the median step, and of each part of the mean one; the first losses."""
+    """Return the steps per second after a warm-up, ms of the median step and of each part of the mean one, and the
+    first losses."""
     watch = Stopwatch()
     with training(run, watch) as (step, _):
         losses = [float(step().loss) for _ in range(WARM_UP)]
@@ -117,7 +118,7 @@ def steps(run: Run) -> dict[str, Any]:
 
 
 def memory(run: Run) -> list[tuple[int, int, int]]:
-    """Iterations done, and the bytes that this process and its worker hold then."""
+    """Return iterations, and the bytes that this process and its worker hold after them."""
     held = []
     with training(run, Stopwatch()) as (step, _):
         for iteration in range(1, 1001):
@@ -128,6 +129,7 @@ def memory(run: Run) -> list[tuple[int, int, int]]:
 
 
 def resident_of(process: int | None) -> int:
+    """Return the bytes that a process holds."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -135,21 +137,18 @@ def resident_of(process: int | None) -> int:
 
 
 def logging(run: Run) -> dict[str, float]:
-    """What the log takes from one set of images to the next but one, in seconds, and how long that is in all.
+    """Return the seconds that the log takes while it writes two sets of images, and the duration of all steps.
 
-    The update ratio is measured for the log alone, within the step: its time is what the steps with it take beyond
-    backward pass and optimizer, more than the others do.
+    The update ratio is computed for the log alone, within the step. Its time is the difference between steps with it
+    and without it, backward pass and optimizer subtracted.
     """
     watch = Stopwatch()
     with training(run, watch) as (step, trainer):
         for _ in range(WARM_UP):
             step()
         watch.seconds.clear()
-        first, scalars_every, images_every = (
-            trainer.trainer.iteration + 1,
-            trainer.log.scalars_every,
-            trainer.log.images_every,
-        )
+        first, options = trainer.iteration + 1, LogOptions()
+        scalars_every, images_every = options.scalars_every, options.images_every
         begun = time.perf_counter()
         for _ in range(2 * images_every):
             step()
@@ -193,7 +192,7 @@ def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
         abs(a - b) for a, b in zip(answers["gunpowder"][0]["losses"], answers["ours"][0]["losses"], strict=True)
     )
     if not apart < 1e-3:
-        raise SystemExit(f"the first {WARM_UP} losses differ by up to {apart}; there is nothing to compare")
+        raise SystemExit(f"the first {WARM_UP} losses differ by up to {apart}; the two sides cannot be compared")
     table = Table(
         "two scales, fp32",
         "gunpowder.torch.Train",
@@ -203,7 +202,7 @@ def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
     )
     for row, figure, digits in (("steps/s", "rate", 3), ("median step, ms", "median", 1)):
         values = {side: [answer[figure] for answer in answers[side]] for side in sides}
-        # of runs that were neighbours: what else the machine did struck both
+        # of neighboring runs, which other load slows alike
         ratios = [mine / other for mine, other in zip(values["ours"], values["gunpowder"], strict=True)]
         medians = (f"{statistics.median(values[side]):.{digits}f}" for side in sides)
         table.add_row(row, *medians, f"{statistics.median(ratios):.3f} ×")
@@ -219,7 +218,7 @@ def against_gunpowder(console: Console, run: Run, repeats: int) -> None:
 
 
 def parts_of(answer: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """ms of each part of a step, and its share."""
+    """Return ms of each part of a step, and its share."""
     step, spent = 1000 / answer["rate"], dict(answer["parts"])
     work = sum(spent[part] for part in WORK)
     spent |= {"all else": step - work - spent["waiting"], "outside: waiting and all else": step - work}
@@ -227,7 +226,7 @@ def parts_of(answer: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def on_gpu(console: Console, run: Run, repeats: int) -> None:
-    """Samples per second of our node; float32 is torch's default, whose convolutions may round to TF32."""
+    """Print the samples per second of our node; float32 is torch's default, whose convolutions may round to TF32."""
     sides = {
         "fp32, eager": {"precision": "float32"},
         "bf16, compiled": {"precision": "bfloat16", "compile": True},

@@ -1,4 +1,4 @@
-"""What `train.py` compares: gunpowder's node and ours, behind one chain, with one network, timed alike."""
+"""The sides of `train.py`: gunpowder's node and ours behind the same chain, with the same network and clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import gunpowder as gp
 import torch
-from data_volume import varied
+from data_volume import augment
 from funlib.geometry import Roi
 from torch import Tensor, nn
 
@@ -32,7 +32,8 @@ from scalenet_gp.nodes import (
     Train,
     UniformSampler,
 )
-from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization, TensorBoardLog
+from scalenet_gp.nodes.arrays import SampleArrays
+from scalenet_gp.training import CheckpointOptions, ComputeConfig, Optimization, TensorBoardLog, Trainer
 from scalenet_gp.volumes import ChunkCache, MultiscaleImage
 
 __all__ = ["LENGTH", "NETWORKS", "Run", "Stopwatch", "threads", "training"]
@@ -43,12 +44,12 @@ REGION = Roi((3072,) * 3, (2048,) * 3)
 
 @dataclass(frozen=True)
 class Network:
-    """A ScaleNet and what is trained of it.
+    """A ScaleNet and the outputs that are trained.
 
     Attributes:
         outputs: voxels per axis of the output at each voxel size (nm), coarse ones first.
-        channels: at the finest level.
-        levels: how often each subnet halves the resolution.
+        channels: channels at the finest level.
+        levels: number of times that each subnet halves the resolution.
     """
 
     outputs: Mapping[int, int]
@@ -56,6 +57,7 @@ class Network:
     levels: int = 2
 
     def build(self) -> LeibNet:
+        """Return the network, with the weights of seed 0."""
         torch.manual_seed(0)
         factors = [(2, 2, 2)] * self.levels
         return build_scalenet(
@@ -66,7 +68,7 @@ class Network:
         )
 
     def rois(self, net: LeibNet) -> dict[str, Roi]:
-        """Of the outputs, around the origin."""
+        """Return the ROIs of the outputs, around the origin."""
         sizes = {
             name: net.voxel_size[name] * voxels
             for name, voxels in zip(net.output_keys, self.outputs.values(), strict=True)
@@ -83,18 +85,18 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Run:
-    """What a process of its own measures.
+    """One measurement, in a process of its own.
 
     Attributes:
-        volume: to read.
-        node: that trains: "gunpowder" or "ours".
+        volume: the volume to read.
+        node: the node that trains: "gunpowder" or "ours".
         network: one of NETWORKS.
-        workers: that make batches.
-        batch: samples in each.
+        workers: number of workers that make batches.
+        batch: samples per batch.
         compute: arguments of :class:`ComputeConfig`.
-        folder: for a log at its default intervals and checkpoints; neither is written without.
-        seconds: how long it takes at least.
-        iterations: how many it does at least.
+        folder: folder for checkpoints and a log at its default intervals. By default neither is written.
+        seconds: least duration.
+        iterations: least number of iterations.
     """
 
     volume: str
@@ -109,12 +111,14 @@ class Run:
 
 
 class Stopwatch:
-    """How long each call of the functions took that are timed, by the part of a step that they are."""
+    """Seconds of each call of the timed functions, by the part of a step."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its calls timed."""
+
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             begun = time.perf_counter()
@@ -126,7 +130,7 @@ class Stopwatch:
         return run
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The one that a run has by default, timed."""
+        """Return the default optimizer of a run, timed."""
         optimizer = Optimization().make_optimizer(parameters)
         for name in ("step", "zero_grad"):
             setattr(optimizer, name, self.timed("optimizer", getattr(optimizer, name)))
@@ -134,58 +138,55 @@ class Stopwatch:
 
 
 @contextmanager
-def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch], gp.BatchFilter]]:
-    """What does one step, and the node that trains; as the command line has it, but for what gunpowder's cannot do."""
+def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch], Trainer | None]]:
+    """Build the chain; yield the function that does one step, and our trainer if it is ours.
+
+    Options are those of the command line, as far as gunpowder's node has them.
+    """
     torch.set_num_threads(threads(run))
     keep_freed_memory()
     network = NETWORKS[run.network]
     net = network.build()
-    raw, targets, predictions = (
-        {name: gp.ArrayKey(f"{kind}_{name}") for name in names}
-        for kind, names in (("RAW", net.input_keys), ("TARGET", net.output_keys), ("PREDICTION", net.output_keys))
-    )
-    voxel_sizes = {key: net.voxel_size[name] for keys in (raw, targets) for name, key in keys.items()}
+    arrays = SampleArrays.of(net)
+    voxel_sizes = {key: net.voxel_size[name] for keys in (arrays.raw, arrays.targets) for name, key in keys.items()}
     volume = MultiscaleImage.open(Path(run.volume) / "raw", cache=ChunkCache(2**28))
     chain = MultiscaleSource(volume, voxel_sizes, padding="reflect")
-    chain += varied(raw.values())
-    chain += SampleLocation(targets[net.output_keys[-1]], UniformSampler(REGION))
+    chain += augment(arrays.raw.values())
+    chain += SampleLocation(arrays.targets[net.output_keys[-1]], UniformSampler(REGION))
     prefetch = Prefetch(run.workers, seed=0)
     chain += Stack(run.batch) + prefetch
     make = ours if run.node == "ours" else theirs
-    trainer, request = make(run, net, network.rois(net), (raw, targets, predictions), watch)
+    node, request = make(run, net, network.rois(net), arrays, watch)
     prefetch.provide = watch.timed("waiting", prefetch.provide)  # type: ignore[method-assign]
     plain, Tensor.backward = Tensor.backward, watch.timed("backward", Tensor.backward)  # type: ignore[method-assign]
     try:
-        with gp.build(chain + trainer) as pipeline:
-            if isinstance(trainer, Train):
+        with gp.build(chain + node) as pipeline:
+            trainer = node.trainer if isinstance(node, Train) else None
+            if trainer is not None:
                 for name in ("forward", "advance"):
-                    setattr(trainer.trainer.state, name, watch.timed(name, getattr(trainer.trainer.state, name)))
+                    setattr(trainer.state, name, watch.timed(name, getattr(trainer.state, name)))
             yield lambda: pipeline.request_batch(gp.BatchRequest(request)), trainer
     finally:
         Tensor.backward = plain  # type: ignore[method-assign]
 
 
 def threads(run: Run) -> int:
-    """Of torch: one for each core that the workers leave."""
+    """Return the number of torch's threads: one for each core without a worker."""
     return max(1, len(os.sched_getaffinity(0)) - run.workers)
 
 
-Keys = tuple[dict[str, gp.ArrayKey], dict[str, gp.ArrayKey], dict[str, gp.ArrayKey]]
-
-
 def ours(
-    run: Run, net: LeibNet, rois: Mapping[str, Roi], keys: Keys, watch: Stopwatch
+    run: Run, net: LeibNet, rois: Mapping[str, Roi], arrays: SampleArrays, watch: Stopwatch
 ) -> tuple[gp.BatchFilter, gp.BatchRequest]:
-    raw, targets, predictions = keys
     loss = watch.timed("loss", CrossEntropyDice())
     log = checkpoints = None
     if run.folder is not None:
         log, checkpoints = TensorBoardLog(Path(run.folder) / "log"), Path(run.folder) / "checkpoints"
         log.write = watch.timed("log", log.write)  # type: ignore[method-assign]
-    trainer = Train(
+    node = Train(
         net,
-        raw,
-        {name: Supervision(predictions[name], targets[name], loss=loss) for name in rois},
+        arrays.raw,
+        {name: Supervision(arrays.predictions[name], arrays.targets[name], loss=loss) for name in rois},
         optimization=Optimization(optimizer=watch.optimizer),
         compute=ComputeConfig(**run.compute),
         checkpoints=checkpoints,
@@ -194,24 +195,24 @@ def ours(
     )
     request = gp.BatchRequest()
     for name, roi in rois.items():
-        request[predictions[name]] = gp.ArraySpec(roi=roi)
-    return trainer, request
+        request[arrays.predictions[name]] = gp.ArraySpec(roi=roi)
+    return node, request
 
 
 def theirs(
-    run: Run, net: LeibNet, rois: Mapping[str, Roi], keys: Keys, watch: Stopwatch
+    run: Run, net: LeibNet, rois: Mapping[str, Roi], arrays: SampleArrays, watch: Stopwatch
 ) -> tuple[gp.BatchFilter, gp.BatchRequest]:
-    raw, targets, predictions = keys
+    raw, targets, predictions = arrays.raw, arrays.targets, arrays.predictions
     model = GunpowderModel(net, net.plan(rois))
     model.forward = watch.timed("forward", model.forward)  # type: ignore[method-assign]
     loss = watch.timed("loss", CrossEntropyDice())
 
     def summed(*made: Tensor) -> Tensor:
-        """Of each prediction and its target in turn; all of them are annotated."""
+        """Return the sum over pairs of prediction and target, which are annotated everywhere."""
         pairs = zip(made[::2], made[1::2], strict=True)
         return torch.stack([loss(p, target, torch.ones_like(p)) for p, target in pairs]).sum()
 
-    trainer = gp.torch.Train(
+    node = gp.torch.Train(
         model,
         summed,
         watch.optimizer(model.parameters()),
@@ -225,4 +226,4 @@ def theirs(
     request = model.request({**raw, **predictions})
     for name, roi in rois.items():
         request[targets[name]] = gp.ArraySpec(roi=roi)
-    return trainer, request
+    return node, request

@@ -13,7 +13,7 @@ from scalenet_gp.kernels.memory_tracker import (
 )
 from scalenet_gp.kernels.numba_cache import numba_jit
 from scalenet_gp.kernels.onednn_convolutions import OneDnnConvolutions
-from scalenet_gp.kernels.private_torch import attention_flop_formulas
+from scalenet_gp.kernels.private_torch import attention_flop_formulas, watch_operations
 from scalenet_gp.kernels.recast import recast_convolutions
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
 
@@ -40,4 +40,5 @@ __all__ = [
     "recast_convolutions",
     "run_checkpointed",
     "set_deterministic_mkl",
+    "watch_operations",
 ]
