@@ -44,8 +44,8 @@ class DeformAugment(Augment):
             tenth of the spacing keeps the map one to one; from about a seventh on it folds here and there.
         rotation_axes: the spatial axes within which to rotate by a random angle: none, two of them (in their
             plane, as fits thick sections), or all three (every rotation equally likely).
-        mirror_axes: spatial axes, each of which is mirrored with probability one half.
-        transpose_axes: spatial axes that change places, every order equally likely.
+        mirror_axes: spatial axes; each is mirrored with probability one half.
+        transpose_axes: spatial axes that are permuted; every order is equally likely.
         scale_interval: bounds of the factor by which source distances are larger than target distances: one pair for
             all axes alike, or one for each axis, drawn independently (anisotropic).
         p: the probability that a batch is deformed at all.
@@ -56,7 +56,7 @@ class DeformAugment(Augment):
     Raises:
         ArgumentError: an argument is out of its range.
         PipelineError: for a request: an array is empty, has other spatial axes, or its spec does not say whether it may
-            be interpolated; a graph is requested; ``replay`` is the record of another place.
+            be interpolated; a graph is requested; ``replay`` is the record of another location.
 
     Example:
         >>> DeformAugment((512, 512, 512), (48, 48, 48), rotation_axes=(1, 2), mirror_axes=(0, 1, 2)).dims
@@ -180,7 +180,7 @@ class DeformAugment(Augment):
         self._samples, self._shift = {}, None
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """Draw the factors of the rotated target's axes, before they change places, (D,)."""
+        """Draw the factors of the rotated target's axes, before they are permuted, (D,)."""
         if len(self.scale_interval) == 1:
             return np.full(self.dims, generator.uniform(*self.scale_interval[0]))
         return np.array([generator.uniform(low, high) for low, high in self.scale_interval])
@@ -246,7 +246,7 @@ def _whole_spacing(spacing: Iterable[int]) -> tuple[int, ...]:
 
 
 def _check_place(deformation: Deformation, roi: Roi) -> None:
-    """Refuse a map that was drawn for another place.
+    """Refuse a map that was drawn for another location.
 
     Raises:
         PipelineError: its center lies outside ``roi``.
@@ -254,7 +254,7 @@ def _check_place(deformation: Deformation, roi: Roi) -> None:
     if not roi.contains(Coordinate(deformation.target_centre)):
         raise PipelineError(
             f"replay deforms about {deformation.target_centre}, outside of the requested {roi}: it is the record "
-            "of a sample elsewhere; give SampleLocation the record of that sample's place"
+            "of a sample elsewhere; give SampleLocation the record of that sample's location"
         )
 
 

@@ -163,11 +163,11 @@ def sample_linear(tables, origin, source, pairs, scale, whole, target, begin, en
     Args:
         tables: the map, all of whose positions lie between voxel centres of ``source``.
         origin: the position of the first voxel of ``source``, (3,).
-        source: what is read.
+        source: the array that is read.
         pairs: of a source of bytes, see :func:`byte_pairs`; else None.
         scale: what the values are multiplied by, (1,), of the type to compute in.
         whole: round to whole numbers, halves to even.
-        target: what is written.
+        target: the array that is written.
         begin, end: planes.
     """
     plane, line, row = _scratch(tables)
@@ -224,7 +224,7 @@ def _corners(voxels, index, steps, corners):  # type: ignore[no-untyped-def]
 
 @numba_jit
 def _corners_of_pairs(pairs, index, steps, fetched, corners):  # type: ignore[no-untyped-def]
-    """As :func:`_corners`, of bytes: half as many are fetched, and taken apart as vectors."""
+    """Do the same as :func:`_corners` for bytes: fetch half as many, and take them apart as vectors."""
     for k in range(index.shape[0]):
         near = np.uint64(index[k])
         along_y, far = np.uint64(steps[1, k]), near + np.uint64(steps[0, k])
@@ -253,7 +253,7 @@ def _blend(corners, fraction, factor, mixed):  # type: ignore[no-untyped-def]
 
 @numba_jit
 def sample_nearest(tables, origin, source, target, begin, end):  # type: ignore[no-untyped-def]
-    """As :func:`sample_linear`, but the nearest voxel as it is, the upper one of two equally near."""
+    """Do the same as :func:`sample_linear` with the nearest voxel as it is; of two equally near, the upper one."""
     plane, line, row = _scratch(tables)
     coefficients = tables.coefficients.reshape((tables.coefficients.shape[0], -1))
     flat_plane, flat_line = plane.reshape(-1), line.reshape(-1)

@@ -55,8 +55,8 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
 
     Sections are counted in the ROIs that reach the node. So it goes downstream of :class:`.DeformAugment`, whose
     rotation would tilt them. A :class:`.SampleLocation` downstream moves those ROIs: sections are those of the volume.
-    The record applied again alters the same sections of the same place, so the :class:`.SampleLocation` has to be given
-    its record, too.
+    The record applied again alters the same sections at the same location, so the :class:`.SampleLocation` has to be
+    given its record, too.
 
     Args:
         arrays: the arrays to change. Those that are not requested are left out.

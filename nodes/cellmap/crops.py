@@ -182,7 +182,7 @@ def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
 
 
 def check_counts(crop: Crop) -> None:
-    """Compare the ``complement_counts`` that the files of a crop state with their voxels, all of which are read.
+    """Compare the ``complement_counts`` that the files of a crop state with their voxels. All voxels are read.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`open_classes`.

@@ -32,7 +32,7 @@ class Prefetch(BatchFilter):
     on the workers.
 
     Batches are made for the request that came last. If another one comes (other arrays or ROIs), the workers are
-    started anew for it, and the numbers go on. The seed of the requests does not matter if ``seed`` is given.
+    started anew for it, and the numbering continues. The seed of the requests does not matter if ``seed`` is given.
     Otherwise it is the run's, and has to stay the same. In workers, torch computes on one thread.
 
     Processes that train together have a ``Prefetch`` each, with the same seed and the same numbers. Each makes its own
@@ -101,7 +101,7 @@ class Prefetch(BatchFilter):
 
     @property
     def next_batch(self) -> int:
-        """The number of the batch that the next request gets. Set it to go on elsewhere: to resume a run, say."""
+        """The number of the batch that the next request gets. Set it, for example, to resume a run."""
         return self._next
 
     @next_batch.setter

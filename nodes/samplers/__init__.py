@@ -1,4 +1,4 @@
-"""Samplers: they draw the places in a volume at which samples are taken."""
+"""Samplers: they draw the locations of samples in a volume."""
 
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume

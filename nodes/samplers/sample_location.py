@@ -1,4 +1,4 @@
-"""A gunpowder node that takes every sample from a place that a sampler draws."""
+"""A gunpowder node that takes every sample from a location that a sampler draws."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _WORDS = ("volume", "region", "stratum", "class")
 
 @final
 class SampleLocation(BatchFilter):
-    """Move all ROIs of a request to a place that a sampler draws, and the arrays of the batch back.
+    """Move all ROIs of a request to a location that a sampler draws, and the arrays of the batch back.
 
     Downstream, only the shapes of ROIs and their positions relative to one another count, as with gunpowder's
-    ``RandomLocation``. The sampler draws the place of one array's ROI, the reference. Usually this is the finest
+    ``RandomLocation``. The sampler draws the location of one array's ROI, the reference. Usually this is the finest
     target, so that regions, masks and classes speak of the voxels that are trained on, and contexts reach beyond them.
 
     With a :class:`.DeformAugment` upstream, the reference ROI can begin at every voxel of its array: ROIs are moved by
     multiples of the least common multiple of the voxel sizes of all requested arrays, and the deformation is asked, in
     the request, to read content further on by the remainder. It is found through nodes with one upstream each. Without
-    a deformation, places are multiples of that common multiple apart.
+    a deformation, locations are multiples of that common multiple apart.
 
     Bounded arrays stay inside their bounds. These are the bounds of the sources: a deformation that turns or stretches
-    reads more, so sources before one should pad. Before a deformation, a bounded array has places from the first
+    reads more, so sources before one should pad. Before a deformation, a bounded array has locations from the first
     multiple of the common lattice on at which all arrays begin inside.
 
     The draw is kept as JSON text in ``array.attrs["location"]`` of every moved array: ``"begin"``, the world position
@@ -46,7 +46,7 @@ class SampleLocation(BatchFilter):
 
     Args:
         reference: the array whose ROI is placed. It has to be requested, as a placeholder at least.
-        sampler: draws the place.
+        sampler: draws the location.
         replay: a text of an earlier batch; the sample is put there again.
 
     Raises:
@@ -93,22 +93,22 @@ class SampleLocation(BatchFilter):
         self._fine = shift_is_offered(self)
 
     def draw(self, generator: np.random.Generator, request: BatchRequest) -> Sample:
-        """Draw the place of the reference ROI of ``request``."""
+        """Draw the location of the reference ROI of ``request``."""
         self.sampler.load()
         return self.sampler.draw(generator, self._opening(request))
 
     def prepare(self, request: BatchRequest) -> None:
-        """Draw a place, and move the ROIs there."""
+        """Draw a location, and move the ROIs there."""
         if self.reference not in request or request[self.reference].roi is None:
             raise PipelineError(
                 f"the reference {self.reference} is not requested; ask for it, as a placeholder at least"
             )
         if self._replay is None:
-            place = self.draw(request_generator(request, type(self).__name__), request)
+            sample = self.draw(request_generator(request, type(self).__name__), request)
         else:
-            place = self._replayed(request)
-        shift = place.begin - request[self.reference].roi.begin
-        self._record = json.dumps({"begin": list(place.begin), "shift": list(shift), **place.info})
+            sample = self._replayed(request)
+        shift = sample.begin - request[self.reference].roi.begin
+        self._record = json.dumps({"begin": list(sample.begin), "shift": list(shift), **sample.info})
         rest = shift % self._lattice(request) if self._fine else None
         self._moved = shift if rest is None else shift - rest
         for _, spec in request.items():
@@ -189,13 +189,15 @@ class SampleLocation(BatchFilter):
         return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*sizes, strict=True))
 
     def _replayed(self, request: BatchRequest) -> Sample:
-        opening, place = self._opening(request), self._replay
-        if place is None or len(place.begin) != len(opening):
-            raise ArgumentError(f"replay begins at {place and tuple(place.begin)}, the sample has {len(opening)} axes")
-        for number, (axis, begin) in enumerate(zip(opening, place.begin, strict=True)):
+        opening, sample = self._opening(request), self._replay
+        if sample is None or len(sample.begin) != len(opening):
+            raise ArgumentError(
+                f"replay begins at {sample and tuple(sample.begin)}, the sample has {len(opening)} axes"
+            )
+        for number, (axis, begin) in enumerate(zip(opening, sample.begin, strict=True)):
             if not axis.begins(begin, begin):
                 raise ArgumentError(f"replay, along axis {number}: " + axis.refusal(begin, begin, "replay"))
-        return place
+        return sample
 
 
 def count_draws(records: Iterable[str], name: str) -> Counter[Any]:

@@ -1,4 +1,4 @@
-"""Samplers draw places that keep to a lattice and to the bounds of the arrays; the uniform sampler.
+"""Samplers draw locations that keep to a lattice and to the bounds of the arrays; the uniform sampler.
 
 A *sample* is the ROI of one reference array; all other ROIs of a request go where it goes. Lengths are world units.
 """
@@ -75,7 +75,7 @@ class Axis:
                 f"the sample has to begin at {low} or later ({low_by}) and at {high} or earlier ({high_by}): "
                 f"{low - high} world units are missing"
             )
-        reason = f"between {low} ({low_by}) and {high} ({high_by}) there is no place {self.offset} + n * {self.step}"
+        reason = f"between {low} ({low_by}) and {high} ({high_by}) there is no location {self.offset} + n * {self.step}"
         if self.step > self.voxel_size:
             reason += f"; with a DeformAugment upstream, samples may begin at every multiple of {self.voxel_size}"
         return reason
@@ -94,7 +94,7 @@ class Axis:
 @final
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The place of a sample.
+    """The location of a sample.
 
     Args:
         begin: the world position at which the sample begins.
@@ -106,7 +106,7 @@ class Sample:
 
 
 class Sampler(ABC):
-    """Abstract: draws places. A sampler is immutable and can be pickled.
+    """Abstract: draws the locations of samples. A sampler is immutable and can be pickled.
 
     Example:
         >>> from funlib.geometry import Coordinate
@@ -120,14 +120,14 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        """Draw a place.
+        """Draw the location of a sample.
 
         Args:
             generator: the source of all random numbers.
             opening: the begins that the sample may have, per axis.
 
         Raises:
-            LatticeError: there is no such place.
+            LatticeError: no allowed begin exists; the message says why.
         """
 
     def load(self) -> None:
@@ -144,7 +144,7 @@ class Sampler(ABC):
 @final
 @dataclass(frozen=True)
 class UniformSampler(Sampler):
-    """Draw evenly among all places on the lattice at which the sample lies inside a region.
+    """Draw evenly among all locations on the lattice at which the sample lies inside a region.
 
     Along an axis on which the region is shorter than the sample, the region lies inside the sample instead. Sources pad
     and mask the parts of a sample that reach out of the volume.
@@ -153,13 +153,13 @@ class UniformSampler(Sampler):
         regions: world units. A region off the lattice counts by the whole voxels of the reference array in it. Of
             several regions, one is drawn in proportion to its volume, and the record has its index as ``"region"``.
             None means all that the arrays offer, which then have to be bounded: gunpowder's ``RandomLocation`` draws
-            from the same places.
+            from the same locations.
         overhang: the length by which to grow the regions at all sides, world units.
 
     Raises:
         ArgumentError: no region, or an empty or unbounded one, or regions of different axes; an overhang below 0.
-        LatticeError: when drawn: a region without a whole voxel, or without a place that the lattice and the bounds of
-            the arrays allow.
+        LatticeError: when drawn: a region without a whole voxel, or without a location that the lattice and the bounds
+            of the arrays allow.
         PipelineError: when drawn: a region of other axes than the sample, or unbounded arrays without a region.
 
     Example:
@@ -217,7 +217,7 @@ def _begins(region: Roi, opening: Sequence[Axis]) -> list[range]:
         along = axis.begins(low, high)
         if not along:
             raise LatticeError(
-                f"region {region} has no place for a sample of {axis.length} along axis {number}: "
+                f"region {region} has no location for a sample of {axis.length} along axis {number}: "
                 + axis.refusal(low, high, "the region")
             )
         found.append(along)
@@ -227,9 +227,9 @@ def _begins(region: Roi, opening: Sequence[Axis]) -> list[range]:
 def _offered(number: int, axis: Axis) -> range:
     if axis.low is None or axis.high is None:
         raise PipelineError(
-            f"no array is bounded along axis {number}; give UniformSampler a region to draw places from"
+            f"no array is bounded along axis {number}; give UniformSampler a region to draw locations from"
         )
     along = axis.begins(axis.low, axis.high)
     if not along:
-        raise LatticeError(f"no place along axis {number}: " + axis.refusal(axis.low, axis.high, "the arrays"))
+        raise LatticeError(f"no location along axis {number}: " + axis.refusal(axis.low, axis.high, "the arrays"))
     return along

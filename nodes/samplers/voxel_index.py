@@ -20,10 +20,10 @@ from scalenet_gp.volumes import ClassVolume, MultiscaleImage, known_majority
 __all__ = ["LabelArray", "Labels", "VoxelGrid", "VoxelIndex"]
 
 _MOST_VOXELS = 2**27
-"""Of the box that is searched, unless a voxel size is asked for: 4 bytes each are 512 MiB at most."""
+"""Voxels of the searched box, unless a voxel size is given: at 4 bytes each, 512 MiB at most."""
 
 _BLOCK = 256
-"""Stored voxels per axis of what is read at once: 16 million in 3D."""
+"""Stored voxels per axis that are read at once: 16 million in 3D."""
 
 
 @final

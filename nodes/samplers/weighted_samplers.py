@@ -73,7 +73,9 @@ class ClassSampler(Sampler):
         if rest < -_SLACK:
             raise ArgumentError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; they may sum to 1 at most")
         if rest > _SLACK and self.otherwise is None:
-            raise ArgumentError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; otherwise= has to place the rest")
+            raise ArgumentError(
+                f"the shares {dict(self.shares)} sum to {1 - rest:g}; give otherwise= a sampler for the rest"
+            )
         if self.voxel_size is not None:
             object.__setattr__(self, "voxel_size", tuple(self.voxel_size))
         self._classes  # noqa: B018 - arguments that do not fit are refused here
@@ -88,14 +90,14 @@ class ClassSampler(Sampler):
         return masks
 
     def load(self) -> None:
-        for name, places in self._classes.items():
+        for name, sampler in self._classes.items():
             with _naming("class", name):
-                places.load()
+                sampler.load()
         if self.otherwise is not None:
             self.otherwise.load()
 
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        choices: list[_Choice] = [(name, places, self.shares[name]) for name, places in self._classes.items()]
+        choices: list[_Choice] = [(name, sampler, self.shares[name]) for name, sampler in self._classes.items()]
         if self.otherwise is not None:
             choices.append((None, self.otherwise, max(0.0, 1 - fsum(self.shares.values()))))
         return _draw(generator, opening, "class", choices)
@@ -104,7 +106,7 @@ class ClassSampler(Sampler):
 @final
 @dataclass(frozen=True, eq=False)
 class StratifiedSampler(Sampler):
-    """Draw a stratum by weight, and a place within it.
+    """Draw a stratum by weight, and a location within it.
 
     The strata are the user's: best, worst, dense, sparse, low signal, edge, artefact. The record has the name of the
     stratum as ``"stratum"``.
@@ -127,7 +129,7 @@ class StratifiedSampler(Sampler):
 
     strata: Mapping[str, Sampler | Roi | Sequence[Roi]]
     weights: Mapping[str, float]
-    _places: Mapping[str, Sampler] = field(init=False, repr=False)
+    _samplers: Mapping[str, Sampler] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_weights("weights", self.weights, self.strata)
@@ -135,11 +137,11 @@ class StratifiedSampler(Sampler):
             raise ArgumentError(f"no weights for {', '.join(missing)}; write 0 for a stratum that is not to be sampled")
         if not any(self.weights.values()):
             raise ArgumentError(f"the weights {dict(self.weights)} are all 0")
-        places: dict[str, Sampler] = {}
+        samplers: dict[str, Sampler] = {}
         for name, stratum in self.strata.items():
             with _naming("stratum", name):
-                places[name] = stratum if isinstance(stratum, Sampler) else UniformSampler(stratum)
-        object.__setattr__(self, "_places", places)
+                samplers[name] = stratum if isinstance(stratum, Sampler) else UniformSampler(stratum)
+        object.__setattr__(self, "_samplers", samplers)
 
     @classmethod
     def of_map(
@@ -185,10 +187,10 @@ class StratifiedSampler(Sampler):
         for name, weight in self.weights.items():
             if weight > 0:
                 with _naming("stratum", name):
-                    self._places[name].load()
+                    self._samplers[name].load()
 
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        choices = [(name, places, self.weights[name]) for name, places in self._places.items()]
+        choices = [(name, sampler, self.weights[name]) for name, sampler in self._samplers.items()]
         return _draw(generator, opening, "stratum", choices)
 
 
@@ -208,12 +210,12 @@ def check_weights(what: str, weights: Mapping[str, float], known: Iterable[str])
 
 
 def _draw(generator: np.random.Generator, opening: Sequence[Axis], kind: str, choices: Sequence[_Choice]) -> Sample:
-    """Draw one of the ``choices`` and a place of it. The record has its name under ``kind``."""
+    """Draw one of the ``choices`` and a location with its sampler. The record has its name under ``kind``."""
     weights = np.array([weight for _, _, weight in choices])
-    name, places, _ = choices[int(generator.choice(len(choices), p=weights / weights.sum()))]
+    name, sampler, _ = choices[int(generator.choice(len(choices), p=weights / weights.sum()))]
     with _naming(kind, name):
-        place = places.draw(generator, opening)
-    return Sample(place.begin, {kind: name, **place.info})
+        sample = sampler.draw(generator, opening)
+    return Sample(sample.begin, {kind: name, **sample.info})
 
 
 @contextmanager

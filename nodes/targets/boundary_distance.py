@@ -99,7 +99,7 @@ def boundary_distance(
     transform, by the package edt, of voxel centres and faces: eight times as many points as voxels.
 
     A distance is certain if no unknown voxel's box is nearer than that: it stays, whatever the unknown voxels are.
-    What lies beyond the arrays is left out of account.
+    Voxels beyond the arrays are not taken into account.
 
     Args:
         inside: boolean, (z, y, x) or (y, x).

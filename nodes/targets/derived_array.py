@@ -125,7 +125,7 @@ class DerivedArray(BatchFilter, ABC):
         data: np.ndarray = batch[key].crop(roi, copy=False).data
         if data.ndim not in (roi.dims, roi.dims + 1):
             raise PipelineError(
-                f"{self.name()}: {key} has shape {data.shape}; what is expected is (channel, {roi.dims} spatial axes) "
+                f"{self.name()}: {key} has shape {data.shape}; expected is (channel, {roi.dims} spatial axes) "
                 f"or {roi.dims} spatial axes, so this node goes before Stack"
             )
         return data if data.ndim > roi.dims else data[np.newaxis]

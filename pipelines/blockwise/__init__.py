@@ -1,4 +1,4 @@
-"""Work on volumes block by block, by many processes, that goes on where it ended."""
+"""Work on volumes block by block, by many processes, resumable."""
 
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
 from scalenet_gp.pipelines.blockwise.grid import Grid, tiles

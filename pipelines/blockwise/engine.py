@@ -82,7 +82,7 @@ def run(output: Path, open_task: Callable[[], BlockTask], workers: Workers) -> P
         FileExistsError: there is something at the output.
         BlockingIOError: another process makes it.
         UnfinishedBlocksError: blocks are missing; the rest is done.
-        Interrupted: a signal asked to end; what is done is kept.
+        Interrupted: a signal asked to end; finished blocks are kept.
         ConfigError: the unfinished work there is another task's; or as ``open_task``.
     """
     folder = WorkFolder(output)

@@ -21,7 +21,7 @@ class Grid:
 
     Attributes:
         roi: region, world units.
-        block: shape of a block, world units; the last one along an axis is as small as what is left.
+        block: shape of a block, world units; the last one along an axis is as small as the rest.
         chunks: shape of a chunk, voxels, by output.
 
     Example:
@@ -63,7 +63,7 @@ class Grid:
 
 
 def tiles(roi: Roi, shape: Coordinate) -> Iterator[Roi]:
-    """Yield boxes of ``shape`` that tile ``roi``; the last one along an axis is as small as what is left.
+    """Yield boxes of ``shape`` that tile ``roi``; the last one along an axis is as small as the rest.
 
     Example:
         >>> [box.shape for box in tiles(Roi((0,), (5,)), Coordinate(3))]

@@ -1,4 +1,4 @@
-"""Notes that processes leave of blocks beside the job: why one failed, and when each was done."""
+"""Records of blocks that processes write beside the job: causes of failures, and times of completion."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BlockFailure:
 
 @final
 class UnfinishedBlocksError(ScaleNetError, OSError):
-    """Some blocks are missing. The others are done, and the same call goes on with those that are missing.
+    """Some blocks are missing. The others are done, and the same call does the missing ones.
 
     Args:
         folder: the folder of the unfinished work.
@@ -63,7 +63,7 @@ class UnfinishedBlocksError(ScaleNetError, OSError):
         rest = f"; and {len(self.failures) - _SHOWN} more" if len(self.failures) > _SHOWN else ""
         count = f"{len(self.failures)} block{'s' * (len(self.failures) != 1)} could not be done: {shown}{rest}"
         told = "; ".join(filter(None, (reason, count if self.failures else "")))
-        super().__init__(f"{told}. What is done is kept in {folder}; the same command goes on from there")
+        super().__init__(f"{told}. Finished blocks are kept in {folder}; the same command resumes from there")
 
 
 def record_cause(folder: Path, block: int, error: BaseException) -> None:

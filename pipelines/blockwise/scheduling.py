@@ -172,12 +172,12 @@ def run_by_workers(task: daisy.Task, host: str | None, progress: BlockProgress, 
 
 
 def _reserve(task: daisy.Task) -> str:
-    """Reserve disk space for daisy's notes of every block.
+    """Reserve disk space for daisy's records of every block.
 
-    daisy maps the files of these notes into memory, and the system kills a process that does so on a full disk.
+    daisy maps the files of these records into memory, and the system kills a process that does so on a full disk.
 
     Returns:
-        Why the space cannot be reserved; "" if it is.
+        The reason why the space cannot be reserved; "" if it is reserved.
     """
     for path in Path(str(task.done_marker_path)).glob("*/c/**/*"):
         if path.is_file():

@@ -68,7 +68,7 @@ class WorkFolder:
 
     @property
     def times(self) -> Path:
-        """The folder of notes when each block was done."""
+        """The folder of records of when each block was done."""
         return self.path / "times"
 
     @property
@@ -90,7 +90,7 @@ class BlockStage:
     Attributes:
         name: name of the stage, which is shown too: "predicting".
         roi: region that is divided into blocks, world units.
-        block: shape of a block, world units; the last one along an axis is as small as what is left.
+        block: shape of a block, world units; the last one along an axis is as small as the rest.
         tracking: folder in which daisy keeps which blocks are done.
         voxels: number of voxels in the region, of which the progress is shown.
         skipped: nonzero for each block that is left out, in the shape of the grid; None if none is.
@@ -138,7 +138,7 @@ class BlockStage:
 
 
 class BlockTask(ABC):
-    """Abstract: a task that processes do block by block, in stages, and that goes on where it ended.
+    """Abstract: a task that processes do block by block, in stages, and that can be resumed.
 
     Attributes:
         doing: what happens to the output, for messages: "being predicted".
@@ -160,7 +160,7 @@ class BlockTask(ABC):
         It runs in one process, which has locked the folder.
 
         Returns:
-            The task as it goes on.
+            The task to resume.
 
         Raises:
             ConfigError: the folder has another task's work.

@@ -28,7 +28,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY.PATH=VALUE",
-        help="Value (YAML) in the place of the config's, as in training.iterations=500; can be repeated.",
+        help="Value (YAML) to use instead of the config's, as in training.iterations=500; can be repeated.",
     ),
 ]
 

@@ -46,7 +46,7 @@ def predict(
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", help="Checkpoint in the place of the run's best; several are averaged."),
+        typer.Option("--checkpoint", help="Checkpoint to use instead of the run's best; several are averaged."),
     ] = None,
     mask: Annotated[
         str | None, typer.Option("--mask", help="Multiscale volume; blocks in which it is zero are left out.")
@@ -68,9 +68,9 @@ def predict(
 ) -> None:
     """Predict a region with a run's best network, or with its newest checkpoint if none was validated.
 
-    More is said by the config's prediction, as in --set prediction.stored=float32, and by --set workers.host, the
-    address at which workers find this machine. The same command resumes a prediction that is unfinished. SIGTERM and
-    SIGUSR1 end it with the exit code 75.
+    Set further options of the config's prediction with --set, as in --set prediction.stored=float32; --set workers.host
+    sets the address at which workers find this machine. The same command resumes an unfinished prediction. SIGTERM
+    and SIGUSR1 end it with the exit code 75.
     """
     from scalenet_gp.pipelines.config import apply_overrides, to_yaml
     from scalenet_gp.pipelines.prediction import Workers
@@ -121,7 +121,9 @@ def mask(
     ] = None,
     translation: Annotated[
         Translation | None,
-        typer.Option("--translation", help="Point that positions in VOLUME's file name; else as its format says."),
+        typer.Option(
+            "--translation", help="Point of a voxel that positions in VOLUME's file give; else as its format says."
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -179,7 +181,8 @@ def view(
     translation: Annotated[
         Translation | None,
         typer.Option(
-            "--translation", help="Point that positions in the raw data's file name; else as its format says."
+            "--translation",
+            help="Point of a voxel that positions in the raw data's file give; else as its format says.",
         ),
     ] = None,
 ) -> None:

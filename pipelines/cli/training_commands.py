@@ -87,7 +87,7 @@ def train(
     from scalenet_gp.pipelines.training import train as run_training
 
     if run is None:
-        raise ConfigError("say with --run which folder the run is to have")
+        raise ConfigError("--run is missing: give the folder of the run, as --run runs/first, or --dry-run")
     checkpoint = run_training(settings, volume, run, device, log.value)
     if int(os.environ.get("RANK", 0)):
         return

@@ -1,7 +1,7 @@
 """The run file: one YAML file that describes a run from training to evaluation.
 
 Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw
-volume, so that a volume's first section begins at 0 whatever its file calls that place.
+volume, so that a volume's first section begins at 0 whatever position its file states.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Config(Options):
 
         Args:
             path: the file.
-            overrides: values in the place of the file's, each as ``key.path=value``: see :func:`.apply_overrides`.
+            overrides: values that replace the file's, each as ``key.path=value``: see :func:`.apply_overrides`.
 
         Raises:
             FileNotFoundError: the file does not exist.

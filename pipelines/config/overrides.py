@@ -1,4 +1,4 @@
-"""Values that the command line gives in the place of those of a run file: ``prediction.stored=uint8``."""
+"""Values of the command line that replace those of a run file: ``prediction.stored=uint8``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def apply_overrides(data: Any, overrides: Iterable[str]) -> Any:
 
     Args:
         data: settings as they are read from YAML.
-        overrides: each as ``key.path=value``, the value in YAML; the place in a list is its number, as in
+        overrides: each as ``key.path=value``, the value in YAML; an entry of a list is named by its number, as in
             ``augmentation.0.sigma=0.1``.
 
     Raises:

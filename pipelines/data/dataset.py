@@ -140,7 +140,9 @@ class Dataset:
         begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
         roi = Roi(begin, end - begin).snap_to_grid(lattice, mode="shrink")
         if roi.empty:
-            raise ConfigError(f"the region {region} holds no whole voxel of {self._nm(lattice)} nm")
+            raise ConfigError(
+                f"the region {region} holds no whole voxel of {self._nm(lattice)} nm; regions are in nm, not voxels"
+            )
         return roi
 
     def region(self, roi: Roi) -> Region:

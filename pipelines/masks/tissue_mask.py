@@ -56,7 +56,7 @@ def mask_tissue(
         options: options of the texture; lengths in voxels of ``voxel_size``.
         voxel_size: nm, one for each axis or one for all; :func:`texture_voxel_size` unless given.
         block: edge of a block, voxels; 256, or 4096 in two dimensions, unless given. It does not change the result.
-        translation: the places that positions in the volume's file name: see :meth:`.MultiscaleImage.open`.
+        translation: the point of a voxel that the volume's file states: see :meth:`.MultiscaleImage.open`.
 
     Returns:
         ``output``.
@@ -111,7 +111,7 @@ def mask_of_prediction(
         output: zarr group to make, like that of :func:`mask_tissue`, with the probability as confidence.
         label: name of the class that is tissue; not needed if there is only one class.
         threshold: least probability of a voxel of tissue.
-        translation: the places that positions in the prediction's file name: see :meth:`.MultiscaleImage.open`.
+        translation: the point of a voxel that the prediction's file states: see :meth:`.MultiscaleImage.open`.
 
     Returns:
         ``output``.

@@ -74,7 +74,7 @@ class NetworkFile(Options):
         if kept.is_file() and _digest(kept) == self.sha256:
             return kept
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} is gone; the prediction that uses it cannot go on")
+            raise FileNotFoundError(f"{self.path} is gone; the prediction that uses it cannot be resumed")
         if _digest(self.path) != self.sha256:
             raise ConfigError(f"{self.path} is not the file that this prediction began with; put that one back")
         return self.path
@@ -135,7 +135,7 @@ class PredictionJob(Options):
             return self
         for before, now in zip(begun.networks, self.networks, strict=True):
             if before.sha256 != now.sha256:
-                logger.warning("%s has changed; the prediction goes on with what it was when it began", now.path)
+                logger.warning("%s has changed; the prediction keeps using its content from the beginning", now.path)
         return self.model_copy(update={"networks": begun.networks})
 
     @classmethod

@@ -31,7 +31,7 @@ def predict(
 ) -> Path:
     """Predict outputs of a network over a region, each into an OME-Zarr volume with one channel for each class.
 
-    Until it is finished, the prediction is in the folder ``<output>.partial``. The same call goes on where an earlier
+    Until it is finished, the prediction is in the folder ``<output>.partial``. The same call resumes where an earlier
     one ended, however that happened. Blocks that are done are not computed again.
 
     Args:

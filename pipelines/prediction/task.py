@@ -40,7 +40,7 @@ _SHOWN = 4
 @final
 @dataclass(frozen=True)
 class PredictionTask(BlockTask):
-    """Predicts the blocks of a region, and makes the coarser levels of what is predicted.
+    """Predicts the blocks of a region, and makes the coarser levels of the prediction.
 
     Attributes:
         prediction: the opened job.
@@ -80,7 +80,7 @@ class PredictionTask(BlockTask):
         All that is left of other than unfinished predictions is removed.
 
         Returns:
-            The task as it goes on: with slabs of the thickness with which it began.
+            The task to resume: with slabs of the thickness with which it began.
 
         Raises:
             ConfigError: the volumes are another prediction's, or took more memory.
@@ -155,7 +155,7 @@ class PredictionTask(BlockTask):
 
 
 def _resumed(job: PredictionJob) -> PredictionJob:
-    """Return the job as it goes on from the one that began.
+    """Return the job that resumes the one that began.
 
     Raises:
         ConfigError: that one would give other voxels, or took more memory.

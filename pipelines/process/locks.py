@@ -72,7 +72,7 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
 
     Args:
         folder: the folder.
-        doing: what is done there, for the message: "being trained".
+        doing: the activity, for the message, such as "being trained".
 
     Raises:
         BlockingIOError: another process has locked it; the message says which one and since when.

@@ -5,11 +5,11 @@ The exit code says why a run ended early:
 ====  ============================================  ==================================================
 code  signal                                        meaning
 ====  ============================================  ==================================================
-75    SIGTERM, SIGUSR1: a scheduler wants the node  start the same command again, and the run goes on
+75    SIGTERM, SIGUSR1: a scheduler wants the node  start the same command again to resume the run
 130   SIGINT: Ctrl-C                                a user wanted the run to end
 ====  ============================================  ==================================================
 
-75 is ``EX_TEMPFAIL`` of ``sysexits.h``: "try again later". A batch script of Slurm that goes on until the run is done:
+75 is ``EX_TEMPFAIL`` of ``sysexits.h``: "try again later". A batch script of Slurm that resumes until the run is done:
 
 .. code-block:: bash
 
@@ -44,14 +44,14 @@ class Interrupted(SystemExit):
 
     Args:
         received: the signal; one of :data:`EXIT_CODES`.
-        checkpoint: file or folder from which the run goes on; None before the first checkpoint.
+        checkpoint: file or folder from which the run resumes; None before the first checkpoint.
 
     Attributes:
         code: the exit code.
 
     Example:
         >>> print(Interrupted(signal.SIGTERM, Path("run.partial")))
-        SIGTERM ended the run, which goes on from run.partial
+        SIGTERM ended the run, which resumes from run.partial
     """
 
     def __init__(self, received: signal.Signals, checkpoint: Path | None) -> None:
@@ -60,7 +60,7 @@ class Interrupted(SystemExit):
         self.checkpoint = checkpoint
 
     def __str__(self) -> str:
-        rest = " before its first checkpoint" if self.checkpoint is None else f", which goes on from {self.checkpoint}"
+        rest = " before its first checkpoint" if self.checkpoint is None else f", which resumes from {self.checkpoint}"
         return f"{self.received.name} ended the run{rest}"
 
 
@@ -96,7 +96,7 @@ def ending_at_once(checkpoint: Path) -> Iterator[None]:
     """Raise :class:`Interrupted` at the signals of :data:`EXIT_CODES`, during work that a later run does again.
 
     Args:
-        checkpoint: file or folder from which the run goes on.
+        checkpoint: file or folder from which the run resumes.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

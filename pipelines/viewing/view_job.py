@@ -80,7 +80,7 @@ def view(
         output: JSON file for the state, which is replaced; ``<prediction>.neuroglancer.json`` by default.
         serve: True to serve the files; False to write only state and link.
         port: port to serve on; 0 for a free one.
-        translation: the places that positions in the raw volume's file name: see :func:`viewer_state`.
+        translation: the point of a voxel that the raw volume's file states: see :func:`viewer_state`.
 
     Raises:
         FileNotFoundError: there is no such prediction or raw volume.
@@ -112,8 +112,8 @@ def viewer_state(
         prediction: OME-Zarr volume, or a group of volumes.
         address: address that serves the prediction below "prediction", and a local raw volume below "raw".
         raw: path or URL of the raw volume.
-        translation: the places that positions in its file name: see :meth:`.MultiscaleImage.open`. Neuroglancer always
-            takes them for voxel centers: with "corner" it shows each level half a voxel too low on every axis.
+        translation: the point of a voxel that its file states: see :meth:`.MultiscaleImage.open`. Neuroglancer always
+            takes positions for voxel centers: with "corner" it shows each level half a voxel too low on every axis.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`view`.
@@ -171,7 +171,7 @@ def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> d
     if node is None:
         raise FileNotFoundError(f"{raw}: no such volume")
     if not is_ome_zarr(node):
-        raise VolumeFormatError(f"{raw} is not an OME-Zarr volume; neuroglancer finds the place of no other one")
+        raise VolumeFormatError(f"{raw} is not an OME-Zarr volume; neuroglancer cannot place any other")
     _check_shown(MultiscaleImage.open(raw, translation))
     where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
     return {"type": "image", "name": "raw", "source": f"zarr://{where}"}

@@ -125,17 +125,17 @@ def lattice_symmetries(
 ) -> tuple[Symmetry, ...]:
     """Return the group of symmetries under which every tensor of a network keeps its lattice, the identity first.
 
-    Mirrors about the origin keep every lattice. Axes change places where every tensor's voxel size is the same along
+    Mirrors about the origin keep every lattice. Axes are permuted where every tensor's voxel size is the same along
     them: isotropic networks of three axes have 48 symmetries, networks with thicker sections 16; 8 of these keep the
     order of the sections.
 
     Args:
         net: the network.
         mirror_axes: the spatial axes that may be mirrored; all unless given.
-        transpose_axes: the spatial axes that may change places, if the lattices allow it; all unless given.
+        transpose_axes: the spatial axes that may be permuted, if the lattices allow it; all unless given.
 
     Raises:
-        ArgumentError: an axis does not exist or is named twice, or a mirrored axis would change places with one that
+        ArgumentError: an axis does not exist or is named twice, or a mirrored axis would be swapped with one that
             is not mirrored, which is not a group.
 
     Example:
@@ -155,7 +155,7 @@ def lattice_symmetries(
         for axis in mirrors:
             if axes[axis] not in mirrors:
                 raise ArgumentError(
-                    f"axis {axis} is mirrored and changes places with axis {axes[axis]}, which is not: give both in "
+                    f"axis {axis} is mirrored and swapped with axis {axes[axis]}, which is not: give both in "
                     f"mirror_axes {mirrors}, or neither, or leave one of them out of transpose_axes {movable}"
                 )
     mirrored = [

@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 _FAKE = "torch._subclasses.fake_tensor"
 
-Listener = Callable[[Any, tuple[Any, ...], Any], Any]
+Callback = Callable[[Any, tuple[Any, ...], Any], Any]
 """Called after an operation with the operation, its arguments and its result; returns the result."""
 
 
@@ -57,18 +57,18 @@ def is_fake(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def watch_operations(listener: Listener) -> Iterator[None]:
-    """Call ``listener`` after every operation of torch within the context.
+def watch_operations(callback: Callback) -> Iterator[None]:
+    """Call ``callback`` after every operation of torch within the context.
 
     Without torch's dispatch modes, it is called after every module's forward pass, with ``None`` for the operation.
     """
     mode = _find("torch.utils._python_dispatch", "TorchDispatchMode")
     if mode is not None:
-        with _watching(mode)(listener):
+        with _watching(mode)(callback):
             yield
         return
     _warn("this torch has no dispatch modes: only the results of whole modules are seen, so less memory is predicted")
-    hook = nn.modules.module.register_module_forward_hook(lambda module, args, made: listener(None, args, made))
+    hook = nn.modules.module.register_module_forward_hook(lambda module, args, made: callback(None, args, made))
     try:
         yield
     finally:
@@ -76,16 +76,16 @@ def watch_operations(listener: Listener) -> Iterator[None]:
 
 
 @cache
-def _watching(mode: type[Any]) -> Callable[[Listener], AbstractContextManager[Any]]:
+def _watching(mode: type[Any]) -> Callable[[Callback], AbstractContextManager[Any]]:
     class Watching(mode):
-        def __init__(self, listener: Listener) -> None:
+        def __init__(self, callback: Callback) -> None:
             super().__init__()
-            self._listener = listener
+            self._callback = callback
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            return self._listener(func, args, func(*args, **(kwargs or {})))
+            return self._callback(func, args, func(*args, **(kwargs or {})))
 
     return Watching
 

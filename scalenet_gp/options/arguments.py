@@ -101,7 +101,7 @@ def _read(accepted: TypeAdapter[Any], argument: Any) -> Any:
 
 
 def _in_words(name: str, error: ValidationError) -> str:
-    """Return what is wrong with an argument, or with its first item that is wrong."""
+    """Describe the problem of an argument, or of its first wrong item."""
     problem = error.errors(include_url=False)[0]
     place = "".join(f"[{index}]" for index in problem["loc"] if isinstance(index, int))
     message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")

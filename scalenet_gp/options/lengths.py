@@ -58,7 +58,7 @@ WholeSize = Annotated[Iterable[int], InWorldUnits(Size)]
 class PhysicalOptions(ComponentOptions):
     """Abstract: arguments of a component, the lengths among them in nanometres.
 
-    What the component's constructor refuses is refused when the options are read, with the path of the field.
+    Values that the component's constructor refuses are refused when the options are read, with the path of the field.
 
     Example:
         >>> from scalenet_gp.options import options_of

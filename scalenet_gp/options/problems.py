@@ -199,7 +199,7 @@ def _rank(problems: Sequence[_Problem]) -> tuple[int, bool, int]:
 
 
 def _either(details: Iterable[ErrorDetails]) -> str:
-    """Return the messages of problems of which one has to be mended."""
+    """Return the messages of problems when one of them has to be mended."""
     first, *rest = dict.fromkeys(details_["msg"] for details_ in details)
     return " or ".join([first, *(message.removeprefix("Input should be ") for message in rest)])
 

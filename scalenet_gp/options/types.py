@@ -1,7 +1,7 @@
 """Types of option fields: checked when they are read, and the same in YAML.
 
 Lengths are nanometres per spatial axis (z, y, x), exact: 4.6 is 23/5. Positions count from the corner of the raw
-volume, so that a volume's first section begins at 0 whatever its file calls that place.
+volume, so that a volume's first section begins at 0 whatever position its file states.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _coherent_edges(detail: np.ndarray, options: TextureOptions, core: tuple[sli
 def _fine_differences(volume: np.ndarray) -> np.ndarray:
     """Second differences along every axis at once, of variance 1 for white noise of variance 1.
 
-    What is smooth along any axis leaves nothing (J. Immerkær, Fast noise variance estimation, 1996).
+    Content that is smooth along any axis gives zero (J. Immerkær, Fast noise variance estimation, 1996).
     """
     for axis in range(volume.ndim):
         volume = ndimage.correlate1d(volume, np.array([1, -2, 1]) / np.sqrt(6), axis)

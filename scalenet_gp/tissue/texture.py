@@ -32,7 +32,7 @@ def em_texture_masking(
 
         texture T = E / (N² N₀)^⅓ , confidence = T² / (T² + t²) , mask = confidence > ½ .
 
-    T is 1 in resin, however bright or noisy: N allows for noise that differs from place to place, N₀ finds tissue so
+    T is 1 in resin, however bright or noisy: N allows for noise that varies within the volume, N₀ finds tissue so
     fine that it is noise to N. Geometric means put the border where half of a window is tissue. The threshold t is
     midway between the two parts that Otsu's method makes of log T if the lower is resin, but never under 2, and 2 if it
     is not. It is resin if its median is under 2 or under an eighth of the other's. So a volume of tissue alone is all
@@ -40,7 +40,7 @@ def em_texture_masking(
     half a block, which windows cannot resolve, are closed; the confidence there is mirrored at ½. Blank voxels (cubes
     of 5 voxels of one value: never recorded, or saturated) are not tissue, and texture within reach of them is ignored.
 
-    Where noise is not white (the volume was interpolated or smoothed) and tissue not much stronger, all of it counts as
+    If noise is not white (the volume was interpolated or smoothed) and tissue not much stronger, all of it counts as
     tissue. Tissue weaker than noise is not found.
 
     Args:

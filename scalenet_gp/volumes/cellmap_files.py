@@ -52,7 +52,7 @@ def read_datasplit(path: StrPath) -> tuple[Crop, ...]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file lies behind a URL, or is no CSV in UTF-8; a row that is not of this form, or two rows of
+        ValueError: the file lies behind a URL, or is not CSV in UTF-8; a row that is not of this form, or two rows of
             one crop; the message names the line.
     """
     crops: dict[str, Crop] = {}
@@ -85,7 +85,7 @@ def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file lies behind a URL, or is no CSV in UTF-8; a line that is not of this form, a name or a
+        ValueError: the file lies behind a URL, or is not CSV in UTF-8; a line that is not of this form, a name or a
             number twice, a number of no class, or a class that unites itself; the message names the line.
     """
     names: dict[int, str] = {}
@@ -144,7 +144,7 @@ def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
-    """Yield the place of each row, for messages, and its fields. Empty lines are left out."""
+    """Yield the line of each row, for messages, and its fields. Empty lines are left out."""
     file = local_path(path)
     if file is None:
         raise ArgumentError(f"{path}: tables are read from local files only; copy it, and give the path of the copy")

@@ -113,14 +113,14 @@ def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignme
             )
             fitting = fitting_world(level.begin, [asked], world.unit)
             remedy = f"; World(unit={str(fitting.unit)!r}, origin={tuple(map(str, fitting.origin))}) would fit"
-    found = finer if alignment == "resample" else [service for service in finer if service.whole]
+    found = finer if alignment == "resample" else [match for match in finer if match.whole]
     if not found and alignment == "exact":
         remedy += "; opened with alignment='resample', the volume would be resampled" if finer else ""
         raise LatticeError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
     if not found:
         sizes = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in levels)
         raise LatticeError(f"no level is as fine as {format_size(asked)} nm on every axis: {sizes}")
-    return min(found, key=lambda service: math.prod(service.factor))
+    return min(found, key=lambda match: math.prod(match.factor))
 
 
 def fitting_world(

@@ -19,7 +19,7 @@ __all__ = ["MemoryArray", "describe_arrays"]
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryArray:
-    """Voxels in memory. What is read is a copy.
+    """Voxels in memory. Reading returns a copy.
 
     Args:
         voxels: (channel, z, y, x), or without the channel axis.

@@ -61,7 +61,7 @@ class VoxelArray(Protocol):
         """The dtype of the voxels, in native byte order."""
 
     def start(self, box: Sequence[slice]) -> Callable[[], np.ndarray]:
-        """Start to read a box of voxels, one slice per axis. Call what is returned to wait for them."""
+        """Start to read a box of voxels, one slice per axis. Call the returned function to wait for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class MultiscaleImage:
     _arrays: tuple[VoxelArray, ...]
     alignment: Alignment = "exact"
 
-    _services: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
+    _matches: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
     """The matches that were found already: to find one takes longer than to read a small box."""
 
     def __post_init__(self) -> None:
@@ -175,7 +175,7 @@ class MultiscaleImage:
             LatticeError: no level can give this voxel size.
         """
         size = self._size(voxel_size)
-        available = self._service(size, world).available()
+        available = self._match(size, world).available()
         if available is None:
             return Roi((None,) * self.dims, (0,) * self.dims)
         begin, end = (Coordinate(corner) * size for corner in available)
@@ -223,7 +223,7 @@ class MultiscaleImage:
         padding: Padding | None = None,
         fill_value: float = 0,
     ) -> Callable[[], np.ndarray]:
-        """Start to :meth:`read`; call what is returned to wait for the voxels.
+        """Start to :meth:`read`; call the returned function to wait for the voxels.
 
         Reads that are started together are decoded together, on all cores. Raises as :meth:`read`, now or then.
         """
@@ -242,7 +242,7 @@ class MultiscaleImage:
         """
         self.check_labels()
         size = self._size(voxel_size)
-        factor = tuple(map(int, self._service(size, world).factor))
+        factor = tuple(map(int, self._match(size, world).factor))
         return self._start(roi, size, world, lambda data, factor: data, None, 0), factor
 
     def valid(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
@@ -252,7 +252,7 @@ class MultiscaleImage:
             LatticeError: as :meth:`read` with padding.
         """
         size = self._size(voxel_size)
-        available = self._service(size, world).available()
+        available = self._match(size, world).available()
         begin, end = self._voxels(roi, size)
         mask = np.zeros((1, *np.subtract(end, begin)), dtype=np.uint8)
         if available is not None:
@@ -298,9 +298,9 @@ class MultiscaleImage:
     ) -> Callable[[], np.ndarray]:
         self.check_padding(padding, fill_value)
         size = self._size(voxel_size)
-        service = self._service(size, world)
+        match = self._match(size, world)
         begin, end = self._voxels(roi, size)
-        available = service.available()
+        available = match.available()
         if available is None:
             raise LatticeError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
         low, high = available
@@ -309,16 +309,16 @@ class MultiscaleImage:
             (min(max(b, first), last), min(max(e, first), last))
             for (b, e), first, last in zip(wanted, low, high, strict=True)
         ]
-        if inside == wanted or (padding == "reflect" and not service.whole):
-            return self._blocks(service, wanted, reduce)
+        if inside == wanted or (padding == "reflect" and not match.whole):
+            return self._blocks(match, wanted, reduce)
         if padding == "reflect":
-            return self._mirrored(service, wanted, (low, high), reduce)
+            return self._mirrored(match, wanted, (low, high), reduce)
         if padding is None:
             raise LatticeError(
                 f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
                 f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
             )
-        content = self._blocks(service, inside, reduce) if all(b < e for b, e in inside) else None
+        content = self._blocks(match, inside, reduce) if all(b < e for b, e in inside) else None
         target = (slice(None), *(slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True)))
 
         def padded() -> np.ndarray:
@@ -331,7 +331,7 @@ class MultiscaleImage:
 
     def _mirrored(
         self,
-        service: LevelMatch,
+        match: LevelMatch,
         box: Iterable[tuple[int, int]],
         available: tuple[tuple[int, ...], tuple[int, ...]],
         reduce: _Reduction,
@@ -339,7 +339,7 @@ class MultiscaleImage:
         """Start to read the served voxels in ``box``, those outside ``available`` mirrored at its faces."""
         indices = [reflect_indices(np.arange(*ends), *faces) for ends, *faces in zip(box, *available, strict=True)]
         spans = [(int(index.min()), int(index.max()) + 1) for index in indices]
-        blocks = self._blocks(service, spans, reduce)
+        blocks = self._blocks(match, spans, reduce)
 
         def mirrored() -> np.ndarray:
             data = blocks()
@@ -351,17 +351,17 @@ class MultiscaleImage:
         return mirrored
 
     def _blocks(
-        self, service: LevelMatch, box: Iterable[tuple[int, int]], reduce: _Reduction
+        self, match: LevelMatch, box: Iterable[tuple[int, int]], reduce: _Reduction
     ) -> Callable[[], np.ndarray]:
         """Start to read the served voxels in ``box``, (channel, z, y, x).
 
         It lies inside the volume. Where voxels are resampled it need not: the volume is mirrored at its faces.
         """
-        if service.whole:
-            stored = self._stored(service.level, service.blocks(box))
-            return lambda: reduce(stored(), tuple(map(int, service.factor)))
-        covered = service.coverage(box)
-        stored = self._stored(service.level, (along.span for along in covered))
+        if match.whole:
+            stored = self._stored(match.level, match.blocks(box))
+            return lambda: reduce(stored(), tuple(map(int, match.factor)))
+        covered = match.coverage(box)
+        stored = self._stored(match.level, (along.span for along in covered))
         return lambda: weighted_mean(stored(), covered)
 
     def _stored(self, level: int, box: Iterable[tuple[int, int]]) -> Callable[[], np.ndarray]:
@@ -373,13 +373,13 @@ class MultiscaleImage:
         voxels = array.start(slices)
         return lambda: voxels()[np.newaxis]
 
-    def _service(self, size: Coordinate, world: World) -> LevelMatch:
-        if (size, world) not in self._services:
+    def _match(self, size: Coordinate, world: World) -> LevelMatch:
+        if (size, world) not in self._matches:
             try:
-                self._services[size, world] = match_level(self.levels, size, world, self.alignment)
+                self._matches[size, world] = match_level(self.levels, size, world, self.alignment)
             except ValueError as error:
                 raise LatticeError(f"{self.path}: {error}") from error
-        return self._services[size, world]
+        return self._matches[size, world]
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
         lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)

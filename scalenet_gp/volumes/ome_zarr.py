@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5: the one place that knows its metadata.
+"""OME-Zarr 0.4 and 0.5: the one module that knows their metadata.
 
 Positions in a file name voxel *centres*. Version 0.4 is zarr of format 2, with the metadata in ``.zattrs``, and
 version 0.5 zarr of format 3, with the same metadata below "ome" in the attributes of ``zarr.json``.

@@ -6,8 +6,8 @@ from its one face to the other. A box is the mean of the two stored voxels that 
 - of equal voxel sizes and a shift by a share ``f`` of a voxel, a served voxel is ``(1 - f) * a + f * b``;
 - a whole factor gives the mean of what the served voxel covers, by the covered volume;
 - what is linear in space stays where it is for *any* factor, since the boxes lie evenly about the centre. Where the
-  factor is no whole number, the share of the covered volume alone would move it by up to an eighth of a stored voxel,
-  at every place and scale otherwise.
+  factor is not a whole number, the share of the covered volume alone would move it by up to an eighth of a stored
+  voxel, at every position and scale otherwise.
 """
 
 from __future__ import annotations

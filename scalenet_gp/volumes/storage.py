@@ -1,7 +1,7 @@
 """Stored arrays and groups: zarr of format 2 and 3, and N5, local or behind a URL.
 
 Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
-creates groups and arrays, and this is the one place that hides its version 2 from its version 3. Everything created is
+creates groups and arrays, and this is the one module that hides its version 2 from its version 3. Everything created is
 of zarr format 2, as OME-Zarr 0.4 demands.
 """
 
@@ -156,7 +156,7 @@ class StoredArray:
         )
 
     def start(self, box: Sequence[slice]) -> Callable[[], np.ndarray]:
-        """Start to read a box of voxels, one slice per axis. Call what is returned to wait for them.
+        """Start to read a box of voxels, one slice per axis. Call the returned function to wait for them.
 
         Raises:
             UnreadableDataError: a chunk cannot be read, is truncated, or cannot be decoded; now or then.
@@ -183,7 +183,7 @@ class StoredArray:
     def write(self, box: Sequence[slice], data: np.ndarray) -> None:
         """Store a box of voxels, one slice per axis; they are on the disk when this returns.
 
-        A chunk is replaced as a whole: whoever reads it meanwhile, or after this process was killed, finds the old
+        A chunk is replaced as a whole: a reader meanwhile, or after this process was killed, finds the old
         one or the new one. Several processes can write at once: one that fills a chunk in part merges it with what is
         stored. A chunk of zeros takes no file.
 
@@ -247,7 +247,7 @@ class _Place:
 def find_node(path: StrPath) -> ZarrNode | None:
     """Return the group or array at ``path``, None if there is nothing. A folder without metadata is a group of N5.
 
-    Where one folder holds metadata of several formats, zarr goes before N5, and zarr 3 before zarr 2.
+    If a folder holds metadata of several formats, zarr goes before N5, and zarr 3 before zarr 2.
 
     Raises:
         VolumeFormatError: the metadata are not JSON objects.

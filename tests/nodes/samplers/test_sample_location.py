@@ -1,4 +1,4 @@
-"""Samples placed by a strategy, in gunpowder chains: read at their places, delivered in place, recorded, repeatable."""
+"""Samples at locations of a sampler, in gunpowder chains: read there, delivered in place, recorded, repeatable."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def shown(array: Array) -> np.ndarray:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_all_scales_show_the_place_that_was_drawn(dims: int) -> None:
-    places = UniformSampler(Roi((-1000, 4000, 500)[:dims], (600, 500, 700)[:dims]))
-    chain = RampSource(scales(dims)) + straight(dims) + SampleLocation(LABELS, places)
+    sampler = UniformSampler(Roi((-1000, 4000, 500)[:dims], (600, 500, 700)[:dims]))
+    chain = RampSource(scales(dims)) + straight(dims) + SampleLocation(LABELS, sampler)
     for batch in batches(chain, nested(dims), 12):
         record = record_of(batch)
         assert batch[LABELS].spec.roi == nested(dims)[LABELS]
@@ -170,8 +170,8 @@ def test_classes_come_in_their_shares_through_a_chain() -> None:
         "mito": LabelArray(np.ones((2, 2)), (8, 8), (0, 0)),
         "er": LabelArray(np.ones((1, 9)), (8, 8), (900, 900)),
     }
-    places = ClassSampler(spots, {"mito": 0.5, "er": 0.2}, UniformSampler(Roi((5000, 5000), (500, 500))))
-    chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, places)
+    sampler = ClassSampler(spots, {"mito": 0.5, "er": 0.2}, UniformSampler(Roi((5000, 5000), (500, 500))))
+    chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, sampler)
     counts = count_draws(
         (b[LABELS].attrs["location"] for b in batches(chain, {LABELS: nested(2)[LABELS]}, 300)), "class"
     )
@@ -243,8 +243,8 @@ def test_a_deformation_of_one_branch_alone_is_not_asked_to_shift() -> None:
 
 
 def test_two_locations_add_their_shifts() -> None:
-    places = UniformSampler(Roi((1000, 1000), (500, 500)))
-    chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, places) + SampleLocation(LABELS, places)
+    sampler = UniformSampler(Roi((1000, 1000), (500, 500)))
+    chain = RampSource(scales(2)) + straight(2) + SampleLocation(LABELS, sampler) + SampleLocation(LABELS, sampler)
     for batch in batches(chain, nested(2), 5):
         centres = voxel_centers(nested(2)[LABELS], (8, 8))
         np.testing.assert_allclose(shown(batch[FINE]), (batch[LABELS].data / 2 - centres)[:, 0, 0], atol=MICRO)
@@ -283,12 +283,12 @@ def test_places_equal_those_of_gunpowders_random_location() -> None:
 
 
 @pytest.mark.parametrize(
-    "places",
+    "sampler",
     [MaskSampler(LabelArray(np.ones((3, 3)), (128, 128), (512, 512))), UniformSampler(Roi((0, 0), (512, 640)))],
 )
-def test_without_a_deformation_shifts_are_multiples_of_the_common_lattice(places: Sampler) -> None:
+def test_without_a_deformation_shifts_are_multiples_of_the_common_lattice(sampler: Sampler) -> None:
     rois = {COARSE: Roi((0, 0), (384, 384)), FINE: Roi((8, 8), (256, 256))}
-    for batch in batches(RampSource(scales(2)) + SampleLocation(FINE, places), rois, 50):
+    for batch in batches(RampSource(scales(2)) + SampleLocation(FINE, sampler), rois, 50):
         shift = record_of(batch, FINE)["shift"]
         assert all(length % 128 == 0 for length in shift)
         for key in rois:
@@ -345,10 +345,10 @@ def test_equal_seeds_give_equal_batches(dims: int) -> None:
 
 def test_a_record_puts_the_sample_back() -> None:
     data = LabelArray(np.ones((5, 5)), (8, 8), (400, 600))
-    places = ClassSampler({"mito": data}, {"mito": 1})
+    sampler = ClassSampler({"mito": data}, {"mito": 1})
     source = RampSource(scales(2))
     deform = DeformAugment((512, 512), (20, 20), rotation_axes=(0, 1))
-    (batch,) = batches(source + deform + SampleLocation(LABELS, places), nested(2), 1)
+    (batch,) = batches(source + deform + SampleLocation(LABELS, sampler), nested(2), 1)
     location, deformation = batch[LABELS].attrs["location"], batch[LABELS].attrs["deformation"]
     again = DeformAugment((512, 512), (20, 20), rotation_axes=(0, 1), replay=deformation)
     # nothing is drawn: a strategy that could not is no hindrance
@@ -458,9 +458,9 @@ def test_real_serial_sections() -> None:
         ClassTargets(classes, {LABELS: fine}, {LABELS: MASK}, world),
     )
     annotated = classes["mito"].roi(fine, world)
-    places = ClassSampler(classes, {"synapse": 0.5, "mito": 0.25}, UniformSampler(annotated), world)
+    sampler = ClassSampler(classes, {"synapse": 0.5, "mito": 0.25}, UniformSampler(annotated), world)
     deform = DeformAugment((2500, 2500, 2500), (0, 50, 50), rotation_axes=(1, 2), mirror_axes=(0, 1, 2))
-    chain = sources + MergeProvider() + deform + SampleLocation(LABELS, places)
+    chain = sources + MergeProvider() + deform + SampleLocation(LABELS, sampler)
     label_roi = Roi((0, 0, 0), Coordinate(8, 64, 64) * Coordinate(fine))
     rois = {
         COARSE: Roi(Coordinate(-4, -24, -24) * Coordinate(coarse), Coordinate(16, 64, 64) * Coordinate(coarse)),

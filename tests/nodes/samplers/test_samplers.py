@@ -1,4 +1,4 @@
-"""The strategies alone: which places they draw, how often, and what they refuse."""
+"""The samplers alone: the locations that they draw, how often, and what they refuse."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.scalenet_gp.volumes.ome_zarr_files import write_multiscale
 OPENING = (Axis(64, 8, 8, 0), Axis(48, 8, 8, 0))
 
 
-def draws(places: Sampler, count: int, opening: Sequence[Axis] = OPENING, seed: int = 0) -> list[Sample]:
+def draws(sampler: Sampler, count: int, opening: Sequence[Axis] = OPENING, seed: int = 0) -> list[Sample]:
     generator = np.random.default_rng(seed)
-    return [places.draw(generator, opening) for _ in range(count)]
+    return [sampler.draw(generator, opening) for _ in range(count)]
 
 
 def assert_frequencies(counts: Counter, shares: dict) -> None:
@@ -93,31 +93,31 @@ def test_every_place_on_the_lattice_inside_the_region_is_drawn_and_no_other(
     assume(len(expected) <= 40)
     opening = (rows[0], columns[0])
     overhang = (rows[3], columns[3])
-    places = UniformSampler(Roi((rows[1], columns[1]), (rows[2], columns[2])), overhang)
+    sampler = UniformSampler(Roi((rows[1], columns[1]), (rows[2], columns[2])), overhang)
     if not expected:
-        with pytest.raises(ValueError, match=r"holds no whole voxel|has no place"):
-            draws(places, 1, opening)
+        with pytest.raises(ValueError, match=r"holds no whole voxel|has no location"):
+            draws(sampler, 1, opening)
         return
-    assert {tuple(place.begin) for place in draws(places, 30 * len(expected), opening)} == expected
+    assert {tuple(place.begin) for place in draws(sampler, 30 * len(expected), opening)} == expected
 
 
 def test_uniform_places_are_equally_likely() -> None:
-    places = UniformSampler(Roi((0, 0), (96, 72)))
+    sampler = UniformSampler(Roi((0, 0), (96, 72)))
     expected = list(itertools.product(range(0, 33, 8), range(0, 25, 8)))
-    counts = Counter(tuple(place.begin) for place in draws(places, 2000))
+    counts = Counter(tuple(place.begin) for place in draws(sampler, 2000))
     assert_frequencies(counts, dict.fromkeys(expected, 1 / len(expected)))
 
 
 def test_a_region_smaller_than_the_sample_lies_inside_it() -> None:
-    places = UniformSampler(Roi((16, 24), (24, 16)))
-    counts = Counter(tuple(place.begin) for place in draws(places, 3000))
+    sampler = UniformSampler(Roi((16, 24), (24, 16)))
+    counts = Counter(tuple(place.begin) for place in draws(sampler, 3000))
     expected = list(itertools.product(range(-24, 17, 8), range(-8, 25, 8)))
     assert_frequencies(counts, dict.fromkeys(expected, 1 / len(expected)))
 
 
 def test_of_several_regions_one_is_drawn_by_its_volume() -> None:
-    places = UniformSampler([Roi((0, 0), (64, 48)), Roi((800, 0), (128, 96)), Roi((0, 800), (8, 8))])
-    found = draws(places, 5000)
+    sampler = UniformSampler([Roi((0, 0), (64, 48)), Roi((800, 0), (128, 96)), Roi((0, 800), (8, 8))])
+    found = draws(sampler, 5000)
     volumes = np.array([64 * 48, 128 * 96, 64])
     shares = dict(enumerate(volumes / volumes.sum()))
     assert_frequencies(Counter(place.info["region"] for place in found), shares)
@@ -157,7 +157,7 @@ def test_a_region_without_a_place_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"128 or later \(RAW\) and at 64 or earlier \(the region\): 64 world units"):
         draws(UniformSampler(Roi((0, 0), (128, 64))), 1, bounded)
     coarse = (Axis(64, 8, 128, 0), OPENING[1])
-    with pytest.raises(ValueError, match=r"no place 0 \+ n \* 128; with a DeformAugment .* every multiple of 8"):
+    with pytest.raises(ValueError, match=r"no location 0 \+ n \* 128; with a DeformAugment .* every multiple of 8"):
         draws(UniformSampler(Roi((8, 0), (80, 64))), 1, coarse)
 
 
@@ -199,7 +199,7 @@ def test_the_sample_holds_the_voxel_as_near_to_its_centre_as_lattice_and_bounds_
     length: int, size: int, step: int, offset: int, corner: int, bounds: tuple[int | None, int | None]
 ) -> None:
     axis = Axis(length, 1, step, offset, *bounds, "RAW", "RAW")
-    places = MaskSampler(LabelArray(np.ones(1), (size,), (corner,)))
+    sampler = MaskSampler(LabelArray(np.ones(1), (size,), (corner,)))
     allowed = [
         b
         for b in range(-200, 200)
@@ -211,18 +211,18 @@ def test_the_sample_holds_the_voxel_as_near_to_its_centre_as_lattice_and_bounds_
     ]
     if not allowed:
         with pytest.raises(ValueError, match=r"smaller than a voxel|none can lie in a sample"):
-            draws(places, 1, (axis,))
+            draws(sampler, 1, (axis,))
         return
     central = {b for b in allowed if b + length / 4 <= corner and corner + size <= b + 3 * length / 4}
     distances = {b: abs(b + length / 2 - corner - size / 2) for b in allowed}
     nearest = {b for b in allowed if distances[b] == min(distances.values())}
-    found = {place.begin[0] for place in draws(places, 10, (axis,))}
+    found = {place.begin[0] for place in draws(sampler, 10, (axis,))}
     assert found <= (central or nearest)
 
 
 def test_voxels_that_no_sample_can_hold_are_passed_over() -> None:
-    places = MaskSampler(LabelArray(np.ones(100), (8,), (0,)))
-    found = draws(places, 3000, (Axis(64, 8, 8, 0, 80, 160, "RAW", "RAW"),))
+    sampler = MaskSampler(LabelArray(np.ones(100), (8,), (0,)))
+    found = draws(sampler, 3000, (Axis(64, 8, 8, 0, 80, 160, "RAW", "RAW"),))
     # samples from 80 to 160 + 64
     counts = Counter(place.info["voxel"][0] for place in found)
     assert_frequencies(counts, dict.fromkeys(range(80, 224, 8), 1 / 18))
@@ -230,18 +230,18 @@ def test_voxels_that_no_sample_can_hold_are_passed_over() -> None:
 
 
 def test_a_mask_that_no_sample_can_hold_says_what_is_missing() -> None:
-    places = MaskSampler(LabelArray(np.ones(4), (8,), (0,)))
+    sampler = MaskSampler(LabelArray(np.ones(4), (8,), (0,)))
     with pytest.raises(ValueError, match=r"80 or later \(RAW\) .*\(to hold the voxel\): .* world units are missing"):
-        draws(places, 1, (Axis(64, 8, 8, 0, 80, 160, "RAW", "RAW"),))
+        draws(sampler, 1, (Axis(64, 8, 8, 0, 80, 160, "RAW", "RAW"),))
     with pytest.raises(ValueError, match="is smaller than a voxel"):
-        draws(places, 1, (Axis(4, 4, 4, 0),))
+        draws(sampler, 1, (Axis(4, 4, 4, 0),))
     with pytest.raises(ValueError, match="1 axes, the sample has 2"):
-        draws(places, 1)
+        draws(sampler, 1)
 
 
 def test_a_mask_needs_a_voxel() -> None:
-    places = MaskSampler(LabelArray(block((4, 4), ((0, 0), (1, 1))), (8, 8), (0, 0)), within=Roi((8, 8), (16, 16)))
-    for refused in (places.load, lambda: draws(places, 1)):
+    sampler = MaskSampler(LabelArray(block((4, 4), ((0, 0), (1, 1))), (8, 8), (0, 0)), within=Roi((8, 8), (16, 16)))
+    for refused in (sampler.load, lambda: draws(sampler, 1)):
         with pytest.raises(ValueError, match="no voxel to lay a sample on"):
             refused()
     with pytest.raises(ValueError, match="no whole voxel"):
@@ -339,8 +339,8 @@ ELSEWHERE = UniformSampler(Roi((2000, 2000), (96, 96)))
     "shares", [{"mito": 0.3, "er": 0.1}, {"mito": 0.7, "er": 0.3}, {"er": 0.2, "none": 0.0}, {"mito": 1.0}, {}]
 )
 def test_classes_come_in_their_shares(shares: dict[str, float]) -> None:
-    places = ClassSampler(CLASSES, shares, ELSEWHERE)
-    found = draws(places, 2000)
+    sampler = ClassSampler(CLASSES, shares, ELSEWHERE)
+    found = draws(sampler, 2000)
     assert_frequencies(Counter(place.info["class"] for place in found), {**shares, None: 1 - sum(shares.values())})
     for place in found:
         name = place.info["class"]
@@ -358,7 +358,7 @@ def test_classes_come_in_their_shares(shares: dict[str, float]) -> None:
         ({"mito": float("nan")}, ELSEWHERE, "'mito' is nan"),
         ({"mito": 0.7, "er": 0.4}, ELSEWHERE, "sum to 1.1"),
         ({"golgi": 0.1}, ELSEWHERE, "'golgi', which is none of mito, er, none"),
-        ({"mito": 0.5}, None, "sum to 0.5; otherwise= has to place the rest"),
+        ({"mito": 0.5}, None, "sum to 0.5; give otherwise= a sampler for the rest"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(shares: dict[str, float], otherwise: Sampler | None, message: str) -> None:
@@ -367,9 +367,9 @@ def test_shares_that_cannot_be_are_refused(shares: dict[str, float], otherwise: 
 
 
 def test_a_class_without_a_voxel_is_refused_by_name() -> None:
-    places = ClassSampler(CLASSES, {"mito": 0.5, "none": 0.1}, ELSEWHERE)
+    sampler = ClassSampler(CLASSES, {"mito": 0.5, "none": 0.1}, ELSEWHERE)
     with pytest.raises(ValueError, match="class 'none': no voxel to lay a sample on"):
-        places.load()
+        sampler.load()
     with pytest.raises(ValueError, match=r"class 'er': .* no whole voxel"):
         ClassSampler(CLASSES, {"er": 1}, within=Roi((0, 0), (64, 64)))
 
@@ -403,8 +403,8 @@ def test_strata_of_a_map(tmp_path: Path, on_disk: bool) -> None:
     volume, data = map_of_strata(tmp_path if on_disk else None)
     names = {0: "outside", 1: "dense", 2: "edge", 3: "sparse"}
     weights = {"outside": 1, "dense": 2, "edge": 2, "sparse": 0}
-    places = StratifiedSampler.of_map(volume, names, weights)
-    found = draws(places, 1500)
+    sampler = StratifiedSampler.of_map(volume, names, weights)
+    found = draws(sampler, 1500)
     assert_frequencies(Counter(place.info["stratum"] for place in found), {name: w / 5 for name, w in weights.items()})
     for place in found:
         assert names[data[tuple(np.array(place.info["voxel"]) // 16)]] == place.info["stratum"]
@@ -445,7 +445,7 @@ def test_strategies_go_into_other_processes(tmp_path: Path, loaded: bool) -> Non
         "map": StratifiedSampler.of_map(volume, {1: "dense"}, {"dense": 1}),
         "regions": [Roi((0, 0), (64, 48)), Roi((64, 48), (64, 48))],
     }
-    places = StratifiedSampler(strata, dict.fromkeys(strata, 1))
+    sampler = StratifiedSampler(strata, dict.fromkeys(strata, 1))
     if loaded:
-        places.load()
-    assert draws(pickle.loads(pickle.dumps(places)), 50) == draws(places, 50)
+        sampler.load()
+    assert draws(pickle.loads(pickle.dumps(sampler)), 50) == draws(sampler, 50)

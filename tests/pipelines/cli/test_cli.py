@@ -174,7 +174,10 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(tmp_path, volume):
 
 def test_train_needs_a_run_unless_it_only_tries(monkeypatch, capsys, tmp_path, volume):
     assert run(monkeypatch, "train", write_config(tmp_path / "run.yaml"), "--volume", volume) == 1
-    assert said(capsys) == ("", ["error: say with --run which folder the run is to have"])
+    assert said(capsys) == (
+        "",
+        ["error: --run is missing: give the folder of the run, as --run runs/first, or --dry-run"],
+    )
 
 
 def test_preview_says_where_the_picture_is(monkeypatch, capsys, tmp_path, volume):

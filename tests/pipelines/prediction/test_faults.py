@@ -1,4 +1,4 @@
-"""What goes wrong is told, leaves nothing half done, and the same call goes on from there."""
+"""Faults of a prediction are reported and leave nothing half done; the same call resumes."""
 
 import io
 import os
@@ -86,7 +86,7 @@ def test_a_signal_ends_it_after_a_block(volume, checkpoint, whole, done, tmp_pat
     with monkeypatch.context() as context:
         context.setattr(BlockWork, "__call__", signalled)
         with pytest.raises(
-            Interrupted, match=r"SIGTERM ended the run, which goes on from .*out\.zarr\.partial"
+            Interrupted, match=r"SIGTERM ended the run, which resumes from .*out\.zarr\.partial"
         ) as error:
             predict(CONFIG, volume, checkpoint, tmp_path / "out.zarr", REGION, workers=CPU)
     assert error.value.code == os.EX_TEMPFAIL

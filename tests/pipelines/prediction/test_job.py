@@ -83,7 +83,7 @@ def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
     with pytest.raises(ValueError, match="is not the file that this prediction began with"):
         file.check(kept)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="is gone; the prediction that uses it cannot go on"):
+    with pytest.raises(FileNotFoundError, match="is gone; the prediction that uses it cannot be resumed"):
         file.check(kept)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         NetworkFile.of(path)

@@ -120,7 +120,7 @@ def test_levels_go_on_where_they_ended(long, made, tmp_path, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(LevelWork, "__call__", signalled)
-        with pytest.raises(Interrupted, match=r"SIGUSR1 ended the run, which goes on from .*out\.zarr\.partial"):
+        with pytest.raises(Interrupted, match=r"SIGUSR1 ended the run, which resumes from .*out\.zarr\.partial"):
             predict(*arguments, options=options_with(config, chunk=16), workers=CPU)
     assert per_level(made) == {1: BOXES[1], 2: 3}
     predict(*arguments, options=options_with(config, chunk=16), workers=CPU)

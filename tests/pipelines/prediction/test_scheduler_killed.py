@@ -60,7 +60,7 @@ def test_what_is_done_stays_done(volume, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == os.EX_TEMPFAIL, told
-    assert f"SIGTERM ended the run, which goes on from {output}.partial" in told
+    assert f"SIGTERM ended the run, which resumes from {output}.partial" in told
     assert list(worker_pids(output)) == []
     first = done(output)
     assert 5 <= first.sum() < first.size

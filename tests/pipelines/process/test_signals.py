@@ -86,7 +86,7 @@ def test_another_thread_installs_nothing():
 
 def test_an_interrupted_run_says_where_it_goes_on():
     ended = Interrupted(signal.SIGUSR1, Path("run/checkpoints/checkpoint_7.safetensors"))
-    assert str(ended) == "SIGUSR1 ended the run, which goes on from run/checkpoints/checkpoint_7.safetensors"
+    assert str(ended) == "SIGUSR1 ended the run, which resumes from run/checkpoints/checkpoint_7.safetensors"
     assert str(Interrupted(signal.SIGINT, None)) == "SIGINT ended the run before its first checkpoint"
 
 

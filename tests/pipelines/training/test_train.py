@@ -106,7 +106,7 @@ def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not_been(volume, tmp_pa
 
     with (
         reporting(end),
-        pytest.raises(Interrupted, match=f"{received.name} ended the run, which goes on from") as caught,
+        pytest.raises(Interrupted, match=f"{received.name} ended the run, which resumes from") as caught,
     ):
         train(config, volume, tmp_path / "parts", "cpu")
     assert caught.value.code == code

@@ -166,7 +166,7 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
         first.kill()
     assert first.returncode == 75
     newest = latest_checkpoint(folder / "checkpoints")
-    ended = f"SIGTERM ended the run, which goes on from {newest}"
+    ended = f"SIGTERM ended the run, which resumes from {newest}"
     assert err == f"{ended}\n"
     assert events(out, "step")[-1]["iteration"] == load_checkpoint(newest).iteration
     assert json.loads(out.splitlines()[-1]) == {"event": "end", "reason": ended, "checkpoint": str(newest)}

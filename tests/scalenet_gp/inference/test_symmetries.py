@@ -142,7 +142,7 @@ def test_axes_are_a_choice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mirror_axes": (2,)}, r"axis 2 is mirrored and changes places with axis 1.*mirror_axes \(2,\)"),
+        ({"mirror_axes": (2,)}, r"axis 2 is mirrored and swapped with axis 1.*mirror_axes \(2,\)"),
         ({"mirror_axes": (3,)}, r"mirror_axes is \(3,\).*0, 1, 2"),
         ({"transpose_axes": (1, 1)}, r"transpose_axes is \(1, 1\)"),
         ({"transpose_axes": (-1,)}, "transpose_axes"),
