@@ -38,8 +38,8 @@ __all__ = ["draw_batch"]
 _PANEL = 2.2  # inches
 _LEGEND_ENTRY = 1.6  # inches
 _LETTERS = 13  # of a caption to an inch
-_FIELD_COLOURS = ("deepskyblue", "magenta", "lime", "orangered")
-_TARGET_COLOUR = "gold"
+_FIELD_COLORS = ("deepskyblue", "magenta", "lime", "orangered")
+_TARGET_COLOR = "gold"
 _LineStyle = Literal["-", "--"]
 
 
@@ -162,20 +162,20 @@ class _Drawing:
     def draw(self, row: Sequence[Axes], sample: _Sample) -> None:
         """Fill a row of panels: one for each raw array, then one for each target."""
         greys = {key: as_greys(sample[key].values[0], self.intensities) for key in self.raw}
-        colours = self._colours()
+        colors = self._colors()
         for index, (panel, key) in enumerate(zip(row, self.raw, strict=False)):
-            self._show(panel, greys[key], sample[key], colours[key])
+            self._show(panel, greys[key], sample[key], colors[key])
             for finer in self.raw[index + 1 :]:
-                self._outline(panel, sample[finer], colours[finer], "-")
+                self._outline(panel, sample[finer], colors[finer], "-")
             for target in self.targets:
                 if sample[target].voxel_size == sample[key].voxel_size:
-                    self._outline(panel, sample[target], _TARGET_COLOUR, "--")
+                    self._outline(panel, sample[target], _TARGET_COLOR, "--")
         for panel, (target, mask) in zip(row[len(self.raw) :], self.targets.items(), strict=True):
             true = sample[target].values
             annotated = np.ones_like(true) if mask is None else sample[mask].values
             nearest = min(self.raw, key=lambda key: _ratio(sample[key], sample[target]))
             background = _beneath(greys[nearest], sample[nearest], sample[target])
-            self._show(panel, true_classes(true, annotated, background), sample[target], _TARGET_COLOUR)
+            self._show(panel, true_classes(true, annotated, background), sample[target], _TARGET_COLOR)
 
     def titles(self, sample: _Sample) -> list[str]:
         """Return the titles of the panels."""
@@ -189,33 +189,33 @@ class _Drawing:
         from matplotlib.patches import Patch
 
         handles: list[Artist] = [
-            Line2D([], [], color=colour, label=f"raw, {self._size(sample[key])}")
-            for key, colour in self._colours().items()
+            Line2D([], [], color=color, label=f"raw, {self._size(sample[key])}")
+            for key, color in self._colors().items()
             if key != self.raw[0]
         ]
         if self.targets:
-            handles += [Line2D([], [], color=_TARGET_COLOUR, linestyle="--", label="target")]
+            handles += [Line2D([], [], color=_TARGET_COLOR, linestyle="--", label="target")]
             handles += class_patches(self.classes)
         if any(self.targets.values()):
             handles.append(Patch(color="0.25", label="not annotated"))
         return handles
 
-    def _colours(self) -> dict[gp.ArrayKey, str]:
+    def _colors(self) -> dict[gp.ArrayKey, str]:
         """Return the color of the frame and outlines of every raw array; nothing outlines the coarsest."""
-        return dict(zip(self.raw, ("black", *islice(cycle(_FIELD_COLOURS), len(self.raw) - 1)), strict=True))
+        return dict(zip(self.raw, ("black", *islice(cycle(_FIELD_COLORS), len(self.raw) - 1)), strict=True))
 
-    def _show(self, panel: Axes, picture: np.ndarray, plane: _Plane, colour: str) -> None:
+    def _show(self, panel: Axes, picture: np.ndarray, plane: _Plane, color: str) -> None:
         (top, left), (bottom, right) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.end))
         show(panel, picture, (left, right, bottom, top))
         scale_bar(panel)
         for spine in panel.spines.values():
-            spine.set(edgecolor=colour, linewidth=2)
+            spine.set(edgecolor=color, linewidth=2)
 
-    def _outline(self, panel: Axes, plane: _Plane, colour: str, style: _LineStyle) -> None:
+    def _outline(self, panel: Axes, plane: _Plane, color: str, style: _LineStyle) -> None:
         from matplotlib.patches import Rectangle
 
         (top, left), (height, width) = (map(self._nm, end) for end in (plane.roi.begin, plane.roi.shape))
-        box = Rectangle((left, top), width, height, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5)
+        box = Rectangle((left, top), width, height, fill=False, edgecolor=color, linestyle=style, linewidth=1.5)
         box.set_path_effects(halo())
         panel.add_patch(box)
 

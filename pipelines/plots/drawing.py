@@ -9,7 +9,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import DataError
-from scalenet_gp.pictures import class_colours, overlay, to_grey
+from scalenet_gp.pictures import class_colors, overlay, to_grey
 
 __all__ = [
     "as_greys",
@@ -122,5 +122,5 @@ def class_patches(classes: Sequence[str]) -> list[Artist]:
     """Return a legend's entries for the classes."""
     from matplotlib.patches import Patch
 
-    colours = class_colours(len(classes))
-    return [Patch(color=colour, label=label) for colour, label in zip(colours, classes, strict=True)]
+    colors = class_colors(len(classes))
+    return [Patch(color=color, label=label) for color, label in zip(colors, classes, strict=True)]

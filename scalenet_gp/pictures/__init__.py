@@ -3,7 +3,7 @@
 from scalenet_gp.pictures.panels import (
     Box,
     as_bytes,
-    class_colours,
+    class_colors,
     class_legend,
     enlarge,
     outline,
@@ -16,7 +16,7 @@ from scalenet_gp.pictures.panels import (
 __all__ = [
     "Box",
     "as_bytes",
-    "class_colours",
+    "class_colors",
     "class_legend",
     "enlarge",
     "outline",

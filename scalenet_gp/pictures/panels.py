@@ -1,4 +1,4 @@
-"""Pictures of sections: raw data, and classes as colours."""
+"""Pictures of sections: raw data, and classes as colors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = [
     "as_bytes",
-    "class_colours",
+    "class_colors",
     "class_legend",
     "enlarge",
     "outline",
@@ -41,7 +41,7 @@ def to_grey(section: np.ndarray) -> np.ndarray:
     return np.repeat(_shares(section)[..., None], 3, axis=-1).astype(np.float32)
 
 
-def class_colours(count: int) -> np.ndarray:
+def class_colors(count: int) -> np.ndarray:
     """Return a color in [0, 1] for each class, (count, 3). There are ten colors; an eleventh class has the first."""
     palette = np.array(_PALETTE, dtype=np.float64) / 255
     return palette.astype(np.float32)[np.arange(count) % len(palette)]
@@ -55,11 +55,11 @@ def overlay(classes: np.ndarray, background: np.ndarray | None = None, opacity: 
         background: colors (Y, X, 3) in [0, 1]. By default it is black.
         opacity: opacity of a class of value 1, over a background.
     """
-    colours = class_colours(len(classes))
+    colors = class_colors(len(classes))
     picture = np.zeros((*classes.shape[1:], 3), np.float32) if background is None else background.copy()
-    for values, colour in zip(_shares(classes), colours, strict=True):
+    for values, color in zip(_shares(classes), colors, strict=True):
         share = (opacity if background is not None else 1) * values[..., None].astype(np.float32)
-        picture = picture * (1 - share) + colour * share
+        picture = picture * (1 - share) + color * share
     return picture
 
 
@@ -73,13 +73,13 @@ def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarray:
+def outline(picture: np.ndarray, box: Box, color: str, width: int) -> np.ndarray:
     """Return a picture with a line along the inside of a box's edges, as far as they lie in the picture.
 
     Args:
         picture: (Y, X, 3), bytes; it stays as it is.
         box: the box, in pixels, rounded to whole ones.
-        colour: name of the line's color in matplotlib.
+        color: name of the line's color in matplotlib.
         width: width of the line, in pixels.
     """
     from matplotlib.colors import to_rgb
@@ -90,7 +90,7 @@ def outline(picture: np.ndarray, box: Box, colour: str, width: int) -> np.ndarra
         within.append((pixels >= first) & (pixels < past))
         at_edge.append((pixels < first + width) | (pixels >= past - width))
     line = np.logical_and.outer(*within) & np.logical_or.outer(*at_edge)
-    return np.where(line[..., None], as_bytes(np.asarray(to_rgb(colour))), picture)
+    return np.where(line[..., None], as_bytes(np.asarray(to_rgb(color))), picture)
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 2) -> np.ndarray:
@@ -120,7 +120,7 @@ def class_legend(names: tuple[str, ...], width: int) -> np.ndarray:
     from matplotlib.patches import Patch
 
     canvas = FigureCanvasAgg(Figure(dpi=100))
-    handles = [Patch(color=colour, label=name) for name, colour in zip(names, class_colours(len(names)), strict=True)]
+    handles = [Patch(color=color, label=name) for name, color in zip(names, class_colors(len(names)), strict=True)]
     for columns in range(len(names), 0, -1):
         legend = canvas.figure.legend(handles=handles, ncols=columns, loc="lower left", frameon=False, borderaxespad=0)
         extent = legend.get_window_extent(canvas.get_renderer())

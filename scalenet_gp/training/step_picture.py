@@ -27,7 +27,7 @@ __all__ = ["training_picture"]
 _SMALLEST = 192
 """The least number of pixels of a panel's longer side."""
 
-_FIELD_COLOUR = "deepskyblue"
+_FIELD_COLOR = "deepskyblue"
 _FIELD_LINE = 3
 """Width in pixels: thinner lines get lost if TensorBoard shows the picture small."""
 
@@ -68,7 +68,7 @@ def training_picture(
     factor = math.ceil(_SMALLEST / max(background.shape))
     raw, *others = (enlarge(as_bytes(panel), factor) for panel in panels)
     field = _finer_field(name, result.plan, factor)
-    row = side_by_side(raw if field is None else outline(raw, field, _FIELD_COLOUR, _FIELD_LINE), *others)
+    row = side_by_side(raw if field is None else outline(raw, field, _FIELD_COLOR, _FIELD_LINE), *others)
     return stack_rows(row, class_legend(classes, row.shape[1])) if classes else row
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import format_size
-from scalenet_gp.pictures import as_bytes, class_colours
+from scalenet_gp.pictures import as_bytes, class_colors
 from scalenet_gp.volumes.axes import served_axes
 from scalenet_gp.volumes.location import StrPath, join
 from scalenet_gp.volumes.metadata import (
@@ -138,8 +138,8 @@ def multiscale_attributes(
         window = {"min": 0.0, "start": 0.0, "end": high, "max": high}
         attributes["omero"] = {
             "channels": [
-                {"label": label, "color": bytes(colour).hex().upper(), "active": True, "window": window}
-                for label, colour in zip(channels, as_bytes(class_colours(len(channels))), strict=True)
+                {"label": label, "color": bytes(color).hex().upper(), "active": True, "window": window}
+                for label, color in zip(channels, as_bytes(class_colors(len(channels))), strict=True)
             ]
         }
     return attributes

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 import scalenet_gp.pipelines.inspection.preview_job as preview_module
 from scalenet_gp.nodes import Train
-from scalenet_gp.pictures.panels import class_colours
+from scalenet_gp.pictures.panels import class_colors
 from scalenet_gp.pipelines.inspection.preview_job import draw_samples, preview
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import (
@@ -112,12 +112,12 @@ def test_panels_show_the_volume_where_the_caption_says(volume, seed):
 
     box = tuple(slice(b + margin, b + margin + 8) for b in begin[1:])
     expected, known = padded[z][box][..., None] * np.ones(3), np.zeros((8, 8), bool)
-    for colour, (name, crop) in zip(class_colours(2), CROPS.items(), strict=True):
+    for color, (name, crop) in zip(class_colors(2), CROPS.items(), strict=True):
         annotated = np.zeros(SHAPE, bool)
         annotated[tuple(slice(*bounds) for bounds in crop)] = True
         annotated[..., 22:] = False  # beyond the region to learn from
         true = np.pad(annotated & (masks[name] > 0), margin)[z][box]
-        expected[true] = 0.4 * expected[true] + 0.6 * colour
+        expected[true] = 0.4 * expected[true] + 0.6 * color
         known |= np.pad(annotated, margin)[z][box]
     expected[~known] *= 0.4
     assert known.any()
@@ -228,8 +228,8 @@ def test_the_file_is_the_picture(volume, tmp_path):
     output = preview(tiny_config(), volume, tmp_path / "new" / "preview.png", samples=1)
     assert output == tmp_path / "new" / "preview.png"
     pixels = imread(output)[..., :3]
-    for colour in class_colours(2):  # in the legend
-        assert (np.abs(pixels - colour).max(axis=-1) < 0.01).sum() > 100
+    for color in class_colors(2):  # in the legend
+        assert (np.abs(pixels - color).max(axis=-1) < 0.01).sum() > 100
     taller = imread(preview(tiny_config(), volume, tmp_path / "two.png", samples=2))
     assert taller.shape[0] > 1.7 * pixels.shape[0]
 

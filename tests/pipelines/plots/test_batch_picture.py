@@ -9,7 +9,7 @@ import pytest
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.geometry.world import World
-from scalenet_gp.pictures.panels import class_colours
+from scalenet_gp.pictures.panels import class_colors
 from scalenet_gp.pipelines.plots.batch_picture import draw_batch
 
 COARSE, FINE, TARGET, MASK = (
@@ -61,8 +61,8 @@ def test_every_panel_shows_the_section_in_the_middle_of_the_target():
     np.testing.assert_array_equal(picture(coarse), np.repeat(batch[COARSE].data[0, 3][..., None], 3, axis=-1))
     np.testing.assert_array_equal(picture(fine), np.repeat(batch[FINE].data[0, 2][..., None], 3, axis=-1))
     expected = picture(fine)[8:20, 8:24].copy()
-    for colour, true in zip(class_colours(2), batch[TARGET].data[:, 1] > 0, strict=True):
-        expected[true] = 0.4 * expected[true] + 0.6 * colour
+    for color, true in zip(class_colors(2), batch[TARGET].data[:, 1] > 0, strict=True):
+        expected[true] = 0.4 * expected[true] + 0.6 * color
     expected[~batch[MASK].data[:, 1].any(axis=0)] *= 0.4
     np.testing.assert_allclose(picture(target), expected, atol=1e-6)
 

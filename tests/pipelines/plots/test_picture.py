@@ -5,7 +5,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
-from scalenet_gp.pictures.panels import class_colours
+from scalenet_gp.pictures.panels import class_colors
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 from scalenet_gp.pipelines.prediction import predict
@@ -61,7 +61,7 @@ def test_a_perfect_prediction_looks_like_the_truth(volume, tmp_path, panels):
     # the middle of voxels 4 to 12 along z, y 8 to 32, x 22 to 34
     np.testing.assert_allclose(panels[3][0][..., 0], raw[8, 8:32, 22:34] / 255, atol=1e-6)
     bright = perfect(1)[0, 4] > 0
-    mixed = 0.4 * raw[8, 8:32, 22:34][..., None] / 255 + 0.6 * class_colours(1)[0]
+    mixed = 0.4 * raw[8, 8:32, 22:34][..., None] / 255 + 0.6 * class_colors(1)[0]
     np.testing.assert_allclose(panels[4][0][bright], mixed[bright], atol=1e-6)
 
 
@@ -79,12 +79,12 @@ def test_what_is_not_annotated_is_dark_in_the_truth(tmp_path, panels):
     np.testing.assert_allclose(truth[:, :6][unlabelled], image[:, :6][unlabelled], atol=1e-6)
 
 
-def test_the_file_shows_raw_data_and_the_colours_of_the_classes(volume, tmp_path):
+def test_the_file_shows_raw_data_and_the_colors_of_the_classes(volume, tmp_path):
     sure = {name: perfect(factor) for name, factor in OUTPUTS.items()}
     output = draw_prediction(tiny_config(), volume, write_prediction(tmp_path / "p", sure), tmp_path / "p.png", LOW)
     pixels = imread(output)[..., :3]
-    for colour in class_colours(2):  # in the legend
-        assert (np.abs(pixels - colour).max(axis=-1) < 0.01).sum() > 100
+    for color in class_colors(2):  # in the legend
+        assert (np.abs(pixels - color).max(axis=-1) < 0.01).sum() > 100
     height, width = pixels.shape[:2]
     left, right = pixels[: height // 2, : width // 3 - 20], pixels[: height // 2, 2 * width // 3 + 20 :]
     assert np.ptp(left, axis=-1).max() < 0.01  # raw data is grey

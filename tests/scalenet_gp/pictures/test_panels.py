@@ -1,4 +1,4 @@
-"""Pictures of sections, against colours worked out by hand."""
+"""Pictures of sections, against colors worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scalenet_gp.pictures.panels import (
     as_bytes,
-    class_colours,
+    class_colors,
     class_legend,
     enlarge,
     outline,
@@ -30,22 +30,22 @@ def test_grey_shows_intensities_between_black_and_white() -> None:
         np.testing.assert_array_equal(picture[..., channel], [[0, 0.25, 1], [0, 0.5, 1]])
 
 
-def test_classes_have_colours_of_their_own_up_to_ten_and_then_again() -> None:
-    colours = class_colours(12)
-    assert colours.shape == (12, 3)
-    assert len(np.unique(colours[:10], axis=0)) == 10
-    np.testing.assert_array_equal(colours[10:], colours[:2])
-    assert ((colours >= 0) & (colours <= 1)).all()
+def test_classes_have_colors_of_their_own_up_to_ten_and_then_again() -> None:
+    colors = class_colors(12)
+    assert colors.shape == (12, 3)
+    assert len(np.unique(colors[:10], axis=0)) == 10
+    np.testing.assert_array_equal(colors[10:], colors[:2])
+    assert ((colors >= 0) & (colors <= 1)).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_one_class_is_mixed_into_the_background_by_its_value(value: float) -> None:
-    (colour,) = class_colours(1)
+    (color,) = class_colors(1)
     classes = np.full((1, 2, 3), value)
     background = to_grey(SECTION)
     kept = background.copy()
-    np.testing.assert_allclose(overlay(classes), np.broadcast_to(value * colour, (2, 3, 3)), atol=1e-6)
-    expected = background * (1 - 0.5 * value) + 0.5 * value * colour
+    np.testing.assert_allclose(overlay(classes), np.broadcast_to(value * color, (2, 3, 3)), atol=1e-6)
+    expected = background * (1 - 0.5 * value) + 0.5 * value * color
     np.testing.assert_allclose(overlay(classes, background, opacity=0.5), expected, atol=1e-6)
     np.testing.assert_array_equal(background, kept)
 
@@ -53,13 +53,13 @@ def test_one_class_is_mixed_into_the_background_by_its_value(value: float) -> No
 def test_each_class_is_seen_where_it_is() -> None:
     classes = np.zeros((3, 1, 4))
     classes[[0, 1, 2], 0, [0, 1, 2]] = 1
-    expected = np.concatenate([class_colours(3), np.zeros((1, 3))])[None]
+    expected = np.concatenate([class_colors(3), np.zeros((1, 3))])[None]
     np.testing.assert_allclose(overlay(classes), expected, atol=1e-6)
 
 
-def test_values_outside_zero_and_one_stay_within_the_colours() -> None:
+def test_values_outside_zero_and_one_stay_within_the_colors() -> None:
     picture = overlay(np.array([[[-5.0, 7.0]]]), to_grey(np.array([[0.5, 0.5]])), opacity=1)
-    np.testing.assert_allclose(picture, [[[0.5] * 3, class_colours(1)[0]]], atol=1e-6)
+    np.testing.assert_allclose(picture, [[[0.5] * 3, class_colors(1)[0]]], atol=1e-6)
 
 
 def test_pictures_stand_side_by_side_with_white_between() -> None:
@@ -73,7 +73,7 @@ def test_pictures_stand_side_by_side_with_white_between() -> None:
     np.testing.assert_array_equal(side_by_side(black), black)
 
 
-def test_colours_become_the_nearest_bytes() -> None:
+def test_colors_become_the_nearest_bytes() -> None:
     np.testing.assert_array_equal(as_bytes(np.array([0, 0.4 / 255, 0.6 / 255, 0.5, 1])), [0, 0, 1, 128, 255])
 
 
@@ -81,8 +81,8 @@ def test_what_is_no_number_is_black_and_of_no_class() -> None:
     broken = np.array([[np.nan, np.inf, -np.inf]])
     np.testing.assert_array_equal(to_grey(broken)[0, :, 0], [0, 1, 0])
     background = to_grey(np.full((1, 3), 0.5))
-    (colour,) = class_colours(1)
-    np.testing.assert_allclose(overlay(broken[None], background, opacity=1), [[[0.5] * 3, colour, [0.5] * 3]])
+    (color,) = class_colors(1)
+    np.testing.assert_allclose(overlay(broken[None], background, opacity=1), [[[0.5] * 3, color, [0.5] * 3]])
 
 
 def test_every_voxel_is_enlarged_to_a_square() -> None:
@@ -108,7 +108,7 @@ def test_a_box_is_outlined_inside_its_edges(rows: tuple[int, int], columns: tupl
         assert (picture[y, x] == 255 * (inside and to_edge < width)).all()
 
 
-def test_boxes_are_rounded_to_pixels_and_lines_have_a_colour() -> None:
+def test_boxes_are_rounded_to_pixels_and_lines_have_a_color() -> None:
     picture = outline(np.zeros((6, 6, 3), np.uint8), ((0.6, 4.4), (2.4, 5.6)), "red", 1)
     drawn = np.argwhere(picture[..., 0])
     np.testing.assert_array_equal(drawn.min(axis=0), [1, 2])
@@ -125,11 +125,11 @@ def test_pictures_stand_above_one_another_with_white_beside() -> None:
     np.testing.assert_array_equal(column[2:], 7)
 
 
-def test_the_legend_has_every_colour_in_the_order_of_the_names() -> None:
+def test_the_legend_has_every_color_in_the_order_of_the_names() -> None:
     legend = class_legend(("mito", "er", "nucleus"), 800) / 255
     lefts = []
-    for colour in class_colours(3):
-        found = np.argwhere(np.isclose(legend, colour, atol=0.01).all(axis=-1))
+    for color in class_colors(3):
+        found = np.argwhere(np.isclose(legend, color, atol=0.01).all(axis=-1))
         assert len(found) > 50
         lefts.append(found[:, 1].min())
     assert lefts == sorted(lefts)

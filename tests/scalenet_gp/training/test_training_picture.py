@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 from scalenet_gp import LeibNet, TensorSpec, build_scalenet
 from scalenet_gp.layers import ConvPass, Upsample
-from scalenet_gp.pictures.panels import class_colours
+from scalenet_gp.pictures.panels import class_colors
 from scalenet_gp.testing import voxel_centers
 from scalenet_gp.training import UpdateResult
 from scalenet_gp.training.step_picture import training_picture
@@ -59,10 +59,10 @@ def by_hand(raw: np.ndarray, classes: np.ndarray, bright: np.ndarray, factor: in
     """Classes (C, Y, X) over ``raw`` (Y, X), six tenths opaque, halved where not ``bright``, voxel by voxel."""
     picture = np.empty((*raw.shape, 3))
     for voxel in np.ndindex(raw.shape):
-        colour = np.full(3, raw[voxel])
-        for value, of_class in zip(classes[:, *voxel], class_colours(len(classes)), strict=True):
-            colour = (1 - 0.6 * value) * colour + 0.6 * value * of_class
-        picture[voxel] = colour * (1 if bright[voxel] else 0.5)
+        color = np.full(3, raw[voxel])
+        for value, of_class in zip(classes[:, *voxel], class_colors(len(classes)), strict=True):
+            color = (1 - 0.6 * value) * color + 0.6 * value * of_class
+        picture[voxel] = color * (1 if bright[voxel] else 0.5)
     return np.kron(picture, np.ones((factor, factor, 1)))
 
 
@@ -187,8 +187,8 @@ def test_a_large_section_is_not_enlarged_and_the_legend_is_below() -> None:
     picture = training_picture("1_output", batch, ("mito", "er"))
     assert picture.shape[0] > 200
     np.testing.assert_array_equal(picture[:200, : row.shape[1]], row)
-    for colour in class_colours(2):
-        assert np.isclose(picture[200:] / 255, colour, atol=0.01).all(axis=-1).sum() > 50
+    for color in class_colors(2):
+        assert np.isclose(picture[200:] / 255, color, atol=0.01).all(axis=-1).sum() > 50
 
 
 def test_nothing_annotated_and_nothing_finite_can_be_shown() -> None:

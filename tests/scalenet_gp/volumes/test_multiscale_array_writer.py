@@ -235,15 +235,15 @@ def test_a_failure_to_create_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_viewers_are_told_names_colours_and_ranges(tmp_path):
+def test_viewers_are_told_names_colors_and_ranges(tmp_path):
     windows = {}
     for dtype in ("uint8", "float32"):
         volume = created(tmp_path / dtype, stored=dtype)
         channels = json.loads((volume.path / ".zattrs").read_text())["omero"]["channels"]
         assert [channel["label"] for channel in channels] == list(CLASSES)
-        colours = [channel["color"] for channel in channels]
-        assert len(set(colours)) == 3
-        assert all(re.fullmatch("[0-9A-F]{6}", colour) for colour in colours)
+        colors = [channel["color"] for channel in channels]
+        assert len(set(colors)) == 3
+        assert all(re.fullmatch("[0-9A-F]{6}", color) for color in colors)
         windows[dtype] = channels[0]["window"]
     assert windows["uint8"] == {"min": 0, "start": 0, "end": 255, "max": 255}
     assert windows["float32"] == {"min": 0, "start": 0, "end": 1, "max": 1}
@@ -283,7 +283,7 @@ def test_what_is_no_such_volume_is_not_opened(tmp_path):
     volume = created(tmp_path / "v")
     file = volume.path / ".zattrs"
     attributes = json.loads(file.read_text())
-    file.write_text(json.dumps(attributes | {"scalenet_gp": {"values": {"kind": "colours"}}}))
+    file.write_text(json.dumps(attributes | {"scalenet_gp": {"values": {"kind": "colors"}}}))
     with pytest.raises(ValueError, match=r"v: malformed attributes scalenet_gp.values: kind: Input should be"):
         MultiscaleArrayWriter.open(volume.path)
     del attributes["scalenet_gp"]
