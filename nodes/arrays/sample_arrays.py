@@ -1,4 +1,4 @@
-"""The arrays of a sample: one key for each tensor of a network, and for what it is trained on."""
+"""The arrays of a sample: keys of raw data, targets, masks and predictions for one network."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Validation:
                     as_tensor(batch[key], roi, key, device).to(prediction)
                     for key in (self._sample.targets[name], self._sample.masks[name])
                 )
-                # losses refuse what is not finite
+                # losses refuse outputs that are not finite
                 finite = bool(torch.isfinite(output).all())
                 losses.append(self._loss(name, output, target, mask, activation).item() if finite else math.nan)
 

@@ -1,4 +1,4 @@
-"""The base of losses of masked predictions: annotated voxels, checks, and means over what is annotated."""
+"""The base of losses of masked predictions: checks of the tensors, and means over annotated voxels."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class MaskedLoss(nn.Module, ABC):
 
     @abstractmethod
     def compute(self, known: Annotated) -> Tensor:
-        """Return the loss, a scalar, of what is annotated.
+        """Return the loss of the annotated voxels, a scalar.
 
         Raises:
             ArgumentError: this loss does not take it.

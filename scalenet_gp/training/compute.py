@@ -35,7 +35,7 @@ class ComputeConfig(Options):
             (Micikevicius et al. 2018, arXiv 1710.03740).
         activation_checkpointing: patterns (as file names have them) of nodes whose insides are computed again in the
             backward pass instead of kept, to save memory (Chen et al. 2016, arXiv 1604.06174). ``("*",)`` is all nodes.
-        compile: compile the network with ``torch.compile`` to one program, specialised to the plan that is trained.
+        compile: compile the network with ``torch.compile`` to one program, specialized to the plan that is trained.
             Activation checkpointing is not possible with it: the compiler itself chooses what it computes again.
 
     Example:

@@ -1,4 +1,4 @@
-"""A picture of what a network is trained on and what it predicts."""
+"""A picture of raw data, target, prediction and mask of a step."""
 
 from __future__ import annotations
 
