@@ -108,7 +108,7 @@ def test_rates_are_those_since_the_last_line_and_the_norm_is_the_newest():
     with JsonReport(12, 3, CPU, every=4, stream=stream) as report:
         report.step(record(4, samples=3, seconds=1.5, waited=1.5, update=none))
         for iteration in range(5, 9):
-            step = replace(RECORD.step, gradient_norm=float(iteration)) if iteration < 7 else none
+            step = replace(RECORD.update, gradient_norm=float(iteration)) if iteration < 7 else none
             report.step(record(iteration, samples=iteration, seconds=2.0, waited=0.5, update=step))
         report.step(record(9))
     first, second = (event for event in events(stream) if event["event"] == "step")
