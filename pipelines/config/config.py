@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError
@@ -22,7 +21,7 @@ from scalenet_gp.pipelines.config.data import DataConfig
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.training import EvaluationConfig, TrainingConfig, ValidationConfig
-from scalenet_gp.pipelines.config.yaml_files import load_yaml
+from scalenet_gp.pipelines.config.yaml_files import dump_yaml, load_yaml
 from scalenet_gp.serialization import atomic_write
 
 __all__ = ["Config"]
@@ -81,7 +80,7 @@ class Config(Options):
     def write(self, path: Path) -> None:
         """Write the config as YAML; :meth:`read` returns the same config again."""
         plain = self.model_dump(mode="json", exclude_none=False)
-        text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=120)
+        text = dump_yaml(plain, default_flow_style=None, width=120)
         with atomic_write(path) as beside:
             beside.write_text(text, encoding="utf-8")
 

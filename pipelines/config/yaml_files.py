@@ -11,7 +11,7 @@ import yaml
 
 from scalenet_gp.errors import ConfigError
 
-__all__ = ["load_yaml", "parse_yaml", "to_yaml"]
+__all__ = ["dump_yaml", "load_yaml", "parse_yaml", "to_yaml"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,15 +20,22 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a name has to be a text", problem_mark=key.start_mark)
             if key.value in names:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
             names.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that the loader would read as a number, such as "7e12"."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def load_yaml(path: Path) -> Any:
@@ -60,7 +67,13 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
+def dump_yaml(value: Any, **options: Any) -> str:
+    """Return a plain value as a document of YAML that :func:`parse_yaml` reads back; options are those of PyYAML."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, **options)
+    return text
+
+
 def to_yaml(value: Any) -> str:
     """Return a plain value in a line of YAML."""
-    text: str = yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=10**6, allow_unicode=True)
+    text = dump_yaml(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

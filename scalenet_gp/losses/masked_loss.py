@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Annotated:
             return functional.logsigmoid(-self.logits)
         present = self.logits.log_softmax(dim=1)
         if present.shape[1] == 1:
-            return torch.full_like(present, torch.finfo(present.dtype).min)
+            # as of a probability of 1: a finite number, of which many can be added up
+            return torch.full_like(present, math.log(torch.finfo(present.dtype).tiny))
         others = (torch.cat([present[:, :c], present[:, c + 1 :]], dim=1) for c in range(present.shape[1]))
         return torch.stack([other.logsumexp(dim=1) for other in others], dim=1)
 

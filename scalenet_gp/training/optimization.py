@@ -165,6 +165,23 @@ class Optimization(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _try(self) -> Optimization:
+        """Make the optimizer and the schedule once, of a weight of no network, so that torch checks their arguments."""
+        if not isinstance(self.optimizer, OptimizerOptions):
+            return self
+        try:
+            optimizer = self.optimizer.make([nn.Parameter(torch.zeros(1, 1))], lr=self.learning_rate)
+        except Exception as error:
+            raise ArgumentError(f"torch.optim.{self.optimizer.kind} refuses its arguments: {error}") from error
+        if isinstance(self.schedule, ScheduleOptions):
+            try:
+                self.schedule.make(optimizer)
+            except Exception as error:
+                name = f"torch.optim.lr_scheduler.{self.schedule.kind}"
+                raise ArgumentError(f"{name} refuses its arguments: {error}") from error
+        return self
+
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of ``parameters``."""
         if isinstance(self.optimizer, OptimizerOptions):

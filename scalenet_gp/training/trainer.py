@@ -224,12 +224,13 @@ class Trainer:
 
     def stop(self) -> None:
         """Write the last checkpoint, and close files. After an error in a step, no checkpoint is written."""
-        try:
-            self.save()
-        finally:
-            self._started = False
-            for callback in self.callbacks:
-                callback.close()
+        with ExitStack() as stack:  # which closes them all, also where one before has failed
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.close)
+            try:
+                self.save()
+            finally:
+                self._started = False
 
     def save(self) -> Path | None:
         """Write a checkpoint of this iteration, if there is a folder for it, and return the newest one or None."""

@@ -229,8 +229,13 @@ def test_a_file_without_a_version_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "place"),
-    [(b"data: [", "line 1, column 8"), (b"a: b: c", "line 1, column 5"), (b"a: 1\nb: 2\na: 3", "line 3, column 1")],
-    ids=["open", "colons", "twice"],
+    [
+        (b"data: [", "line 1, column 8"),
+        (b"a: b: c", "line 1, column 5"),
+        (b"a: 1\nb: 2\na: 3", "line 3, column 1"),
+        (b"a: {[1, 2]: 3}", "line 1, column 5"),
+    ],
+    ids=["open", "colons", "twice", "list as name"],
 )
 def test_what_is_not_yaml_is_refused_with_its_place(tmp_path, content, place):
     path = tmp_path / "run.yaml"
@@ -257,6 +262,12 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path):
     path = write_config(tmp_path / "run.yaml")
     path.write_text(path.read_text().replace("sigma: 0.03162277660168379", "sigma: 3e-2"))
     assert Config.read(path).augmentation[2].sigma == 0.03
+
+
+def test_texts_that_look_like_numbers_with_an_exponent_stay_texts(tmp_path):
+    config = tiny_config(training__start_from="7e12")
+    config.write(tmp_path / "config.yaml")
+    assert Config.read(tmp_path / "config.yaml") == config
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -122,6 +122,12 @@ def test_annotated_logits_have_to_be_finite_and_the_activation_known() -> None:
         Dice()(ones, ones, ones, None, "Tanh")
 
 
+def test_a_softmax_of_one_class_has_a_finite_loss() -> None:
+    logits, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    loss = BinaryCrossEntropy()(logits, target, torch.ones_like(target), activation="Softmax")
+    assert 80 < loss.item() < 100
+
+
 def test_a_loss_that_takes_no_logits_gets_probabilities() -> None:
     seen: list[Tensor] = []
 

@@ -144,6 +144,25 @@ def test_validation_comes_before_the_checkpoint_and_that_before_reports(tmp_path
     assert (kept["iteration"], kept["last"], kept["without_improvement"]) == (1, 2, 1)
 
 
+class Closed(Callback):
+    def __init__(self, closed: list[str], name: str) -> None:
+        self._closed, self._name = closed, name
+
+    def close(self) -> None:
+        self._closed.append(self._name)
+        if self._name == "first":
+            raise OSError("no space left")
+
+
+def test_all_callbacks_are_closed_also_if_one_of_them_fails() -> None:
+    closed: list[str] = []
+    trainer = Trainer(u_net(), callbacks=[Closed(closed, "first"), Closed(closed, "second")])
+    trainer.start()
+    with pytest.raises(OSError, match="no space left"):
+        trainer.stop()
+    assert closed == ["first", "second"]
+
+
 def test_what_does_not_fit_is_refused() -> None:
     net = u_net()
     (raw, target), *_ = samples(net, 1)
