@@ -51,7 +51,7 @@ LENGTH = 16384
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, help="measure one part")
-    parser.add_argument("--voxels", type=int, default=256, help="width of the region in voxels, a multiple of 64 (256)")
+    parser.add_argument("--voxels", type=int, default=256, help="width of the region in voxels, in steps of 128 (256)")
     parser.add_argument("--planes", type=int, help="length of the region along the first axis, in voxels (its width)")
     parser.add_argument("--tiles", type=int, nargs="+", default=[64, 128, 256], help="edges of gunpowder's tiles")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (3)")
