@@ -44,7 +44,7 @@ def pages() -> dict[str, str]:
 
 
 def write() -> None:
-    """Write the pages that differ from what is there, and remove those of rooms that are gone."""
+    """Write the pages that have changed, and remove the pages of rooms that no longer exist."""
     made = pages()
     for path, text in made.items():
         file = DOCS / path

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: every one says what is wrong, where, the value, and what would be right.
+"""Errors that a user can mend. Every message gives the problem, its location, the value, and a right one.
 
 Each class derives from :class:`ScaleNetError` and from the built-in error that Python's users expect, so that both
 ``except ScaleNetError`` and ``except ValueError`` catch it. Anything else that is raised is a programming error, ours
@@ -69,7 +69,7 @@ class PipelineError(ScaleNetError, ValueError):
 
 
 class UnknownNameError(ScaleNetError, KeyError):
-    """There is no output, tensor, class or array of that name."""
+    """No output, tensor, class or array has that name."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""  # KeyError shows the repr

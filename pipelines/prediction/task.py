@@ -165,8 +165,8 @@ def _resumed(job: PredictionJob) -> PredictionJob:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise ConfigError(
             f"{folder} is an unfinished prediction of another kind, there and here: "
-            f"{'; '.join(differences[:_SHOWN])}{more}. Go on with what it is, remove the folder, or choose another "
-            "output"
+            f"{'; '.join(differences[:_SHOWN])}{more}. Resume it with its own settings, remove the folder, or "
+            "choose another output"
         )
     if begun.thickness is not None and job.thickness is not None and begun.thickness > job.thickness:
         raise ConfigError(

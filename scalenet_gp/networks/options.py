@@ -27,7 +27,7 @@ BottleneckJoin = Literal["concatenate", "sum", "gated_sum", "attention"]
 
 
 def _or_else(message: str) -> WrapValidator:
-    """Say ``message`` where pydantic would say what is wrong with a part of a part of an argument."""
+    """Report ``message`` instead of pydantic's report on a part of a part of an argument."""
 
     def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -94,7 +94,7 @@ class EncoderDecoderOptions(Options):
             four heads, or as many of them as divide the channels.
         heads: by name, the classes of further outputs, each made by a :class:`Head` of the features that ``"output"``
             is made of. It has ``num_final_convs`` - 1 hidden layers of ``base_nc`` channels, ``activation`` and
-            ``final_activation``; a head that is to differ has, in the place of its classes, a mapping of arguments of
+            ``final_activation``; a head that is to differ has, instead of its classes, a mapping of arguments of
             :class:`Head`: ``classes`` and any of ``hidden_nc``, ``activation`` and ``final_activation``.
     """
 

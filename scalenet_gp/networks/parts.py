@@ -40,7 +40,7 @@ class Parts:
         """Return all nodes of a U-Net, and the names of its outputs.
 
         Args:
-            entering: nodes that make the ``"bottleneck_join"`` that the bottleneck reads in the place of
+            entering: nodes that make the ``"bottleneck_join"`` that the bottleneck reads instead of
                 :attr:`encoded`.
             nc: channels of ``"bottleneck_join"``.
         """

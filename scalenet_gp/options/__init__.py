@@ -1,16 +1,13 @@
 """Options: frozen models and their field types, and arguments as JSON can hold them."""
 
 from scalenet_gp.options.arguments import coerce_arguments, to_json_value
-from scalenet_gp.options.docstrings import field_descriptions
 from scalenet_gp.options.lengths import InWorldUnits, PhysicalOptions, WholeLength, WholeSize
 from scalenet_gp.options.model import Options
-from scalenet_gp.options.problems import describe_problems, nearest_first, suggest
-from scalenet_gp.options.signature import ComponentOptions, FieldType, options_of, union_of
+from scalenet_gp.options.problems import describe_problems, suggest
+from scalenet_gp.options.signature import ComponentOptions, options_of, union_of
 from scalenet_gp.options.types import (
     Bound,
     Factor,
-    Interval,
-    IntervalPerAxis,
     Length,
     Precision,
     Probability,
@@ -23,10 +20,7 @@ __all__ = [
     "Bound",
     "ComponentOptions",
     "Factor",
-    "FieldType",
     "InWorldUnits",
-    "Interval",
-    "IntervalPerAxis",
     "Length",
     "Options",
     "PhysicalOptions",
@@ -38,8 +32,6 @@ __all__ = [
     "WholeSize",
     "coerce_arguments",
     "describe_problems",
-    "field_descriptions",
-    "nearest_first",
     "options_of",
     "suggest",
     "to_json_value",

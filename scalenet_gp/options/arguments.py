@@ -57,7 +57,7 @@ def coerce_arguments(takes: Callable[..., Any], arguments: Mapping[str, Any]) ->
         arguments: the arguments by name, each as :func:`to_json_value` makes it.
 
     Raises:
-        ArgumentError: some are of another type; the message says for each its name, its value and what is right.
+        ArgumentError: some are of another type; the message gives for each its name, its value and the right type.
 
     Example:
         >>> def crop(shape: tuple[int, ...]) -> None: ...

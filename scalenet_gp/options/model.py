@@ -24,7 +24,7 @@ else:
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field, PrivateAttr))
 class _ReadableErrors(ModelMetaclass):
-    """Constructors say what is wrong as run files do. Models within models are read without them."""
+    """Let constructors report problems as run files do. Models within models are read without this."""
 
     def __call__(cls, *args: Any, **arguments: Any) -> Any:
         try:

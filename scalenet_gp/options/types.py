@@ -7,26 +7,20 @@ volume, so that a volume's first section begins at 0 whatever position its file 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import isfinite
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
-    PositiveFloat,
     WithJsonSchema,
 )
 
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import exact
 
 __all__ = [
     "Bound",
     "Factor",
-    "Interval",
-    "IntervalPerAxis",
     "Length",
     "Precision",
     "Probability",
@@ -49,20 +43,6 @@ def to_yaml_length(length: Fraction | None) -> int | float | str | None:
     return float(length) if exact(float(length)) == length else str(length)
 
 
-def _as_intervals(bounds: Any) -> Any:
-    """One pair for all axes is a list of one pair."""
-    alone = isinstance(bounds, (list, tuple)) and not any(isinstance(bound, (list, tuple)) for bound in bounds)
-    return (bounds,) if alone else bounds
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    low, high = bounds
-    if not (isfinite(low) and isfinite(high) and low <= high):
-        raise ConfigError(f"the lower bound comes first and both are finite; {low:g} to {high:g} are not so")
-    return bounds
-
-
-T = TypeVar("T")
 _LENGTH = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9.]+(/[0-9]+)?$"}]}
 _BOUND = {"anyOf": [*_LENGTH["anyOf"], {"type": "null"}]}
 Length = Annotated[Fraction, BeforeValidator(exact), PlainSerializer(to_yaml_length), WithJsonSchema(_LENGTH)]
@@ -72,8 +52,6 @@ Bound = Annotated[
 Size = tuple[Length, ...]
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Factor = tuple[Whole, ...]
-Interval = Annotated[tuple[T, T], AfterValidator(_ascending)]
-IntervalPerAxis = Annotated[tuple[Interval[PositiveFloat], ...], BeforeValidator(_as_intervals), Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["float32", "bfloat16", "float16"]
 """The type that convolutions and matrix products compute in; weights and losses are float32."""

@@ -1,7 +1,7 @@
 """The texture of a volume, cell by cell: the part of the search for tissue that reads voxels.
 
-A cell is a cube of a few voxels; what comes after this works on cells, of which there are dozens to hundreds of times
-fewer. Everything here is local: computed with a margin of :attr:`TextureOptions.reach`, a part of a volume has the
+A cell is a cube of a few voxels. Later steps work on cells: there are dozens to hundreds of times fewer cells than
+voxels. Everything here is local: computed with a margin of :attr:`TextureOptions.reach`, a part of a volume has the
 cells that the whole has.
 """
 

@@ -14,10 +14,10 @@ from scalenet_gp.options import (
     Size,
     Whole,
     describe_problems,
-    nearest_first,
     options_of,
     suggest,
 )
+from scalenet_gp.options.problems import nearest_first
 
 
 class Blur(Options):
