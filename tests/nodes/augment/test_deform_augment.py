@@ -529,5 +529,5 @@ ODD = {"matrix": [[1, 0], [0, 1]], "target_centre": [0], "source_centre": [0, 0]
 
 @pytest.mark.parametrize("text", ["{}", "[]", "x", json.dumps(ODD)])
 def test_what_is_no_record_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no record of a deformation"):
+    with pytest.raises(ValueError, match="not a record of a deformation"):
         augment(replay=text)

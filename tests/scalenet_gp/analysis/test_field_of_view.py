@@ -135,7 +135,7 @@ def test_what_there_is_not():
     net = build_unet((8, 8), base_nc=1)
     for ask in (receptive_field, effective_receptive_field):
         with pytest.raises(KeyError, match="no output 'input'; there are output"):
-            ask(net, "input")
+            ask(net.graph, "input")
     for options in ({"samples": 0}, {"share": 0}, {"share": 1.1}):
         with pytest.raises(ValueError, match=r"samples is at least 1 and share in \(0, 1\]"):
             effective_receptive_field(net.graph, "output", **options)

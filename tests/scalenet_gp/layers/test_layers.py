@@ -458,6 +458,6 @@ def test_dilation_groups_and_separation_by_plain_sums():
 
 
 def test_a_kind_cannot_take_the_name_of_another():
-    with pytest.raises(TypeError, match=r"node kind Pool: scalenet_gp\.kinds\.pool has one of that name"):
+    with pytest.raises(TypeError, match=r"node kind Pool: scalenet_gp\.layers\.downsampling has one of that name"):
         type(Pool)("Pool", (Pool,), {"__module__": __name__})
     assert type(build_node("Pool", input_keys=["a"], output_keys=["b"], factor=[2, 2])) is Pool
