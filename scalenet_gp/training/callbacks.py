@@ -280,6 +280,7 @@ class CheckpointCallback(Callback):
 
     def begin(self, trainer: TrainerView) -> None:
         self._saved = None if self.newest is None else trainer.iteration
+        self._restore_best(trainer)
         if self._is_best(trainer):
             self._saved = None  # without the validation
             self._save(trainer)
@@ -291,6 +292,14 @@ class CheckpointCallback(Callback):
     def end(self, trainer: TrainerView) -> None:
         if trainer.iteration:
             self._save(trainer)
+
+    def _restore_best(self, trainer: TrainerView) -> None:
+        """Keep the newest checkpoint as the best if it is, as the run may have been killed before that was done."""
+        if self.newest is None or self._best is None or not trainer.process_group.is_main:
+            return
+        validation = trainer.callback_states().get("best")
+        if validation and validation["best"] is not None and validation["iteration"] == trainer.iteration:
+            save_best(self.newest, self._best)
 
     def _is_best(self, trainer: TrainerView) -> bool:
         return trainer.validated is not None and trainer.validated.best and trainer.validated is not self._kept

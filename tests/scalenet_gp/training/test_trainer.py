@@ -25,6 +25,7 @@ from scalenet_gp.training import (
     ValidationCallback,
     ValidationOptions,
     ValidationResult,
+    callbacks,
     load_checkpoint,
 )
 from tests.nodes.train.two_scales import (
@@ -142,6 +143,34 @@ def test_validation_comes_before_the_checkpoint_and_that_before_reports(tmp_path
     assert load_checkpoint(tmp_path / "best.safetensors").iteration == 1
     kept = load_checkpoint(tmp_path / "checkpoints" / "checkpoint_2.safetensors").metadata["callbacks"]["best"]
     assert (kept["iteration"], kept["last"], kept["without_improvement"]) == (1, 2, 1)
+
+
+def test_a_run_killed_between_its_checkpoint_and_the_best_file_keeps_the_best_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trainer(losses: list[float]) -> Trainer:
+        left, counts = iter(losses), {"output": {"nucleus": ConfusionCounts(1, 0, 0)}}
+        options = ValidationOptions(every=1, metric="loss")
+        validation = ValidationCallback(options, lambda _: ValidationResult(counts, next(left)))
+        folders = {"checkpoints": tmp_path / "checkpoints", "best": tmp_path / "best.safetensors"}
+        return Trainer(u_net(), callbacks=[validation], **folders)
+
+    (raw, target), *_ = samples(u_net(), 1)
+    first = trainer([0.5, 0.4])
+    first.step({"input": raw[None]}, {"output": target[None]})
+
+    def killed(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks, "save_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            first.step({"input": raw[None]}, {"output": target[None]})
+    assert load_checkpoint(tmp_path / "best.safetensors").iteration == 1
+    with trainer([0.6]) as second:
+        assert second.iteration == 2
+        second.step({"input": raw[None]}, {"output": target[None]})
+    assert load_checkpoint(tmp_path / "best.safetensors").iteration == 2
 
 
 class Closed(Callback):
