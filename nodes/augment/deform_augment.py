@@ -16,7 +16,7 @@ from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.samples import Samples
-from scalenet_gp.nodes.requests import answer_shift, offer_shift, request_generator, take_shift
+from scalenet_gp.nodes.requests import answer_shift, offer_shift, request_generator, shift_key, take_shift
 from scalenet_gp.options import InWorldUnits, Probability, Size, WholeSize, options_of
 
 __all__ = ["DeformAugment", "DeformOptions"]
@@ -52,6 +52,9 @@ class DeformAugment(Augment):
         normalize: turn arrays of integers that may be interpolated into float32 fractions of the largest value of their
             type (255 for uint8), in the same pass and without rounding. gunpowder's ``Normalize`` is then not needed.
         replay: a record of an earlier batch, applied to every batch instead of a draw.
+
+    Attributes:
+        shift_key: key of the array, outside space, by which a sampler asks for a shift below the common lattice.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -96,6 +99,7 @@ class DeformAugment(Augment):
             raise ArgumentError(
                 f"replay has {len(self._replay.matrix)} spatial axes, control_point_spacing has {self.dims}"
             )
+        self.shift_key = shift_key()
         self._shift: Coordinate | None = None
         self._samples: dict[ArrayKey, Samples] = {}
         self._record = ""
@@ -126,7 +130,7 @@ class DeformAugment(Augment):
 
     def setup(self) -> None:
         """Announce the types of normalized arrays, and that content can be shifted by less than a voxel."""
-        offer_shift(self)
+        offer_shift(self, self.shift_key)
         if self.normalize:
             for key, spec in self.spec.array_specs.items():
                 if spec.interpolatable and spec.dtype is not None and np.dtype(spec.dtype).kind in "iu":
@@ -136,7 +140,7 @@ class DeformAugment(Augment):
 
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
-        self._samples, self._shift = {}, take_shift(request)
+        self._samples, self._shift = {}, take_shift(request, self.shift_key)
         shift = Coordinate((0,) * self.dims) if self._shift is None else self._shift
         generator = request_generator(request, type(self).__name__)
         specs = self._spatial_specs(request)
@@ -176,7 +180,7 @@ class DeformAugment(Augment):
             spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): self._record})
         if self._shift is not None:
-            answer_shift(batch, self._shift)
+            answer_shift(batch, self.shift_key, self._shift)
         self._samples, self._shift = {}, None
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:

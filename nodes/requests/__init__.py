@@ -6,8 +6,9 @@ from scalenet_gp.nodes.requests.subvoxel_shift import (
     answer_shift,
     check_shift,
     offer_shift,
+    offered_shift,
     request_shift,
-    shift_is_offered,
+    shift_key,
     take_shift,
 )
 
@@ -17,10 +18,11 @@ __all__ = [
     "answer_shift",
     "check_shift",
     "offer_shift",
+    "offered_shift",
     "request_generator",
     "request_shift",
     "seed_of",
     "set_seed",
-    "shift_is_offered",
+    "shift_key",
     "take_shift",
 ]

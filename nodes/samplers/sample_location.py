@@ -14,7 +14,7 @@ from funlib.geometry import Coordinate, Roi
 from gunpowder import Array, ArrayKey, Batch, BatchFilter, BatchRequest
 
 from scalenet_gp.errors import ArgumentError, PipelineError
-from scalenet_gp.nodes.requests import check_shift, request_generator, request_shift, shift_is_offered
+from scalenet_gp.nodes.requests import check_shift, offered_shift, request_generator, request_shift
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 
 __all__ = ["SampleLocation", "count_draws", "describe_location"]
@@ -67,9 +67,9 @@ class SampleLocation(BatchFilter):
         self.sampler = sampler
         self._replay = None if replay is None else _recorded(replay)
         self._offered: dict[Any, Roi] = {}
-        self._fine = False
+        self._shift_key: ArrayKey | None = None
         self._moved = Coordinate()
-        self._requested_shift: tuple[int, ...] | None = None
+        self._requested_shift: tuple[int, ...] = ()
         self._record = ""
 
     def setup(self) -> None:
@@ -90,7 +90,7 @@ class SampleLocation(BatchFilter):
             spec = self.spec[key].copy()
             spec.roi = Roi((None,) * roi.dims, (None,) * roi.dims)
             self.updates(key, spec)
-        self._fine = shift_is_offered(self)
+        self._shift_key = offered_shift(self)
 
     def draw(self, generator: np.random.Generator, request: BatchRequest) -> Sample:
         """Draw the location of the reference ROI of ``request``."""
@@ -109,17 +109,17 @@ class SampleLocation(BatchFilter):
             sample = self._replayed(request)
         shift = sample.begin - request[self.reference].roi.begin
         self._record = json.dumps({"begin": list(sample.begin), "shift": list(shift), **sample.info})
-        rest = shift % self._lattice(request) if self._fine else None
-        self._moved = shift if rest is None else shift - rest
+        self._moved = shift if self._shift_key is None else shift - shift % self._lattice(request)
         for _, spec in request.items():
             if spec.roi is not None:
                 spec.roi = spec.roi.shift(self._moved)
-        self._requested_shift = None if rest is None else request_shift(request, rest)
+        if self._shift_key is not None:
+            self._requested_shift = request_shift(request, self._shift_key, shift - self._moved)
 
     def process(self, batch: Batch, request: BatchRequest) -> None:
         """Give the arrays the ROIs with which they were requested."""
-        if self._requested_shift is not None:
-            check_shift(batch, self._requested_shift, request, self.name())
+        if self._shift_key is not None:
+            check_shift(batch, self._shift_key, self._requested_shift, request, self.name())
         for key, asked in request.array_specs.items():
             if asked.roi is not None:
                 array = batch[key]
@@ -138,7 +138,7 @@ class SampleLocation(BatchFilter):
         opening = []
         for d, ((low, low_by), (high, high_by)) in enumerate(bounds):
             begin, step, offset = int(roi.begin[d]), int(lattice[d]), int(roi.begin[d])
-            if self._fine:
+            if self._shift_key is not None:
                 # the ROIs that are asked of the deformation have to stay inside, too
                 low = None if low is None else -(-low // step) * step
                 step, offset = int(voxel_size[d]), 0

@@ -426,7 +426,7 @@ def test_a_shift_below_a_voxel_moves_the_content_of_every_scale(arguments: dict[
     with build(RampSource(fields) + node) as pipeline:
         plain = pipeline.request_batch(request_of(rois))
         shifted = request_of(rois)
-        request_shift(shifted, offset)
+        request_shift(shifted, node.shift_key, offset)
         moved = pipeline.request_batch(shifted)
         again = pipeline.request_batch(request_of(rois))
     for key in fields:
@@ -441,7 +441,7 @@ def test_a_record_replays_to_the_bit_whatever_the_seed(arguments: dict[str, Any]
     node = augment(**arguments)
     with build(RampSource(fields) + node) as pipeline:
         request = request_of(rois_of(fields), 1)
-        request_shift(request, (8, 16, 24))
+        request_shift(request, node.shift_key, (8, 16, 24))
         batch = pipeline.request_batch(request)
     record = batch[FINE].attrs["deformation"]
     replayed = run(RampSource(fields), augment(**arguments, replay=record), rois_of(fields), seed=2)

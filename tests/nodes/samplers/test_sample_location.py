@@ -37,7 +37,6 @@ from scipy.stats import chisquare
 from scalenet_gp.nodes.augment.deform_augment import DeformAugment
 from scalenet_gp.nodes.augment.deformation import Deformation
 from scalenet_gp.nodes.prefetch import Stack
-from scalenet_gp.nodes.requests.subvoxel_shift import SUBVOXEL_SHIFT
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws
@@ -212,7 +211,7 @@ def test_the_nearest_deformation_reads_the_rest_of_the_shift_through_other_nodes
 
 def test_the_rest_of_a_shift_that_nobody_applies_is_an_error() -> None:
     location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
-    with refusal("SUBVOXEL_SHIFT requested, but FreshRequest did not provide it"):
+    with refusal(r"SUBVOXEL_SHIFT_\d+ requested, but FreshRequest did not provide it"):
         batches(RampSource(scales(2)) + straight(2) + FreshRequest() + location, nested(2), 1)
 
 
@@ -221,7 +220,8 @@ class Forgetful(FreshRequest):
 
     def provide(self, request: BatchRequest) -> Batch:
         batch = super().provide(request)
-        batch[SUBVOXEL_SHIFT] = Array(np.zeros(2), ArraySpec(nonspatial=True))
+        (key,) = (key for key in request.array_specs if key.identifier.startswith("SUBVOXEL_SHIFT"))
+        batch[key] = Array(np.zeros(2), ArraySpec(nonspatial=True))
         return batch
 
 
@@ -229,6 +229,18 @@ def test_another_shift_than_the_requested_one_is_an_error() -> None:
     location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
     with refusal("SampleLocation asked for content .* world units further on, upstream applied"):
         batches(RampSource(scales(2)) + straight(2) + Forgetful() + location, nested(2), 5)
+
+
+def test_branches_may_each_have_a_deformation() -> None:
+    fields = scales(2)
+    branches = tuple(RampSource({key: fields[key]}) + straight(2) for key in (FINE, LABELS))
+    location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
+    asked = {key: nested(2)[key] for key in (FINE, LABELS)}
+    for batch in batches(branches + MergeProvider() + location, asked, 3):
+        shift = json.loads(batch[FINE].attrs["location"])["shift"]
+        common = np.lcm(*(np.array(fields[key].voxel_size) for key in asked))
+        np.testing.assert_array_equal(np.mod(shift, common), 0)  # beyond a merge, only whole voxels of all arrays
+        assert set(batch.arrays) == {FINE, LABELS}
 
 
 def test_a_deformation_of_one_branch_alone_is_not_asked_to_shift() -> None:
