@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TrainingDivergedError,
         UnknownNameError,
         VolumeFormatError,
+        WorkerFaultError,
     )
     from scalenet_gp.geometry import World
     from scalenet_gp.graph import Node, Plan, TensorSpec
@@ -43,6 +44,7 @@ __all__ = [
     "TrainingDivergedError",
     "UnknownNameError",
     "VolumeFormatError",
+    "WorkerFaultError",
     "World",
     "__version__",
     "build_attentive_scalenet",

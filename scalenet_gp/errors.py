@@ -20,6 +20,7 @@ __all__ = [
     "TrainingDivergedError",
     "UnknownNameError",
     "VolumeFormatError",
+    "WorkerFaultError",
 ]
 
 
@@ -77,3 +78,10 @@ class UnknownNameError(ScaleNetError, KeyError):
 
 class TrainingDivergedError(ScaleNetError, FloatingPointError):
     """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+class WorkerFaultError(ChildProcessError):
+    """A worker process failed with an error that a user cannot mend: a programming error.
+
+    It is not a :class:`ScaleNetError`. An error in a worker that a user can mend is a plain ``ChildProcessError``.
+    """

@@ -22,6 +22,7 @@ import torch
 from gunpowder import Batch, BatchProvider
 from torch.utils.data import DataLoader, Sampler
 
+from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
 from scalenet_gp.nodes.prefetch.worker_dataset import PARENTS_SIGNALS, Failure, WorkerDataset
 
@@ -92,7 +93,8 @@ class BatchWorkers:
             timeout: for how many seconds to wait for it.
 
         Raises:
-            ChildProcessError: a node raised an error, or a worker has died.
+            ChildProcessError: a node raised an error, or a worker has died. It is a :class:`.WorkerFaultError` if the
+                error is a programming error.
             TimeoutError: it did not come in time.
         """
         begun = time.monotonic()
@@ -119,7 +121,7 @@ class BatchWorkers:
             if time.monotonic() - begun > timeout:
                 raise TimeoutError(self._describe_delay(timeout))
         if isinstance(made, Failure):
-            raise ChildProcessError(made.text)
+            raise (ChildProcessError if made.mendable else WorkerFaultError)(made.text)
         self._next += 1
         return made.unpack()
 

@@ -16,6 +16,7 @@ import torch
 from gunpowder.nodes.batch_provider import BatchRequestError
 from torch.utils.data import Dataset
 
+from scalenet_gp.errors import ScaleNetError
 from scalenet_gp.nodes.prefetch.batch_transport import PackedBatch
 from scalenet_gp.nodes.prefetch.seeded_batches import SeededBatches
 
@@ -27,13 +28,22 @@ parent decides when it needs no more batches."""
 
 _NONE = -1
 
+_MENDABLE = (ScaleNetError, OSError, MemoryError, AssertionError)
+"""Errors that a user can mend. gunpowder asserts what a request has to be."""
+
 
 @final
 @dataclass(frozen=True)
 class Failure:
-    """The answer in place of a batch that could not be made: worker, error, request and traceback as text."""
+    """The answer in place of a batch that could not be made.
+
+    Attributes:
+        text: worker, error, request and traceback.
+        mendable: True if a user can mend the error; it is a programming error otherwise.
+    """
 
     text: str
+    mendable: bool
 
 
 @final
@@ -87,7 +97,7 @@ class WorkerDataset(Dataset[PackedBatch | Failure]):
         try:
             return PackedBatch.pack(self.batches[index])
         except Exception as error:
-            return Failure(self._describe(error, number, index))
+            return self._failure(error, number, index)
         finally:
             self._note(number, _NONE)
 
@@ -107,15 +117,16 @@ class WorkerDataset(Dataset[PackedBatch | Failure]):
     def _note(self, number: int, batch: int) -> None:
         self._record.numpy()[number] = os.getpid(), batch, time.monotonic_ns()
 
-    def _describe(self, error: BaseException, number: int, index: int) -> str:
+    def _failure(self, error: BaseException, number: int, index: int) -> Failure:
         node = ""
         while isinstance(error, BatchRequestError) and error.__context__ is not None:
             node, error = f" in {error.provider.name()}", error.__context__
         lines = "".join(traceback.format_exception(error))
-        return (
+        text = (
             f"worker {number} (pid {os.getpid()}) failed at batch {index}{node}: {type(error).__name__}: {error}\n"
             f"Its request: {self.batches.request(index)}\n{lines}"
         )
+        return Failure(text, isinstance(error, _MENDABLE))
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from scalenet_gp.errors import ScaleNetError
+from scalenet_gp.errors import ScaleNetError, WorkerFaultError
 from scalenet_gp.pipelines.cli.config_commands import config_app, inspect, preview, schema
 from scalenet_gp.pipelines.cli.prediction_commands import mask, predict, view
 from scalenet_gp.pipelines.cli.training_commands import demo, evaluate, train
@@ -49,10 +49,10 @@ def main() -> None:
         if type(end) is not SystemExit:  # a signal ended the run
             _tell(str(end), style="dim")
         raise
-    except (ScaleNetError, OSError, MemoryError) as error:
-        _tell(f"[bold red]error:[/] {_escaped(_one_line(error))}")
-        raise SystemExit(1) from None
     except Exception as error:
+        if isinstance(error, (ScaleNetError, OSError, MemoryError)) and not isinstance(error, WorkerFaultError):
+            _tell(f"[bold red]error:[/] {_escaped(_one_line(error))}")
+            raise SystemExit(1) from None
         traceback.print_exception(error)
         _tell(
             f"[bold red]This is a fault of scalenet_gp {version('scalenet_gp')}, not of yours.[/] Please report it to "

@@ -22,10 +22,13 @@ MAY_CHANGE = (
     "training.compute.device",
     "training.checkpoints",
     "training.log",
+    "data.cache",
+    "prediction",
 )
 """The fields, with all below them, that may change when a run is resumed.
 
-They are its length, the number of worker processes, the device, and when checkpoints and the log are written.
+They are its length, the number of worker processes, the device, when checkpoints and the log are written, the memory of
+the cache, and options of prediction.
 """
 
 _ABSENT = object()

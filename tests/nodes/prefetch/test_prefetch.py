@@ -21,6 +21,7 @@ import pytest
 import torch
 from gunpowder import ArraySpec, Batch, BatchFilter, BatchRequest, GraphSpec, PipelineRequestError, Roi, build
 
+from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.prefetch import prefetch as prefetch_module
 from scalenet_gp.nodes.prefetch.prefetch import Prefetch
@@ -286,6 +287,13 @@ def test_a_node_that_raises_ends_the_run_with_its_traceback_and_request() -> Non
     assert "failed at batch 2 in Mishap: LookupError: the moon is missing" in message
     assert 'raise LookupError("the moon is missing")' in message
     assert "DRAWS: ROI: [0:64, 0:48, 0:40]" in message
+
+
+@pytest.mark.parametrize(("mishap", "ours"), [("raise", True), ("refuse", False)])
+def test_a_programming_error_in_a_worker_is_told_from_one_that_a_user_can_mend(mishap: str, ours: bool) -> None:
+    with pytest.raises(ChildProcessError) as caught:
+        draw(Prefetch(1, seed=SEED), 1, chain(Mishap(mishap, SEED, 0)))
+    assert isinstance(caught.value, WorkerFaultError) == ours
 
 
 def test_in_process_errors_are_raised_as_they_are() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchProvider, BatchRequest, GraphKey, GraphSpec
 
+from scalenet_gp.errors import DataError
 from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
 from scalenet_gp.nodes.requests import request_generator
 
@@ -108,6 +109,8 @@ class Mishap(BatchFilter):
         if request.random_seed == self.fatal:
             if self.mishap == "raise":
                 raise LookupError("the moon is missing")
+            if self.mishap == "refuse":
+                raise DataError("the moon is not annotated")
             if self.mishap == "exit":
                 os._exit(3)
             if self.mishap == "hang":

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
@@ -474,16 +475,17 @@ def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
     assert err == [f"error: there is no config {tmp_path}/[bold]run[/bold].yaml"]
 
 
-def test_a_fault_of_ours_is_shown_whole_with_a_request_to_report_it(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("kind", [ZeroDivisionError, WorkerFaultError])
+def test_a_fault_of_ours_is_shown_whole_with_a_request_to_report_it(monkeypatch, capsys, tmp_path, kind):
     def broken(*arguments):
-        raise ZeroDivisionError("by mistake")
+        raise kind("by mistake")
 
     monkeypatch.setattr("scalenet_gp.pipelines.inspection.plan_of_shape", broken)
     assert run(monkeypatch, "inspect", write_config(tmp_path / "run.yaml"), "--size", 8) == 1
     out, err = said(capsys)
     assert out == ""
     assert err[0].startswith("Traceback")
-    assert "ZeroDivisionError: by mistake" in err
+    assert any(f"{kind.__name__}: by mistake" in line for line in err)
     assert re.match(r"This is a fault of scalenet_gp \d+\.\d+\S*, not of yours\. Please report it", err[-1])
 
 
