@@ -14,9 +14,11 @@ from hypothesis import settings
 from tests.warm_python import WarmPython
 
 pytest.register_assert_rewrite("scalenet_gp.testing")
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+# tests whose cases are many say so themselves; HYPOTHESIS_PROFILE=thorough looks further
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,14 @@
 """The demo, from an empty folder to a picture."""
 
 import json
+from functools import partial
 
 import pytest
 
 from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.pipelines.demo import demo_job
 from scalenet_gp.pipelines.demo.demo_job import demo
+from scalenet_gp.pipelines.demo.demo_volume import write_demo_volume
 from tests.pipelines.conftest import files_below
 
 HASTY = {
@@ -20,13 +23,15 @@ HASTY = {
         "output_shape": [512] * 3,
         "iterations": 2,
     },
-    "evaluation": {"region": {"begin": [2560, 2560, 5376], "end": [4096, 4096, None]}},
+    "evaluation": {"region": {"begin": [512, 1024, 5376], "end": [2560, 3584, None]}},
     "prediction": {"block_shape": [1024] * 3},
 }
 
 
 @pytest.mark.slow
-def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp_path):
+def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp_path, monkeypatch):
+    # less high and deep, as most of the time goes into making it
+    monkeypatch.setattr(demo_job, "write_demo_volume", partial(write_demo_volume, shape=(96, 144, 224)))
     result = demo(tmp_path / "demo", Config.model_validate(HASTY), "cpu")
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "run"}
     assert (result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0").is_dir()

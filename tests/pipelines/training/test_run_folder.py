@@ -227,6 +227,7 @@ def test_what_may_change_may_change(tmp_path):
         "training.compute.device": "cpu",
         "training.checkpoints": {"every": 7},
         "training.log": {"images_every": 9},
+        "prediction": {"block_shape": [72, 72, 72], "stored": "float16"},
     }
     changes = {name: other.get(name) or (attrgetter(name)(tiny_config()) or 0) + 1 for name in MAY_CHANGE}
     larger = {name.replace(".", "__"): value for name, value in changes.items()}

@@ -20,11 +20,9 @@ from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.training.checkpoint import load_checkpoint
 from tests.pipelines.conftest import tiny_config
 
-pytestmark = pytest.mark.usefixtures("warm_python")
-
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
-_ITERATIONS = 40
+_ITERATIONS = 24
 _CHANGES = {
     "network__subnets__1__dropout_prob": 0.2,
     "training__iterations": _ITERATIONS,
