@@ -64,7 +64,7 @@ from scalenet_gp.kernels.device import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 pages = []
-for _ in range(12 if int(sys.argv[2]) < 2**27 else 3):  # the first ones may leave gaps that are too small
+for _ in range(12 if int(sys.argv[2]) < 2**27 else 6):  # the first ones may leave gaps that are too small
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(int(sys.argv[2]))
     pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
