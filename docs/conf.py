@@ -57,7 +57,7 @@ _BARE = re.compile(r":(class|func|exc):`(?=\w+`)|:(meth|attr):`(?=\w+\.\w+`)")
 
 
 def _prepared(app: object, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
-    """What Sphinx would misread in a docstring, put so that it does not."""
+    """Rewrite the parts of a docstring that Sphinx would misread."""
     if what in ("attribute", "data", "property"):
         lines.insert(
             0, "\\"

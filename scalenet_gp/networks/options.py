@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -124,9 +125,9 @@ class EncoderDecoderOptions(Options):
     heads: Heads | None = None
 
     @property
+    @abstractmethod
     def output_channels(self) -> int:
         """Channels of ``"output"``; 0 for no such output."""
-        raise NotImplementedError
 
     @model_validator(mode="before")
     @classmethod
