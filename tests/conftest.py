@@ -1,4 +1,4 @@
-"""How tests run: without a clock, as the machine may be busy, and reproducibly."""
+"""Settings of all tests: they are reproducible, and no time limit of Hypothesis counts, as the machine may be busy."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What the documentation shows runs, in the order in which it is shown, prints what it says, and builds."""
+"""The documentation: its code runs in the order of the pages and prints what they say, and Sphinx builds it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_sphinx_builds_it_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_architecture_page_lists_every_room_once():
-    """Those of the table of imports, tests/test_house.py."""
+    """The rooms are those of the table of imports, tests/test_house.py."""
     page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     rooms = [name if name.startswith(("nodes.", "pipelines.")) else f"scalenet_gp.{name}" for name in ROOMS]
     listed = re.findall(r"^\| `([a-z_]+/[a-z_]+)` \|", page, re.MULTILINE)

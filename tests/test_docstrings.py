@@ -24,8 +24,11 @@ SOURCES = {
     if floor != "scalenet_gp" or path.relative_to(REPOSITORY).parts[1] not in FLOORS
 }
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-ODD = ("What ", "Which ", "Those ", "That which ", "How ", "Whether ", "Where ")
-"""No docstring begins so: it is a clause, and a sentence about its subject has yet to be read."""
+ODD = (
+    *("What ", "Whatever ", "Which ", "Those ", "That ", "How ", "Whether ", "Where ", "When "),
+    *("As ", "By ", "Of ", "So ", "It ", "Its ", "They "),
+)
+"""No docstring begins so: it is a clause or a part of a sentence, and its subject has yet to be read or guessed."""
 
 
 def module_of(source: str) -> str:
@@ -71,9 +74,10 @@ def test_the_examples_of_a_module_run(source: str, tmp_path: Path, monkeypatch: 
 
 
 def test_no_docstring_begins_with_a_clause() -> None:
+    tests = {f"{path.relative_to(REPOSITORY)}": path for path in sorted((REPOSITORY / "tests").rglob("*.py"))}
     found = [
         f"{source}:{line}"
-        for source, path in SOURCES.items()
+        for source, path in [*SOURCES.items(), *tests.items()]
         for line, text in docstrings(path)
         if text.startswith(ODD)
     ]

@@ -1,4 +1,4 @@
-"""What the README shows runs, in the order in which it is shown."""
+"""The README's code runs, in the order in which it is shown."""
 
 import re
 from pathlib import Path

@@ -83,7 +83,7 @@ def read_cause(folder: Path, block: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BlockTime:
-    """When a block was done, and how long each part took.
+    """The times of a block: when it was done, and how long each part took.
 
     Attributes:
         process: id of the process that did it.

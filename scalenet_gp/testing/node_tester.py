@@ -127,7 +127,7 @@ class NodeTester:
             metafunc.parametrize("refused", self.wrong.values(), ids=self.wrong)
 
     def test_the_planned_inputs_are_what_the_outputs_depend_on(self, case: NodeCase, dims: int) -> None:
-        """By autograd: every face of the planned ROI matters, and, computed as part of more, nothing outside."""
+        """Every face of the planned ROI matters by autograd, and, computed as part of more, nothing outside."""
         net = case.net(dims)
         for request in case.requests(net):
             plan = net.plan(request)
@@ -215,7 +215,7 @@ class NodeTester:
             torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
 
     def test_gradients_are_right_in_training(self, case: NodeCase, dims: int) -> None:
-        """By finite differences, for the inputs and all parameters; random numbers are the same each time."""
+        """Finite differences agree, for the inputs and all parameters; random numbers are the same each time."""
         net = case.net(dims).train()
         plan = case.plan(net)
         inputs = random_inputs(plan, batch=2)

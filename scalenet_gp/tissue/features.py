@@ -100,8 +100,8 @@ def _noise_logs(options: TextureOptions, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _energies(volume: np.ndarray, options: TextureOptions, core: tuple[slice, ...]) -> tuple[np.ndarray, ...]:
-    """Of every cell: the energy of a difference of Gaussians, the local variance, that of edges that run the same way,
-    and the variance of the finest differences."""
+    """The energies of every cell: of a difference of Gaussians, of the local variance, of edges that run the same way,
+    and of the finest differences."""
     detail = volume - ndimage.gaussian_filter(volume, options.background_sigma)  # a linear slope leaves nothing
     band = ndimage.gaussian_filter(volume, options.texture_sigma)
     band -= ndimage.gaussian_filter(volume, options.coarse_sigma)

@@ -1,4 +1,4 @@
-"""What gunpowder's own nodes do with several voxel sizes at once: the tables of docs/reference/gunpowder_nodes.md.
+"""The behaviour of gunpowder's own nodes with several voxel sizes: the tables of docs/reference/gunpowder_nodes.md.
 
 A test that fails after an upgrade of gunpowder means that a table, and perhaps a node of ours, has to change.
 gunpowder 1.4.4 and 1.5.0 do the same throughout.

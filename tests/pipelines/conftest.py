@@ -74,7 +74,7 @@ VALIDATED_RUN = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """More of them wait for each other where several processes share few cores."""
+    """Compute with one thread: more of them wait for each other where several processes share few cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -50,7 +50,7 @@ def averaging(net: LeibNet) -> LeibNet:
 
 
 def values(plan: Plan) -> int:
-    """How many numbers one sample of all the tensors of a plan has."""
+    """The count of numbers in one sample of all the tensors of a plan."""
     return sum(tensor.numbytes(itemsize=1) for tensor in plan.tensors)
 
 

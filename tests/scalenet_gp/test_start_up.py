@@ -45,7 +45,7 @@ for step, statement in steps.items():
 
 @pytest.fixture(scope="module")
 def imported():
-    """By the step of a process: the modules imported by then, and late packages that our files have imported."""
+    """The modules imported by each step of a process, and the late packages that our files have imported."""
     arguments = [json.dumps(LATE), json.dumps(STEPS)]
     command = [sys.executable, "-c", PROGRAM, *arguments]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

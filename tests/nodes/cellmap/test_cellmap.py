@@ -30,7 +30,7 @@ def row(container, classes="nuc,mito", usage="train", crop="crop234"):
 
 
 def annotate(path, name, annotation_type, counts=None):
-    """What cellmap-schemas demands: the type on the group and on the array, the counts on the array."""
+    """Write annotation metadata as cellmap-schemas demands: the type on group and array, the counts on the array."""
     for where, extra in ((path, {}), (path / "s0", {"complement_counts": counts} if counts else {})):
         file = where / ".zattrs"
         attributes = json.loads(file.read_text()) if file.exists() else {}
@@ -404,7 +404,7 @@ def test_stated_counts_are_checked_against_the_voxels(container):
 
 
 def test_crops_are_branches_of_one_pipeline(container, crop):
-    """What the locations record is where the batch came from: raw and targets are those of that place."""
+    """Raw data and targets of a batch are those of the location that is recorded with it."""
     labels = container / GROUNDTRUTH / "crop9"
     for name in ("mito", "nuc"):
         write_class(labels, name, np.ones((8, 8, 8), np.uint8), corner=(57.7, 60.2, 61))
@@ -440,7 +440,7 @@ def test_crops_are_branches_of_one_pipeline(container, crop):
 
 @pytest.mark.skipif(not VNC.exists(), reason="the real data are not here")
 def test_the_real_crop_lies_in_its_raw(tmp_path):
-    """Without annotations, at the corner that the metadata name: 128 voxels down and 96 along."""
+    """The metadata name its corner, 128 voxels down and 96 along; annotations are not needed to find it."""
     classes = ("mito", "synapse", "membrane", "glia")
     line = f'"train","{VNC}","recon-1/em/tem-uint8","{VNC}","{GROUNDTRUTH}/crop1/[{",".join(classes)}]"\n'
     (crop,) = read_datasplit(write(tmp_path / "datasplit.csv", line))

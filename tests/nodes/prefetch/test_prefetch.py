@@ -53,7 +53,7 @@ SMALL = Roi((0, 0, 0), (64, 48, 40))
 
 @pytest.fixture(autouse=True)
 def nothing_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever other tests read in this process: the chains here read no volumes, so that they may be forked."""
+    """Forget the volumes that other tests read in this process: the chains here read none, and may be forked."""
     monkeypatch.setattr(prefetch_module, "bulk_reads_begun", lambda: False)
 
 
@@ -120,7 +120,7 @@ def assert_same(ours: Batch, theirs: Batch) -> None:
 
 
 def by_hand(count: int) -> list[Batch]:
-    """What plain gunpowder makes of plain requests with the documented seeds."""
+    """The batches that plain gunpowder makes of plain requests with the documented seeds."""
     return [seeded(k) for k in range(count)]
 
 
@@ -169,7 +169,7 @@ def test_a_run_can_begin_or_go_on_at_any_batch(workers: int) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_processes_that_share_batches_make_disjoint_samples_which_are_those_of_one(workers: int) -> None:
     def samples(count: int, first: int = 0, begin: int = 0) -> list[list[tuple[Any, ...]]]:
-        """Of batches ``begin`` to 5, the place and the value of each sample."""
+        """The place and the value of each sample of batches ``begin`` to 5."""
         wanted = BatchRequest({PLACES: ArraySpec(roi=SMALL), VALUE: ArraySpec(nonspatial=True)})
         node = Prefetch(workers, seed=SEED)
         with build_chain(Drawings() + gp.RandomLocation() + DrawValue() + Stack(count, first) + node) as pipeline:
@@ -477,7 +477,7 @@ def is_running(pid: int) -> bool:
 
 
 def resident() -> int:
-    """What this process and its workers hold: bytes, shared pages divided among their holders."""
+    """The memory of this process and its workers in bytes, shared pages divided among their holders."""
     total = 0
     for pid in [os.getpid(), *children()]:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()

@@ -78,7 +78,7 @@ def request_of(rois: Mapping[Any, Roi], seed: int | None = 1) -> BatchRequest:
 
 
 def batches(chain: BatchProvider, rois: Mapping[Any, Roi], count: int, seed: int | None = 1) -> list[Batch]:
-    """As many batches, of different seeds if there is one."""
+    """``count`` batches, each with a seed of its own if ``seed`` is given."""
     seeds = [None] * count if seed is None else np.random.default_rng(seed).integers(2**31, size=count).tolist()
     with build(chain) as pipeline:
         return [pipeline.request_batch(request_of(rois, s)) for s in seeds]
@@ -101,7 +101,7 @@ def refusal(message: str) -> Iterator[None]:
 
 
 def shown(array: Array) -> np.ndarray:
-    """By how much the content of a ramp was moved, which has to be the same everywhere."""
+    """The displacement of the content of a ramp, which has to be the same everywhere."""
     moved = array.data - voxel_centers(array.spec.roi, array.spec.voxel_size)
     shift = moved.reshape(len(moved), -1).mean(axis=1)
     np.testing.assert_allclose(

@@ -39,7 +39,7 @@ def physical_centres(roi, voxel_size, world):
 
 
 def exact_mean(values, served, factor, first):
-    """What one served voxel of a row is, in rationals: boxes one by one."""
+    """The value of one served voxel of a row, in rationals: boxes one by one."""
     low = served * factor - first
     boxes = math.ceil(factor)
     step = (factor - 1) / (boxes - 1) if boxes > 1 else 0

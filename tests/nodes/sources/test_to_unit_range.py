@@ -35,7 +35,7 @@ class Fixed(gp.BatchProvider):
 
 
 def through(node, **arrays):
-    """What a node makes of arrays, and what it says they are."""
+    """The arrays that a node delivers, and the specs that it announces for them."""
     with build_chain(Fixed(**arrays) + node) as pipeline:
         request = BatchRequest({ArrayKey(name): ArraySpec(Roi((0,) * 3, SHAPE)) for name in arrays})
         return pipeline.request_batch(request), pipeline.spec

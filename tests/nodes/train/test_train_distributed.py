@@ -57,7 +57,7 @@ class Noise(gp.BatchProvider):
 
 
 def train(ranks: ProcessGroup, samples: int, workers: int) -> dict[str, Any]:
-    """What comes of the batches, of which this rank makes ``samples`` samples each."""
+    """The results of training on batches of which this rank makes ``samples`` samples each."""
     torch.manual_seed(0)
     net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
     plan = net.plan({"output": gp.Roi((0, 0), (64, 64))})
@@ -96,14 +96,14 @@ def train(ranks: ProcessGroup, samples: int, workers: int) -> dict[str, Any]:
 
 
 def run_as_rank(folder: Path) -> None:
-    """What each process of :func:`results` does."""
+    """Train as one rank of two, and write its results to ``folder``: the program of :func:`results`."""
     with distributed_context("cpu") as ranks:
         torch.save(train(ranks, 1, workers=1), folder / f"{ranks.rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What every rank has come to."""
+    """The results of both ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(
@@ -122,7 +122,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    """What one process comes to that makes all the samples."""
+    """The results of one process that makes all the samples."""
     return train(ProcessGroup(), SIZE, workers=0)
 
 

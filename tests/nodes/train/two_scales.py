@@ -72,7 +72,7 @@ def fields() -> dict[ArrayKey, Field]:
 
 
 def read(key: ArrayKey, roi: Roi) -> Tensor:
-    """What a field has in a ROI, as a batch of one, by hand."""
+    """The values of a field in a ROI, as a batch of one, computed by hand."""
     field = fields()[key]
     return torch.from_numpy(field.content(voxel_centers(roi, field.voxel_size)))[None]
 
@@ -125,12 +125,12 @@ def trained(
 
 
 def shifted(rois: Mapping[ArrayKey, Roi], step: int) -> dict[ArrayKey, Roi]:
-    """Another place for each step."""
+    """The ROIs, moved to another place for each step."""
     return {key: roi.shift(Coordinate(32 * step, -64 * step)) for key, roi in rois.items()}
 
 
 def same_state(one: LeibNet, other: LeibNet) -> bool:
-    """Whether two networks have the same weights and statistics, to the bit."""
+    """True if two networks have the same weights and statistics, to the bit."""
     theirs = other.state_dict()
     return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
 

@@ -37,7 +37,7 @@ COMMANDS = ("demo", "preview", "train", "predict", "evaluate", "mask", "view", "
 
 
 def run(monkeypatch, *arguments):
-    """What ``scalenet-gp`` with these arguments exits with."""
+    """Run ``scalenet-gp`` with these arguments, and return its exit status."""
     monkeypatch.setattr(sys, "argv", ["scalenet-gp", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -45,7 +45,7 @@ def run(monkeypatch, *arguments):
 
 
 def said(capsys):
-    """What went to standard output, and to standard error but for progress bars."""
+    """The lines of standard output, and those of standard error without progress bars."""
     out, err = capsys.readouterr()
     return out, [line for line in err.splitlines() if line.strip() and not re.search(r"\d+/\d+ \d:\d\d:\d\d", line)]
 
@@ -469,7 +469,7 @@ def test_a_config_that_is_no_yaml_is_one_line(monkeypatch, capsys, tmp_path, con
 
 
 def test_square_brackets_in_a_message_are_shown(monkeypatch, capsys, tmp_path):
-    """They are markup to the terminal's printer."""
+    """Square brackets are markup to the terminal's printer."""
     assert run(monkeypatch, "inspect", tmp_path / "[bold]run[/bold].yaml", "--size", 8) == 1
     _, err = said(capsys)
     assert err == [f"error: there is no config {tmp_path}/[bold]run[/bold].yaml"]

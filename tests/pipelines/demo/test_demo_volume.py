@@ -68,7 +68,7 @@ def test_within_the_margin_of_a_mitochondrion_nothing_tells_its_kind(tissue):
 
 
 def test_the_nucleus_that_tells_is_within_sight_of_a_network(tissue):
-    """Of the nucleus of its own cell, most lies in the cube of 1.8 µm around each mitochondrion."""
+    """The cube of 1.8 µm around each mitochondrion holds most of the nucleus of its cell."""
     nucleus = tissue.nucleus_depth >= 0
     of_cell = [np.argwhere(nucleus & (tissue.cell == cell)) * VOXEL for cell in range(len(tissue.is_glia))]
     seen = []

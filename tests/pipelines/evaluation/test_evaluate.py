@@ -28,7 +28,7 @@ def random_values(seed=0, margin=0):
 
 
 def counted(values, threshold=0.5):
-    """By hand: {output: {class: (true positive, false positive, false negative)}}."""
+    """Counts by hand: {output: {class: (true positive, false positive, false negative)}}."""
     expected = {}
     for name, factor in OUTPUTS.items():
         truth, annotated = truth_at(factor)

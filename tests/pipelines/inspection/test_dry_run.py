@@ -1,4 +1,4 @@
-"""What a run will take, told beforehand: against counting by hand, and nothing is left behind."""
+"""The dry run tells the cost of a run, against counting by hand, and leaves nothing behind."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What a network needs and makes: the table against the plan, the chart against the graph."""
+"""The inspection of a network: the table against the plan, the chart against the graph."""
 
 import re
 from io import StringIO

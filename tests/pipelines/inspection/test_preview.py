@@ -23,7 +23,7 @@ from tests.pipelines.conftest import (
 )
 
 COARSE_FIELD, FINE_FIELD = (-14, 22), (-5, 13)
-"""What the tiny network reads for the target's fine voxels 0 to 8, along every axis."""
+"""Voxels that the tiny network reads for the target's fine voxels 0 to 8, along every axis."""
 
 PLAIN = {"kind": "deform", "control_point_spacing": [36] * 3, "jitter_sigma": [0] * 3}
 """Augmentation that does nothing."""
@@ -39,7 +39,7 @@ def picture(panel):
 
 
 def middle_of(figure, sample):
-    """Where the caption says that the middle of a sample lies, nm."""
+    """The middle of a sample, nm, as the caption names it."""
     caption = figure.subfigs[sample].get_suptitle()
     place = re.match(rf"sample {sample} about \[(.*?)\] nm", caption)[1]
     return np.array([float(length) for length in place.split(", ")])
@@ -47,7 +47,7 @@ def middle_of(figure, sample):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What ``draw_batch`` was called with."""
+    """The arguments of the calls of ``draw_batch``."""
     calls = []
     original = preview_module.draw_batch
 

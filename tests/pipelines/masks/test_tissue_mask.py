@@ -56,7 +56,7 @@ def test_blocks_make_no_difference(volume, recording, tmp_path, block):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_blocks_make_no_difference_to_fractions_either(tmp_path, dtype):
-    """Not even where a bright speck sets the scale of some of them: 100 000 times the noise, in one corner."""
+    """A bright speck in one corner, 100 000 times the noise, sets the scale of some blocks: no difference either."""
     recording = embedded(blob(SHAPE, 0.4)) / 100 + 0.003 * np.random.default_rng(1).standard_normal(SHAPE)
     recording[:, :, 70:] = 1e4 * (np.arange(13) % 7 == 0)
     recording = recording.astype(dtype)
@@ -83,7 +83,7 @@ def test_mask_and_confidence_lie_where_the_volume_does(volume, tmp_path):
 
 
 def test_another_voxel_size_is_averaged_from_a_finer_level(tmp_path):
-    """Of a volume whose last voxels make no whole coarse ones."""
+    """The last voxels of the volume do not fill a coarse voxel."""
     recording = embedded(blob((65, 96, 130), 0.4))
     volume = write_array(tmp_path / "raw", recording, (1, 2, 3), 50, levels=2)
     group = mask_tissue(volume, tmp_path / "mask.zarr", OPTIONS, voxel_size=[100], block=20)

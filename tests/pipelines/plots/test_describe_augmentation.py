@@ -1,4 +1,4 @@
-"""What was drawn, in words."""
+"""Words for the augmentations that were drawn."""
 
 import json
 from fractions import Fraction

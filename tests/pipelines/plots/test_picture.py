@@ -29,7 +29,7 @@ LOW = Region(begin=(18, 36, 99), end=(54, 144, 153))  # both classes are annotat
 
 @pytest.fixture
 def panels(monkeypatch):
-    """What is drawn, in order: pictures (Y, X, 3) and their extents."""
+    """The drawn panels in order: pictures (Y, X, 3) and their extents."""
     drawn = []
     original = Axes.imshow
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: small networks, and the voxels that were predicted."""
+"""Helpers of the tests of this folder: small networks, and the voxels that were predicted."""
 
 from pathlib import Path
 

@@ -152,7 +152,7 @@ def test_two_at_once_are_refused(volume, checkpoint, tmp_path):
 
 
 def test_an_output_that_appears_meanwhile_is_kept(volume, checkpoint, whole, done, tmp_path, monkeypatch):
-    """Another process finishes it between the first look and the lock."""
+    """A second process finishes the output between the first look and the lock."""
     output, opened = tmp_path / "out.zarr", Prediction.open
 
     def late(job):

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.usefixtures("warm_python")
 LONG = (16, 16, 1200)
 BLOCK = (72, 72, 144)  # two chunks of 16 voxels of one output, with which a level is made, and one of the other
 BOXES = {1: 19, 2: 10, 3: 5, 4: 5}
-"""How many boxes a level has that is not made with the blocks."""
+"""The number of boxes of each level that is not made with the blocks."""
 LEVELS = {"0_output": 4, "1_output": 5}
 
 
 def check_means(output, levels):
-    """Whether each level is the mean of the one before, whole blocks of voxels only."""
+    """Check that each level is the mean of the one before, whole blocks of voxels only."""
     for name, count in levels.items():
         layout = MultiscaleArrayWriter.open(output / name).layout
         assert layout.levels == count
@@ -192,7 +192,7 @@ def test_workers_make_the_same_levels(long, made, tmp_path):
     ids=["in a box", "at the beginning", "at the end"],
 )
 def test_a_signal_ends_a_run_in_good_order_wherever_it_is(long, tmp_path, monkeypatch, owner, name, ends):
-    """In this process: the test of a killed scheduler sends signals to a program of its own."""
+    """The run is in this process; the test of a killed scheduler sends signals to a program of its own."""
     config, volume, checkpoint, whole = long
     output, original, went_on = tmp_path / "out.zarr", getattr(owner, name), []
     options = options_with(config, chunk=16)

@@ -1,4 +1,4 @@
-"""What several networks predict together is what they predict one by one, averaged."""
+"""The prediction of several networks is the mean of their predictions one by one."""
 
 import numpy as np
 import pytest

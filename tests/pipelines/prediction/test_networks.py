@@ -49,7 +49,7 @@ def test_a_file_that_training_replaces_is_kept(volume, tmp_path, monkeypatch, ca
 
 
 def test_outputs_that_are_not_made_do_not_shrink_the_region(volume, tmp_path):
-    """It is no whole number of the coarse voxels, of 9 nm."""
+    """The region is not a whole number of the coarse voxels, of 9 nm."""
     checkpoint, region = network(tmp_path, CONFIG), Region(begin=(0, 0, 0), end=("40.5", 90, 99))
     made = {
         name: predict(

@@ -87,7 +87,7 @@ def test_the_group_says_where_it_comes_from(predicted, checkpoint):
 
 @pytest.mark.parametrize("block", [(18, 27, 36), (108, 180, 180)])
 def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, block):
-    """To the rounding of floats, which differs with the shape of what torch convolves."""
+    """The rounding of floats differs with the shape of the tensors that torch convolves; nothing else does."""
     again = predict(tiny_config(prediction__block_shape=block), volume, checkpoint, tmp_path / "new" / "again.zarr")
     for name in OUTPUTS:
         np.testing.assert_allclose(voxels(again, name), voxels(predicted, name), rtol=1e-5, atol=1e-6)
@@ -95,7 +95,7 @@ def test_blocks_make_no_difference(volume, checkpoint, predicted, tmp_path, bloc
 
 
 def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_path):
-    """What numpy cuts out of the raw levels, mirrored at their faces, put through the network alone."""
+    """The oracle: numpy cuts the inputs out of the raw levels, mirrored at their faces, for the network alone."""
     net = load_network(checkpoint)
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     prediction = predict(

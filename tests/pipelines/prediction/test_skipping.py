@@ -21,7 +21,7 @@ from tests.pipelines.prediction.predictions import network
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 4)] * 3))
 def test_blocks_without_any_voxel_of_the_mask_are_empty(seed, part):
-    """Whatever the parts are in which the mask is read."""
+    """The parts in which the mask is read make no difference."""
     random = np.random.default_rng(seed)
     data = (random.random(random.integers(1, 7, 3)) < 0.1).astype(np.uint8)
     size = [Fraction(int(n), 2) for n in random.integers(5, 20, 3)]

@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(volume, checkpoint, tmp_path_factory):
-    """What this process predicts."""
+    """The prediction of this process."""
     return files(
         predict(CONFIG, volume, checkpoint, tmp_path_factory.mktemp("alone") / "out.zarr", REGION, workers=CPU)
     )

@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def refusal(tmp_path, there, here):
-    """What is said when a run that was begun with ``there`` is to go on with ``here``."""
+    """The message when a run that was begun with ``there`` is to go on with ``here``."""
     folder = RunFolder(tmp_path)
     there.write(folder.config)
     before = folder.config.read_bytes()
@@ -301,7 +301,7 @@ OTHER = {
     "evaluation.region.begin": [None, 9, 99],
     "evaluation.threshold": 0.75,
 }
-"""Another value for fields of all kinds."""
+"""A second value for fields of all kinds."""
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,4 +1,4 @@
-"""What ends a run, provoked for real through the command line: what a user reads, and what is there to go on from."""
+"""Faults that end a run, provoked through the command line: the user's message, and the checkpoint to go on from."""
 
 import json
 import os
@@ -212,7 +212,7 @@ IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
 
 
 def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_path, volume):
-    """On a file system of 1 MB that one process sees, or, where none can be mounted, by a limit on the size of files.
+    """The disk is a file system of 1 MB or, where none can be mounted, the size of files is limited.
 
     Tests of checkpoints provoke both, and find them reported alike.
     """

@@ -1,4 +1,4 @@
-"""What is told of a run: numbers by hand, lines that are strict JSON, a bar that fits a terminal."""
+"""Reports of a run: numbers by hand, lines that are strict JSON, a bar that fits a terminal."""
 
 import io
 import json
@@ -60,7 +60,7 @@ def record(iteration, **changes):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """What a terminal of 100 columns shows."""
+    """The text that a terminal of 100 columns shows."""
     console = Console(width=100, file=io.StringIO(), force_terminal=True, record=True, legacy_windows=False)
     monkeypatch.setattr(progress, "console", console)
     monkeypatch.setattr(training_report, "console", console)

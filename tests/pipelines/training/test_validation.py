@@ -53,7 +53,7 @@ def read_off(net, monkeypatch):
 
 
 def places(brightness):
-    """Where in the volume voxels of that brightness, (z, y, x), lie: their first voxel, looked for everywhere."""
+    """The places in the volume of a box of such brightness, (z, y, x): its first voxel, looked for everywhere."""
     raw, _ = tissue()
     wanted = np.round(brightness * 255).astype(np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(raw, wanted.shape)
@@ -61,7 +61,7 @@ def places(brightness):
 
 
 def draw(*_):
-    """What a layer may do that draws in evaluation, too."""
+    """Draw random numbers as a layer may do in evaluation, too."""
     torch.rand(3)
 
 

@@ -1,4 +1,4 @@
-"""What a plan is predicted to cost, against counting by hand and measuring."""
+"""The predicted cost of a plan, against counting by hand and measuring."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_those_of_the_backward_pass():
 
 
 def test_memory_by_hand():
-    """Of a pass in which nothing is kept: the input, and what a node reads and makes."""
+    """A pass that keeps nothing holds the input, and the tensors that one node reads and makes."""
     net = LeibNet(
         [Upsample(["a"], ["b"], (2, 2)), Upsample(["b"], ["c"], (2, 2)), Pool(["c"], ["d"], (4, 4), "mean")],
         {"a": TensorSpec((4, 4), 3)},
@@ -172,7 +172,7 @@ CASES = {case.__name__: case for case in (unet, scalenet, gated_and_normalised)}
 
 
 def risen(run: Callable[[], object]) -> int:
-    """How far this process's memory rises."""
+    """The rise of this process's memory in bytes."""
 
     def status(field: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -237,7 +237,7 @@ def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
 
 
 def in_a_process(expression: str) -> Any:
-    """What an expression with the names of this file gives in a process of its own."""
+    """The value of an expression with the names of this file, in a process of its own."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -253,7 +253,7 @@ def in_a_process(expression: str) -> Any:
 
 @pytest.fixture(scope="module")
 def measurements():
-    """Those of all cases, in one process."""
+    """The measurements of all cases, in one process."""
     return in_a_process("{case: measured_and_predicted(case) for case in CASES}")
 
 

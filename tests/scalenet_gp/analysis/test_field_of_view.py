@@ -1,4 +1,4 @@
-"""What an output voxel sees, against the support of its gradient and against analysis."""
+"""The field of view of an output voxel, against the support of its gradient and against analysis."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from scalenet_gp.analysis.figure import fields_of_view_figure
 
 
 def boxes(axes, unit: float) -> set[tuple[float, ...]]:
-    """What is drawn, as (y, x, height, width) in nm."""
+    """The drawn boxes, as (y, x, height, width) in nm."""
     return {
         tuple(round(v / unit, 6) for v in (p.get_y(), p.get_x(), p.get_height(), p.get_width())) for p in axes.patches
     }

@@ -15,7 +15,7 @@ from tests.scalenet_gp.helpers import averaging, centres, ramps, values
 
 
 def deviations(net, request):
-    """What each output says minus the world coordinates of its voxels."""
+    """The values of each output minus the world coordinates of its voxels."""
     plan = net.plan(request)
     for node in net.nodes.values():
         if isinstance(node, Sum):

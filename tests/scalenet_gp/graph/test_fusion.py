@@ -173,7 +173,7 @@ def test_where_a_join_is_made(options):
 
 
 def test_where_the_coarse_tensor_has_few_channels_the_join_is_made():
-    """Then what is made at coarse voxels, with the channels of the output, would be larger than the join."""
+    """The result at coarse voxels, with the channels of the output, would be larger than the join."""
     for output_nc, taken in ((4, ("c", "a")), (5, ("join",))):
         nodes = [
             Upsample(["c"], ["up"], (2, 2)),

@@ -81,7 +81,7 @@ NOT_TILEABLE = {
 
 
 def tiling_error(net: LeibNet, key: str) -> float:
-    """How much the first of four tiles differs from the whole."""
+    """The difference of the first of four tiles from the whole."""
     size = net.voxel_size[key]
     roi, tile = Roi((0, 0), size * 8), Roi((0, 0), size * 4)
     whole, part = net.plan({key: roi}), net.plan({key: tile})

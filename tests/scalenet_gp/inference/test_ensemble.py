@@ -44,7 +44,7 @@ def centres(begin, shape, voxel_size) -> np.ndarray:
 
 
 def world(key: str, channels: int, points: np.ndarray) -> Tensor:
-    """What is at some points of a world that looks alike in no direction, (1, C, Z, Y, X)."""
+    """The values at some points of a world without any symmetry, (1, C, Z, Y, X)."""
     generator = np.random.default_rng(len(key) + ord(key[0]))
     waves = generator.uniform(-0.3, 0.3, (channels, points.shape[-1]))
     phases = generator.uniform(0, 6, channels)
@@ -306,7 +306,7 @@ def test_nothing_that_is_given_is_changed(dtype, mode):
 
 
 def test_predictions_are_not_kept():
-    """What a member made is let go of before the next one runs."""
+    """The prediction of a member is let go of before the next member runs."""
     net = classes(1)
     alive: list[weakref.ref] = []
     most = []

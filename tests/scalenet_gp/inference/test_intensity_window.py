@@ -35,7 +35,7 @@ class Stored(gp.BatchProvider):
 
 
 def trained_on(data):
-    """What the nodes of training make of it."""
+    """The data as the nodes of training deliver them."""
     chain = Stored(data) + ToUnitRange(RAW)
     chain += gp.IntensityScaleShift(RAW, 2 / (HIGH - LOW), -(HIGH + LOW) / (HIGH - LOW))
     with build_chain(chain) as pipeline:

@@ -30,7 +30,7 @@ def alike(draw: st.DrawFn, count: int) -> list[Symmetry]:
 
 
 def matrix(symmetry: Symmetry) -> np.ndarray:
-    """What its docstring says it does to points, as a matrix."""
+    """The action on points that the docstring of a symmetry describes, as a matrix."""
     result = np.zeros((symmetry.dims, symmetry.dims), int)
     for axis, was in enumerate(symmetry.axes):
         result[axis, was] = -1 if axis in symmetry.mirrored else 1

@@ -33,7 +33,7 @@ def weights_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def where_to_begin(arguments: dict, dims: int) -> tuple[int, ...]:
-    """Where in the world (voxels) an input begins whose pooled tensors all lie on lattices from the world's origin.
+    """The first voxel in the world of an input whose pooled tensors all lie on lattices from the world's origin.
 
     There they are counted from the tensor's first voxel.
     """

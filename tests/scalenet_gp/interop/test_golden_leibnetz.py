@@ -56,7 +56,7 @@ def test_every_golden_network_is_tested():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_outputs_are_reproduced(name, dtype):
-    """To 1e-5; where this side rounds to float32 as well, to 1e-5 of the largest value, which is up to 11."""
+    """The tolerance is 1e-5; in float32, where this side rounds as well, it is 1e-5 of the largest value, up to 11."""
     meta, arrays = golden(name)
     net = built(meta, part(arrays, "weight:")).to(dtype)
     assert sum(p.numel() for p in net.parameters()) == meta["param_num"]
@@ -85,7 +85,7 @@ def test_the_whole_outputs_are_reproduced(name, dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_more_is_read_than_leibnetz_read(name):
-    """Its U-Nets are exact too, where the output lies in the middle of the coarse voxels; its ScaleNets are padded."""
+    """LeibNetz's U-Nets are exact if the output lies in the middle of the coarse voxels; its ScaleNets are padded."""
     meta, arrays = golden(name)
     net = built(meta, part(arrays, "weight:"))
     plan = net.plan({key: roi(meta, "output", key, array) for key, array in part(arrays, "output:").items()})

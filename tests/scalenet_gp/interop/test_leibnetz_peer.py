@@ -1,4 +1,4 @@
-"""Where the package LeibNetz is installed: its builders and ours, with the same arguments and weights."""
+"""The builders of LeibNetz and ours with the same arguments and weights; skipped if LeibNetz is not installed."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def peer():
 
 
 def phase(subnet: dict, axis: int) -> tuple[int, int]:
-    """Where an input has to begin, and modulo what, so that its pooled tensors lie on lattices from the world's origin.
+    """The begin of an input whose pooled tensors lie on lattices from the world's origin, and the period of begins.
 
-    LeibNetz counts them from the tensor's first voxel. In voxels of the input.
+    LeibNetz counts them from the tensor's first voxel. The unit is a voxel of the input.
     """
     dims = len(subnet["top_resolution"])
     kernels = subnet.get("kernel_sizes") or [(3,) * dims] * subnet.get("convs_per_level", 2)
@@ -164,7 +164,7 @@ SUBNETS = {
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", SUBNETS)
 def test_what_only_subnets_have_agrees(peer, name, dims):
-    """In three dimensions LeibNetz squeezes by itself; in two by torchvision."""
+    """LeibNetz squeezes by itself in three dimensions, and by torchvision in two."""
     arguments = {
         "top_resolution": (8,) * dims,
         "base_nc": 4,

@@ -1,4 +1,4 @@
-"""Where a network runs: what is there, and nothing else."""
+"""The device that a network runs on: one that the machine has, or an error."""
 
 from __future__ import annotations
 

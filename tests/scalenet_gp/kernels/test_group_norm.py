@@ -87,7 +87,7 @@ def test_a_single_voxel_is_normalised_across_the_channels_of_its_group(channels)
 
 @pytest.fixture(scope="module")
 def crashing():
-    """What each program prints, and its exit status; each in a process of its own, forked where torch is imported."""
+    """The output and exit status of each program, in a process of its own that is forked where torch is imported."""
     program = f"CRASHING = {CRASHING!r}\n{PROGRAM}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def crashing():
 
 @pytest.mark.parametrize("name", CRASHING)
 def test_gradients_of_parameters_alone_do_not_end_the_process(crashing, name):
-    """It would be by a segmentation fault."""
+    """The process would end by a segmentation fault."""
     assert f"True True {name}: 0" in crashing
 
 

@@ -20,7 +20,7 @@ AVX2 = pytest.mark.skipif(
 )
 
 LARGE = channels_last(torch.randn(1, 12, 44, 44, 8))
-"""So that torch hands it to oneDNN itself."""
+"""A tensor so large that torch hands it to oneDNN itself."""
 
 
 class Computed(TorchDispatchMode):
@@ -39,14 +39,14 @@ class Computed(TorchDispatchMode):
 
 
 def computed(convolve, x, **kwargs):
-    """How torch computes a convolution within the context."""
+    """The way in which torch computes a convolution within the context."""
     with torch.no_grad(), OneDnnConvolutions(), Computed() as how:
         convolve(x, **kwargs)
     return how
 
 
 def macs(convolve, x, **kwargs):
-    """More than those of the convolution where two voxels share a kernel."""
+    """The multiply-accumulates, which are more than those of the convolution if two voxels share a kernel."""
     return computed(convolve, x, **kwargs).macs
 
 

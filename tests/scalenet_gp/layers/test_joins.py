@@ -133,7 +133,7 @@ def test_attention_over_scales_by_numpy(dims: int) -> None:
 
 
 def test_the_weights_of_attention_over_scales_add_up_to_one() -> None:
-    """Where all inputs hold the same, so does the output; where one scores far more, it is the output."""
+    """Equal inputs give that output; an input that scores far more than the others is the output."""
     node = randomize(ScaleAttention(KEYS, ["d"], [2, 2, 2]))
     (x, y, z) = example([2, 2, 2])
     torch.testing.assert_close(node(x, x, x), x, rtol=1e-12, atol=1e-12)

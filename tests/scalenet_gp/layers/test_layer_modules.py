@@ -15,7 +15,7 @@ from scalenet_gp.layers.modules import EfficientChannelAttention, activation_lay
 
 @pytest.mark.parametrize(("channels", "kernel"), [(1, 1), (4, 1), (8, 3), (64, 3), (128, 5), (256, 5), (1024, 5)])
 def test_the_kernel_of_efficient_channel_attention_is_the_papers(channels, kernel):
-    """As the authors' code has it: t = int(abs((log2(C) + 1) / 2)), and the next odd number."""
+    """The authors' code has t = int(abs((log2(C) + 1) / 2)), and the next odd number."""
     assert EfficientChannelAttention(channels).conv.kernel_size == (kernel,)
 
 

@@ -375,7 +375,7 @@ def test_pooling_by_numpy(mode):
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_mean_pooling_is_that_of_torch_and_channels_last(dtype, batch):
-    """Of float32 and, to its rounding, of bfloat16, which torch does not pool on a CPU; of a crop too."""
+    """Float32 agrees, also for a crop, and bfloat16, which torch does not pool on a CPU, to its rounding."""
     x = torch.randn(batch, 3, 6, 9, 8).contiguous(memory_format=torch.channels_last_3d)[:, :, 2:, 3:]
     made = Pool(*IO, (2, 3, 4), "mean")(x.to(dtype))
     torch.testing.assert_close(made, nn.functional.avg_pool3d(x, (2, 3, 4)).to(dtype), rtol=1e-2, atol=1e-2)

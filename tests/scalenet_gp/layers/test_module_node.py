@@ -97,7 +97,7 @@ class Twice(ModuleNode):
 
 
 class Whitened(ModuleNode):
-    """What looks at all of its input."""
+    """A module that looks at all of its input."""
 
     def __init__(self, input_keys: Sequence[str], output_keys: Sequence[str], dims: int) -> None:
         module = nn.Sequential(conv(dims, 2, 2, 1), nn.GroupNorm(1, 2))
@@ -105,7 +105,7 @@ class Whitened(ModuleNode):
 
 
 class Shifted(nn.Module):
-    """What each voxel's lower neighbour is: without a padding, without a loss of voxels, and in the wrong place."""
+    """Each voxel's lower neighbour, without padding or a loss of voxels, and so in the wrong place."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., :-2, :-2]

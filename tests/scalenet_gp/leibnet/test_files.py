@@ -37,7 +37,7 @@ def small_net(seed: int = 0, **arguments: Any) -> LeibNet:
 
 
 def same_outputs(net: LeibNet, again: LeibNet, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether two networks agree to the bit, weights and outputs."""
+    """True if two networks agree to the bit, weights and outputs."""
     plan = net.smallest_plan
     inputs = random_inputs(plan, dtype)
     theirs = again.state_dict()
@@ -147,7 +147,7 @@ def test_a_checkpoint_is_read_by_the_same_function(tmp_path: Path) -> None:
 def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fsync was called on, with whether the file had its name already."""
+    """The test records the calls of fsync, and for each whether the file had its name already."""
     path, flushed = tmp_path / "net.safetensors", []
     fsync = os.fsync
 

@@ -30,7 +30,7 @@ IO = ["a"], ["b"]
 
 
 class Pointwise(Node):
-    """What a function makes of each voxel."""
+    """A function applied to each voxel."""
 
     def __init__(
         self, input_keys: Sequence[str], output_keys: Sequence[str], function: Any, scale: Fraction | None = None
@@ -298,7 +298,7 @@ def test_arguments_arrive_as_they_are_annotated_whether_given_or_read():
 
 def test_annotations_that_cannot_be_read_are_no_hindrance():
     class Size(TypedDict):
-        """Which pydantic takes from another package only, before Python 3.12."""
+        """A typed dictionary, which before Python 3.12 pydantic takes only from another package."""
 
         depth: int
 

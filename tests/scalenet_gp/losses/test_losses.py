@@ -1,4 +1,4 @@
-"""What all losses of masked predictions have in common: what counts, what is refused, and how classes are weighted."""
+"""Rules of all losses of masked predictions: the voxels that count, refused input, and the weights of classes."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_halves_are_reckoned_with_as_float32_also_under_autocast(loss: Loss, dev
 
 
 class Products(MaskedLoss):
-    """What autocast would make halves of on every device."""
+    """A loss of products that autocast would compute in half precision on every device."""
 
     def compute(self, known: Annotated) -> Tensor:
         return (known.prediction @ known.target.mT).mean()

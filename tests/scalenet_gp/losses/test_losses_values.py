@@ -43,13 +43,13 @@ def example(seed: int, shape: tuple[int, ...], annotated: float, soft: bool = Fa
 
 
 def some_weights(seed: int, classes: int) -> np.ndarray | None:
-    """Of classes, mostly; sometimes none are given."""
+    """Weights of classes, or None for some seeds."""
     generator = np.random.default_rng(seed)
     return generator.uniform(0.1, 3, classes) if generator.random() < 0.7 else None
 
 
 def mean_by_hand(values: np.ndarray, mask: np.ndarray, weights: np.ndarray | None) -> float:
-    """Of voxels, one by one."""
+    """The weighted mean over voxels, one by one."""
     total = count = 0.0
     for (_, channel, *_), value, known in zip(np.ndindex(values.shape), values.flat, mask.flat, strict=True):
         if known:
@@ -228,7 +228,7 @@ def test_alpha_of_tversky_weighs_false_positives_and_beta_false_negatives() -> N
 def signed_distances(
     target: np.ndarray, mask: np.ndarray, voxel_size: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of every voxel to all of the other side, one by one, and what counts."""
+    """The distance of every voxel to all of the other side, one by one, and the voxels that count."""
     distances, counts = np.zeros(target.shape), np.zeros(target.shape)
     for at in np.ndindex(target.shape[:2]):
         known, inside = mask[at] > 0, target[at] >= 0.5

@@ -182,7 +182,7 @@ RATIOS = {
 
 @pytest.mark.parametrize("coarse", RATIOS)
 def test_features_of_any_ratio_enter_where_they_lie(coarse):
-    """What enters is the mean of the features over each bottleneck voxel, or the feature that it lies in."""
+    """The mean of the features over each bottleneck voxel enters, or the feature that it lies in."""
     pooled, repeated, entering = RATIOS[coarse]
     net = build_scalenet(two_scales(coarse, bottleneck_join="sum"))
     assert net.nodes["1_bottleneck_join"].input_keys == ("1_downsample_1", entering)
@@ -563,7 +563,7 @@ def test_what_no_network_can_be_is_refused(name):
 
 @pytest.mark.parametrize("name", UNetOptions.model_fields)
 def test_an_option_of_any_type_is_refused_or_comes_back(name):
-    """Whatever builds is rebuilt from JSON, and what does not is no other error than ``ValueError``."""
+    """A network that builds is rebuilt from JSON; an option that does not build raises ``ValueError``, nothing else."""
     given = {"top_resolution": [8, 8], "downsample_factors": [[2, 2], [1, 2]], "base_nc": 2, "heads": {"a": ["b"]}}
     examples = {"kernel_sizes": [[3, 3]], "dilations": [[1, 1], [1, 1]], "dropout_prob": 0.5, **given}
     example = examples.get(name, UNetOptions.model_fields[name].default)

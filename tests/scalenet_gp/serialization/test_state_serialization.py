@@ -62,7 +62,7 @@ def same(one: Any, other: Any) -> bool:
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """Of any type and shape, whole or a part of something larger, the axes in any order."""
+    """Tensors of any type and shape, whole or a part of a larger one, the axes in any order."""
     shape = draw(st.lists(st.integers(0, 3), max_size=5))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     whole = torch.randint(0, 2**62, [2 * n for n in shape], generator=generator)

@@ -119,7 +119,7 @@ def test_a_fault_is_found(name, monkeypatch):
 
 
 class Forgetful(SameLattice):
-    """Its output depends on more than its spec holds, where ``factor`` is no float."""
+    """A node whose output depends on more than its spec holds, if ``factor`` is not a float."""
 
     built = 0
 

@@ -24,7 +24,7 @@ def texture(rng, shape):
 
 
 def blob(shape, radius=0.32, wobble=0.06, seed=3):
-    """Where the tissue is: an uneven ball."""
+    """The mask of the tissue: an uneven ball."""
     rng = np.random.default_rng(seed)
     places = np.meshgrid(*(np.arange(n) / n - 0.5 for n in shape), indexing="ij")
     uneven = gaussian_filter(rng.standard_normal(shape), [n / 10 for n in shape])

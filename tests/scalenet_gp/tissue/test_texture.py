@@ -175,7 +175,7 @@ def test_noise_alone_counts_as_one():
 
 
 def test_a_part_with_a_margin_has_the_cells_of_the_whole(recording):
-    """With blank voxels in it, and a part that ends with the volume in a cut cell."""
+    """The recording has blank voxels, and one part ends with the volume in a cut cell."""
     options = TextureOptions(48, 0.8, 0.7)
     recording = recording[:60, :61, :62].copy()
     recording[:20, :20, :20] = 7
@@ -191,7 +191,7 @@ def test_a_part_with_a_margin_has_the_cells_of_the_whole(recording):
 @given(st.data())
 @settings(max_examples=30)
 def test_confidence_is_interpolated_between_the_middles_of_cells(data):
-    """As numpy interpolates along each axis; any box has what the whole has."""
+    """The oracle is numpy's interpolation along each axis; any box has the values of the whole."""
     shape = data.draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
     options = TextureOptions(data.draw(st.integers(4, 96)))
     cells = [-(-n // options.cell) for n in shape]

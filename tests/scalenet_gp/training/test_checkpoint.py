@@ -53,7 +53,7 @@ def small_net(seed: int = 0, **arguments: Any) -> LeibNet:
 
 
 def solid_net(seed: int = 0) -> LeibNet:
-    """Its weights lie in memory as torch's channels_last_3d has them."""
+    """A network whose weights lie in memory as torch's channels_last_3d has them."""
     torch.manual_seed(seed)
     return build_unet(
         (8, 8, 8), base_nc=3, downsample_factors=[(2, 2, 2)], norm_layer="batch", dropout_prob=0.2, residual=True
@@ -184,7 +184,7 @@ def test_what_was_loaded_no_longer_depends_on_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decay", [None, 0.5])
 def test_a_network_is_built_from_its_checkpoint_alone(tmp_path: Path, decay: float | None) -> None:
-    """It has the averaged weights, if there are any: validation uses them."""
+    """The network has the averaged weights, if there are any: validation uses them."""
     subnets = [{"top_resolution": (16, 16), **SMALL}, {"top_resolution": (8, 8), **SMALL, "norm_layer": "batch"}]
     state = stepped(training(build_scalenet(subnets), ema_decay=decay))
     path = saved(tmp_path, state)
@@ -402,7 +402,7 @@ IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
 
 
 def full_disk(command: list[str]) -> tuple[int, str]:
-    """What a second checkpoint came to for which there was no room."""
+    """The exit status and the message of a second checkpoint for which there was no room."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, (number, message), intact, newest, size, total = json.loads(done.stdout)
@@ -427,7 +427,7 @@ def test_a_file_that_may_not_grow_is_reported_and_the_others_are_intact(tmp_path
 
 
 def test_a_full_disk_is_reported_and_the_others_are_intact(tmp_path: Path) -> None:
-    """On a file system of 1 MB that only this process sees."""
+    """The disk is a file system of 1 MB that only this process sees."""
     within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", IN_A_SMALL_FILE_SYSTEM, str(tmp_path)]
     if (
         shutil.which("unshare") is None

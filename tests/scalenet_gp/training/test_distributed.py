@@ -32,7 +32,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[3]
 SIZE = 2
 SHARES = (1.0, 0.1)
-"""How much of each sample is annotated: a mean of two samples' losses is not the loss of both."""
+"""The annotated share of each sample: a mean of two samples' losses is not the loss of both."""
 
 
 def net_of(dtype: torch.dtype, seed: int = 0) -> LeibNet:
@@ -74,7 +74,7 @@ class Passes(nn.Module):
 
 
 def gradients(ranks: ProcessGroup, dtype: torch.dtype, passes: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
-    """Of the loss on all samples, of which this rank computes its share: the sum over passes for some outputs each."""
+    """Gradients of the loss on all samples; this rank computes its share, in passes for some outputs each."""
     net = net_of(dtype, seed=ranks.rank)  # which is rank 0's from now on
     modules = {partial: ranks.wrap_parallel(Passes(net), partial) for partial in {len(names) == 1 for names in passes}}
     mine = slice(None) if ranks.alone else slice(ranks.rank, ranks.rank + 1)
@@ -100,7 +100,7 @@ CASES: dict[str, tuple[torch.dtype, tuple[tuple[str, ...], ...]]] = {
 
 
 def run_as_rank(folder: Path) -> None:
-    """What each process of :func:`results` does."""
+    """Compute as one rank of two, and write its results to ``folder``: the program of :func:`results`."""
     with distributed_context("cpu") as ranks:
         found: dict[str, Any] = {name: gradients(ranks, *case) for name, case in CASES.items()}
         found["ranks"] = (ranks.rank, ranks.size, ranks.local_rank, ranks.alone, ranks.is_main, str(ranks.device))
@@ -132,7 +132,7 @@ def torchrun(script: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What every rank has found."""
+    """The results of both ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     process = torchrun(
         "import sys, pathlib\nfrom tests.scalenet_gp.training.test_distributed import run_as_rank\n"
@@ -250,7 +250,7 @@ def wait_for_files(folder: Path, pattern: str, count: int) -> list[Path]:
 
 
 def wait_for_each_other(folder: Path) -> None:
-    """What each process of the next test does."""
+    """Wait for the other process: the program of the next test."""
     with distributed_context("cpu") as ranks:
         ranks.any_rank(False)
         (folder / f"{ranks.rank}.{os.getpid()}.pid").touch()

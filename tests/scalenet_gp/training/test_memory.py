@@ -62,7 +62,7 @@ except MemoryError as error:
 
 
 def single_conv():
-    """Of two tensors: ``a`` is a voxel larger than ``b`` on every side, and ``b`` has 4 channels."""
+    """A network of two tensors: ``a`` is a voxel larger than ``b`` on every side, and ``b`` has 4 channels."""
     return LeibNet([ConvPass(["a"], ["b"], 1, 4, [(3, 3, 3)])], {"a": TensorSpec((4, 5, 6), 1)}, ["b"])
 
 

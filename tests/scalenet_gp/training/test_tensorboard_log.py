@@ -1,4 +1,4 @@
-"""What TensorBoard shows: the event files are read back."""
+"""The event files for TensorBoard, read back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def first() -> StepResult:
-    """Of iteration 1."""
+    """The result of iteration 1."""
     net = small_net()
     plan = plan_for(net, ROIS)
     inputs = inputs_of(plan)
@@ -264,7 +264,7 @@ def test_the_graph_has_the_nodes_that_run_with_their_shapes(tmp_path: Path) -> N
     assert set(nodes) == {*net.input_keys, *steps}
 
     def sources(name: str) -> set[str]:
-        """What a node gets, past those that do not run; here every node has the name of its output."""
+        """The nodes that a node reads from, past those that do not run; here every node has the name of its output."""
         keys = net.nodes[name].input_keys
         return set().union(*({key} if key in nodes else sources(key) for key in keys))
 

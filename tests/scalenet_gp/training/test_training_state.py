@@ -124,7 +124,7 @@ def falling(step: int, steps: int) -> float:
 @pytest.mark.parametrize("warm_up", [0, 3])
 @pytest.mark.parametrize("done", [2, 5, 8])
 def test_a_schedule_of_other_length_has_its_own_rates_from_the_first_step_on(warm_up, done):
-    """Within warming up, past it, and where the shorter schedule has come to zero."""
+    """The cases: within warming up, past it, and where the shorter schedule has come to zero."""
     short, long = (
         TrainingState(
             small_net(),

@@ -43,7 +43,7 @@ def probabilities(seed=0, shape=SHAPE, channels=3):
 
 
 def stored(volume, level=0):
-    """What zarr-python reads."""
+    """The data that zarr-python reads."""
     return zarr.open_array(str(volume.path / f"s{level}"), mode="r")[:]
 
 

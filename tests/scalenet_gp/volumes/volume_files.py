@@ -20,7 +20,7 @@ def ramps(factor=1, channels=True):
 
 
 def centre(factor=1):
-    """Of the first voxel."""
+    """The centre of the first voxel."""
     return [c + v * factor / 2 for c, v in zip(CORNER, VOXEL, strict=True)]
 
 
