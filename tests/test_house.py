@@ -55,17 +55,18 @@ ROOMS = {
     # pipelines
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
-    "pipelines.cli": "kernels options tissue training volumes .config .demo .evaluation .inspection .masks .plots .prediction .process .training .viewing",  # noqa: E501
+    "pipelines.cli": "kernels options tissue training volumes .config .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
-    "pipelines.evaluation": "metrics nodes.chains training volumes .blockwise .config .data .plots .prediction .process .training",  # noqa: E501
+    "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
     "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
-    "pipelines.training": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .config .data .process",  # noqa: E501
+    "pipelines.runs": ".config .process",
+    "pipelines.training": "nodes nodes.chains serialization training volumes .config .data .evaluation .process .runs",
     "pipelines.viewing": "volumes",
 }
 

@@ -75,7 +75,7 @@ def predict(
     from scalenet_gp.pipelines.config import apply_overrides, to_yaml
     from scalenet_gp.pipelines.prediction import Workers
     from scalenet_gp.pipelines.prediction import predict as run_prediction
-    from scalenet_gp.pipelines.training import RunFolder
+    from scalenet_gp.pipelines.runs import RunFolder
     from scalenet_gp.volumes import group_attributes
 
     of_workers = [override for override in overrides or () if override.strip().startswith("workers.")]
@@ -205,7 +205,7 @@ def _network_of(run: Path) -> Path:
     Raises:
         FileNotFoundError: the run has no whole checkpoint.
     """
-    from scalenet_gp.pipelines.training import RunFolder
+    from scalenet_gp.pipelines.runs import RunFolder
     from scalenet_gp.training import latest_checkpoint
 
     folder = RunFolder(run)

@@ -1,7 +1,8 @@
-"""Evaluation of predictions against the annotation."""
+"""Assessment of networks: validation in training, evaluation of predictions, the final evaluation of a run."""
 
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
-from scalenet_gp.pipelines.evaluation.run_result import RunResult, final_evaluation
+from scalenet_gp.pipelines.evaluation.final_evaluation_job import RunResult, final_evaluation
 from scalenet_gp.pipelines.evaluation.score_table import score_table
+from scalenet_gp.pipelines.evaluation.validation import Validation
 
-__all__ = ["RunResult", "evaluate", "final_evaluation", "score_table"]
+__all__ = ["RunResult", "Validation", "evaluate", "final_evaluation", "score_table"]

@@ -1,7 +1,6 @@
 """The training job."""
 
-from scalenet_gp.pipelines.training.run_folder import RunFolder
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.pipelines.training.trainer import build_trainer
 
-__all__ = ["RunFolder", "build_trainer", "train"]
+__all__ = ["build_trainer", "train"]

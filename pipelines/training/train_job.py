@@ -11,8 +11,8 @@ from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.process import stop_requested
+from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import ReportForm
-from scalenet_gp.pipelines.training.run_folder import RunFolder
 from scalenet_gp.pipelines.training.trainer import build_trainer
 from scalenet_gp.pipelines.training.training_loop import TrainingLoop
 from scalenet_gp.training import distributed_context

@@ -11,7 +11,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, Train
 from scalenet_gp.pipelines.config import Config, LossWeights
 from scalenet_gp.pipelines.data import Dataset
-from scalenet_gp.pipelines.training.run_folder import RunFolder
+from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.training import ProcessGroup, TensorBoardLog
 
 __all__ = ["build_trainer"]

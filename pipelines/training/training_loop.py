@@ -15,10 +15,10 @@ from scalenet_gp.nodes import Prefetch, Train
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.evaluation import Validation
 from scalenet_gp.pipelines.process import Interrupted
+from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import ReportForm, TrainingReport, training_report
-from scalenet_gp.pipelines.training.run_folder import RunFolder
-from scalenet_gp.pipelines.training.validation import Validation
 from scalenet_gp.training import LogCallback, ValidationCallback, latest_checkpoint
 
 __all__ = ["TrainingLoop"]

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from scalenet_gp.pipelines.evaluation.run_result import final_evaluation
+from scalenet_gp.pipelines.evaluation.final_evaluation_job import final_evaluation
 from scalenet_gp.volumes.storage import group_attributes
 from tests.pipelines.conftest import CLASSES, OUTPUTS, tiny_config
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.process import locks
-from scalenet_gp.pipelines.training.run_folder import MAY_CHANGE, RunFolder
+from scalenet_gp.pipelines.runs.run_folder import MAY_CHANGE, RunFolder
 from tests.pipelines.conftest import TINY, changed, files_below, tiny_config
 
 HOLD = """

@@ -13,7 +13,7 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
 from scalenet_gp.pipelines.prediction import Workers, predict
-from scalenet_gp.pipelines.training import RunFolder
+from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.training import TensorBoardLog, load_checkpoint
 from scalenet_gp.volumes import StrPath
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from scalenet_gp.losses import BinaryCrossEntropy, apply_activation
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
-from scalenet_gp.pipelines.training.validation import Validation
+from scalenet_gp.pipelines.evaluation.validation import Validation
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState
 from tests.pipelines.conftest import CLASSES, EVALUATED, OUTPUTS, tiny_config, tissue, truth_at, write_array
 

@@ -1,0 +1,5 @@
+"""The folder of a run."""
+
+from scalenet_gp.pipelines.runs.run_folder import MAY_CHANGE, RunFolder
+
+__all__ = ["MAY_CHANGE", "RunFolder"]
