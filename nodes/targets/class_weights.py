@@ -30,7 +30,7 @@ class ClassWeights(DerivedArray):
 
     Args:
         target: above 0 where the class is present, 0 where it is absent.
-        weights: the array to provide; it masks as well.
+        weights: the array to provide. It is the ``mask`` of a :class:`Supervision`: losses weight voxels by its values.
         mask: 1 where the target is known, in its shape or with one channel for all. None: it is known everywhere.
         shares: f of every channel, counted over a whole data set. By default those of the requested ROI.
         least: the smallest share; smaller ones count as this one.

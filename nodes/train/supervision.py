@@ -21,8 +21,9 @@ class Supervision:
     Attributes:
         prediction: the array of the output. What is requested of it downstream is trained.
         target: the array of the true values, of the same voxel size and channels.
-        mask: the array that is above 0 where the target is annotated, in the target's shape or with one channel for
-            all. By default all is annotated.
+        mask: the array of the voxels' weights in the loss, above 0 where the target is annotated, in the target's shape
+            or with one channel for all. A mask of 0 and 1 will do, and so will that of :class:`.ClassWeights`. By
+            default all is annotated.
         loss: see :class:`scalenet_gp.training.OutputLoss`, as for ``weight`` and ``class_weights``.
         weight: factor of the loss in the sum over the outputs.
         class_weights: one weight for each channel. By default all are alike.

@@ -3,9 +3,10 @@
 Letters: B batch, C channels (classes), Z Y X voxels; two spatial axes will do as well.
 
 Most losses are modules called with (prediction, target, mask, class_weights): three tensors (B, C, Z, Y, X), the mask
-above 0 where the class of that channel is annotated, and None or (C,). Voxels that are not annotated count neither in
-the numerator nor in the denominator, whatever values they hold. If no voxel is annotated, the loss and its gradient are
-zero. :class:`MaskedLoss` is the base of these losses.
+above 0 where the class of that channel is annotated, and None or (C,). The value of the mask is the weight of the
+voxel, as :class:`scalenet_gp.nodes.ClassWeights` makes it. Voxels that are not annotated count neither in the numerator
+nor in the denominator, whatever values they hold. If no voxel is annotated, the loss and its gradient are zero.
+:class:`MaskedLoss` is the base of these losses.
 
 There are losses
 

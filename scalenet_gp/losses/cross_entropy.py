@@ -54,7 +54,7 @@ class CrossEntropy(MaskedLoss):
 
     Prediction and target are probabilities that sum to 1 over the channels of a voxel. So the network ends in a Softmax
     over channels, and targets are mostly one-hot. With class weights, the weight of a voxel is the mean of the weights
-    of classes, weighted by the (smoothed) target.
+    of classes, weighted by the (smoothed) target. So it is with the weights of voxels, one for each channel.
 
     Args:
         label_smoothing: the share of a target that is spread evenly over the classes (Szegedy et al. 2016, arXiv
@@ -82,6 +82,7 @@ class CrossEntropy(MaskedLoss):
             _check_sums(what, values.detach().sum(dim=1, keepdim=True).where(annotated, 1))
         classes = prediction.shape[1]
         weights = (target + self.label_smoothing * (1 / classes - target)).masked_fill(~annotated, 0)
+        weights = known.weigh(weights)
         if known.class_weights is not None:
             weights = weights * known.class_weights.view(classes, *(1,) * (prediction.ndim - 2))
         return ratio((weights * -known.log_present()).sum(), weights.sum())

@@ -64,8 +64,9 @@ class Boundary(MaskedLoss):
                 counts[at] = annotated[at]
                 distances[at] = self._distance_to(inside[at]) - self._distance_to(outside[at])
         mask = torch.from_numpy(counts).to(known.mask.device)
+        weights = None if known.weights is None else known.weights.masked_fill(~mask, 0)
         strayed = known.prediction * torch.from_numpy(distances).to(known.prediction)
-        return replace(known, mask=mask).mean(strayed)
+        return replace(known, mask=mask, weights=weights).mean(strayed)
 
     def _distance_to(self, voxels: np.ndarray) -> np.ndarray:
         import edt  # slow to import

@@ -32,6 +32,8 @@ class Annotated:
         target: of the same shape and type; 0 where it is not annotated.
         mask: of the same shape, boolean: True where it is annotated.
         class_weights: (C,), of the same type, or None.
+        weights: the weight of every voxel, of the same shape and type; 0 where it is not annotated. None if all that
+            are annotated weigh the same.
         logits: (B, C, Z, Y, X), of the same type, that ``prediction`` was made of by ``activation``; finite where any
             channel is annotated, 0 elsewhere. None if only the prediction is known.
         activation: the activation between the two, or None.
@@ -46,6 +48,7 @@ class Annotated:
     target: Tensor
     mask: Tensor
     class_weights: Tensor | None
+    weights: Tensor | None = None
     logits: Tensor | None = None
     activation: FinalActivation | None = None
 
@@ -79,15 +82,27 @@ class Annotated:
         others = (torch.cat([present[:, :c], present[:, c + 1 :]], dim=1) for c in range(present.shape[1]))
         return torch.stack([other.logsumexp(dim=1) for other in others], dim=1)
 
+    def weigh(self, values: Tensor) -> Tensor:
+        """Return values, (B, C, Z, Y, X), each multiplied by the weight of its voxel."""
+        return values if self.weights is None else values * self.weights
+
+    def mean_weights(self) -> Tensor | float:
+        """Return the mean weight of the annotated voxels of every class, (C,) or 1 for all."""
+        if self.weights is None:
+            return 1.0
+        counts = self.mask.sum(self.axes)
+        return ratio(self.weights.sum(self.axes), counts).where(counts > 0, 1)
+
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over the annotated voxels, each with the weight of its class.
+        """Return the mean over the annotated voxels, each with its own weight and that of its class.
 
         Args:
             values: (B, C, Z, Y, X), 0 where it is not annotated.
         """
+        values, counts = self.weigh(values), self.mask if self.weights is None else self.weights
         if self.class_weights is None:
-            return ratio(values.sum(), self.mask.sum())
-        return self._weighted_mean(values.sum(self.axes), self.mask.sum(self.axes))
+            return ratio(values.sum(), counts.sum())
+        return self._weighted_mean(values.sum(self.axes), counts.sum(self.axes))
 
     def mean_of_classes(self, values: Tensor) -> Tensor:
         """Return the mean over the classes that are annotated anywhere, each with its weight.
@@ -107,7 +122,8 @@ class MaskedLoss(nn.Module, ABC):
     """Abstract: a loss over annotated voxels. A subclass computes it from checked tensors, see :meth:`compute`.
 
     It is computed in float32, also under autocast, and in float64 where the prediction is float64. Weighted means are
-    divided by the weights of what counts: equal weights change nothing, and neither does multiplying all of them.
+    divided by the weights of what counts: equal weights change nothing, and neither does multiplying all of them. That
+    holds for the weights of voxels, which are the values of the mask, and for those of classes.
 
     A subclass keeps its arguments as attributes of the same names; the representation shows them.
 
@@ -142,15 +158,16 @@ class MaskedLoss(nn.Module, ABC):
         Args:
             prediction: (B, C, Z, Y, X) or (B, C, Y, X).
             target: of the same shape and any type.
-            mask: of the same shape and any type: above 0 where the class of that channel is annotated.
+            mask: of the same shape and any type: the weight of a voxel, above 0 where the class of that channel is
+                annotated. A mask of 0 and 1 gives every annotated voxel the same weight.
             class_weights: (C,), from 0 up and not all 0: how much each class counts in means. All the same by default.
             activation: ``"Sigmoid"`` or ``"Softmax"`` (over the channels) if ``prediction`` holds logits, to which it
                 is then applied in float32. The loss of a voxel that is confidently wrong, and its gradient, are right
                 from logits alone.
 
         Raises:
-            ArgumentError: the three are not of one shape, something annotated is out of range, the weights are not as
-                described, or there is no such activation.
+            ArgumentError: the three are not of one shape, something annotated is out of range, weights are not finite
+                or not as described, or there is no such activation.
         """
         with torch.autocast(prediction.device.type, enabled=False):
             return self.compute(self._annotated(prediction, target, mask, class_weights, activation))
@@ -196,7 +213,8 @@ class MaskedLoss(nn.Module, ABC):
         _check_range("target", target, self.probabilities)
         if class_weights is not None:
             class_weights = _checked_weights(class_weights, prediction.shape[1]).to(prediction)
-        return Annotated(prediction, target, annotated, class_weights, logits, activation)
+        weights = _voxel_weights(mask.to(prediction.device), annotated, prediction)
+        return Annotated(prediction, target, annotated, class_weights, weights, logits, activation)
 
 
 def apply_activation(logits: Tensor, activation: FinalActivation) -> Tensor:
@@ -246,6 +264,15 @@ def _check_range(name: str, values: Tensor, probabilities: bool) -> None:
             + f", it has values from {values.min().item():g} to {values.max().item():g}"
             + ("; a network that ends in a Sigmoid predicts probabilities" if probabilities else "")
         )
+
+
+def _voxel_weights(mask: Tensor, annotated: Tensor, like: Tensor) -> Tensor | None:
+    """Return the weights of voxels, of the type of ``like``, or None if all that are annotated weigh the same."""
+    if not mask.numel() or (~annotated | (mask == mask.max())).all():
+        return None
+    weights = mask.to(like).masked_fill(~annotated, 0)
+    _check_range("mask", weights, False)
+    return weights
 
 
 def _checked_weights(weights: Tensor, classes: int) -> Tensor:

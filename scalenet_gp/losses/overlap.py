@@ -20,8 +20,8 @@ class Dice(MaskedLoss):
     of the batch are counted together, so that a class that one sample lacks does not dominate.
 
     Args:
-        smoothing: number of voxels added to numerator and denominator. So a class that is absent and not predicted has
-            the loss 0.
+        smoothing: number of voxels, of the class's mean weight, added to numerator and denominator. So a class that is
+            absent and not predicted has the loss 0.
 
     Raises:
         ArgumentError: ``smoothing`` is not positive.
@@ -39,9 +39,10 @@ class Dice(MaskedLoss):
         self.smoothing = smoothing
 
     def compute(self, known: Annotated) -> Tensor:
-        overlap = (known.prediction * known.target).sum(known.axes)
-        volume = (known.prediction + known.target).sum(known.axes)
-        return known.mean_of_classes(1 - (2 * overlap + self.smoothing) / (volume + self.smoothing))
+        overlap = known.weigh(known.prediction * known.target).sum(known.axes)
+        volume = known.weigh(known.prediction + known.target).sum(known.axes)
+        smoothing = self.smoothing * known.mean_weights()
+        return known.mean_of_classes(1 - (2 * overlap + smoothing) / (volume + smoothing))
 
 
 @final
@@ -59,8 +60,8 @@ class Tversky(MaskedLoss):
         alpha: weight of false positives.
         beta: weight of false negatives. For rare classes it should be larger than ``alpha``, so that they are found.
         gamma: from 1 up; 1 changes nothing.
-        smoothing: number of voxels added to numerator and denominator. So a class that is absent and not predicted has
-            the loss 0.
+        smoothing: number of voxels, of the class's mean weight, added to numerator and denominator. So a class that is
+            absent and not predicted has the loss 0.
 
     Raises:
         ArgumentError: ``alpha`` or ``beta`` is negative, ``gamma`` below 1, ``smoothing`` not positive.
@@ -82,9 +83,9 @@ class Tversky(MaskedLoss):
 
     def compute(self, known: Annotated) -> Tensor:
         prediction, target = known.prediction, known.target
-        found = (prediction * target).sum(known.axes) + self.smoothing
-        false_positive = (prediction * (1 - target)).sum(known.axes)
-        false_negative = ((1 - prediction) * target).sum(known.axes)
+        found = known.weigh(prediction * target).sum(known.axes) + self.smoothing * known.mean_weights()
+        false_positive = known.weigh(prediction * (1 - target)).sum(known.axes)
+        false_negative = known.weigh((1 - prediction) * target).sum(known.axes)
         loss = 1 - found / (found + self.alpha * false_positive + self.beta * false_negative)
         if self.gamma != 1:
             # the slope of a root is infinite at 0, which is the least loss

@@ -35,7 +35,7 @@ class StepResult:
         inputs: the inputs of the network.
         outputs: the predictions in training: probabilities if an output ends in a Sigmoid or Softmax.
         targets: the target of each output, in its shape.
-        masks: masks of each output, in its shape; above 0 where the target is annotated.
+        masks: masks of each output, in its shape: the weights of voxels, above 0 where the target is annotated.
         loss_of: returns the loss of an output, by its name, for a raw output, target, mask and activation. They may
             have fewer channels than the output, and then all channels weigh the same. Raises a ValueError if the loss
             takes no fewer.

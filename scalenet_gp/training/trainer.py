@@ -260,8 +260,8 @@ class Trainer:
         Args:
             inputs: (B, C, Z, Y, X) by name, floats, of exactly the planned shapes, on any device.
             targets: the target of every output of the plan, in its shape (B, C, Z, Y, X), of any type.
-            masks: above 0 where the target is annotated, in its shape or with one channel for all. An output that has
-                none is annotated everywhere.
+            masks: the weight of every voxel in the loss, above 0 where the target is annotated, in its shape or with
+                one channel for all. An output that has none is annotated everywhere.
             plan: where the tensors lie. By default it is the network's ``smallest_plan``.
 
         Raises:

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
+from scalenet_gp.nodes.targets.class_weights import ClassWeights
 from scalenet_gp.nodes.testing import Field, RampSource
 from scalenet_gp.nodes.train.supervision import Supervision
 from scalenet_gp.nodes.train.train import Train
@@ -423,6 +424,19 @@ def test_class_weights_and_weights_that_change_reach_the_losses() -> None:
     assert all(weights.tolist() == [1.0, 3.0] for weights in seen)
     assert losses[0] == 0
     assert all(loss > 0 for loss in losses[1:])
+
+
+def test_class_weights_as_a_mask_weigh_present_and_absent_voxels_equally() -> None:
+    weights, roi = ArrayKey("CLASS_WEIGHTS"), ROIS[FINE]
+    node = training(small_net(), supervision(_1={"mask": weights, "loss": BinaryCrossEntropy()}))
+    chain = RampSource(fields()) + ClassWeights(TARGET["1"], weights, mask=MASK["1"]) + node
+    with build(chain) as pipeline:
+        batch = fetch(pipeline, {FINE: roi})
+    target, mask = read(TARGET["1"], roi)[0].numpy(), read(MASK["1"], roi)[0].numpy()
+    losses = -np.log(np.where(target, batch[FINE].data, 1 - batch[FINE].data).astype(float))
+    sides = [losses[c][(mask[c] > 0) & (target[c] == side)].mean() for c in range(2) for side in (0, 1)]
+    known = np.repeat([np.count_nonzero(mask[c]) for c in range(2)], 2)
+    assert batch.loss == pytest.approx(np.average(sides, weights=known), rel=1e-5)
 
 
 def test_running_out_of_memory_says_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,18 @@ def test_targets_and_masks_of_whole_numbers_are_taken(loss: Loss) -> None:
 
 
 @each_loss
+def test_the_mask_weighs_voxels_and_its_scale_does_not_matter(loss: Loss) -> None:
+    prediction, target, mask = example(9, (2, 3, 4, 4), 0.8)
+    weights = mask * torch.rand(mask.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, slope = gradient(loss, prediction, target, weights)
+    assert found != loss(prediction, target, mask)
+    assert (slope[mask == 0] == 0).all()
+    torch.testing.assert_close(loss(prediction, target, weights * 7), found)
+    with pytest.raises(ValueError, match="mask has to be finite, it has values from 0 to inf"):
+        loss(prediction, target, weights.where(weights < weights.max(), float("inf")))
+
+
+@each_loss
 def test_shapes_that_differ_are_refused(loss: Loss) -> None:
     tensor = torch.full((2, 3, 4, 4), 0.5)
     with pytest.raises(ValueError, match=r"one shape .*, not \(2, 3, 4, 4\), \(2, 1, 4, 4\), \(2, 3, 4, 4\)"):

@@ -49,11 +49,11 @@ def some_weights(seed: int, classes: int) -> np.ndarray | None:
 
 
 def mean_by_hand(values: np.ndarray, mask: np.ndarray, weights: np.ndarray | None) -> float:
-    """The weighted mean over voxels, one by one."""
+    """The weighted mean over voxels, one by one; the mask weighs them, too."""
     total = count = 0.0
     for (_, channel, *_), value, known in zip(np.ndindex(values.shape), values.flat, mask.flat, strict=True):
         if known:
-            weight = 1 if weights is None else weights[channel]
+            weight = known * (1 if weights is None else weights[channel])
             total, count = total + weight * value, count + weight
     return total / count if count else 0.0
 
@@ -72,7 +72,9 @@ def overlap(
         known = m[:, channel] > 0
         if known.any():
             here, there = p[:, channel][known], t[:, channel][known]
-            losses.append(index((here * there).sum(), (here * (1 - there)).sum(), ((1 - here) * there).sum()))
+            each = m[:, channel][known] / m[:, channel][known].mean()
+            counts = here * there, here * (1 - there), (1 - here) * there
+            losses.append(index(*((each * count).sum() for count in counts)))
             weights.append(1 if w is None else w[channel])
     return float(np.average(losses, weights=weights)) if losses else 0.0
 
@@ -111,10 +113,14 @@ BY_HAND: dict[str, tuple[nn.Module, Callable[..., float]]] = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-@given(seeds, shapes, shares, st.booleans())
-def test_losses_equal_sums_by_hand(name: str, seed: int, shape: tuple[int, ...], annotated: float, soft: bool) -> None:
+@given(seeds, shapes, shares, st.booleans(), st.booleans())
+def test_losses_equal_sums_by_hand(
+    name: str, seed: int, shape: tuple[int, ...], annotated: float, soft: bool, weighted: bool
+) -> None:
     loss, by_hand = BY_HAND[name]
     arrays, weights = example(seed, shape, annotated, soft), some_weights(seed, shape[1])
+    if weighted:
+        arrays = (*arrays[:2], arrays[2] * np.random.default_rng(seed).uniform(0.1, 9, shape))
     found = loss(*map(torch.from_numpy, arrays), None if weights is None else torch.from_numpy(weights))
     assert found.item() == pytest.approx(by_hand(*arrays, weights), rel=1e-11, abs=1e-14)
 
@@ -164,11 +170,12 @@ def test_cross_entropy_is_that_of_torch_where_all_channels_are_annotated(seed: i
 def test_cross_entropy_of_soft_targets_equals_sums_by_hand(seed: int, smoothing: float) -> None:
     scores, target, mask, weights = probabilities(seed, soft=True)
     prediction = scores.softmax(1)
+    mask = mask * torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     total = count = 0.0
     for at in np.ndindex(2, 4, 5):
         p, t, m = (tensor[at[0], :, at[1], at[2]].numpy() for tensor in (prediction, target, mask))
         if m.all():
-            t = weights.double().numpy() * ((1 - smoothing) * t + smoothing / 3)
+            t = weights.double().numpy() * ((1 - smoothing) * t + smoothing / 3) * m
             total, count = total - (t * np.log(p)).sum(), count + t.sum()
     found = CrossEntropy(smoothing)(prediction, target, mask, weights)
     assert found.item() == pytest.approx(total / count if count else 0, rel=1e-12)
@@ -252,8 +259,11 @@ def test_boundary_equals_distances_by_hand(
 ) -> None:
     shape, voxel_size = sizes
     prediction, target, mask = example(seed, shape, annotated, soft)
+    if seed % 2:
+        mask *= np.random.default_rng(seed).uniform(0.1, 9, shape)
     weights = some_weights(seed, shape[1])
     distances, counts = signed_distances(target, mask, voxel_size)
+    counts *= mask
     found = Boundary(voxel_size)(
         *map(torch.from_numpy, (prediction, target, mask)), None if weights is None else torch.from_numpy(weights)
     )
