@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from typing import final
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import DataError, LatticeError, PipelineError
+from scalenet_gp.errors import ArgumentError, DataError, LatticeError, PipelineError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 from scalenet_gp.nodes.samplers.voxel_index import Labels, VoxelGrid, VoxelIndex
@@ -34,8 +35,12 @@ class MaskSampler(Sampler):
     The mask is read once per process, block by block, when it is first needed. It is kept as a list of its voxels: 4
     bytes each, 512 MiB at most unless ``voxel_size`` asks for more.
 
+    Several masks are united: a voxel of any of them counts, once. They are searched at one voxel size, the smallest
+    that is a multiple of each one's own. Masks without a voxel do not matter, as long as another has one.
+
     Args:
-        labels: the mask: the values above 0 of a pyramid of one channel or of an array in memory, or a class.
+        labels: the mask: the values above 0 of a pyramid of one channel or of an array in memory, or a class; or
+            several.
         world: the world that the pipeline counts in.
         voxel_size: the voxel size at which to search a pyramid, world units. By default that of the finest level with
             at most 2**27 voxels within ``within``. A structure that is thinner than such a voxel may be missing there,
@@ -47,7 +52,7 @@ class MaskSampler(Sampler):
         ArgumentError: a volume with channels.
         LatticeError: a voxel size that the volume cannot give. When drawn: voxels that are larger than the sample, or
             that no sample can hold.
-        DataError: no whole voxel within ``within``. When loaded: a mask without a voxel.
+        DataError: no whole voxel within ``within``. When loaded: no mask has a voxel.
         PipelineError: when drawn: the sample has other axes.
 
     Example:
@@ -58,21 +63,37 @@ class MaskSampler(Sampler):
         3
     """
 
-    labels: Labels
+    labels: Labels | Sequence[Labels]
     world: World | None = None
     voxel_size: Iterable[int] | None = None
     within: Roi | None = None
     inside: Roi | None = None
 
     def __post_init__(self) -> None:
-        self._grid  # noqa: B018 - arguments that do not fit are refused here
+        self._grids  # noqa: B018 - arguments that do not fit are refused here
 
     def load(self) -> None:
         self.voxels  # noqa: B018
 
     @cached_property
-    def _grid(self) -> VoxelGrid:
-        return VoxelGrid.of(self.labels, self.world, self.voxel_size, self.within)
+    def _grids(self) -> tuple[VoxelGrid, ...]:
+        several = self.labels if isinstance(self.labels, Sequence) else (self.labels,)
+        if not several:
+            raise ArgumentError("no labels: MaskSampler needs at least one mask")
+        size = None if self.voxel_size is None else tuple(self.voxel_size)
+        grids, empty = [], []
+        for labels in several:
+            try:
+                grids.append(VoxelGrid.of(labels, self.world, size, self.within))
+            except DataError as error:
+                empty.append(error)
+        if not grids:
+            raise empty[0]
+        common = Coordinate(lcm(*along) for along in zip(*(grid.voxel_size for grid in grids), strict=True))
+        return tuple(
+            grid if grid.voxel_size == common else VoxelGrid.of(grid.labels, self.world, common, self.within)
+            for grid in grids
+        )
 
     @cached_property
     def voxels(self) -> VoxelIndex:
@@ -81,26 +102,27 @@ class MaskSampler(Sampler):
         Raises:
             DataError: the mask has no voxel.
         """
-        index = self._grid.index()
+        index = VoxelIndex.union([grid.index() for grid in self._grids])
         if not len(index):
-            raise DataError(f"no voxel to lay a sample on in {self._grid}; a finer voxel_size shows thinner structures")
+            raise DataError(f"no voxel to lay a sample on in {self}; a finer voxel_size shows thinner structures")
         return index
 
+    def __str__(self) -> str:
+        return " or ".join(map(str, self._grids))
+
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        size, lengths = self._grid.voxel_size, tuple(axis.length for axis in opening)
+        size, lengths = self._grids[0].voxel_size, tuple(axis.length for axis in opening)
         if len(size) != len(opening):
-            raise PipelineError(f"{self._grid} has {len(size)} axes, the sample has {len(opening)}")
+            raise PipelineError(f"{self} has {len(size)} axes, the sample has {len(opening)}")
         if any(s > length for s, length in zip(size, lengths, strict=True)):
-            raise LatticeError(f"{self._grid}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
+            raise LatticeError(f"{self}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
         if self.inside is not None:
             ends = zip(opening, self.inside.begin, self.inside.end, strict=True)
             opening = [axis.within(int(begin), int(end), "the region") for axis, begin, end in ends]
         corners = self.voxels.draw(generator, _TRIES)
         held = np.all([axis.holds(c, s) for axis, c, s in zip(opening, corners.T, size, strict=True)], axis=0)
         if not held.any():
-            raise LatticeError(
-                f"{self._grid}: of {_TRIES} voxels drawn, {_refusal(opening, corners[0].tolist(), size)}"
-            )
+            raise LatticeError(f"{self}: of {_TRIES} voxels drawn, {_refusal(opening, corners[0].tolist(), size)}")
         corner = corners[np.argmax(held)].tolist()
         begins = (_begin(generator, axis, c, s) for axis, c, s in zip(opening, corner, size, strict=True))
         return Sample(Coordinate(begins), {"voxel": corner})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
@@ -123,8 +123,7 @@ class VoxelGrid:
     def index(self) -> VoxelIndex:
         """Read the box, block by block, and list the voxels."""
         shape = tuple(int(n) for n in self.box.shape // self.voxel_size)
-        # the smallest type that counts the voxels of the box: an index can be large
-        dtype = np.uint32 if prod(shape) < 2**32 else np.int64
+        dtype = _index_type(shape)
         strides = [dtype(prod(shape[axis + 1 :])) for axis in range(len(shape))]
         found = [np.empty(0, dtype)]
         steps = self._block()
@@ -175,12 +174,36 @@ class VoxelIndex:
     def __len__(self) -> int:
         return len(self.flat)
 
+    @classmethod
+    def union(cls, indices: Sequence[VoxelIndex]) -> VoxelIndex:
+        """Return the voxels of any of several lists of one voxel size, each of them once."""
+        if len(indices) == 1:
+            return indices[0]
+        size = indices[0].voxel_size
+        box = reduce(Roi.union, (index.box for index in indices))
+        shape = tuple(int(n) for n in box.shape // size)
+        found = []
+        for index in indices:
+            if index.box == box:  # mostly; it spares several times the memory of the list
+                found.append(index.flat)
+                continue
+            first = (index.box.begin - box.begin) // size
+            along = np.unravel_index(index.flat.astype(np.int64), index.shape)
+            moved = tuple(voxels + int(f) for voxels, f in zip(along, first, strict=True))
+            found.append(np.ravel_multi_index(moved, shape).astype(_index_type(shape)))
+        return cls(box, size, shape, np.unique(np.concatenate(found)))
+
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Draw ``count`` voxels, each equally likely, and return their world corners: (count, axis)."""
         drawn = self.flat[generator.integers(len(self), size=count)]
         voxels = np.stack(np.unravel_index(drawn.astype(np.int64), self.shape), axis=1)
         corners: NDArray[np.int64] = voxels * np.array(self.voxel_size) + np.array(self.box.begin)
         return corners
+
+
+def _index_type(shape: Sequence[int]) -> type[np.uint32] | type[np.int64]:
+    """Return the smallest type that counts the voxels of a box: an index can be large."""
+    return np.uint32 if prod(shape) < 2**32 else np.int64
 
 
 def _pyramid(labels: ClassVolume) -> MultiscaleImage:
@@ -191,18 +214,21 @@ def _pyramid(labels: ClassVolume) -> MultiscaleImage:
 
 def _finest(volume: MultiscaleImage, world: World, within: Roi | None) -> tuple[Coordinate, Roi]:
     """Return voxel size and box of the finest level whose box is small enough."""
-    reasons = []
+    reasons, outside = [], []
     for level in volume.levels:
         try:
             size = world.size(level.voxel_size, "voxel size")
             box = _box(volume, volume.roi(size, world), size, within)
         except ValueError as error:
             reasons.append(str(error))
+            outside += [error] if isinstance(error, DataError) else []
             continue
         voxels = prod(box.shape // size)
         if voxels <= _MOST_VOXELS:
             return size, box
         reasons.append(f"{format_size(level.voxel_size)} nm: {voxels} voxels")
+    if len(outside) == len(volume.levels):
+        raise outside[0]
     raise LatticeError(
         f"{volume.path}: no level can be searched with at most {_MOST_VOXELS} voxels ({'; '.join(reasons)}); "
         "restrict the search with within, or name a voxel_size"

@@ -38,7 +38,8 @@ class ClassSampler(Sampler):
     ``"class"``, None for the rest.
 
     Args:
-        classes: the label volume of every class.
+        classes: the label volume of every class, or several of a class that unites them: voxels of any of them are its
+            own.
         shares: the share of samples that is laid on each class; 1 in sum at most.
         otherwise: draws the rest; needed if the shares sum to less than 1.
         world: the world that the pipeline counts in.
@@ -59,7 +60,7 @@ class ClassSampler(Sampler):
         {'mito': 0.5}
     """
 
-    classes: Mapping[str, Labels]
+    classes: Mapping[str, Labels | Sequence[Labels]]
     shares: Mapping[str, float]
     otherwise: Sampler | None = None
     world: World | None = None
@@ -153,6 +154,7 @@ class StratifiedSampler(Sampler):
         *,
         voxel_size: Iterable[int] | None = None,
         within: Roi | None = None,
+        inside: Roi | None = None,
     ) -> Self:
         """Make strata from a volume that holds a value for each.
 
@@ -165,6 +167,7 @@ class StratifiedSampler(Sampler):
             world: the world that the pipeline counts in.
             voxel_size: see :class:`MaskSampler`.
             within: take only the voxels of the map inside this ROI. World units.
+            inside: keep the samples inside this ROI, too. World units.
 
         Raises:
             ArgumentError: one name for two values. Further errors are those of the class and of :class:`MaskSampler`.
@@ -180,7 +183,7 @@ class StratifiedSampler(Sampler):
             else:
                 labels = ClassVolume(volume, absent=None, present=value)
             with _naming("stratum", name):
-                strata[name] = MaskSampler(labels, world, size, within)
+                strata[name] = MaskSampler(labels, world, size, within, inside)
         return cls(strata, weights)
 
     def load(self) -> None:

@@ -7,25 +7,27 @@ from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.resolved import resolved_yaml
 from scalenet_gp.pipelines.config.sampling import (
-    ClassSamplerOptions,
+    MapSamplerOptions,
     MaskSamplerOptions,
     SamplerOptions,
     StratifiedSamplerOptions,
+    UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.config.schema import reference_text, schema_text
 from scalenet_gp.pipelines.config.training import LossWeights
 from scalenet_gp.pipelines.config.yaml_files import to_yaml
 
 __all__ = [
-    "ClassSamplerOptions",
     "Config",
     "DataConfig",
     "LossWeights",
+    "MapSamplerOptions",
     "MaskSamplerOptions",
     "PredictionOptions",
     "Region",
     "SamplerOptions",
     "StratifiedSamplerOptions",
+    "UniformSamplerOptions",
     "apply_overrides",
     "reference_text",
     "resolved_yaml",

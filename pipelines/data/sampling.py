@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 
 from funlib.geometry import Coordinate, Roi
 
@@ -10,11 +10,13 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, MaskSampler, Sampler, StratifiedSampler, UniformSampler
 from scalenet_gp.pipelines.config import (
-    ClassSamplerOptions,
     Config,
+    MapSamplerOptions,
     MaskSamplerOptions,
+    Region,
     SamplerOptions,
     StratifiedSamplerOptions,
+    UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.volumes import MultiscaleImage, join
@@ -34,32 +36,50 @@ def build_sampler(config: Config, dataset: Dataset) -> Sampler:
 
 def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi, overhang: Coordinate) -> Sampler:
     inside = annotated.grow(overhang, overhang)
-    if isinstance(options, MaskSamplerOptions):
-        mask = MultiscaleImage.open(join(dataset.path, options.mask), cache=dataset.cache)
-        given = options.voxel_size
-        size = None if given is None else dataset.world.size(given, f"{where}.voxel_size")
-        return MaskSampler(mask, dataset.world, size, within=annotated, inside=inside)
+    if isinstance(options, UniformSamplerOptions):
+        if options.regions is None:
+            return UniformSampler(annotated, overhang)
+        return UniformSampler(_parts(options.regions, where, dataset, annotated), overhang)
     if isinstance(options, StratifiedSamplerOptions):
-        strata = {}
-        for name, stratum in options.strata.items():
-            parts = [dataset.roi(region).intersect(annotated) for region in stratum.regions]
-            if any(part.empty for part in parts):
-                raise ConfigError(f"{where}.strata.{name} has a region in which nothing is annotated")
-            strata[name] = UniformSampler(parts, overhang)
+        strata = {
+            name: _build(stratum.chosen_sampler, f"{where}.strata.{name}", dataset, annotated, overhang)
+            for name, stratum in options.strata.items()
+        }
         return StratifiedSampler(strata, {name: stratum.weight for name, stratum in options.strata.items()})
-    if isinstance(options, ClassSamplerOptions):
-        volumes, shares = dataset.class_volumes(), Counter[str]()
-        for label, share in options.shares.items():
-            members = dataset.config.classes.get(label)
-            if members is None:
-                raise ConfigError(
-                    f"{where}.shares names {label}; the classes are {', '.join(dataset.config.class_names)}"
-                )
-            shares.update({name: share / len(members) for name in members})
-        elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
-        chosen = {name: volumes[name] for name in shares}
-        return ClassSampler(chosen, shares, elsewhere, dataset.world, within=annotated, inside=inside)
-    return UniformSampler(annotated, overhang)
+    world, given = dataset.world, options.voxel_size
+    size = None if given is None else world.size(given, f"{where}.voxel_size")
+    within = annotated if options.within is None else _parts([options.within], where, dataset, annotated)[0]
+    if isinstance(options, MaskSamplerOptions):
+        return MaskSampler(_open(dataset, options.mask), world, size, within=within, inside=inside)
+    if isinstance(options, MapSamplerOptions):
+        names = {stratum.value: name for name, stratum in options.strata.items()}
+        weights = {name: stratum.weight for name, stratum in options.strata.items()}
+        volume = _open(dataset, options.map)
+        return StratifiedSampler.of_map(volume, names, weights, world, voxel_size=size, within=within, inside=inside)
+    volumes, chosen = dataset.class_volumes(), {}
+    for label in options.shares:
+        members = dataset.config.classes.get(label)
+        if members is None:
+            raise ConfigError(f"{where}.shares names {label}; the classes are {', '.join(dataset.config.class_names)}")
+        chosen[label] = [volumes[name] for name in members]
+    elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
+    return ClassSampler(chosen, options.shares, elsewhere, world, size, within=within, inside=inside)
+
+
+def _open(dataset: Dataset, path: str) -> MultiscaleImage:
+    return MultiscaleImage.open(join(dataset.path, path), cache=dataset.cache)
+
+
+def _parts(regions: Iterable[Region], where: str, dataset: Dataset, annotated: Roi) -> list[Roi]:
+    """Return the annotated parts of regions.
+
+    Raises:
+        ConfigError: nothing is annotated in one of them.
+    """
+    parts = [dataset.roi(region).intersect(annotated) for region in regions]
+    if any(part.empty for part in parts):
+        raise ConfigError(f"{where} has a region in which nothing is annotated")
+    return parts
 
 
 def _overhang(config: Config, dataset: Dataset) -> Coordinate:

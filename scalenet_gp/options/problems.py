@@ -108,7 +108,7 @@ def _read(details: ErrorDetails, model: type[BaseModel], data: Any) -> _Problem:
         types = list(_flat(types))
         if number == len(details["loc"]) - 1 and details["type"] in ("missing", "extra_forbidden"):
             path.append(step)  # the types stay those of the mapping that has the field, or lacks it
-        elif _leads_on(place, step):
+        elif _leads_on(place, step) and not _is_kind(place, types, step):
             path.append(step)
             place, types = _below(place, step), list(_types_below(types, step))
         else:
@@ -116,6 +116,16 @@ def _read(details: ErrorDetails, model: type[BaseModel], data: Any) -> _Problem:
             types = [found for found in types if _is_branch(found, step)] or types
     models = tuple(found for found in _flat(types) if inspect.isclass(found) and issubclass(found, BaseModel))
     return _Problem(tuple(path), tuple(branches), details, models)
+
+
+def _is_kind(place: Any, types: Collection[Any], step: str | int) -> bool:
+    """Return True if a step names the kind of a mapping, although the mapping has a field of that name, too."""
+    kind = place.get("kind") if isinstance(place, Mapping) else None
+    return kind == step and len([found for found in types if _has_kind(found)]) > 1
+
+
+def _has_kind(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, BaseModel) and "kind" in found.model_fields
 
 
 def _leads_on(place: Any, step: str | int) -> bool:

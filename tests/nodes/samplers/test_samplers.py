@@ -256,6 +256,44 @@ def test_a_mask_needs_a_voxel() -> None:
         MaskSampler(ClassVolume(None))
 
 
+def test_several_masks_are_united_and_those_without_a_voxel_do_not_matter() -> None:
+    one, two, none = (np.zeros((4, 6), np.uint8) for _ in range(3))
+    one[0, :3], two[:, 2] = 1, 1
+    labels = [
+        LabelArray(one, (8, 8), (0, 0)),
+        LabelArray(two[:, 1:], (8, 8), (0, 8)),  # another box
+        LabelArray(none, (8, 8), (0, 0)),
+        LabelArray(np.ones((2, 2)), (8, 8), (800, 0)),  # outside
+    ]
+    within = Roi((0, 0), (32, 48))
+    sampler = MaskSampler(labels, within=within)
+    axes = (Axis(8, 8, 8, 0), Axis(8, 8, 8, 0))
+    counts = Counter(tuple(place.info["voxel"]) for place in draws(sampler, 3000, axes))
+    corners = [tuple(corner) for corner in (np.argwhere(one | two) * 8).tolist()]
+    assert_frequencies(counts, dict.fromkeys(corners, 1 / len(corners)))
+    with pytest.raises(ValueError, match=r"no voxel .* an array of shape \(4, 6\) .* or an array of shape \(4, 6\)"):
+        MaskSampler([labels[2], labels[2]]).load()
+    with pytest.raises(ValueError, match="no whole voxel"):
+        MaskSampler([labels[3]], within=within)
+    with pytest.raises(ValueError, match="at least one mask"):
+        MaskSampler([])
+
+
+def test_masks_of_other_voxel_sizes_are_searched_at_a_common_one(tmp_path: Path) -> None:
+    scales = [(8, 12), (8, 8)]
+    volumes = []
+    for number, scale in enumerate(scales):
+        data = np.zeros((4, 48 // scale[1]), np.uint8)
+        data[number, :4] = 1
+        centre = [scale[0] / 2, scale[1] / 2]
+        volumes.append(
+            MultiscaleImage.open(write_multiscale(tmp_path / str(number), [data], [scale], [centre], axes="yx"))
+        )
+    index = MaskSampler(volumes).voxels
+    assert index.voxel_size == (8, 24)
+    assert {tuple(corner) for corner in index.draw(np.random.default_rng(0), 50).tolist()} == {(0, 0), (0, 24), (8, 0)}
+
+
 # volumes on disk
 
 SIZE = (8, 4, 4)
@@ -349,6 +387,19 @@ def test_classes_come_in_their_shares(shares: dict[str, float]) -> None:
         else:
             voxel = np.subtract(place.info["voxel"], CLASSES[name].begin) // 8
             assert CLASSES[name].data[tuple(voxel)]
+
+
+def corners_of_class(labels: LabelArray) -> set[tuple[int, ...]]:
+    return {tuple(corner) for corner in (np.argwhere(labels.data) * labels.voxel_size + labels.begin).tolist()}
+
+
+def test_a_class_may_unite_several_of_which_one_is_absent() -> None:
+    united = {"any": [CLASSES["none"], CLASSES["er"], CLASSES["mito"]]}
+    found = draws(ClassSampler(united, {"any": 1}), 200)
+    assert {place.info["class"] for place in found} == {"any"}
+    voxels = {tuple(place.info["voxel"]) for place in found}
+    assert all(voxels & corners_of_class(CLASSES[name]) for name in ("er", "mito"))
+    assert voxels <= corners_of_class(CLASSES["er"]) | corners_of_class(CLASSES["mito"])
 
 
 @pytest.mark.parametrize(

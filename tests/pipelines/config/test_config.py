@@ -206,8 +206,22 @@ def blurred(**options):
             "training.sampler.shares is .*: the shares sum to 1.2; they may sum to 1 at most",
         ),
         (
-            {"training__sampler": {"kind": "class", "shares": {"dark": 1}, "elsewhere": {"kind": "class"}}},
-            "training.sampler.elsewhere.kind is 'class', which is not known; there are uniform, stratified, mask",
+            {"training__sampler": {"kind": "class", "shares": {"dark": 1}, "elsewhere": {"kind": "clss"}}},
+            "training.sampler.elsewhere.kind is 'clss', which is not known; did you mean class",
+        ),
+        (
+            {"training__sampler": {"kind": "stratified", "strata": {"a": {"weight": 1}}}},
+            "training.sampler.strata.a is .*: a stratum has either regions or a sampler",
+        ),
+        (
+            {
+                "training__sampler": {
+                    "kind": "map",
+                    "map": "m",
+                    "strata": {"a": {"value": 1, "weight": 1}, "b": {"value": 1, "weight": 1}},
+                }
+            },
+            r"training.sampler.strata is .*: every stratum has a value of its own; a, b share some of \[1, 1\]",
         ),
         ({"version": 2}, "version is 2; this scalenet_gp reads run files of version 1: write `version: 1`"),
     ],

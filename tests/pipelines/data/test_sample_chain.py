@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import gunpowder as gp
 import numpy as np
@@ -129,6 +130,58 @@ def test_strata_are_drawn_by_weight_and_stay_in_their_regions(volume):
         begin = record["begin"][2] / 2  # half nanometres
         low, high = regions[record["stratum"]][0][2], regions[record["stratum"]][1][2]
         assert low <= begin <= high - 36
+
+
+@pytest.fixture(scope="module")
+def mapped(volume, tmp_path_factory):
+    """The volume with a map of strata, 1 in the left half along x and 2 in the right, and a class without a voxel."""
+    folder = tmp_path_factory.mktemp("mapped") / "volume.zarr"
+    shutil.copytree(volume, folder)
+    strata = np.ones(SHAPE, np.uint8)
+    strata[..., 14:] = 2
+    write_array(folder / "masks" / "strata", strata, labels=True)
+    write_array(folder / "labels" / "crop" / "none", np.zeros_like(strata)[4:20], (4, 0, 0), labels=True)
+    return folder
+
+
+def test_a_united_class_is_sampled_as_one_also_if_a_member_is_absent(mapped):
+    classes = {"any": ["none", "dark", "bright"], "dark": "dark"}
+    for share, members in (("any", ("dark", "bright")), ("dark", ("dark",))):
+        config = tiny_config(
+            data__classes=classes, training__sampler={"kind": "class", "shares": {share: 1}}, augmentation=[]
+        )
+        records = [json.loads(text) for text in samples(config, mapped, 12)["RAW_1_INPUT"].attrs["location"]]
+        assert {record["class"] for record in records} == {share}
+        values = [tissue()[1][name] for name in members]
+        voxels = [tuple(np.array(record["voxel"]) // 9) for record in records]  # world units are half nanometres
+        assert all(any(value[voxel] for value in values) for voxel in voxels)
+        assert all(any(value[voxel] for voxel in voxels) for value in values)
+
+
+def test_a_map_of_strata_is_sampled_by_weight(mapped):
+    strata = {"left": {"value": 1, "weight": 3}, "right": {"value": 2, "weight": 1}}
+    sampler = {"kind": "map", "map": "masks/strata", "strata": strata}
+    within = {"begin": [None, 90, None], "end": [None] * 3}
+    for options in (sampler, {**sampler, "voxel_size": [9] * 3, "within": within}):
+        config = tiny_config(training__sampler=options, training__overhang=None, augmentation=[])
+        texts = samples(config, mapped, 24)["MASK_1_OUTPUT"].attrs["location"]
+        counts = count_draws(texts, "stratum")
+        assert counts["left"] + counts["right"] == 24
+        assert 11 < counts["left"] < 24
+        for record in map(json.loads, texts):
+            assert (record["voxel"][2] // 9 < 14) == (record["stratum"] == "left")
+            assert options is sampler or record["voxel"][1] >= 180  # half nanometres
+
+
+def test_a_stratum_may_have_a_sampler_of_its_own(mapped):
+    regions = [{"begin": [None] * 3, "end": [None, None, 63]}]
+    strata = {
+        "dark": {"weight": 1, "sampler": {"kind": "class", "shares": {"dark": 1}, "voxel_size": [4.5] * 3}},
+        "left": {"weight": 1, "sampler": {"kind": "uniform", "regions": regions}},
+    }
+    config = tiny_config(training__sampler={"kind": "stratified", "strata": strata}, augmentation=[])
+    records = [json.loads(text) for text in samples(config, mapped, 20)["MASK_1_OUTPUT"].attrs["location"]]
+    assert {(record["stratum"], record.get("class")) for record in records} == {("dark", "dark"), ("left", None)}
 
 
 def test_a_class_may_unite_several(volume):
