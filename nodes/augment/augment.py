@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 from gunpowder import ArrayKey, BatchFilter
@@ -99,6 +99,7 @@ class AugmentOptions(PhysicalOptions):
         *,
         replay: str | None = None,
         where: str = "",
+        corner: Sequence[int] = (),
         **given: Any,
     ) -> Augment:
         """Return the node for the arrays of one pipeline.
@@ -109,6 +110,8 @@ class AugmentOptions(PhysicalOptions):
             labels: labels and masks, which are changed only if the node's ``moves_content`` is True.
             replay: a record of an earlier batch, applied to every batch instead of a draw.
             where: the path of these options in the run file, for messages.
+            corner: the point from which positions in the options count, world coordinates: the corner of the raw
+                volume. By default it is the world's origin.
             given: arguments that go before those of the options.
 
         Raises:
@@ -117,7 +120,12 @@ class AugmentOptions(PhysicalOptions):
         """
         node: type[Augment] = self.component()
         arrays = (*raw, *labels) if node.moves_content else tuple(raw)
-        return node.for_arrays(arrays, **{**self.arguments_in(world, where), "replay": replay, **given})
+        arguments = self.place_at(corner, self.arguments_in(world, where))
+        return node.for_arrays(arrays, **{**arguments, "replay": replay, **given})
+
+    def place_at(self, corner: Sequence[int], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments with positions in world coordinates instead of distances from ``corner``."""
+        return arguments
 
     @classmethod
     def component(cls) -> type[Augment]:

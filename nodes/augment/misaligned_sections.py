@@ -12,11 +12,12 @@ from gunpowder import Array, ArrayKey, Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError, PipelineError
-from scalenet_gp.nodes.augment.augment import AugmentOptions, DrawnParameters, as_probability
+from scalenet_gp.nodes.augment.augment import DrawnParameters, as_probability
 from scalenet_gp.nodes.augment.random_augment import check_intensities
 from scalenet_gp.nodes.augment.section_augment import (
     SectionArguments,
     SectionAugment,
+    SectionOptions,
     choose_sections,
     describe_counts,
 )
@@ -222,5 +223,5 @@ def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[
 
 
 MisalignedOptions = options_of(
-    MisalignedSections, "misaligned_sections", without=("arrays", "origin", "replay"), base=AugmentOptions
+    MisalignedSections, "misaligned_sections", without=("arrays", "replay"), base=SectionOptions
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from operator import index
 from typing import Any, Generic, SupportsIndex, Unpack, final
@@ -34,6 +34,7 @@ __all__ = [
     "MissingSections",
     "SectionArguments",
     "SectionAugment",
+    "SectionOptions",
     "choose_sections",
     "describe_counts",
 ]
@@ -62,7 +63,8 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         arrays: the arrays to change. Those that are not requested are left out.
         thickness: the thickness of a section, whole world units.
         axis: the spatial axis across the sections, 0 is the first.
-        origin: the position at which a section begins, world units.
+        origin: the position at which a section begins, world units. In a run file it counts from the corner of the raw
+            volume.
         arguments: ``p`` and ``replay``, see :class:`RandomAugment`.
 
     Raises:
@@ -77,7 +79,7 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         thickness: WholeLength,
         *,
         axis: int = 0,
-        origin: int = 0,
+        origin: WholeLength = 0,
         **arguments: Unpack[AugmentArguments],
     ) -> None:
         super().__init__(arrays, **arguments)
@@ -122,6 +124,16 @@ class SectionAugment(RandomAugment[DrawnT], Generic[DrawnT]):
         begin = np.maximum(voxel_begin, section_begin)
         end = np.minimum(voxel_begin + length, section_begin + self.thickness)
         return sections, np.maximum(end - begin, 0)
+
+
+class SectionOptions(AugmentOptions):
+    """Abstract: the options of a node that changes sections, which are counted from the corner of the raw volume."""
+
+    def place_at(self, corner: Sequence[int], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        axis = arguments["axis"]
+        if axis >= len(corner):  # the node refuses it when the pipeline is built
+            return arguments
+        return {**arguments, "origin": arguments["origin"] + corner[axis]}
 
 
 class _LinearSectionAugment(SectionAugment[DrawnT], Generic[DrawnT]):
@@ -280,10 +292,7 @@ def describe_counts(counts: Mapping[str, int]) -> list[str]:
     return [f"{name} {count}" for name, count in counts.items() if count]
 
 
-# The origin is a position in world coordinates, which a run file does not know.
-_NOT_IN_A_RUN_FILE = ("arrays", "origin", "replay")
-
-MissingOptions = options_of(MissingSections, "missing_sections", without=_NOT_IN_A_RUN_FILE, base=AugmentOptions)
+MissingOptions = options_of(MissingSections, "missing_sections", without=("arrays", "replay"), base=SectionOptions)
 LowContrastOptions = options_of(
-    LowContrastSections, "low_contrast_sections", without=_NOT_IN_A_RUN_FILE, base=AugmentOptions
+    LowContrastSections, "low_contrast_sections", without=("arrays", "replay"), base=SectionOptions
 )

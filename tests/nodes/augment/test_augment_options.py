@@ -30,9 +30,9 @@ class Run(BaseModel):
     augmentation: tuple[Augmentation, ...]
 
 
-def built(world=HALF, **options):
+def built(world=HALF, corner=(), **options):
     (one,) = Run.model_validate({"augmentation": [options]}).augmentation
-    return one.build(world, RAW, LABELS, where="augmentation.0")
+    return one.build(world, RAW, LABELS, where="augmentation.0", corner=corner)
 
 
 def test_lengths_become_world_units():
@@ -50,6 +50,21 @@ def test_lengths_become_world_units():
     sections = built(kind="misaligned_sections", thickness=4.5, sigma=9, slip=0.3, axis=1)
     assert (sections.thickness, float(sections.sigma), sections.slip, sections.axis) == (9, 18.0, 0.3, 1)
     assert built(kind="misaligned_sections", thickness=4.5, sigma=[9, 4], shift=1).sigma.tolist() == [18.0, 8.0]
+
+
+@pytest.mark.parametrize("kind", ["misaligned_sections", "missing_sections", "low_contrast_sections"])
+def test_sections_are_counted_from_the_corner_of_the_raw_volume(kind):
+    options = {
+        "misaligned_sections": {"sigma": 9},
+        "missing_sections": {"probability": 0.1},
+        "low_contrast_sections": {"probability": 0.1, "factor": [0.1, 0.5]},
+    }[kind]
+    for given, origin in (({}, 7), ({"origin": 4.5}, 16), ({"origin": 4.5, "axis": 1}, 0), ({"axis": 5}, 0)):
+        found = built(corner=(7, -9), kind=kind, thickness=9, **options, **given)
+        assert found.origin == origin
+    assert built(kind=kind, thickness=9, origin=2, **options).origin == 4
+    with pytest.raises(LatticeError, match=r"augmentation\.0\.origin 0\.3 nm"):
+        built(kind=kind, thickness=9, origin=0.3, **options)
 
 
 def test_what_moves_content_moves_labels_too():
