@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +13,29 @@ from scalenet_gp.interop.weights import load_renamed
 from scalenet_gp.layers import ConvPass, activation_layer
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["load_leibnetz_weights"]
+__all__ = ["leibnetz_arguments", "load_leibnetz_weights"]
+
+
+def leibnetz_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which our builders build the network that LeibNetz's build with ``arguments``.
+
+    LeibNetz normalizes the input, too, and an output has as many channels between its convolutions as at its end.
+
+    Args:
+        arguments: arguments of LeibNetz's ``build_unet``, or of one subnet of its ``build_scalenet``.
+
+    Example:
+        >>> leibnetz_arguments({"norm_layer": "batch", "output_nc": 3})
+        {'normalize_input': True, 'hidden_nc': 3, 'norm_layer': 'batch', 'output_nc': 3}
+    """
+    return {"normalize_input": True, "hidden_nc": arguments.get("output_nc", 1), **arguments}
 
 
 def load_leibnetz_weights(net: LeibNet, state_dict: Mapping[str, Tensor]) -> None:
     """Give ``net`` the weights of the same network in the package LeibNetz.
 
     Args:
-        net: the network, built with the arguments that LeibNetz's builder was given.
+        net: the network, built with the :func:`leibnetz_arguments` of those that LeibNetz's builder was given.
         state_dict: LeibNetz's ``state_dict()``, of tensors or arrays.
 
     Raises:

@@ -44,7 +44,7 @@ class ConvPass(SameLattice):
         input_keys: the one tensor read, (B, ``input_nc``, Z, Y, X).
         output_keys: the one tensor made, (B, ``output_nc``, Z, Y, X).
         input_nc: channels of the input.
-        output_nc: channels of every convolution's output.
+        output_nc: channels of every convolution's output, or one number for each convolution.
         kernel_sizes: kernel of each convolution, in voxels per axis.
         activation: name of an activation in :mod:`torch.nn`, or ``None``.
         final_activation: the last one; ``activation`` unless given. ``"Identity"`` for none.
@@ -52,7 +52,8 @@ class ConvPass(SameLattice):
             do not agree with the whole then).
         residual: add the projected input.
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``, as in :class:`torch.nn.Conv3d`.
-        norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or ``None``, before each convolution.
+        norm_layer: ``"batch"``, ``"instance"``, ``"group"`` or ``None``, before each convolution; or one of these for
+            each convolution.
         dropout_prob: probability of dropping a value before each convolution.
         squeeze_excitation: weight the channels after the convolution with the index
             ``len(kernel_sizes) // squeeze_ratio``, counted from zero. With a ``squeeze_ratio`` of 1 there is no such
@@ -89,14 +90,14 @@ class ConvPass(SameLattice):
         input_keys: Sequence[str],
         output_keys: Sequence[str],
         input_nc: int,
-        output_nc: int,
+        output_nc: int | Sequence[int],
         kernel_sizes: Sequence[Sequence[int]],
         activation: str | None = "ReLU",
         final_activation: str | None = None,
         padding: Literal["valid", "same"] = "valid",
         residual: bool = False,
         padding_mode: str = "reflect",
-        norm_layer: str | None = None,
+        norm_layer: str | Sequence[str | None] | None = None,
         dropout_prob: float | None = None,
         squeeze_excitation: bool = False,
         squeeze_ratio: int = 2,
@@ -108,18 +109,23 @@ class ConvPass(SameLattice):
     ) -> None:
         super().__init__(input_keys, output_keys, identifier)
         try:
-            check_whole(input_nc=input_nc, output_nc=output_nc, squeeze_ratio=squeeze_ratio, groups=groups)
             kernels, steps, lost = _reach(kernel_sizes, dilations, padding)
+            ncs: list[int] = _for_each("output_nc", output_nc, kernels)
+            norms: list[str | None] = _for_each("norm_layer", norm_layer, kernels)
+            check_whole(input_nc=input_nc, squeeze_ratio=squeeze_ratio, groups=groups)
+            for nc in ncs:
+                check_whole(output_nc=nc)
         except ValueError as error:
             raise ArgumentError(f"{self.identifier}: {error}") from None
         if padding_mode not in _PADDING_MODES:
             raise ArgumentError(
                 f"{self.identifier}: padding_mode is one of {sorted(_PADDING_MODES)}, not {padding_mode!r}"
             )
-        if input_nc % groups or output_nc % groups:
+        if any(nc % groups for nc in (input_nc, *ncs)):
+            listed = ", ".join(map(str, dict.fromkeys((input_nc, *ncs[:-1]))))
             raise ArgumentError(
-                f"{self.identifier}: groups has to divide the channels of every convolution, {input_nc} and "
-                f"{output_nc}; {math.gcd(input_nc, output_nc)} is the largest that does, {groups} does not"
+                f"{self.identifier}: groups has to divide the channels of every convolution, {listed} and "
+                f"{ncs[-1]}; {math.gcd(input_nc, *ncs)} is the largest that does, {groups} does not"
             )
         if separable and groups > 1:
             raise ArgumentError(f"{self.identifier}: a separable pass has its own groups; leave out groups={groups}")
@@ -136,36 +142,36 @@ class ConvPass(SameLattice):
 
         layers: list[nn.Module] = []
         channels = input_nc
-        for index, (kernel, step) in enumerate(zip(kernels, steps, strict=True)):
-            if norm_layer is not None:
-                layers.append(normalization_layer(norm_layer, channels, self.dims))
+        for index, (kernel, step, nc, norm) in enumerate(zip(kernels, steps, ncs, norms, strict=True)):
+            if norm is not None:
+                layers.append(normalization_layer(norm, channels, self.dims))
                 self._tileable &= is_local(layers[-1])
             if dropout_prob:
                 layers.append(nn.Dropout(dropout_prob))
             options: dict[str, Any] = {"padding": padding, "padding_mode": padding_mode, "dilation": step}
             if separable:
-                layers.append(separable_convolution(channels, output_nc, kernel, **options))
+                layers.append(separable_convolution(channels, nc, kernel, **options))
             else:
-                layers.append(convolution(channels, output_nc, kernel, groups=groups, **options))
+                layers.append(convolution(channels, nc, kernel, groups=groups, **options))
             if index == weighed and (squeeze_excitation or eca):
                 layers.append(
-                    EfficientChannelAttention(output_nc)
+                    EfficientChannelAttention(nc)
                     if eca
-                    else SqueezeExcitation(output_nc, max(1, output_nc // squeeze_ratio), self.dims)
+                    else SqueezeExcitation(nc, max(1, nc // squeeze_ratio), self.dims)
                 )
                 self._tileable = False
             if index < len(kernels) - 1 and not (residual and index == 0):
                 layers.append(activation_layer(activation))
-            channels = output_nc
+            channels = nc
         self.layers = nn.Sequential(*layers)
         self.final_activation = activation_layer(activation if final_activation is None else final_activation)
         self.projection: nn.Module | None = None
         if residual:
             self.projection = convolution(
-                input_nc, output_nc, (1,) * self.dims, bias=False, groups=_projection_groups(input_nc, output_nc)
+                input_nc, channels, (1,) * self.dims, bias=False, groups=_projection_groups(input_nc, channels)
             )
         self.input_nc = input_nc
-        self.output_nc = output_nc
+        self.output_nc = channels
         self._begins_plain = self.projection is None and accepts_unfused_inputs(self.layers[0])
 
     @property
@@ -194,6 +200,19 @@ class ConvPass(SameLattice):
             if self.projection is not None:
                 y += self.projection(without_margin(x, self.margin))  # in place: a convolution or a product made y
         return y if logits else self.final_activation(y)
+
+
+def _for_each(name: str, given: Any, kernels: Sequence[Sequence[int]]) -> list[Any]:
+    """Return the value of an argument for each convolution.
+
+    Raises:
+        ArgumentError: there is a list of another length.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [given] * len(kernels)
+    if len(given) != len(kernels):
+        raise ArgumentError(f"{name} has one value, or one for each of the {len(kernels)} convolutions, not {given}")
+    return list(given)
 
 
 def _reach(

@@ -75,8 +75,11 @@ class EncoderDecoderOptions(Options):
         nc_increase_factor: factor of the channels from level to level.
         convs_per_level: convolutions per pass, where ``kernel_sizes`` does not say it; two unless given.
         num_final_convs: convolutions with a kernel of one voxel that make an output.
+        hidden_nc: channels of these convolutions but the last; ``base_nc`` unless given. LeibNetz has as many as the
+            output has, which leaves a network of one class without gradient if no unit of a layer is active.
         activation: of all passes: the name of a module of ``torch.nn``, or none.
         norm_layer: normalization in all passes, before each convolution.
+        normalize_input: normalize the input too, before the first convolution, as LeibNetz does.
         residual: add the input of each pass to its output.
         dropout_prob: probability of dropout in all passes and in the transformer block.
         squeeze_excitation: scale the channels of all passes by squeeze and excitation.
@@ -94,7 +97,7 @@ class EncoderDecoderOptions(Options):
         bottleneck: an :class:`AtrousPyramid` or a :class:`TransformerBlock` after the bottleneck's pass. The latter has
             four heads, or as many of them as divide the channels.
         heads: by name, the classes of further outputs, each made by a :class:`Head` of the features that ``"output"``
-            is made of. It has ``num_final_convs`` - 1 hidden layers of ``base_nc`` channels, ``activation`` and
+            is made of. It has ``num_final_convs`` - 1 hidden layers of ``hidden_nc`` channels, ``activation`` and
             ``final_activation``; a head that is to differ has, instead of its classes, a mapping of arguments of
             :class:`Head`: ``classes`` and any of ``hidden_nc``, ``activation`` and ``final_activation``.
     """
@@ -107,8 +110,10 @@ class EncoderDecoderOptions(Options):
     nc_increase_factor: Whole = 2
     convs_per_level: Whole | None = None
     num_final_convs: Whole = 1
+    hidden_nc: Whole | None = None
     activation: str | None = "ReLU"
     norm_layer: Normalization | None = None
+    normalize_input: Flag = False
     residual: Flag = False
     dropout_prob: Annotated[float, Field(ge=0, le=1)] | None = None
     squeeze_excitation: Flag = False
@@ -195,6 +200,11 @@ class EncoderDecoderOptions(Options):
         return self.base_nc * self.nc_increase_factor**level
 
     @property
+    def hidden_ncs(self) -> tuple[int, ...]:
+        """The channels between the convolutions that make an output."""
+        return (self.hidden_nc or self.base_nc,) * (self.num_final_convs - 1)
+
+    @property
     def input_spec(self) -> TensorSpec:
         """Voxel size and channels of the input."""
         return TensorSpec(exact_size(self.top_resolution), self.input_nc)
@@ -222,7 +232,7 @@ class EncoderDecoderOptions(Options):
     def head_options(self) -> dict[str, dict[str, Any]]:
         """Arguments of each head, of those that can differ between heads."""
         shared = {
-            "hidden_nc": [self.base_nc] * (self.num_final_convs - 1),
+            "hidden_nc": list(self.hidden_ncs),
             "activation": self.activation,
             "final_activation": self.final_activation,
         }

@@ -114,7 +114,9 @@ class Parts:
         return nodes
 
     def _conv_pass(self, read: str, made: str, nc: int, level: int) -> Node:
-        options = self.options
+        options, arguments = self.options, self.options.conv_options
+        if read == "input" and options.norm_layer is not None and not options.normalize_input:
+            arguments["norm_layer"] = [None, *[options.norm_layer] * (len(options.kernels) - 1)]
         return ConvPass(
             [self.prefix + read],
             [self.prefix + made],
@@ -124,7 +126,7 @@ class Parts:
             dilations=options.dilations,
             separable=options.separable,
             eca=options.eca,
-            **options.conv_options,
+            **arguments,
         )
 
     def _output(self, made: str, level: int) -> Node:
@@ -133,7 +135,7 @@ class Parts:
             [f"{self.prefix}out_conv_{level}"],
             [self.prefix + made],
             options.channels(level),
-            options.output_channels,
+            [*options.hidden_ncs, options.output_channels] if options.hidden_ncs else options.output_channels,
             [(1,) * options.dims] * options.num_final_convs,
             final_activation=options.final_activation,
             **options.conv_options,

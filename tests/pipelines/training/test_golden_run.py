@@ -18,6 +18,8 @@ GOLDEN = Path(__file__).with_name("golden_run.json")
 CONFIG = {
     "network__subnets__0__norm_layer": "group",
     "network__subnets__1__norm_layer": "group",
+    "network__subnets__0__normalize_input": True,
+    "network__subnets__1__normalize_input": True,
     "training__iterations": 10,
     "training__optimization__learning_rate": 0.01,
     "training__batch_size": 2,

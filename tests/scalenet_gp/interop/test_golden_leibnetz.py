@@ -11,7 +11,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import LeibNet, build_scalenet, build_unet
-from scalenet_gp.interop import load_leibnetz_weights
+from scalenet_gp.interop import leibnetz_arguments, load_leibnetz_weights
 from scalenet_gp.testing import crop_to_roi
 
 GOLDEN = Path(__file__).parents[3] / ".." / "shared" / "golden"
@@ -38,7 +38,10 @@ def part(arrays: dict[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
 
 
 def built(meta: dict, weights: dict[str, np.ndarray]) -> LeibNet:
-    net = build_unet(**meta["args"]) if meta["builder"] == "build_unet" else build_scalenet(meta["args"])
+    if meta["builder"] == "build_unet":
+        net = build_unet(**leibnetz_arguments(meta["args"]))
+    else:
+        net = build_scalenet([leibnetz_arguments(subnet) for subnet in meta["args"]])
     load_leibnetz_weights(net, {name: torch.from_numpy(weight) for name, weight in weights.items()})
     return net.eval()
 

@@ -13,7 +13,7 @@ from funlib.geometry import Coordinate, Roi
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, build_scalenet, build_unet
-from scalenet_gp.interop import load_leibnetz_weights
+from scalenet_gp.interop import leibnetz_arguments, load_leibnetz_weights
 from scalenet_gp.testing import crop_to_roi
 
 
@@ -152,7 +152,8 @@ UNETS = {
 def test_unets_agree(peer, name):
     arguments = {"top_resolution": (8, 8), "base_nc": 4, **UNETS[name]}
     torch.manual_seed(0)
-    assert agree(peer.build_unet(**arguments), build_unet(**arguments), {"input": arguments}, exact=True)
+    ours = build_unet(**leibnetz_arguments(arguments))
+    assert agree(peer.build_unet(**arguments), ours, {"input": arguments}, exact=True)
 
 
 SUBNETS = {
@@ -175,7 +176,7 @@ def test_what_only_subnets_have_agrees(peer, name, dims):
     }
     torch.manual_seed(0)
     theirs = peer.build_scalenet([dict(arguments)])
-    assert agree(theirs, build_scalenet([arguments]), {"0_input": arguments}, exact=True)
+    assert agree(theirs, build_scalenet([leibnetz_arguments(arguments)]), {"0_input": arguments}, exact=True)
 
 
 SCALENETS = {
@@ -197,7 +198,7 @@ SCALENETS = {
 def test_scalenets_agree(peer, name):
     """LeibNetz goes through sets, so that its shapes differ from build to build: the first that can be centred."""
     subnets = SCALENETS[name]
-    ours = build_scalenet(subnets)
+    ours = build_scalenet([leibnetz_arguments(subnet) for subnet in subnets])
     by_input = dict(zip(ours.input_keys, subnets, strict=True))
     torch.manual_seed(0)
     for _ in itertools.repeat(None, 20):

@@ -111,6 +111,18 @@ class TestConvPass(NodeTester):
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="layer"),
             "norm_layer is one of 'batch', 'instance', 'group', not 'layer'",
         ),
+        "norms": (
+            lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer=["batch", None]),
+            "b: norm_layer has one value, or one for each of the 1 convolutions, not",
+        ),
+        "channels of each": (
+            lambda: ConvPass(*IO, 1, [1, 2, 3], [(3, 3)] * 2),
+            "b: output_nc has one value, or one for each of the 2 convolutions, not",
+        ),
+        "no channel": (
+            lambda: ConvPass(*IO, 1, [0, 1], [(3, 3)] * 2),
+            "b: output_nc is a whole number from 1 up, not 0",
+        ),
         "dropout": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], dropout_prob=1.5), "1.5"),
         "squeeze ratio": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], squeeze_ratio=0),
@@ -310,6 +322,13 @@ def test_normalisations_by_name(name, kind, dims):
     assert isinstance(node.layers[0], getattr(nn, kind if kind == "GroupNorm" else f"{kind}{dims}d"))
     if kind == "GroupNorm":
         assert [layer.num_groups for layer in node.layers if isinstance(layer, nn.GroupNorm)] == [3, 6]
+
+
+def test_each_convolution_may_have_its_own_channels_and_normalization():
+    node = ConvPass(*IO, 3, [4, 2], [(3, 3), (1, 1)], norm_layer=[None, "batch"], residual=True)
+    assert kinds_of(node) == ["Conv2d", "BatchNorm2d", "Conv2d"]
+    assert (node.layers[1].num_features, node.output_channels(3), node.projection.out_channels) == (4, (2,), 2)
+    assert node(torch.rand(2, 3, 5, 5)).shape == (2, 2, 3, 3)
 
 
 @pytest.mark.parametrize("name", ["activation", "final_activation"])

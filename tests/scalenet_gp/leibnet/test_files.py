@@ -112,7 +112,7 @@ def test_running_statistics_are_part_of_it(tmp_path: Path) -> None:
     for _ in range(3):
         net.train()(random_inputs(plan, torch.float32), plan)
     again = LeibNet.load(net.save(tmp_path / "net.safetensors"))
-    assert again.state_dict()["nodes.in_conv_0.layers.0.num_batches_tracked"] == 3
+    assert again.state_dict()["nodes.in_conv_0.layers.2.num_batches_tracked"] == 3
     assert same_outputs(net.eval(), again)
 
 

@@ -422,7 +422,8 @@ def test_a_copy_is_the_same_network_with_its_own_weights(copied):
 
 
 def test_it_is_a_torch_module():
-    net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)], residual=True, norm_layer="batch")
+    options = {"residual": True, "norm_layer": "batch", "normalize_input": True}
+    net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)], **options)
     assert list(net.state_dict())[:11] == [
         "nodes.in_conv_0.layers.0.weight",
         "nodes.in_conv_0.layers.0.bias",

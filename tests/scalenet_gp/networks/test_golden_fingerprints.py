@@ -69,8 +69,8 @@ GOLDEN = {
     "every kind": ("8921b934a19fd63c", 9782.633017),
     "unet": ("9bbd5ed32c9b0cfc", -224325.0788),
     "unet with options": ("39d492df4ba1d165", -83385.29762),
-    "scalenet": ("6d007aa650110a2e", 376584.7642),
-    "attentive scalenet": ("0f5b9d5fc919ff69", 1415443.638),
+    "scalenet": ("4506adbfafa8c1f1", 349724.1757),
+    "attentive scalenet": ("5bbdc83560f9d925", 1331698.528),
     "autoencoder": ("ffab4d79a8c576ab", -144450.6244),
 }
 

@@ -94,7 +94,9 @@ def test_every_argument_arrives():
         base_nc=3,
         nc_increase_factor=3,
         num_final_convs=2,
+        hidden_nc=7,
         norm_layer="instance",
+        normalize_input=True,
         residual=True,
         dropout_prob=0.25,
         squeeze_excitation=True,
@@ -113,6 +115,7 @@ def test_every_argument_arrives():
         assert told == {"norm_layer": "instance", "residual": True, "dropout_prob": 0.25, "squeeze_excitation": True}
         assert (node.arguments["squeeze_ratio"], node.arguments["activation"]) == (3, "GELU")
         final = node.identifier == "output"
+        assert not final or node.arguments["output_nc"] == [7, 5]
         assert node.arguments["kernel_sizes"] == ([[1, 1, 1]] * 2 if final else [[1, 3, 3], [3, 3, 3], [1, 1, 1]])
         assert type(node.final_activation).__name__ == ("Tanh" if final else "GELU")
     assert isinstance(net.nodes["downsample_1"], StridedConv)
@@ -120,6 +123,33 @@ def test_every_argument_arrives():
     assert net.nodes["upsample_2"].factor == (2, 1, 1)
     assert len(build_unet((8, 8), convs_per_level=3).nodes["bottleneck"].arguments["kernel_sizes"]) == 3
     assert isinstance(build_unet((8, 8), downsample_mode="mean").nodes["downsample_0"], Pool)
+
+
+def test_the_input_is_not_normalized_unless_asked_for():
+    def norms(net, name):
+        return [type(layer).__name__ for layer in net.nodes[name].layers if "Norm" in type(layer).__name__]
+
+    options = {"base_nc": 2, "norm_layer": "batch", "downsample_factors": [(2, 2)]}
+    net = build_scalenet([{"top_resolution": (nm, nm), **options} for nm in (16, 8)])
+    assert norms(net, "0_in_conv_0") == norms(net, "1_in_conv_0") == ["BatchNorm2d"]
+    assert norms(net, "1_bottleneck") == norms(net, "1_out_conv_0") == ["BatchNorm2d"] * 2
+    assert norms(build_unet((8, 8), normalize_input=True, **options), "in_conv_0") == ["BatchNorm2d"] * 2
+    autoencoder = build_autoencoder((8, 8), latent_nc=2, **options)
+    assert norms(autoencoder, "in_conv_0") == ["BatchNorm2d"]
+    assert "normalize_input" not in net.nodes["0_in_conv_0"].arguments  # networks of older files have the same nodes
+
+
+def gets_gradient(seed, **arguments):
+    """True if the first pass of a network of one class learns from the gradient of its output."""
+    torch.manual_seed(seed)
+    net = build_unet((8, 8), base_nc=8, downsample_factors=[(2, 2)], num_final_convs=3, **arguments)
+    net(random_inputs(net.smallest_plan, torch.float32), net.smallest_plan)["output"].sum().backward()
+    return any(bool(parameter.grad.any()) for parameter in net.nodes["in_conv_0"].parameters())
+
+
+def test_hidden_channels_keep_networks_of_one_class_alive():
+    assert all(gets_gradient(seed) for seed in range(20))
+    assert sum(gets_gradient(seed, hidden_nc=1) for seed in range(8)) < 4  # as LeibNetz has them
 
 
 def test_a_scalenet_unless_told_otherwise():
