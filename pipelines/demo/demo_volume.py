@@ -4,7 +4,8 @@ The volume looks like a FIB-SEM recording of densely packed cells of two kinds, 
 membranes, the same cytoplasm and the same mitochondria; only the nuclei differ, as they do in tissue: those of glia are
 full of dark heterochromatin, those of neurons pale with one dark nucleolus. The classes ``mito_neuron`` and
 ``mito_glia`` are therefore told apart by the nucleus of the cell that a mitochondrion lies in, and by nothing else:
-every mitochondrion is more than :data:`MARGIN` away from all that depends on the kind of any cell.
+every mitochondrion is more than :data:`MARGIN` away from all that depends on the kind of any cell. The classes
+``neuron`` and ``glia`` are the whole cells, so that a network can learn at a coarse scale which cell it looks at.
 
 All lengths are in nanometres; Z Y X are voxels.
 """
@@ -18,25 +19,31 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.volumes import MultiscaleWriter, StrPath, create_group
 
-__all__ = ["CLASSES", "MARGIN", "DemoVolume", "make_demo_volume", "write_demo_volume"]
+__all__ = ["CELL_KINDS", "CLASSES", "MARGIN", "ORGANELLES", "DemoVolume", "make_demo_volume", "write_demo_volume"]
 
-CLASSES = ("cell_membrane", "nucleus", "mito_neuron", "mito_glia")
-"""The classes of the demo; no voxel belongs to two of them."""
+ORGANELLES = ("cell_membrane", "nucleus", "mito_neuron", "mito_glia")
+"""The classes to segment; no voxel belongs to two of them."""
+
+CELL_KINDS = ("neuron", "glia")
+"""The kind of the cell around each voxel off the membranes, which a coarse scale can learn wherever it looks."""
+
+CLASSES = (*ORGANELLES, *CELL_KINDS)
+"""The classes that are annotated."""
 
 MARGIN = 400
 """Mitochondria are farther than this (nm) from every voxel that depends on the kind of a cell."""
 
-CELL_PITCH = 2500
-NUCLEUS_RADII = (430, 520)
+CELL_PITCH = 2000
+CELL_REACH = 1400  # of mitochondria, from the middle of their cell: its whole nucleus stays in sight of a network
+NUCLEUS_RADII = (340, 420)
+NUCLEOLUS_RADIUS = 140
 MITOCHONDRION_RADII = (95, 145)
-MITOCHONDRION_SPACING = 400
-MITOCHONDRION_REACH = 1400  # of the middle of its cell, before warping: the nucleus stays in sight of a network
-MEMBRANE_HALF_WIDTH = 36
+MITOCHONDRION_SPACING = 420
+MEMBRANE_HALF_WIDTH = 46
 ENVELOPE_WIDTH = 56
 BLUR = 20
 
@@ -57,12 +64,12 @@ class DemoVolume:
     labels: dict[str, NDArray[np.uint8]]
 
 
-def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 224, 224), voxel_size_nm: int = 32) -> DemoVolume:
+def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 256, 320), voxel_size_nm: int = 32) -> DemoVolume:
     """Return a generated volume; the same arguments give the same volume.
 
     Args:
         seed: seed of the random generator.
-        shape: Z Y X voxels. The cells stand in layers along each axis, about 2.5 µm apart; every layer along X has both
+        shape: Z Y X voxels. The cells stand in layers along each axis, about 2 µm apart; every layer along X has both
             kinds, so a part held out along X has both too.
         voxel_size_nm: the edge of a voxel; cells and mitochondria keep their size in nm.
 
@@ -73,7 +80,7 @@ def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 224, 224), voxe
     Example:
         >>> volume = make_demo_volume(shape=(40, 80, 80), voxel_size_nm=64)
         >>> volume.raw.shape, sorted(volume.labels)
-        ((40, 80, 80), ['cell_membrane', 'mito_glia', 'mito_neuron', 'nucleus'])
+        ((40, 80, 80), ['cell_membrane', 'glia', 'mito_glia', 'mito_neuron', 'neuron', 'nucleus'])
     """
     if not 0 < voxel_size_nm <= min(MITOCHONDRION_RADII):
         raise ConfigError(
@@ -93,11 +100,11 @@ def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 224, 224), voxe
 def write_demo_volume(
     path: StrPath,
     seed: int = 0,
-    shape: Sequence[int] = (160, 224, 224),
+    shape: Sequence[int] = (160, 256, 320),
     voxel_size_nm: int = 32,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Write the volume of :func:`make_demo_volume` as OME-Zarr pyramids of three levels, in the layout of CellMap.
+    """Write the volume of :func:`make_demo_volume` as OME-Zarr pyramids of four levels, in the layout of CellMap.
 
     The recording is at ``<path>/recon-1/em/fibsem-uint8``, the masks at
     ``<path>/recon-1/labels/groundtruth/crop1/<class>``. The first voxel's corner is at 0 nm.
@@ -134,7 +141,7 @@ def write_demo_volume(
                 corner=(0, 0, 0),
                 shape=voxels.shape,
                 dtype=voxels.dtype,
-                levels=3,
+                levels=4,
                 labels=place.parent == crop,
             ) as writer:
                 writer.write((0, 0, 0), voxels)
@@ -175,56 +182,117 @@ class Tissue:
 
 
 def lay_out_tissue(rng: np.random.Generator, shape: tuple[int, ...], voxel_size: int) -> Tissue:
-    """Draw cells (a warped Voronoi tessellation), a nucleus in the middle of each, and mitochondria between."""
+    """Draw cells (a warped Voronoi tessellation), a nucleus in the middle of each, and mitochondria between.
+
+    Distances are smooth, so they are computed for voxels twice as large and interpolated.
+    """
     cells = cells_along(shape, voxel_size)
     corners = np.argwhere(np.ones(cells))
-    seeds = (corners + 0.5 + rng.uniform(-0.2, 0.2, corners.shape)) * voxel_size * np.array(shape) / cells
+    seeds = (corners + 0.5 + rng.uniform(-0.15, 0.15, corners.shape)) * voxel_size * np.array(shape) / cells
     # Every layer of cells along X has as many of one kind as of the other, give or take one.
     layers = [rng.permutation(np.arange(cells[0] * cells[1]) % 2 == layer % 2) for layer in range(cells[2])]
     is_glia = np.stack(layers, axis=-1).reshape(-1)
     radii = rng.uniform(*NUCLEUS_RADII, seeds.shape)
     nucleoli = seeds + rng.uniform(-0.3, 0.3, seeds.shape) * radii
 
-    warp = [
-        200 * smooth_noise(rng, shape, voxel_size, 900) + 25 * smooth_noise(rng, shape, voxel_size, 250) for _ in shape
-    ]
-    cell = np.empty(shape, np.uint16)
-    wall, depth, nucleolus_depth, from_seed = (np.empty(shape, np.float32) for _ in range(4))
-    for z in range(shape[0]):  # slice by slice, so that memory does not grow with the number of cells
-        place = np.stack(np.broadcast_arrays(*np.ogrid[z : z + 1, : shape[1], : shape[2]]), axis=-1)[0]
-        place = (place + 0.5) * voxel_size + np.stack([field[z] for field in warp], axis=-1)
-        squared = (seeds**2).sum(-1) - 2 * place @ seeds.T  # less the |place|² that is the same for all seeds
-        nearest = np.argpartition(squared, 1, axis=-1)[..., :2]
-        own, other = np.moveaxis(nearest, -1, 0)
-        rise = np.diff(np.take_along_axis(squared, nearest, -1), axis=-1)[..., 0]
-        cell[z] = own
-        wall[z] = rise / (2 * np.linalg.norm(seeds[other] - seeds[own], axis=-1))
-        offset = place - seeds[own]
-        from_seed[z] = np.linalg.norm(offset, axis=-1)
-        relative = np.linalg.norm(offset / radii[own], axis=-1)
-        depth[z] = (1 - relative) * radii[own].mean(-1)
-        nucleolus_depth[z] = 150 - np.linalg.norm(place - nucleoli[own], axis=-1)
+    coarse_size, coarse = 2 * voxel_size, tuple(-(-voxels // 2) for voxels in shape)
+    place = np.stack(
+        [
+            (grid + 0.5) * coarse_size
+            + 160 * smooth_noise(rng, coarse, coarse_size, 900)
+            + 25 * smooth_noise(rng, coarse, coarse_size, 250)
+            for grid in np.ogrid[tuple(map(slice, coarse))]
+        ],
+        dtype=np.float32,
+    )
+    cell, wall = nearest_seeds(place, seeds)
+    place -= np.moveaxis(seeds.astype(np.float32)[cell], -1, 0)
+    from_seed = np.linalg.norm(place, axis=0)
+    nucleolus_depth = NUCLEOLUS_RADIUS - np.linalg.norm(
+        place - np.moveaxis((nucleoli - seeds).astype(np.float32)[cell], -1, 0), axis=0
+    )
+    place /= np.moveaxis(radii.astype(np.float32)[cell], -1, 0)
+    depth = (1 - np.linalg.norm(place, axis=0)) * radii.mean(-1).astype(np.float32)[cell]
     depth = np.minimum(depth, wall - 150)  # a nucleus yields to the membrane of its cell
 
-    membrane = wall < MEMBRANE_HALF_WIDTH
-    mitochondria = place_mitochondria(rng, voxel_size, membrane, depth >= 0, from_seed)
-    return Tissue(voxel_size, cell, membrane, depth, nucleolus_depth > 0, mitochondria, is_glia)
+    room = room_for_mitochondria(coarse_size, wall < MEMBRANE_HALF_WIDTH, depth >= 0) & (from_seed < CELL_REACH)
+    candidates = round(room.sum() * (coarse_size / MITOCHONDRION_SPACING) ** 3 * 4)
+    mitochondria = place_mitochondria(rng, (np.argwhere(room) + 0.5) * coarse_size, candidates)
+    whole = tuple(map(slice, shape))
+    for axis in range(3):
+        cell = cell.repeat(2, axis)
+    return Tissue(
+        voxel_size,
+        cell[whole],
+        interpolate(wall)[whole] < MEMBRANE_HALF_WIDTH,
+        interpolate(depth)[whole],
+        interpolate(nucleolus_depth)[whole] > 0,
+        mitochondria,
+        is_glia,
+    )
+
+
+def nearest_seeds(place: Array, seeds: NDArray[np.float64]) -> tuple[NDArray[np.uint16], Array]:
+    """Return for each place the number of its nearest seed, and its distance from the plane to the next one's cell."""
+    cell = np.zeros(place.shape[1:], np.uint16)
+    wall = np.empty(place.shape[1:], np.float32)
+    apart = np.linalg.norm(seeds[:, None] - seeds, axis=-1).astype(np.float32)
+    for z in range(len(wall)):  # slice by slice, in the cache of the processor
+        shape = wall[z].shape
+        own, other = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+        least, next_least = np.full(shape, np.inf, np.float32), np.full(shape, np.inf, np.float32)
+        for number, seed in enumerate(seeds.astype(np.float32)):
+            squared = (place[0, z] - seed[0]) ** 2
+            squared += (place[1, z] - seed[1]) ** 2
+            squared += (place[2, z] - seed[2]) ** 2
+            if not (second := squared < next_least).any():
+                continue
+            first = squared < least
+            np.copyto(other, np.where(first, own, np.uint16(number)), where=second)
+            np.copyto(own, np.uint16(number), where=first)
+            np.minimum(next_least, np.maximum(least, squared), out=next_least)
+            np.minimum(least, squared, out=least)
+        cell[z], wall[z] = own, (next_least - least) / (2 * apart[own, other])
+    return cell, wall
+
+
+def interpolate(field: Array) -> Array:
+    """Return a field at voxels of half the size, linearly interpolated; the outermost values are continued."""
+    for axis in range(field.ndim):
+        fine = field.repeat(2, axis)
+        at = [slice(None)] * field.ndim
+
+        def part(array: Array, *bounds: int | None, at: list[slice] = at, axis: int = axis) -> Array:
+            return array[(*at[:axis], slice(*bounds), *at[axis + 1 :])]
+
+        step = np.diff(field, axis=axis)
+        step *= 0.25
+        part(fine, 1, -1, 2)[...] += step
+        part(fine, 2, None, 2)[...] -= step
+        field = fine
+    return field
+
+
+def room_for_mitochondria(voxel_size: int, membrane: Mask, nucleus: Mask) -> Mask:
+    """Return the voxels that a mitochondrion may have its centre in: off membranes, and :data:`MARGIN` off nuclei."""
+    import edt
+
+    radius = max(MITOCHONDRION_RADII)
+    inside = 2 * voxel_size  # of the two borders that lie within the voxel that a distance is measured to
+    room = edt.edt(~membrane, anisotropy=(voxel_size,) * 3) > radius + MEMBRANE_HALF_WIDTH
+    room &= edt.edt(~nucleus, anisotropy=(voxel_size,) * 3) > MARGIN + radius + 2 * BLUR + inside
+    return room
 
 
 def place_mitochondria(
-    rng: np.random.Generator, voxel_size: int, membrane: Mask, nucleus: Mask, from_seed: Array
+    rng: np.random.Generator, room: NDArray[np.float64], candidates: int
 ) -> tuple[Mitochondrion, ...]:
-    """Fill the room that membranes, nuclei and :data:`MARGIN` leave, in random order, until nothing fits any more."""
-    radius = max(MITOCHONDRION_RADII)
-    blurred = (blur_radius(voxel_size) + 1) * voxel_size
-    room = distance_transform_edt(~membrane, sampling=voxel_size) > radius + MEMBRANE_HALF_WIDTH
-    room &= distance_transform_edt(~nucleus, sampling=voxel_size) > MARGIN + radius + blurred
-    room &= from_seed < MITOCHONDRION_REACH
-    candidates = rng.permutation(np.argwhere(room))[:20_000]
+    """Place mitochondria apart from each other, at random ones of the places (nm) where there is room."""
+    room = rng.permutation(room)[:candidates]
     centres = np.empty((0, 3))
-    for candidate in (candidates + 0.5) * voxel_size:
-        if not (((centres - candidate) ** 2).sum(-1) < MITOCHONDRION_SPACING**2).any():
-            centres = np.vstack([centres, candidate])
+    while len(room):
+        centres = np.vstack([centres, room[:1]])
+        room = room[((room - room[0]) ** 2).sum(-1) > MITOCHONDRION_SPACING**2]
     turns = np.linalg.qr(rng.standard_normal((len(centres), 3, 3)))[0]
     radii = np.sort(rng.uniform(*MITOCHONDRION_RADII, (len(centres), 3)))
     phases = rng.uniform(0, 2 * np.pi, len(centres))
@@ -239,39 +307,43 @@ def record(tissue: Tissue, rng: np.random.Generator) -> DemoVolume:
 
     Random draws do not depend on the kinds of the cells: the same tissue with other kinds differs in the nuclei only.
     """
+    from scipy.ndimage import gaussian_filter
+
     shape, voxel_size = tissue.cell.shape, tissue.voxel_size
     labels = {name: np.zeros(shape, np.uint8) for name in CLASSES}
     labels["cell_membrane"][tissue.membrane] = 1
     labels["nucleus"][tissue.nucleus_depth >= 0] = 1
+    glia = tissue.is_glia[tissue.cell]
+    labels["neuron"][~glia & ~tissue.membrane] = 1
+    labels["glia"][glia & ~tissue.membrane] = 1
 
     image = 150 + 7 * smooth_noise(rng, shape, voxel_size, 90) + 9 * rng.standard_normal(shape, np.float32)
     sheets = np.abs(smooth_noise(rng, shape, voxel_size, 170)) < 0.13
     sheets &= smooth_noise(rng, shape, voxel_size, 420) > 0.4
     image[sheets] -= 38  # endoplasmic reticulum
     image[tissue.membrane] = 72
-    draw_nuclei(image, tissue, smooth_noise(rng, shape, voxel_size, 85))
+    draw_nuclei(image, tissue, glia, smooth_noise(rng, shape, voxel_size, 85))
     for mitochondrion in tissue.mitochondria:
         box, inside = draw_mitochondrion(image, mitochondrion, voxel_size)
         middle = tuple((mitochondrion.centre // voxel_size).astype(int))
         kind = "mito_glia" if tissue.is_glia[tissue.cell[middle]] else "mito_neuron"
         labels[kind][box][inside] = 1
-    image = gaussian_filter(image, BLUR / voxel_size, radius=blur_radius(voxel_size))
+    image = gaussian_filter(image, BLUR / voxel_size, radius=-(-2 * BLUR // voxel_size))
     return DemoVolume(scan(image, rng, voxel_size), labels)
 
 
-def draw_nuclei(image: Array, tissue: Tissue, chromatin: Array) -> None:
+def draw_nuclei(image: Array, tissue: Tissue, glia: Mask, chromatin: Array) -> None:
     """Draw nuclei in their envelopes: clumped and dark in glia, pale with a nucleolus in neurons."""
-    depth = tissue.nucleus_depth
-    glia = tissue.is_glia[tissue.cell]
-    inside = depth >= ENVELOPE_WIDTH
+    nucleus = np.nonzero(tissue.nucleus_depth >= 0)
+    depth, glia, chromatin = tissue.nucleus_depth[nucleus], glia[nucleus], chromatin[nucleus]
     # Heterochromatin gathers along the envelope.
-    clumped = inside & glia & (chromatin + 1.2 * np.exp(-(depth - ENVELOPE_WIDTH) / 80) > 0.1)
-    pale = inside & ~glia
-    image[(depth >= 0) & ~inside] = 85
-    image[inside] = 152 + 6 * chromatin[inside]
-    image[clumped] = 88 + 6 * chromatin[clumped]
-    image[pale] += 16
-    image[pale & tissue.nucleolus] = 80 + 8 * chromatin[pale & tissue.nucleolus]
+    clumped = glia & (chromatin + 1.2 * np.exp(-(depth - ENVELOPE_WIDTH) / 80) > 0.1)
+    nucleolus = ~glia & tissue.nucleolus[nucleus]
+    drawn = np.where(glia, 152, 168) + 6 * chromatin
+    drawn[clumped] = 88 + 6 * chromatin[clumped]
+    drawn[nucleolus] = 80 + 8 * chromatin[nucleolus]
+    drawn[depth < ENVELOPE_WIDTH] = 85
+    image[nucleus] = drawn
 
 
 def draw_mitochondrion(image: Array, mitochondrion: Mitochondrion, voxel_size: int) -> tuple[tuple[slice, ...], Mask]:
@@ -302,11 +374,6 @@ def scan(image: Array, rng: np.random.Generator, voxel_size: int) -> NDArray[np.
 def cells_along(shape: Sequence[int], voxel_size: int) -> list[int]:
     """Return the number of cells along each axis."""
     return [round(voxels * voxel_size / CELL_PITCH) for voxels in shape]
-
-
-def blur_radius(voxel_size: int) -> int:
-    """Return the reach of the blur in voxels, by which a nucleus changes the image around it."""
-    return -(-2 * BLUR // voxel_size)
 
 
 def smooth_noise(rng: np.random.Generator, shape: Sequence[int], voxel_size: int, length: float) -> Array:
