@@ -285,7 +285,7 @@ def room_for_mitochondria(voxel_size: int, membrane: Mask, nucleus: Mask) -> Mas
 
 
 def place_mitochondria(
-    rng: np.random.Generator, room: NDArray[np.float64], candidates: int
+    rng: np.random.Generator, room: NDArray[np.floating], candidates: int
 ) -> tuple[Mitochondrion, ...]:
     """Place mitochondria apart from each other, at random ones of the places (nm) where there is room."""
     room = rng.permutation(room)[:candidates]
