@@ -35,6 +35,7 @@ class MultiscaleSource(ReadingSource):
         fill_value: the value of constant padding.
         masks: for an array of ``voxel_sizes``, the key of its mask: uint8 (1, z, y, x), unbounded, 1 inside the volume
             and 0 outside.
+        within: masks are 0 outside this ROI, too: a training split, for example. World units.
 
     Raises:
         FileNotFoundError, VolumeFormatError: see :meth:`MultiscaleImage.open`.
@@ -63,6 +64,7 @@ class MultiscaleSource(ReadingSource):
         padding: Padding | None = None,
         fill_value: float = 0,
         masks: Mapping[ArrayKey, ArrayKey] | None = None,
+        within: Roi | None = None,
     ) -> None:
         self.volume = volume if isinstance(volume, MultiscaleImage) else MultiscaleImage.open(volume)
         self.world = World() if world is None else world
@@ -70,6 +72,7 @@ class MultiscaleSource(ReadingSource):
         self.volume.check_padding(padding, fill_value)
         if labels:
             self.volume.check_labels()
+        self.within = within
         self._masks = dict(masks or {})
         check_masks(voxel_sizes, self._masks)
         self._specs: dict[ArrayKey, CheapCopySpec] = {}
@@ -97,10 +100,22 @@ class MultiscaleSource(ReadingSource):
         for key, asked in request.array_specs.items():
             place = (asked.roi, self.spec[key].voxel_size, self.world)
             if key in masks:
-                reading[key] = partial(self.volume.valid, *place)
+                reading[key] = partial(self._valid, *place)
             else:
                 reading[key] = self.volume.start(*place, self.labels, self.padding, self.fill_value)
         return reading
+
+    def _valid(self, roi: Roi, size: Coordinate, world: World) -> np.ndarray:
+        """Return the mask of the whole voxels inside the volume and ``within``, (1, z, y, x)."""
+        valid = self.volume.valid(roi, size, world)
+        if self.within is None:
+            return valid
+        inside = np.zeros_like(valid)
+        part = self.within.snap_to_grid(size, mode="shrink").intersect(roi)
+        if not part.empty:
+            voxels = (slice(None), *((part - roi.begin) // size).to_slices())
+            inside[voxels] = valid[voxels]
+        return inside
 
     def name(self) -> str:
         """Return the name of the node with its volume, for messages."""

@@ -48,6 +48,10 @@ class ClassTargets(ReadingSource):
     voxel of a coarser level counts for all the finer ones within. A voxel that reaches out of the label volume or out
     of ``within`` is unknown.
 
+    With ``exclusive``, at most one channel is present in a voxel, as a Softmax needs it. The first channel of the
+    target is the background then, present where no class is. Its mask and those of all channels are the same: 1 where a
+    class is present, or all classes are known. Voxels in which several classes are present are unknown.
+
     Args:
         classes: the label volume of every class, or its path. A :class:`ClassVolume` defines the meaning of its values.
         targets: voxel sizes of the target arrays, world units.
@@ -55,6 +59,7 @@ class ClassTargets(ReadingSource):
         world: the world that the pipeline counts in.
         groups: the channels of the targets, each with the classes that it unites. By default one channel per class.
         within: the part of the annotation to use: a training split, for example. World units.
+        exclusive: the channels exclude one another, and a first channel for the background is added.
 
     Raises:
         FileNotFoundError: a class has no labels.
@@ -62,7 +67,8 @@ class ClassTargets(ReadingSource):
             key twice; label volumes with channels, or that may be resampled.
         PipelineError: label volumes that differ in their number of axes.
         LatticeError: a voxel size that a label volume cannot give.
-        DataError: nothing is annotated at any of the voxel sizes.
+        DataError: nothing is annotated at any of the voxel sizes; while reading, with ``exclusive``: most voxels of a
+            channel belong to other channels, too.
 
     Example:
         >>> import gunpowder as gp
@@ -84,11 +90,12 @@ class ClassTargets(ReadingSource):
         *,
         groups: Mapping[str, Iterable[str]] | None = None,
         within: Roi | None = None,
+        exclusive: bool = False,
     ) -> None:
         if not classes:
             raise ArgumentError("no classes: ClassTargets needs at least one label volume")
         self.classes = {name: _opened(name, volume) for name, volume in classes.items()}
-        self.world = world
+        self.world, self.exclusive = world, exclusive
         self.groups = _groups(self.classes, groups)
         self._volumes = {name: label.volume for name, label in self.classes.items() if label.volume is not None}
         axes = _dims(self._volumes)
@@ -160,7 +167,7 @@ class ClassTargets(ReadingSource):
                     voxels = ((group.roi - roi.begin) // size).to_slices()
                     majority = known_majority(group.present, group.known, group.factor)
                     data[channel][voxels], mask[channel][voxels] = majority
-            return data, mask
+            return _exclusive(data, mask, tuple(self.groups)) if self.exclusive else (data, mask)
 
         return finish
 
@@ -172,6 +179,26 @@ class ClassTargets(ReadingSource):
             inside = within.snap_to_grid(size, mode="shrink")
             parts = {name: part.intersect(inside) for name, part in parts.items()}
         return {name: part for name, part in parts.items() if not part.empty}
+
+
+def _exclusive(data: np.ndarray, mask: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return target and mask, (1 + channel, z, y, x), with the background first."""
+    present = data.sum(axis=0, dtype=np.intp)
+    shared = present > 1
+    for name, channel in zip(names, data, strict=True):
+        both = np.count_nonzero(shared & (channel > 0))
+        if 2 * both > np.count_nonzero(channel):
+            pairs = zip(names, data, strict=True)
+            others = [other for other, of_other in pairs if other != name and (of_other & channel).any()]
+            raise DataError(
+                f"the classes {', '.join(names)} are to exclude one another, but {both:,} of "
+                f"{np.count_nonzero(channel):,} voxels of {name!r} belong to {' and '.join(others)}; learn them as "
+                "independent classes"
+            )
+    known = ((present == 1) | mask.all(axis=0)) & ~shared
+    background = (present == 0) & known
+    exclusive = np.concatenate([background[None], data]).astype(np.uint8) * known
+    return exclusive, np.broadcast_to(known, exclusive.shape).astype(np.uint8)
 
 
 def _part(finish: Callable[[], tuple[np.ndarray, np.ndarray]], index: int) -> np.ndarray:

@@ -14,21 +14,33 @@ from scalenet_gp.pipelines.config.sampling import (
     UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.config.schema import reference_text, schema_text
-from scalenet_gp.pipelines.config.training import LossWeights
+from scalenet_gp.pipelines.config.targets import (
+    BACKGROUND,
+    AffinityTargetsOptions,
+    BoundaryDistanceTargetsOptions,
+    ClassTargetsOptions,
+    TargetOptions,
+    match_outputs,
+)
 from scalenet_gp.pipelines.config.yaml_files import to_yaml
 
 __all__ = [
+    "BACKGROUND",
+    "AffinityTargetsOptions",
+    "BoundaryDistanceTargetsOptions",
+    "ClassTargetsOptions",
     "Config",
     "DataConfig",
-    "LossWeights",
     "MapSamplerOptions",
     "MaskSamplerOptions",
     "PredictionOptions",
     "Region",
     "SamplerOptions",
     "StratifiedSamplerOptions",
+    "TargetOptions",
     "UniformSamplerOptions",
     "apply_overrides",
+    "match_outputs",
     "reference_text",
     "resolved_yaml",
     "schema_text",

@@ -6,20 +6,21 @@ volume, so that a volume's first section begins at 0 whatever position its file 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.networks import NetworkKind
+from scalenet_gp.networks import NetworkKind, OutputForm
 from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.config.data import DataConfig
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
+from scalenet_gp.pipelines.config.targets import match_output, match_outputs
 from scalenet_gp.pipelines.config.training import EvaluationConfig, TrainingConfig, ValidationConfig
 from scalenet_gp.pipelines.config.yaml_files import dump_yaml, load_yaml
 from scalenet_gp.serialization import atomic_write
@@ -35,7 +36,8 @@ class Config(Options):
     Attributes:
         version: version of the format; 1.
         data: volumes and classes.
-        network: the network; an output that does not say how many channels it has gets one for each class.
+        network: the network. An output that does not say its channels or its final activation has those that its
+            targets need.
         augmentation: random changes of samples while training, in their order.
         training: how the network is trained.
         validation: how it is validated meanwhile; not at all if absent.
@@ -85,5 +87,20 @@ class Config(Options):
             beside.write_text(text, encoding="utf-8")
 
     def build_network(self) -> LeibNet:
-        """Return the network, with random weights."""
-        return self.network.build(len(self.data.classes))
+        """Return the network, with random weights.
+
+        Raises:
+            ConfigError: the targets do not fit the network's outputs, or the classes.
+        """
+
+        def form(name: str) -> OutputForm:
+            options = match_output(self.training.targets, name)
+            return OutputForm(len(options.channels(self.data)), options.final_activation)
+
+        return self.network.build(form)
+
+    def learned(self, outputs: Sequence[str]) -> dict[str, Any]:
+        """Return the settings that a trained network with these outputs takes for granted, as plain values."""
+        targets = match_outputs(self.training.targets, outputs)
+        channels = {name: list(options.channels(self.data)) for name, options in targets.items()}
+        return {"channels": channels, **self.data.model_dump(mode="json", include={"padding", "intensities"})}

@@ -103,12 +103,6 @@ class DataConfig(Options):
         """The names of the classes in the order of the output channels."""
         return tuple(self.classes)
 
-    @property
-    def learned(self) -> dict[str, Any]:
-        """Settings that a trained network takes for granted, as plain values."""
-        plain = self.model_dump(mode="json", include={"padding", "intensities"})
-        return {"classes": list(self.class_names), **plain}
-
     @field_validator("sources")
     @classmethod
     def _one(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field
 
-from pydantic import Field, NonNegativeFloat
-
-from scalenet_gp.losses import LossOptions
 from scalenet_gp.options import Options, Size
 from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.sampling import SamplerOptions, UniformSamplerOptions
+from scalenet_gp.pipelines.config.targets import TargetOptions
 from scalenet_gp.training import (
     CheckpointOptions,
     ComputeConfig,
@@ -18,37 +16,7 @@ from scalenet_gp.training import (
     ValidationOptions,
 )
 
-__all__ = ["ClassTargetsOptions", "EvaluationConfig", "LossWeights", "TrainingConfig", "ValidationConfig"]
-
-
-class LossWeights(Options):
-    """Weights of the outputs' losses at one iteration; between two, they change evenly.
-
-    Attributes:
-        iteration: the iteration from which the weights count.
-        weights: weights of the outputs, from coarse to fine.
-
-    Example:
-        >>> LossWeights(iteration=1000, weights=(0, 1)).weights
-        (0.0, 1.0)
-    """
-
-    iteration: int = Field(ge=0)
-    weights: tuple[NonNegativeFloat, ...] = Field(min_length=1)
-
-
-class ClassTargetsOptions(Options):
-    """Learn the classes of ``data.classes``, one output channel for each: see :class:`scalenet_gp.nodes.ClassTargets`.
-
-    Attributes:
-        kind: ``classes``.
-
-    Example:
-        >>> ClassTargetsOptions().kind
-        'classes'
-    """
-
-    kind: Literal["classes"] = "classes"
+__all__ = ["EvaluationConfig", "TrainingConfig", "ValidationConfig"]
 
 
 class TrainingConfig(Options):
@@ -56,7 +24,9 @@ class TrainingConfig(Options):
 
     Attributes:
         region: the part of the annotation to learn from.
-        output_shape: nm per axis that every output of a sample covers.
+        output_shape: nm per axis that the outputs of a sample cover: one box for all outputs, or one for each by its
+            name, about a common centre. Unless given, every scale has about as many voxels as the others, so that
+            coarse outputs cover more.
         iterations: number of batches to learn from.
         batch_size: samples in each batch; with several processes, in each of each.
         seed: seed of the weights and of every sample. The same seed gives the same run to the bit, whatever ``workers``
@@ -64,31 +34,26 @@ class TrainingConfig(Options):
         workers: processes that prepare batches ahead; with 0 they are prepared in between.
         overhang: nm by which a sample may reach out of the region, where it is masked.
         sampler: where in the region samples are taken.
-        targets: what the outputs learn.
+        targets: what each output learns, by its name. A name may be a pattern as file names have them; the first that
+            matches an output counts. All outputs learn all classes unless given.
         optimization: how weights change.
         compute: how the network is computed.
-        loss: loss of every output.
-        loss_weights: weights of the outputs' losses, from coarse to fine, one each unless given; or how they change.
-        class_weights: weights of the classes in the loss, one each unless given.
         start_from: checkpoint or saved network whose weights to begin with.
         checkpoints: when checkpoints are written, and which are kept.
         log: when TensorBoard is written to.
     """
 
     region: Region
-    output_shape: Size
+    output_shape: Size | dict[str, Size] | None = None
     iterations: int = Field(ge=1)
     batch_size: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     workers: int = Field(0, ge=0)
     overhang: Size | None = None
     sampler: SamplerOptions = UniformSamplerOptions()
-    targets: ClassTargetsOptions = ClassTargetsOptions()
+    targets: dict[str, TargetOptions] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
     optimization: Optimization = Field(default_factory=Optimization)
     compute: ComputeConfig = ComputeConfig()
-    loss: LossOptions = Field({"kind": "cross_entropy_dice"}, validate_default=True)
-    loss_weights: tuple[NonNegativeFloat, ...] | tuple[LossWeights, ...] | None = None
-    class_weights: tuple[NonNegativeFloat, ...] | None = None
     start_from: str | None = None
     checkpoints: CheckpointOptions = CheckpointOptions()
     log: LogOptions = LogOptions()

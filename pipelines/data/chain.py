@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import gunpowder as gp
 
-from scalenet_gp.errors import ConfigError
-from scalenet_gp.layers import Head
 from scalenet_gp.nodes import SampleLocation
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data.augmentation import build_augmentation
@@ -29,37 +27,15 @@ def sample_chain(config: Config, dataset: Dataset, replay: Mapping[str, str] | N
     Raises:
         ConfigError: the config does not fit the volume.
     """
-    net = dataset.net
-    _check_channels(config, dataset)
-    arrays = dataset.arrays
-    raw, targets, masks = arrays.raw, arrays.targets, arrays.masks
-    chain = (
-        dataset.source(raw),
-        dataset.targets(targets, masks, dataset.roi(config.training.region)),
-    ) + gp.MergeProvider()
-    labels = (*targets.values(), *masks.values())
+    raw = dataset.arrays.raw
+    sources = dataset.target_sources(dataset.roi(config.training.region))
+    chain = (dataset.source(raw), *sources) + gp.MergeProvider()
+    labels = dataset.target_chain.label_keys()
     for node in build_augmentation(config.augmentation, dataset, tuple(raw.values()), labels, replay):
         chain += node
+    for node in dataset.target_nodes():
+        chain += node
     # behind all that asks for more than it delivers: what is placed is the target as it is delivered
-    finest = targets[net.output_keys[-1]]
+    finest = dataset.arrays.targets[dataset.finest]
     chain += SampleLocation(finest, build_sampler(config, dataset), replay=(replay or {}).get("location"))
     return dataset.scaled(chain, raw)
-
-
-def _check_channels(config: Config, dataset: Dataset) -> None:
-    """Refuse a network with an output that cannot learn the classes, one channel for each."""
-    classes = config.data.class_names
-    for node in dataset.net.nodes.values():
-        if isinstance(node, Head) and node.classes != classes:
-            raise ConfigError(
-                f"the network's head {node.identifier!r} makes the classes {', '.join(node.classes)}, and "
-                f"training.targets of the kind classes has {', '.join(classes)}: give network.heads the classes of "
-                "data.classes, in their order"
-            )
-    for name in dataset.net.output_keys:
-        channels = dataset.net.specs[name].channels
-        if channels != len(classes):
-            raise ConfigError(
-                f"the network's output {name!r} has {channels} channels, and training.targets of the kind classes has "
-                f"{len(classes)}, {', '.join(classes)}: leave out output_nc and heads of other classes"
-            )

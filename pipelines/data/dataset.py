@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import gunpowder as gp
@@ -16,11 +17,14 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
+from scalenet_gp.layers import Head
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
-from scalenet_gp.options import Size
-from scalenet_gp.pipelines.config import DataConfig, Region
+from scalenet_gp.options import Size, suggest
+from scalenet_gp.pipelines.config import Config, DataConfig, Region, TargetOptions, match_outputs
+from scalenet_gp.pipelines.data.boxes import balanced_shapes
+from scalenet_gp.pipelines.data.targets import TargetChain
 from scalenet_gp.volumes import (
     ChunkCache,
     ClassVolume,
@@ -43,6 +47,7 @@ class Dataset:
 
     Attributes:
         config: the part ``data`` of the run file.
+        targets: what each output learns.
         path: folder of the volume, or its URL.
         raw: the raw volume.
         net: the network whose voxel sizes the world fits.
@@ -51,6 +56,7 @@ class Dataset:
     """
 
     config: DataConfig
+    targets: Mapping[str, TargetOptions]
     path: StrPath
     raw: MultiscaleImage
     net: LeibNet
@@ -58,8 +64,8 @@ class Dataset:
     cache: ChunkCache
 
     @classmethod
-    def open(cls, path: StrPath, config: DataConfig, net: LeibNet) -> Dataset:
-        """Open the raw volume.
+    def open(cls, path: StrPath, config: Config, net: LeibNet) -> Dataset:
+        """Open the raw volume for a network of a run.
 
         The world has the raw volume's corner on the lattice of every tensor. Where raw data may be resampled, it has
         the labels' corner there instead, as labels are never resampled.
@@ -67,26 +73,45 @@ class Dataset:
         Raises:
             FileNotFoundError: the volume does not exist.
             VolumeFormatError: it cannot be read.
-            ConfigError: it has other axes than the network.
+            ConfigError: it has other axes than the network, or the network cannot learn the targets.
         """
-        cache = ChunkCache(config.cache * 2**20)
-        source = config.source
+        targets = match_outputs(config.training.targets, net.output_keys)
+        for name, options in targets.items():
+            _check_output(net, name, options, options.channels(config.data))
+        data = config.data
+        cache = ChunkCache(data.cache * 2**20)
+        source = data.source
         raw = MultiscaleImage.open(join(path, source.raw), source.translation, alignment=source.alignment, cache=cache)
         if raw.dims != net.dims:
             raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
         if source.alignment == "resample":
-            paths = (join(join(path, source.labels), name) for names in config.classes.values() for name in names)
+            paths = (join(join(path, source.labels), name) for names in data.classes.values() for name in names)
             labelled = next((found for found in paths if find_node(found) is not None), None)
             leading = raw if labelled is None else MultiscaleImage.open(labelled, source.translation)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
-        return cls(config, path, raw, net, world, cache)
+        return cls(data, targets, path, raw, net, world, cache)
 
     @property
     def arrays(self) -> SampleArrays:
         """The array keys of samples for the network."""
         return SampleArrays.of(self.net)
+
+    @property
+    def finest(self) -> str:
+        """The name of the output with the smallest voxels, by which samples are placed."""
+        return min(self.net.output_keys, key=lambda name: math.prod(self.net.voxel_size[name]))
+
+    @cached_property
+    def channels(self) -> dict[str, tuple[str, ...]]:
+        """The names of every output's channels."""
+        return {name: options.channels(self.config) for name, options in self.targets.items()}
+
+    @cached_property
+    def scored(self) -> dict[str, tuple[str, ...]]:
+        """The names of every output's channels that are compared with the annotation."""
+        return {name: options.scored(self.channels[name]) for name, options in self.targets.items()}
 
     def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
         """Return the smallest box (world units) that is whole voxels of every output, or of those named."""
@@ -110,21 +135,35 @@ class Dataset:
             chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
         return chain
 
-    def targets(
-        self,
-        targets: Mapping[str, gp.ArrayKey],
-        masks: Mapping[str, gp.ArrayKey],
-        within: Roi | None = None,
-    ) -> ClassTargets:
-        """Return a source of the classes at the voxel size of every output in ``targets``."""
-        return ClassTargets(
-            self.class_volumes(),
-            {key: self.net.voxel_size[name] for name, key in targets.items()},
-            {targets[name]: masks[name] for name in targets},
+    @cached_property
+    def target_chain(self) -> TargetChain:
+        """The nodes that provide targets and masks."""
+        return TargetChain(
+            self.targets,
+            self.channels,
+            self.arrays,
+            {name: self.net.voxel_size[name] for name in self.targets},
             self.world,
-            groups=self.config.classes,
-            within=within,
         )
+
+    def target_sources(self, within: Roi | None = None) -> tuple[gp.BatchProvider, ...]:
+        """Return the sources of the annotation that targets and masks are made of, at the voxel size of every output.
+
+        :meth:`target_nodes` makes the targets of what they provide, downstream of augmentation.
+
+        Args:
+            within: the part of the annotation to use, world units.
+
+        Raises:
+            FileNotFoundError: a label volume does not exist.
+            VolumeFormatError: it cannot be read.
+            DataError: nothing is annotated in that part.
+        """
+        return self.target_chain.sources(self.config.classes, self.class_volumes(), self._instances, within)
+
+    def target_nodes(self) -> tuple[gp.BatchFilter, ...]:
+        """Return the nodes that make targets and masks of what :meth:`target_sources` provides."""
+        return self.target_chain.nodes()
 
     def roi(self, region: Region, outputs: Collection[str] | None = None) -> Roi:
         """Return a region in world coordinates, shrunk to whole voxels of every output, or of those named.
@@ -183,16 +222,16 @@ class Dataset:
         sources = []
         for name, key in keys.items():
             volume, size = MultiscaleImage.open(prediction / name), self.net.voxel_size[name]
-            if volume.channels != len(self.config.classes):
+            expected = self.channels[name]
+            if volume.channels != len(expected):
                 raise ConfigError(
-                    f"{volume.path} has {volume.channels} channels, not one for each of the classes "
-                    f"{', '.join(self.config.class_names)}"
+                    f"{volume.path} has {volume.channels} channels, not one for each of {', '.join(expected)}"
                 )
             attributes = group_attributes(volume.path)
             channels = attributes.get("omero", {}).get("channels", [])
             named = tuple(channel["label"] for channel in channels)
-            if named and named != self.config.class_names:
-                raise ConfigError(f"{volume.path} holds the classes {named}, the config has {self.config.class_names}")
+            if named and named != expected:
+                raise ConfigError(f"{volume.path} holds {', '.join(named)}; the config has {', '.join(expected)}")
             there = volume.roi(size, self.world)
             if not there.contains(roi):
                 raise ConfigError(
@@ -219,6 +258,39 @@ class Dataset:
             )
         return shape
 
+    def boxes(self, shape: Size | Mapping[str, Size] | None, what: str = "training.output_shape") -> dict[str, Roi]:
+        """Return the ROI of every output in a sample; that of the finest begins at 0.
+
+        The ROIs have a common centre, to half a voxel of each.
+
+        Args:
+            shape: nm that all outputs cover; or a mapping of names of outputs to what each covers. By default every
+                scale has about as many voxels as the others, see :func:`.balanced_shapes`.
+            what: the name of ``shape`` in messages.
+
+        Raises:
+            ConfigError: a shape is not a whole number of voxels, or an output is unknown or missing.
+        """
+        names = self.net.output_keys
+        if shape is None:
+            shapes = balanced_shapes(self.net, self.labelled().shape)
+        elif isinstance(shape, Mapping):
+            if unknown := [name for name in shape if name not in names]:
+                raise ConfigError(f"{what} has {unknown[0]!r}; {suggest(unknown[0], names, 'the outputs')}")
+            if missing := [name for name in names if name not in shape]:
+                raise ConfigError(f"{what} has no entry for the output {missing[0]!r}")
+            shapes = {name: self.shape(shape[name], f"{what}.{name}", [name]) for name in names}
+        else:
+            shapes = dict.fromkeys(names, self.shape(shape, what))
+        finest = shapes[self.finest]
+        boxes = {}
+        for name in names:
+            size, around = self.net.voxel_size[name], shapes[name] - finest
+            # rounded to the nearest voxel; an odd one more lies below
+            begin = Coordinate(-((a + 2 * s - 1) // (2 * s)) * s for a, s in zip(around, size, strict=True))
+            boxes[name] = Roi(begin, shapes[name])
+        return boxes
+
     def class_volumes(self) -> dict[str, ClassVolume]:
         """Return the label volumes by name, with the meaning of their values.
 
@@ -226,26 +298,38 @@ class Dataset:
             FileNotFoundError: a label volume does not exist.
             VolumeFormatError: a label volume cannot be read.
         """
-        source = self.config.source
-        labels = join(self.path, source.labels)
         volumes = {}
         for name in dict.fromkeys(name for names in self.config.classes.values() for name in names):
-            path = join(labels, name)
-            if find_node(path) is None:
-                found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
-                raise FileNotFoundError(
-                    f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}"
-                )
-            volume = MultiscaleImage.open(path, source.translation, cache=self.cache)
+            path = self._labels(name)
+            volume = MultiscaleImage.open(path, self.config.source.translation, cache=self.cache)
             meaning = read_annotation(path, volume.levels[0].path)
             volumes[name] = ClassVolume(volume, meaning.absent, meaning.present, meaning.unknown)
         return volumes
 
     def labelled(self) -> Roi:
         """Return the box of whole coarsest voxels that any class is annotated in."""
-        name = self.net.output_keys[0]
-        key = gp.ArrayKey("LABELLED")
-        return self.targets({name: key}, {name: gp.ArrayKey("LABELLED_MASK")}).annotated(key)
+        target, mask = gp.ArrayKey("LABELLED"), gp.ArrayKey("LABELLED_MASK")
+        sizes = {target: self.net.voxel_size[self.net.output_keys[0]]}
+        volumes = self.class_volumes()
+        return ClassTargets(volumes, sizes, {target: mask}, self.world, groups=self.config.classes).annotated(target)
+
+    def _instances(self, name: str) -> MultiscaleImage:
+        """Return a label volume of instances."""
+        source = self.config.source
+        return MultiscaleImage.open(self._labels(name), source.translation, cache=self.cache)
+
+    def _labels(self, name: str) -> str:
+        """Return the path of a label volume.
+
+        Raises:
+            FileNotFoundError: it does not exist; the message lists those that do.
+        """
+        labels = join(self.path, self.config.source.labels)
+        path = join(labels, name)
+        if find_node(path) is None:
+            found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
+            raise FileNotFoundError(f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}")
+        return path
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
@@ -256,3 +340,25 @@ class Dataset:
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))
+
+
+def _check_output(net: LeibNet, name: str, options: TargetOptions, channels: Sequence[str]) -> None:
+    """Refuse an output that cannot learn its targets."""
+    kind = f"training.targets of the kind {options.kind}"
+    node = dict(net.nodes).get(name)
+    if isinstance(node, Head) and node.classes != tuple(channels):
+        raise ConfigError(
+            f"the network's head {name!r} makes the classes {', '.join(node.classes)}, and {kind} has "
+            f"{', '.join(channels)}: give network.heads the same, in their order"
+        )
+    if net.specs[name].channels != len(channels):
+        raise ConfigError(
+            f"the network's output {name!r} has {net.specs[name].channels} channels, and {kind} has {len(channels)}, "
+            f"{', '.join(channels)}: leave out output_nc and heads of other classes"
+        )
+    softmax = options.final_activation == "Softmax"
+    if softmax != (net.output_activation(name) == "Softmax"):
+        raise ConfigError(
+            f"the network's output {name!r} {'does not end' if softmax else 'ends'} in a Softmax, and {kind} has "
+            f"{'' if softmax else 'no '}exclusive classes: leave out final_activation"
+        )

@@ -41,15 +41,17 @@ def evaluate(
     if output is not None and output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     roi = dataset.annotated(region or config.evaluation.region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     arrays = dataset.arrays
     predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
-    chain = (*sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
+    chain = (*sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+    for node in dataset.target_nodes():
+        chain += node
 
-    scores = empty_scores(net.output_keys, config.data.class_names)
+    scores = empty_scores(dataset.scored)
     with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
         for tile in boxes:
             request = gp.BatchRequest()
@@ -58,7 +60,8 @@ def evaluate(
             batch = pipeline.request_batch(request)
             for name in net.output_keys:
                 predicted, target, mask = (batch[keys[name]].data for keys in (predictions, targets, masks))
-                update_scores(scores, name, predicted, target, mask, config.evaluation.threshold)
+                scored = dataset.targets[name].as_classes(predicted, target, mask)
+                update_scores(scores, name, *scored, config.evaluation.threshold)
             advance("")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

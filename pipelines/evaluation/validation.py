@@ -10,7 +10,7 @@ from typing import Self, final
 
 import gunpowder as gp
 import torch
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 from torch import Tensor
 
 from scalenet_gp.errors import ConfigError, DataError
@@ -44,7 +44,7 @@ class Validation:
     Args:
         dataset: the volume, and a network like those to be validated.
         region: the region. Parts without any annotation do not count.
-        shape: shape of a sample, world units; whole voxels of every output.
+        boxes: the ROI of every output in a sample, world units.
         loss: the loss of training.
         samples: number of samples.
         seed: seed of their locations.
@@ -61,7 +61,7 @@ class Validation:
         self,
         dataset: Dataset,
         region: Region,
-        shape: Coordinate,
+        boxes: Mapping[str, Roi],
         loss: LossOf,
         *,
         samples: int = 8,
@@ -84,8 +84,9 @@ class Validation:
         self._loss = loss
         self._threshold = threshold
         self._seed = seed
-        self._classes = dataset.config.class_names
-        self._plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
+        self._targets = dataset.targets
+        self._scored = dataset.scored
+        self._plan = net.plan(boxes)
         self._sample = dataset.arrays
         self._arrays = NetworkArrays(net, self._sample.raw, self._sample.predictions)
         self._chain = self._chain_of(dataset, annotated)
@@ -93,7 +94,7 @@ class Validation:
         self._batches: SeededBatches | None = None
 
     @classmethod
-    def from_config(cls, config: Config, dataset: Dataset, shape: Coordinate, loss: LossOf) -> Self:
+    def from_config(cls, config: Config, dataset: Dataset, boxes: Mapping[str, Roi], loss: LossOf) -> Self:
         """Return the validation that a config describes. Arguments and errors are those of the class.
 
         Raises:
@@ -105,7 +106,7 @@ class Validation:
         return cls(
             dataset,
             settings.region,
-            shape,
+            boxes,
             loss,
             samples=settings.samples,
             seed=settings.seed,
@@ -138,7 +139,7 @@ class Validation:
         if self._batches is None:
             raise RuntimeError("a Validation validates within its with block")
         device = next(net.parameters()).device
-        scores = empty_scores(self._plan.outputs, self._classes)
+        scores = empty_scores(self._scored)
         losses: list[float] = []
         # forked: a layer may draw random numbers in evaluation, too
         with _evaluating(net), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -164,7 +165,8 @@ class Validation:
             prediction = output if activation is None else apply_activation(output, activation)
             roi = self._plan.outputs[name]
             true, annotated = batch[self._sample.targets[name]].data, batch[self._sample.masks[name]].data
-            update_scores(scores, name, prediction[0].float().cpu().numpy(), true, annotated, self._threshold)
+            scored = self._targets[name].as_classes(prediction[0].float().cpu().numpy(), true, annotated)
+            update_scores(scores, name, *scored, self._threshold)
             if annotated.any():
                 target, mask = (
                     as_tensor(batch[key], roi, key, device).to(prediction)
@@ -176,10 +178,12 @@ class Validation:
 
     def _chain_of(self, dataset: Dataset, annotated: Roi) -> gp.Pipeline:
         raw = self._sample.raw
-        targets = dataset.targets(self._sample.targets, self._sample.masks, annotated)
-        chain = (dataset.source(raw), targets) + gp.MergeProvider() + ToUnitRange(*raw.values())
+        chain = (dataset.source(raw), *dataset.target_sources(annotated)) + gp.MergeProvider()
+        chain += ToUnitRange(*raw.values())
+        for node in dataset.target_nodes():
+            chain += node
         chain = dataset.scaled(chain, raw)
-        finest = self._sample.targets[dataset.net.output_keys[-1]]
+        finest = self._sample.targets[dataset.finest]
         return chain + SampleLocation(finest, UniformSampler(annotated))
 
 

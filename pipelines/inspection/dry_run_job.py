@@ -103,12 +103,12 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
     settings, begun = config.training, time.perf_counter()
     torch.manual_seed(settings.seed)
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     node = build_trainer(config, dataset, device)
     trainer, watch = node.trainer, _Waiting()
     trainer.add(watch)
-    shape = dataset.shape(settings.output_shape, "training.output_shape")
-    wanted = {s.prediction: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for s in node.supervision.values()}
+    boxes = dataset.boxes(settings.output_shape)
+    wanted = {each.prediction: gp.ArraySpec(roi=boxes[name]) for name, each in node.supervision.items()}
     batches = sample_chain(config, dataset) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
     with build_chain(batches + node) as pipeline:
         built = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import gunpowder as gp
 import numpy as np
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Coordinate
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
@@ -65,9 +65,9 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     if samples < 1 or seed < 0:
         raise ConfigError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
-    shape = dataset.shape(config.training.output_shape, "training.output_shape")
-    plan = net.plan({name: Roi((0,) * net.dims, shape) for name in net.output_keys})
+    dataset = Dataset.open(volume, config, net)
+    plan = net.plan(dataset.boxes(config.training.output_shape))
+    shape = plan.outputs[dataset.finest].shape
     arrays = dataset.arrays
     request = arrays.request(plan)
     # the first sample of a batch is the same however many it has
@@ -88,7 +88,7 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
         _joined(batches),
         tuple(arrays.raw.values()),
         {arrays.targets[name]: arrays.masks[name] for name in arrays.targets},
-        config.data.class_names,
+        {arrays.targets[name]: channels for name, channels in dataset.channels.items()},
         before=before,
         world=dataset.world,
         intensities=(-1.0, 1.0),

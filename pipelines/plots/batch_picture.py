@@ -16,6 +16,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ArgumentError, UnknownNameError
 from scalenet_gp.geometry import World, format_size
+from scalenet_gp.pipelines.config import BACKGROUND
 from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentation
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
@@ -25,6 +26,7 @@ from scalenet_gp.pipelines.plots.drawing import (
     scale_bar,
     section,
     show,
+    spread_channels,
     true_classes,
 )
 
@@ -47,7 +49,7 @@ def draw_batch(
     batch: gp.Batch,
     raw: Sequence[gp.ArrayKey],
     targets: Mapping[gp.ArrayKey, gp.ArrayKey | None],
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[gp.ArrayKey, Sequence[str]],
     *,
     before: gp.Batch | None = None,
     world: World | None = None,
@@ -67,7 +69,8 @@ def draw_batch(
             the first is drawn.
         targets: arrays of classes, from coarse to fine, in [0, 1], (class, z, y, x) or (class, y, x), each with its
             mask, or None where all is annotated.
-        classes: names of the targets' channels.
+        classes: names of the targets' channels, or of the channels of each target by its key. A channel named
+            ``background`` is not drawn.
         before: the same samples without augmentation, which are drawn above.
         world: world coordinates of the arrays; the unit is 1 nm unless given.
         intensities: the intensities that are black and white; integers count as fractions of the range of their type.
@@ -75,15 +78,16 @@ def draw_batch(
 
     Raises:
         UnknownNameError: an array is not in the batch.
-        ArgumentError: no raw arrays; arrays in another order; an array without channels; a target with other channels
-            than ``classes``; another number of samples in ``before``, or of captions.
+        ArgumentError: no raw arrays; arrays in another order; an array without channels; a target with another number
+            of channels than names; another number of samples in ``before``, or of captions.
         DataError: an array does not reach the section.
     """
     from matplotlib.figure import Figure
 
     if not raw:
         raise ArgumentError("there are no raw arrays to draw; name one or more, from coarse to fine")
-    drawing = _Drawing(tuple(raw), dict(targets), tuple(classes), (world or World()).unit, intensities)
+    channels = classes if isinstance(classes, Mapping) else dict.fromkeys(targets, tuple(classes))
+    drawing = _Drawing(tuple(raw), dict(targets), channels, (world or World()).unit, intensities)
     after = drawing.samples(batch)
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
     if any(len(samples) != len(after) for samples in rows.values()):
@@ -137,9 +141,15 @@ class _Drawing:
 
     raw: tuple[gp.ArrayKey, ...]
     targets: Mapping[gp.ArrayKey, gp.ArrayKey | None]
-    classes: tuple[str, ...]
+    channels: Mapping[gp.ArrayKey, Sequence[str]]
     unit: Fraction
     intensities: tuple[float, float]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of all targets."""
+        names = (name for target in self.targets for name in self.channels[target])
+        return tuple(dict.fromkeys(name for name in names if name != BACKGROUND))
 
     def samples(self, batch: gp.Batch) -> list[_Sample]:
         """Return the planes to draw of every sample in a batch."""
@@ -155,8 +165,9 @@ class _Drawing:
         middle = middle_section(finest.roi, finest.voxel_size)
         planes = {key: _planes(key, batch[key], middle) for key in keys}
         for target in self.targets:
-            if (channels := len(planes[target][0].values)) != len(self.classes):
-                raise ArgumentError(f"{target} has {channels} channels for the classes {', '.join(self.classes)}")
+            names = self.channels.get(target, ())
+            if (channels := len(planes[target][0].values)) != len(names):
+                raise ArgumentError(f"{target} has {channels} channels for the classes {', '.join(names) or '(none)'}")
         return [dict(zip(planes, sample, strict=True)) for sample in zip(*planes.values(), strict=True)]
 
     def draw(self, row: Sequence[Axes], sample: _Sample) -> None:
@@ -171,7 +182,7 @@ class _Drawing:
                 if sample[target].voxel_size == sample[key].voxel_size:
                     self._outline(panel, sample[target], _TARGET_COLOR, "--")
         for panel, (target, mask) in zip(row[len(self.raw) :], self.targets.items(), strict=True):
-            true = sample[target].values
+            true = spread_channels(sample[target].values, self.channels[target], self.classes)
             annotated = np.ones_like(true) if mask is None else sample[mask].values
             nearest = min(self.raw, key=lambda key: _ratio(sample[key], sample[target]))
             background = _beneath(greys[nearest], sample[nearest], sample[target])

@@ -19,6 +19,7 @@ __all__ = [
     "scale_bar",
     "section",
     "show",
+    "spread_channels",
     "true_classes",
 ]
 
@@ -75,6 +76,15 @@ def as_greys(image: np.ndarray, intensities: tuple[float, float] = (0.0, 1.0)) -
     low, high = intensities
     values = image / np.iinfo(image.dtype).max if image.dtype.kind in "iu" else image
     return to_grey((values - low) / (high - low))
+
+
+def spread_channels(values: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return channels (C, Y, X) with these names as one for each of ``classes``, 0 where there is no such channel."""
+    spread = np.zeros((len(classes), *values.shape[1:]), values.dtype)
+    for name, channel in zip(names, values, strict=True):
+        if name in classes:
+            spread[classes.index(name)] = channel
+    return spread
 
 
 def true_classes(classes: np.ndarray, annotated: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from scalenet_gp.pipelines.plots.drawing import (
     scale_bar,
     section,
     show,
+    spread_channels,
     true_classes,
 )
 from scalenet_gp.volumes import StrPath
@@ -55,14 +56,17 @@ def draw_prediction(
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     roi = dataset.annotated(region or config.evaluation.region)
-    names, classes = net.output_keys, config.data.class_names
+    names = net.output_keys
+    classes = tuple(dict.fromkeys(label for labels in dataset.scored.values() for label in labels))
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
     arrays = dataset.arrays
     raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
-    chain = (dataset.source(raw), *sources, dataset.targets(targets, masks, roi)) + gp.MergeProvider()
+    chain = (dataset.source(raw), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+    for node in dataset.target_nodes():
+        chain += node
     figure = Figure(figsize=_size(roi, len(names)), layout="constrained")
     rows = figure.subplots(len(names), 3, squeeze=False)
     with build_chain(chain) as pipeline:
@@ -75,6 +79,7 @@ def draw_prediction(
             image, predicted, true, annotated = (
                 section(batch[keys[name]].data, middle, middle) for keys in (raw, predictions, targets, masks)
             )
+            predicted, true = (spread_channels(values, dataset.channels[name], classes) for values in (predicted, true))
             background = as_greys(image[0])
             size = net.specs[name].voxel_size
             height, width = (float(s) * n for s, n in zip(size[-2:], image.shape[-2:], strict=True))

@@ -63,7 +63,7 @@ def predict(
     net = config.build_network()
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     chosen = config.prediction if options is None else options
     names = chosen.outputs or net.output_keys
     _check_outputs(net, names)

@@ -66,7 +66,7 @@ class Prediction:
         symmetries = None if job.options.symmetries == "none" else lattice_symmetries(net, transpose_axes=transposed)
         weights = [network.weight for network in job.networks]
         ensemble = Ensemble(nets, weights, symmetries, job.options.products)
-        dataset = Dataset.open(job.volume, job.config.data, net)
+        dataset = Dataset.open(job.volume, job.config, net)
         for name in net.input_keys:
             dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
         roi = dataset.roi(job.region, job.options.outputs)
@@ -91,22 +91,24 @@ class Prediction:
 
     def layouts(self) -> dict[str, ImageLayout]:
         """Return the layout of every product's volume."""
-        world, classes = self.dataset.world, self.job.config.data.class_names
+        world = self.dataset.world
         stored = self.job.options.stored
         layouts = {}
         for product, channels in self.ensemble.produced(self.job.options.outputs).items():
-            size, spread = self.voxel_sizes[product], product.endswith("/variance")
+            name, size = _output(product), self.voxel_sizes[product]
+            names = self.dataset.channels[name]
+            # as fractions of 255 all variances would be 0, and distances below 0 are no fractions
+            quantities = product.endswith("/variance") or not self.dataset.targets[name].makes_probabilities
             length, shape = world.size_in_nm(size), tuple(map(int, self.grid.roi.shape / size))
             layouts[product] = ImageLayout(
                 voxel_size=length,
                 corner=world.position_in_nm(self.grid.roi.begin),
                 shape=shape,
-                channels=classes if channels == len(classes) else tuple(map(str, range(channels))),
-                # as fractions of 255 all variances would be 0
-                stored="float32" if spread and stored == "uint8" else stored,
-                kind="quantities" if spread else "fractions",
+                channels=names if channels == len(names) else tuple(map(str, range(channels))),
+                stored="float32" if quantities and stored == "uint8" else stored,
+                kind="quantities" if quantities else "fractions",
                 levels=default_levels(length, shape),
-                chunks=tuple(map(int, self.grid.chunks[_output(product)])),
+                chunks=tuple(map(int, self.grid.chunks[name])),
             )
         return layouts
 
@@ -156,7 +158,7 @@ class Prediction:
     def provenance(self) -> dict[str, Any]:
         """Return the origin of the prediction as plain values."""
         return {
-            "classes": list(self.job.config.data.class_names),
+            "channels": {name: list(self.dataset.channels[name]) for name in self.job.options.outputs},
             "network": self.net.fingerprint,
             "checkpoint": self.job.networks[0].path.name,
             "versions": package_versions(_PACKAGES),
@@ -174,9 +176,10 @@ def _network(job: PredictionJob, index: int) -> LeibNet:
     net = job.config.build_network()
     trained = load_checkpoint(path)
     trained.restore(net, path)
-    learned = trained.metadata.get("learned", job.config.data.learned)
-    if learned != job.config.data.learned:
-        raise ConfigError(f"{path} was trained with {learned}, the config has {job.config.data.learned}")
+    expected = job.config.learned(net.output_keys)
+    learned = trained.metadata.get("learned", expected)
+    if learned != expected:
+        raise ConfigError(f"{path} was trained with {learned}, the config has {expected}")
     return net.eval()
 
 

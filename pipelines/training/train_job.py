@@ -54,7 +54,7 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
     ):
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
-        dataset = Dataset.open(volume, config.data, config.build_network())
+        dataset = Dataset.open(volume, config, config.build_network())
         node = build_trainer(config, dataset, device, folder, ranks)
         size = config.training.batch_size
         samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-
-import numpy as np
-
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, Train
-from scalenet_gp.pipelines.config import Config, LossWeights
+from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.training import ProcessGroup, TensorBoardLog
@@ -43,11 +38,11 @@ def build_trainer(
         )
     log = None
     if folder is not None and (ranks is None or ranks.is_main):
-        log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), classes=config.data.class_names)
+        log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), channels=dataset.channels)
     return Train(
         net,
         dataset.arrays.raw,
-        _supervision(config, dataset),
+        _supervision(dataset),
         optimization=settings.optimization,
         compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),
         iterations=settings.iterations,
@@ -59,44 +54,20 @@ def build_trainer(
         checkpoint_options=settings.checkpoints,
         best=None if folder is None else folder.best,
         log=log,
-        metadata={"learned": config.data.learned, "config": config.model_dump(mode="json")},
+        metadata={"learned": config.learned(net.output_keys), "config": config.model_dump(mode="json")},
     )
 
 
-def _supervision(config: Config, dataset: Dataset) -> dict[str, Supervision]:
-    """Return the supervision of every output by the targets of its scale."""
-    names, settings, arrays = dataset.net.output_keys, config.training, dataset.arrays
-    weights = _loss_weights(config, names)
-    classes = settings.class_weights
-    if classes is not None and len(classes) != len(config.data.classes):
-        raise ConfigError(
-            f"training.class_weights has {len(classes)} entries for the classes {', '.join(config.data.class_names)}"
-        )
-    return {
-        name: Supervision(
+def _supervision(dataset: Dataset) -> dict[str, Supervision]:
+    """Return the supervision of every output by its targets."""
+    arrays, supervision = dataset.arrays, {}
+    for name, options in dataset.targets.items():
+        supervision[name] = Supervision(
             arrays.predictions[name],
             arrays.targets[name],
             arrays.masks[name],
-            loss=settings.loss.build_loss([float(size) for size in dataset.net.specs[name].voxel_size]),
-            weight=weight,
-            class_weights=classes,
+            loss=options.build_loss([float(size) for size in dataset.net.specs[name].voxel_size]),
+            weight=options.weight_function,
+            class_weights=options.channel_weights(dataset.channels[name]),
         )
-        for name, weight in zip(names, weights, strict=True)
-    }
-
-
-def _loss_weights(config: Config, names: Sequence[str]) -> list[float | Callable[[int], float]]:
-    """Return the weight of every output, or the function that returns it for an iteration."""
-    given = config.training.loss_weights or (1.0,) * len(names)
-    rows = [entry.weights if isinstance(entry, LossWeights) else given for entry in given]
-    if any(len(row) != len(names) for row in rows):
-        raise ConfigError(f"training.loss_weights is {given}; write one for each of the outputs {', '.join(names)}")
-    scheduled = [entry for entry in given if isinstance(entry, LossWeights)]
-    if not scheduled:
-        return [weight for weight in given if not isinstance(weight, LossWeights)]
-    times = [entry.iteration for entry in scheduled]
-    if times != sorted(set(times)):
-        raise ConfigError(f"training.loss_weights are given for iterations {times}; write them in order")
-    return [
-        partial(np.interp, xp=times, fp=[entry.weights[output] for entry in scheduled]) for output in range(len(names))
-    ]
+    return supervision

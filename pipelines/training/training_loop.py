@@ -53,16 +53,14 @@ class TrainingLoop:
     ) -> None:
         self._config, self._folder, self._received = config, folder, received
         self._trainer, self._arrays = train.trainer, train.arrays
-        net = dataset.net
-        shape = dataset.shape(config.training.output_shape, "training.output_shape")
-        predictions = self._arrays.outputs.values()
-        self._request = {key: gp.ArraySpec(roi=gp.Roi((0,) * net.dims, shape)) for key in predictions}
+        boxes = dataset.boxes(config.training.output_shape)
+        self._request = {key: gp.ArraySpec(roi=boxes[name]) for name, key in self._arrays.outputs.items()}
         self._prefetch = Prefetch(config.training.workers, seed=config.training.seed)
         self._chain = samples + self._prefetch + train
         self._validation: Validation | None = None
         if config.validation is not None:
             if self._trainer.process_group.is_main:
-                self._validation = Validation.from_config(config, dataset, shape, self._trainer.loss_of)
+                self._validation = Validation.from_config(config, dataset, boxes, self._trainer.loss_of)
             validate = None if self._validation is None else self._validation.validate
             self._trainer.add(ValidationCallback(config.validation, validate))
         self._entered = ExitStack()

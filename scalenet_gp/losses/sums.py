@@ -9,7 +9,7 @@ from typing import ClassVar, final
 from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError, UnknownNameError
-from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy
+from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.masked_loss import FinalActivation, call_loss
 from scalenet_gp.losses.overlap import Dice
 
@@ -18,7 +18,11 @@ __all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
 
 @final
 class CrossEntropyDice(nn.Module):
-    """The sum of binary cross-entropy, a loss of single voxels, and Dice loss, which counts rare classes equally.
+    """The sum of a cross-entropy, a loss of single voxels, and Dice loss, which counts rare classes equally.
+
+    Args:
+        exclusive: the channels exclude one another, as a Softmax makes them: :class:`CrossEntropy` then, and otherwise
+            :class:`BinaryCrossEntropy`.
 
     Example:
         >>> import torch
@@ -28,9 +32,9 @@ class CrossEntropyDice(nn.Module):
 
     takes_logits: ClassVar[bool] = True
 
-    def __init__(self) -> None:
+    def __init__(self, exclusive: bool = False) -> None:
         super().__init__()
-        self.cross_entropy = BinaryCrossEntropy()
+        self.cross_entropy = CrossEntropy() if exclusive else BinaryCrossEntropy()
         self.dice = Dice()
 
     def forward(

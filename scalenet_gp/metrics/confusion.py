@@ -69,10 +69,13 @@ Scores = dict[str, dict[str, ConfusionCounts]]
 """The confusion counts of each class, for each output of the network."""
 
 
-def empty_scores(outputs: Iterable[str], classes: Iterable[str]) -> Scores:
-    """Return counts of zero, for :func:`update_scores` to add to."""
-    classes = tuple(classes)
-    return {name: dict.fromkeys(classes, ConfusionCounts()) for name in outputs}
+def empty_scores(classes: Mapping[str, Iterable[str]]) -> Scores:
+    """Return counts of zero, for :func:`update_scores` to add to.
+
+    Args:
+        classes: the names of the classes of each output.
+    """
+    return {output: dict.fromkeys(names, ConfusionCounts()) for output, names in classes.items()}
 
 
 def update_scores(

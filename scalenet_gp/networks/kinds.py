@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.autoencoder import AutoencoderOptions, assemble_autoencoder
 from scalenet_gp.networks.options import SubnetOptions, UNetOptions
-from scalenet_gp.networks.scalenet import add_gates, assemble_scalenet, check_coarsest
+from scalenet_gp.networks.scalenet import add_gates, assemble_scalenet, check_coarsest, subnet_prefix
 from scalenet_gp.networks.unet import assemble_unet
 from scalenet_gp.options import Options
 
-__all__ = ["AttentiveScaleNetKind", "AutoencoderKind", "NetworkKind", "ScaleNetKind", "UNetKind"]
+__all__ = ["AttentiveScaleNetKind", "AutoencoderKind", "NetworkKind", "OutputForm", "ScaleNetKind", "UNetKind"]
 
 _O = TypeVar("_O", bound=UNetOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """The form of an output, for networks whose options do not say it.
+
+    Attributes:
+        channels: number of channels.
+        final_activation: name of the activation, as ``torch.nn`` has it.
+
+    Example:
+        >>> OutputForm(channels=3, final_activation="Softmax").channels
+        3
+    """
+
+    channels: int = 1
+    final_activation: str = "Sigmoid"
+
+
+OutputForms = Callable[[str], OutputForm]
+"""A function that returns the form of an output by its name."""
+
+
+def _one_channel(name: str) -> OutputForm:
+    return OutputForm()
 
 
 class UNetKind(UNetOptions):
@@ -25,15 +52,16 @@ class UNetKind(UNetOptions):
         kind: ``unet``.
 
     Example:
-        >>> UNetKind.create(top_resolution=(8, 8, 8), base_nc=2).build(output_nc=3).specs["output"].channels
+        >>> kind = UNetKind.create(top_resolution=(8, 8, 8), base_nc=2)
+        >>> kind.build(lambda name: OutputForm(channels=3)).specs["output"].channels
         3
     """
 
     kind: Literal["unet"] = "unet"
 
-    def build(self, output_nc: int = 1) -> LeibNet:
-        """Return the network; ``output_nc`` is for outputs that do not say how many channels they have."""
-        return assemble_unet(_with_channels(self, output_nc))
+    def build(self, forms: OutputForms = _one_channel) -> LeibNet:
+        """Return the network. ``forms`` is asked for the form of outputs whose channels or activation are not given."""
+        return assemble_unet(_with_forms(self, "", forms))
 
 
 class _Scales(Options):
@@ -64,9 +92,9 @@ class ScaleNetKind(_Scales):
 
     kind: Literal["scalenet"] = "scalenet"
 
-    def build(self, output_nc: int = 1) -> LeibNet:
-        """Return the network; ``output_nc`` is for outputs that do not say how many channels they have."""
-        return assemble_scalenet([_with_channels(subnet, output_nc) for subnet in self.subnets], "ScaleNet")
+    def build(self, forms: OutputForms = _one_channel) -> LeibNet:
+        """Return the network. ``forms`` is asked for the form of outputs whose channels or activation are not given."""
+        return assemble_scalenet(_subnets_with_forms(self.subnets, forms), "ScaleNet")
 
 
 class AttentiveScaleNetKind(_Scales):
@@ -82,10 +110,9 @@ class AttentiveScaleNetKind(_Scales):
 
     kind: Literal["attentive_scalenet"] = "attentive_scalenet"
 
-    def build(self, output_nc: int = 1) -> LeibNet:
-        """Return the network; ``output_nc`` is for outputs that do not say how many channels they have."""
-        subnets = [_with_channels(subnet, output_nc) for subnet in add_gates(self.subnets)]
-        return assemble_scalenet(subnets, "AttentiveScaleNet")
+    def build(self, forms: OutputForms = _one_channel) -> LeibNet:
+        """Return the network. ``forms`` is asked for the form of outputs whose channels or activation are not given."""
+        return assemble_scalenet(_subnets_with_forms(add_gates(self.subnets), forms), "AttentiveScaleNet")
 
 
 class AutoencoderKind(AutoencoderOptions):
@@ -101,8 +128,8 @@ class AutoencoderKind(AutoencoderOptions):
 
     kind: Literal["autoencoder"] = "autoencoder"
 
-    def build(self, output_nc: int = 1) -> LeibNet:
-        """Return the network, which has as many output channels as input channels, whatever ``output_nc`` is."""
+    def build(self, forms: OutputForms = _one_channel) -> LeibNet:
+        """Return the network, whose output has the form of its input, whatever ``forms`` says."""
         return assemble_autoencoder(self)
 
 
@@ -110,5 +137,23 @@ NetworkKind = Annotated[UNetKind | ScaleNetKind | AttentiveScaleNetKind | Autoen
 """Options of any network; ``kind`` tells which."""
 
 
-def _with_channels(options: _O, output_nc: int) -> _O:
-    return options if options.output_nc is not None else options.model_copy(update={"output_nc": output_nc})
+def _subnets_with_forms(subnets: Sequence[SubnetOptions], forms: OutputForms) -> list[SubnetOptions]:
+    return [_with_forms(subnet, subnet_prefix(subnet, index), forms) for index, subnet in enumerate(subnets)]
+
+
+def _with_forms(options: _O, prefix: str, forms: OutputForms) -> _O:
+    """Return the options with the forms of ``"output"`` and of the heads where they are not given."""
+    form = forms(f"{prefix}output")
+    changes: dict[str, Any] = {}
+    if options.output_nc is None:
+        changes["output_nc"] = form.channels
+    if options.final_activation is None:
+        changes["final_activation"] = form.final_activation
+        changes["heads"] = options.heads and {
+            name: {
+                "final_activation": forms(prefix + name).final_activation,
+                **(head if isinstance(head, Mapping) else {"classes": head}),
+            }
+            for name, head in options.heads.items()
+        }
+    return options.model_copy(update=changes)

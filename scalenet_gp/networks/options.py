@@ -87,7 +87,8 @@ class EncoderDecoderOptions(Options):
         eca: scale channels by efficient channel attention, in all passes but those that make outputs.
         separable: separate convolutions by depth, in all passes but those that make outputs.
         dilations: dilations of the ``kernel_sizes``, one each.
-        final_activation: activation of the outputs; ``"Identity"`` for none.
+        final_activation: activation of the outputs; ``"Identity"`` for none. ``"Sigmoid"`` unless given; in a run file
+            the one that the targets of an output need.
         downsample_mode: pooling, or a strided convolution with the factor for its kernel.
         upsample_mode: nearest neighbor, linear interpolation, or a transposed convolution.
         attention_gates: each skip connection passes an :class:`AttentionGate`, ``"attention_gate_0"`` and so on, that
@@ -121,7 +122,7 @@ class EncoderDecoderOptions(Options):
     eca: Flag = False
     separable: Flag = False
     dilations: Factors | None = None
-    final_activation: Name = "Sigmoid"
+    final_activation: Name | None = None
     downsample_mode: Literal["max", "mean", "strided"] = "max"
     upsample_mode: Literal["nearest", "linear", "transposed"] = "nearest"
     attention_gates: Flag | None = None
@@ -223,6 +224,11 @@ class EncoderDecoderOptions(Options):
         return TensorSpec(voxel_size, self.channels(self.levels - 1))
 
     @property
+    def output_activation(self) -> str:
+        """The activation of the outputs."""
+        return "Sigmoid" if self.final_activation is None else self.final_activation
+
+    @property
     def conv_options(self) -> dict[str, Any]:
         """Arguments that every pass of convolutions has in common."""
         shared = ("activation", "norm_layer", "residual", "dropout_prob", "squeeze_excitation", "squeeze_ratio")
@@ -234,7 +240,7 @@ class EncoderDecoderOptions(Options):
         shared = {
             "hidden_nc": list(self.hidden_ncs),
             "activation": self.activation,
-            "final_activation": self.final_activation,
+            "final_activation": self.output_activation,
         }
         given = (self.heads or {}).items()
         return {name: {**shared, **(own if isinstance(own, Mapping) else {"classes": own})} for name, own in given}

@@ -137,7 +137,7 @@ class Parts:
             options.channels(level),
             [*options.hidden_ncs, options.output_channels] if options.hidden_ncs else options.output_channels,
             [(1,) * options.dims] * options.num_final_convs,
-            final_activation=options.final_activation,
+            final_activation=options.output_activation,
             **options.conv_options,
         )
 

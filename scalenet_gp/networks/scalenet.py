@@ -12,7 +12,14 @@ from scalenet_gp.networks.injection import injection
 from scalenet_gp.networks.options import SubnetOptions
 from scalenet_gp.networks.parts import Parts
 
-__all__ = ["add_gates", "assemble_scalenet", "build_attentive_scalenet", "build_scalenet", "check_coarsest"]
+__all__ = [
+    "add_gates",
+    "assemble_scalenet",
+    "build_attentive_scalenet",
+    "build_scalenet",
+    "check_coarsest",
+    "subnet_prefix",
+]
 
 _TWO_SCALES = ({"top_resolution": (32, 32, 32)}, {"top_resolution": (8, 8, 8)})
 
@@ -70,7 +77,7 @@ def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str) -> LeibNet:
     outputs: list[str] = []
     coarse: Parts | None = None
     for index, options in enumerate(subnets):
-        parts = Parts(options, f"{index if options.subnet_id is None else options.subnet_id}_")
+        parts = Parts(options, subnet_prefix(options, index))
         join = options.bottleneck_join or "concatenate"
         made, its_outputs = parts.unet() if coarse is None else parts.unet(*injection(parts, coarse, join))
         nodes += made
@@ -78,6 +85,11 @@ def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str) -> LeibNet:
         outputs += its_outputs
         coarse = parts
     return LeibNet(nodes, inputs, outputs, name=name)
+
+
+def subnet_prefix(options: SubnetOptions, index: int) -> str:
+    """Return the text before the names of a subnet's tensors: ``"2_"`` for the third subnet, if it has no name."""
+    return f"{index if options.subnet_id is None else options.subnet_id}_"
 
 
 def check_coarsest(subnets: Sequence[SubnetOptions]) -> None:

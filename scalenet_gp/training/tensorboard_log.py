@@ -50,15 +50,15 @@ class TensorBoardLog:
         folder: folder of TensorBoard's event files; ``tensorboard --logdir`` shows it.
         options: how often scalars and images are written.
         intensities: raw values that are shown as black and as white.
-        classes: names of the channels of each output that has as many. Channels of other outputs are numbered.
+        channels: names of the channels of outputs. Channels of other outputs are numbered.
 
     Raises:
-        ArgumentError: black equals white, or two classes have one name.
+        ArgumentError: black equals white, or two channels of an output have one name.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     log = TensorBoardLog(folder, LogOptions(scalars_every=100), classes=("mito", "nucleus"))
+        ...     log = TensorBoardLog(folder, LogOptions(scalars_every=100), channels={"output": ("mito",)})
         ...     log.write_scores(100, {"output": {"mito": {"dice": 0.8}}})
         ...     log.close()
         >>> log.scalars_due(200)
@@ -71,16 +71,17 @@ class TensorBoardLog:
         options: LogOptions | None = None,
         *,
         intensities: tuple[float, float] = (0.0, 1.0),
-        classes: Sequence[str] = (),
+        channels: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if intensities[0] == intensities[1]:
             raise ArgumentError(f"intensities={intensities} are shown as black and white: they have to differ")
-        if len(set(classes)) < len(classes):
-            raise ArgumentError(f"classes are {', '.join(classes)}: each needs another name")
+        for output, names in (channels or {}).items():
+            if len(set(names)) < len(names):
+                raise ArgumentError(f"the channels of {output!r} are {', '.join(names)}: each needs another name")
         self.folder = Path(folder)
         self.options = options or LogOptions()
         self.intensities = intensities
-        self.classes = tuple(classes)
+        self.channels = {output: tuple(names) for output, names in (channels or {}).items()}
         self._open_writer: SummaryWriter | None = None
         self._first: int | None = None  # iteration that this log was told of
         self._taken_back = False
@@ -182,7 +183,7 @@ class TensorBoardLog:
     def _write_losses_by_class(self, name: str, result: StepResult) -> None:
         """Write the loss of an output for each class alone; none, if the loss takes no single class."""
         annotated = (result.masks[name] > 0).transpose(0, 1).flatten(1).any(dim=1).tolist()
-        names = self._names(len(annotated)) or map(str, range(len(annotated)))
+        names = self.channels.get(name) or map(str, range(len(annotated)))
         losses = {}
         for index, of_class in enumerate(names):
             if annotated[index]:
@@ -200,8 +201,7 @@ class TensorBoardLog:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        names = self._names(result.outputs[name].shape[1])
-        picture = training_picture(name, result, names, self.intensities)
+        picture = training_picture(name, result, self.channels.get(name, ()), self.intensities)
         file = BytesIO()
         # SummaryWriter.add_image spends nine tenths of its time on making the file smaller
         imsave(file, picture, format="png", pil_kwargs={"compress_level": 1})
@@ -209,10 +209,6 @@ class TensorBoardLog:
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=file.getvalue())
         value = Summary.Value(tag=f"raw, target, prediction, mask/{name}", image=image)
         self._add_event(Event(step=result.iteration, summary=Summary(value=[value])))
-
-    def _names(self, channels: int) -> tuple[str, ...]:
-        """Return the names of an output's channels; none if it has another number of channels."""
-        return self.classes if len(self.classes) == channels else ()
 
     def _write_scalar(self, tag: str, value: float | None, iteration: int) -> None:
         if value is not None and math.isfinite(value):

@@ -89,7 +89,7 @@ def blurred(**options):
         ),
         (
             {"training": {}},
-            "training.region is missing: the part of the annotation .*; training.output_shape is missing",
+            "training.region is missing: the part of the annotation .*; training.iterations is missing",
         ),
         ({"training__iterations": 0}, "training.iterations is 0: it has to be greater than or equal to 1"),
         ({"training__iterations": "many"}, "training.iterations is 'many': it has to be a valid integer"),
@@ -102,14 +102,20 @@ def blurred(**options):
             "training.optimization.optimizer.*: there is no torch.optim.Radam",
         ),
         (
-            {"training__loss": {"kind": "focl"}},
-            r"training.loss.kind is 'focl', which is not known; did you mean focal\?",
+            {"training__targets": {"*": {"kind": "classes", "loss": {"kind": "focl"}}}},
+            r"training.targets.\*.loss.kind is 'focl', which is not known; did you mean focal\?",
         ),
-        ({"training__loss": {"kind": "focal", "gama": 1}}, r"no field training.loss.gama; did you mean gamma\?"),
-        ({"training__loss": {"kind": "tversky", "alpha": -1}}, "training.loss.*alpha"),
         (
-            {"training__loss_weights": [{"iteration": 0, "weights": [1, 0]}, {"iteration": -1, "weights": [0, 1]}]},
-            "training.loss_weights.1.iteration is -1: it has to be greater than or equal to 0",
+            {"training__targets": {"*": {"kind": "classes", "loss": {"kind": "focal", "gama": 1}}}},
+            r"no field training.targets.\*.loss.gama; did you mean gamma\?",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "classes", "loss": {"kind": "tversky", "alpha": -1}}}},
+            "training.targets.*loss.*alpha",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "classes", "weight": [{"iteration": -1, "weight": 1}]}}},
+            r"training.targets.\*.weight.0.iteration is -1: it has to be greater than or equal to 0",
         ),
         ({"evaluation__threshold": 1}, "evaluation.threshold is 1: it has to be less than 1"),
         (
@@ -351,10 +357,10 @@ def test_every_kind_of_network_is_the_one_that_its_builder_makes(tmp_path, netwo
     ids=lambda loss: loss["kind"],
 )
 def test_a_loss_survives_a_round_trip(tmp_path, loss):
-    config = tiny_config(training__loss=loss)
+    config = tiny_config(training__targets={"*": {"kind": "classes", "loss": loss}})
     config.write(tmp_path / "run.yaml")
     assert Config.read(tmp_path / "run.yaml") == config
-    assert config.training.loss.build_loss((8.0, 8.0, 8.0)) is not None
+    assert config.training.targets["*"].build_loss((8.0, 8.0, 8.0)) is not None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ EVERYWHERE = Region(begin=(None,) * 3, end=(None,) * 3)
 
 def opened(path, **changes):
     config = tiny_config(**changes)
-    return Dataset.open(path, config.data, config.build_network())
+    return Dataset.open(path, config, config.build_network())
 
 
 def in_nm(dataset, roi):
@@ -116,7 +116,7 @@ def test_arrays_hold_what_is_there(dataset):
         {"1_output": keys["1_output"]} for keys in (arrays.raw_of_outputs, arrays.targets, arrays.masks)
     )
     roi = dataset.annotated(EVERYWHERE)
-    chain = (dataset.source(raw_keys), dataset.targets(targets, masks)) + gp.MergeProvider()
+    chain = (dataset.source(raw_keys), *dataset.target_sources()) + gp.MergeProvider()
     keys = [group["1_output"] for group in (raw_keys, targets, masks)]
     with build_chain(chain) as pipeline:
         batch = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key in keys}))
@@ -141,7 +141,7 @@ def test_the_translations_of_a_file_may_be_corners(tmp_path):
         box = np.s_[:] if crop is None else tuple(slice(*bounds) for bounds in crop)
         write_array(tmp_path / path, data[box], shifted)
     config = tiny_config(data__sources__0__translation="corner", network__subnets=tiny_config().network.subnets[1:])
-    dataset = Dataset.open(tmp_path, config.data, config.build_network())
+    dataset = Dataset.open(tmp_path, config, config.build_network())
     assert [float(b) for b in dataset.raw.levels[0].begin] == [CORNER] * 3
     assert in_nm(dataset, dataset.roi(EVERYWHERE)) == [[18, 36, 27], [90, 144, 153]]
 

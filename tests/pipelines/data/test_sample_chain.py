@@ -44,7 +44,7 @@ RECORDS = {
 def samples(config, volume, count, replay=None, shape=(36, 36, 36)):
     """``count`` samples of one batch: every array by the name of its key."""
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     plan = net.plan({name: gp.Roi((0, 0, 0), dataset.world.size(shape)) for name in net.output_keys})
     request = gp.BatchRequest(dict(dataset.arrays.request(plan).array_specs), random_seed=7)
     with build_chain(sample_chain(config, dataset, replay) + Stack(count)) as pipeline:
@@ -212,7 +212,7 @@ def test_labels_between_raw_voxels_are_refused_or_raw_is_resampled(off_lattice):
     )
     drawn = samples(config, off_lattice, 1)
     record = json.loads(drawn["RAW_0_INPUT"].attrs["location"][0])
-    dataset = Dataset.open(off_lattice, config.data, config.build_network())
+    dataset = Dataset.open(off_lattice, config, config.build_network())
     begin = dataset.world.position_in_nm(Coordinate(record["begin"]))
     corner = [float(b - c) / VOXEL for b, c in zip(begin, dataset.raw.levels[0].begin, strict=True)]
     assert corner[2] % 1 == pytest.approx(1 / 3)

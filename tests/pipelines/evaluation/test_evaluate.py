@@ -124,7 +124,7 @@ def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):
 def test_a_prediction_of_other_classes_is_refused(volume, tmp_path):
     values = {name: array[:1] for name, array in random_values().items()}
     prediction = write_prediction(tmp_path / "p", values)
-    with pytest.raises(ValueError, match="0_output has 1 channels, not one for each of the classes bright, dark"):
+    with pytest.raises(ValueError, match="0_output has 1 channels, not one for each of bright, dark"):
         evaluate(tiny_config(), volume, prediction, output=tmp_path / "scores.json")
     assert not (tmp_path / "scores.json").exists()
 
@@ -172,5 +172,5 @@ def test_labels_that_a_level_cannot_give_are_refused(tmp_path, volume, predicted
 def test_a_prediction_whose_channels_have_other_names_is_refused(volume, tmp_path):
     truth = {name: truth_at(factor)[0] for name, factor in OUTPUTS.items()}
     prediction = write_prediction(tmp_path / "prediction", truth, classes=CLASSES[::-1])
-    with pytest.raises(ValueError, match=r"0_output holds the classes .*, the config has "):
+    with pytest.raises(ValueError, match="0_output holds dark, bright; the config has bright, dark"):
         evaluate(tiny_config(), volume, prediction)

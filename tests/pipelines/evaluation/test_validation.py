@@ -28,7 +28,7 @@ def squared_error(name, prediction, target, mask, activation=None):
 def validation_of(volume, region=HELD_OUT, config=None, loss=squared_error, size=36, **options):
     config = config or tiny_config()
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     return net, Validation(dataset, region, dataset.world.size((size,) * 3), loss, **options)
 
 

@@ -74,7 +74,7 @@ def test_the_result_lies_where_the_region_is(predicted):
 
 def test_the_group_says_where_it_comes_from(predicted, checkpoint):
     attributes, network = group_attributes(predicted), load_network(checkpoint).fingerprint
-    assert attributes["classes"] == list(CLASSES)
+    assert attributes["channels"] == {name: list(CLASSES) for name in ("0_output", "1_output")}
     assert attributes["checkpoint"] == "checkpoint_4.safetensors"
     assert attributes["network"] == network
     assert attributes["versions"]["torch"] == version("torch")

@@ -37,7 +37,7 @@ def write_stored(path, stored):
 def test_values_come_as_probabilities(volume, tmp_path, stored, error):
     config = tiny_config()
     net = config.build_network()
-    dataset = Dataset.open(volume, config.data, net)
+    dataset = Dataset.open(volume, config, net)
     keys, roi = dataset.arrays.predictions, dataset.annotated(config.evaluation.region)
     chain = tuple(dataset.predicted(write_stored(tmp_path / "p", stored), keys, roi)) + gp.MergeProvider()
     with build_chain(chain) as pipeline:

@@ -258,8 +258,8 @@ def test_what_may_change_may_change(tmp_path):
         ),
         ({"network__subnets": TINY["network"]["subnets"][:1]}, ["network.subnets: 2 entries there, 1 entries here"]),
         (
-            {"training__loss_weights": [{"iteration": 4, "weights": [1, 2]}]},
-            ["training.loss_weights: null there, 1 entries here"],
+            {"training__targets": {"*": {"kind": "classes", "weight": [{"iteration": 4, "weight": 1}]}}},
+            ["training.targets.*.weight: 1.0 there, 1 entries here"],
         ),
         (
             {"augmentation__1": {"kind": "blur", "sigma": [0, 9]}},

@@ -49,7 +49,7 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
 
 def test_the_world_counts_in_fifths_of_a_nanometre():
     config = Config.read(CONFIG)
-    dataset = Dataset.open(VNC, config.data, config.build_network())
+    dataset = Dataset.open(VNC, config, config.build_network())
     assert dataset.world.unit == Fraction(1, 5)
     evaluated = dataset.annotated(config.evaluation.region)
     assert dataset.world.size_in_nm(evaluated.shape)[0] == 150

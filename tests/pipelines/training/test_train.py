@@ -59,7 +59,8 @@ def test_a_run_leaves_config_checkpoints_and_log(trained):
     }
     checkpoint = load_checkpoint(trained / "checkpoints" / "checkpoint_4.safetensors")
     assert checkpoint.iteration == 4
-    assert checkpoint.metadata["learned"] == {"classes": list(CLASSES), "padding": "reflect", "intensities": [0.0, 1.0]}
+    channels = {name: list(CLASSES) for name in ("0_output", "1_output")}
+    assert checkpoint.metadata["learned"] == {"channels": channels, "padding": "reflect", "intensities": [0.0, 1.0]}
     log = EventAccumulator(str(trained / "log"), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
     assert [event.step for event in log.Images("raw, target, prediction, mask/1_output")] == [2, 4]
@@ -245,10 +246,12 @@ def test_a_signal_before_the_first_batch_is_not_lost(volume, tmp_path, monkeypat
 
 
 def test_weights_of_losses_follow_their_schedule(volume, tmp_path):
-    weights = [{"iteration": 0, "weights": [1, 0]}, {"iteration": 2, "weights": [0, 4]}]
+    coarse = [{"iteration": 0, "weight": 1}, {"iteration": 2, "weight": 0}]
+    fine = [{"iteration": 0, "weight": 0}, {"iteration": 2, "weight": 4}]
+    targets = {"0_*": {"kind": "classes", "weight": coarse}, "*": {"kind": "classes", "weight": fine}}
     totals = []
     with reporting(lambda record: totals.append((record.loss, list(record.losses.values())))):
-        train(tiny_config(training__loss_weights=weights), volume, tmp_path / "run", "cpu")
+        train(tiny_config(training__targets=targets), volume, tmp_path / "run", "cpu")
     expected = [(1, 0), (0.5, 2), (0, 4), (0, 4)]
     for (total, losses), (coarse, fine) in zip(totals, expected, strict=True):
         assert total == pytest.approx(coarse * losses[0] + fine * losses[1], rel=1e-6)
@@ -291,14 +294,47 @@ def test_a_network_learns(volume, tmp_path):
             "no class has a whole voxel annotated",
         ),
         (
-            {"training__loss_weights": [1, 2, 3]},
-            ValueError,
-            "one for each of the outputs 0_output, 1_output",
+            {"training__targets": {"0_output": {"kind": "classes"}}},
+            ConfigError,
+            "training.targets has no entry for the output '1_output'; it has 0_output",
         ),
         (
-            {"training__class_weights": [1]},
-            ValueError,
-            "class_weights has 1 entries for the classes bright, dark",
+            {"training__targets": {"*": {"kind": "classes"}, "2_output": {"kind": "classes"}}},
+            ConfigError,
+            "training.targets.2_output is of no output; did you mean",
+        ),
+        (
+            {"training__output_shape": {"0_output": [72, 72, 72]}},
+            ConfigError,
+            "training.output_shape has no entry for the output '1_output'",
+        ),
+        (
+            {"training__output_shape": {"0_output": [72, 72, 72], "1_output": [36, 36, 36], "output": [36, 36, 36]}},
+            ConfigError,
+            "training.output_shape has 'output'; did you mean 1_output",
+        ),
+        (
+            {"training__output_shape": {"0_output": [40.5, 36, 36], "1_output": [36, 36, 36]}},
+            ConfigError,
+            "training.output_shape.0_output 40.5 × 36 × 36 nm has to be a positive multiple of 9 × 9 × 9 nm",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "classes", "classes": ["bright", "drak"]}}},
+            ConfigError,
+            "'drak' is not one of data.classes; did you mean dark",
+        ),
+        (
+            {
+                "training__targets": {"*": {"kind": "classes", "exclusive": True}},
+                "network__subnets__0__final_activation": "Sigmoid",
+            },
+            ConfigError,
+            "output '0_output' does not end in a Softmax, and training.targets of the kind classes has exclusive",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "classes", "class_weights": {"brigth": 1}}}},
+            ConfigError,
+            "class_weights names 'brigth', which is not learned; did you mean bright",
         ),
         (
             {"training__optimization__schedule": "plateau"},

@@ -38,7 +38,7 @@ def looked_at(prediction, target, mask, threshold):
 
 @given(st.lists(st.tuples(PROBABILITIES, LABELS, LABELS), max_size=3), st.sampled_from([0.25, 0.5, 0.6]))
 def test_blocks_add_up_to_what_is_counted_voxel_by_voxel(blocks, threshold):
-    scores = empty_scores(("coarse", "fine"), ("bright", "dark"))
+    scores = empty_scores(dict.fromkeys(("coarse", "fine"), ("bright", "dark")))
     for prediction, target, mask in blocks:
         update_scores(scores, "fine", prediction, target, mask, threshold)
     joined = [np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)] or [np.zeros((2, 0, 4, 2))] * 3
@@ -50,7 +50,7 @@ def test_blocks_add_up_to_what_is_counted_voxel_by_voxel(blocks, threshold):
 
 def test_a_block_of_other_classes_is_refused():
     with pytest.raises(ValueError, match="zip"):
-        update_scores(empty_scores(["fine"], ["bright"]), "fine", *np.zeros((3, *SHAPE)), 0.5)
+        update_scores(empty_scores({"fine": ["bright"]}), "fine", *np.zeros((3, *SHAPE)), 0.5)
 
 
 def test_scores_follow_from_counts():

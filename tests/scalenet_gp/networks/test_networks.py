@@ -489,9 +489,9 @@ WRONG = {
     "fewer than no channels": (lambda: build_unet((8, 8), output_nc=-1), "output_nc is -1: it has to be greater"),
     "a number for a truth": (lambda: build_unet((8, 8), residual=1), "residual is 1: it has to be a valid boolean"),
     "a probability of two": (lambda: build_unet((8, 8), dropout_prob=2), "dropout_prob is 2: it has to be less"),
-    "no final activation": (
-        lambda: build_unet((8, 8), final_activation=None),
-        "final_activation is None: it takes the name of an activation, 'Identity' for none",
+    "a number for an activation": (
+        lambda: build_unet((8, 8), final_activation=1),
+        "final_activation is 1: it takes the name of an activation, 'Identity' for none",
     ),
     "an activation without a name": (
         lambda: build_unet((8, 8), final_activation=""),

@@ -88,7 +88,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 def written(folder: Path, record: StepResult) -> dict[str, float]:
     """The scalars of one record."""
-    log = TensorBoardLog(folder, LogOptions(scalars_every=1, images_every=1), classes=CLASSES)
+    log = TensorBoardLog(folder, LogOptions(scalars_every=1, images_every=1), channels={"1_output": CLASSES})
     log.write(record)
     log.close()
     return {tag: values[record.iteration] for tag, values in scalars(folder).items()}
@@ -288,7 +288,7 @@ def test_the_graph_is_that_of_the_requested_outputs(tmp_path: Path) -> None:
 
 
 def test_images_are_the_pictures_of_every_output_with_its_classes(tmp_path: Path, first: StepResult) -> None:
-    log = TensorBoardLog(tmp_path, LogOptions(images_every=1), intensities=(0.25, 0.75), classes=CLASSES)
+    log = TensorBoardLog(tmp_path, LogOptions(images_every=1), intensities=(0.25, 0.75), channels={"1_output": CLASSES})
     log.write(first)
     log.close()
     logged = events(tmp_path)
@@ -318,7 +318,7 @@ def test_memory_of_the_gpu(tmp_path: Path, first: StepResult) -> None:
         ({"options": {"scalars_every": 0}}, "LogOptions: scalars_every is 0: it has to be greater than 0"),
         ({"options": {"images_every": -1}}, "LogOptions: images_every is -1: it has to be greater than 0"),
         ({"intensities": (1.0, 1.0)}, r"\(1\.0, 1\.0\).* have to differ"),
-        ({"classes": ("er", "er")}, "er, er"),
+        ({"channels": {"output": ("er", "er")}}, "er, er"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, arguments: dict, message: str) -> None:
