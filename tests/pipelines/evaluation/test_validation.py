@@ -2,6 +2,7 @@
 
 import math
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def validation_of(volume, region=HELD_OUT, config=None, loss=squared_error, size
     config = config or tiny_config()
     net = config.build_network()
     dataset = Dataset.open(volume, config, net)
-    return net, Validation(dataset, region, dataset.world.size((size,) * 3), loss, **options)
+    boxes = dataset.boxes((Fraction(size),) * 3, "the size of a sample")
+    return net, Validation(dataset, region, boxes, loss, **options)
 
 
 def read_off(net, monkeypatch):
