@@ -64,7 +64,7 @@ def mask_tissue(
     Raises:
         FileExistsError: there is something at ``output``.
         FileNotFoundError: there is no such volume.
-        ArgumentError: the volume has several channels, or no voxels of that size.
+        ArgumentError: the volume has several channels, no voxels of that size, or fewer than ``min_region_size``.
         DataError: the volume is a single voxel, or has values that are not finite.
     """
     options = options or TextureOptions()
@@ -74,6 +74,11 @@ def mask_tissue(
     cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)
     if prod(raw.shape) < 2:
         raise DataError(f"{volume}: a single voxel of {format_size(raw.voxel_size)} nm has no texture")
+    if options.min_region_size > prod(raw.shape):
+        raise ArgumentError(
+            f"min_region_size={options.min_region_size}: {volume} has only {prod(raw.shape)} voxels of "
+            f"{format_size(raw.voxel_size)} nm, so that no region is as large; write a smaller number"
+        )
     attributes = {"source": str(volume), "texture": asdict(options)}
     with (
         _mask_volumes(output, raw, attributes) as write,

@@ -51,14 +51,14 @@ def read_network_file(path: str | Path) -> tuple[Mapping[str, Any], dict[str, Te
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, or it holds no spec of a network.
+        CheckpointError: the file is damaged, also a single byte of it, or it holds no spec of a network.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     with open_safetensors(path) as file:
-        spec = spec_in(file.metadata() or {}, path)
-        return spec, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
+        spec = spec_in(file.metadata, path)
+        return spec, file.tensors()
 
 
 def spec_in(metadata: Mapping[str, str], path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.autoencoder import AutoencoderOptions, assemble_autoencoder
 from scalenet_gp.networks.options import SubnetOptions, UNetOptions
-from scalenet_gp.networks.scalenet import add_gates, assemble_scalenet, check_coarsest, subnet_prefix
+from scalenet_gp.networks.scalenet import add_gates, assemble_scalenet, check_order, subnet_prefix
 from scalenet_gp.networks.unet import assemble_unet
 from scalenet_gp.options import Options
 
@@ -75,7 +75,7 @@ class _Scales(Options):
 
     @model_validator(mode="after")
     def _join(self) -> Self:
-        check_coarsest(self.subnets)
+        check_order(self.subnets)
         return self
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.injection import injection
@@ -17,7 +20,7 @@ __all__ = [
     "assemble_scalenet",
     "build_attentive_scalenet",
     "build_scalenet",
-    "check_coarsest",
+    "check_order",
     "subnet_prefix",
 ]
 
@@ -40,8 +43,8 @@ def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) 
             unless given.
 
     Raises:
-        ArgumentError: voxel sizes do not fit together (the message says which would), an argument is of another type
-            or out of its range, or two of them contradict each other.
+        ArgumentError: the subnets are not in order, voxel sizes do not fit together (the message says which would), an
+            argument is of another type or out of its range, or two of them contradict each other.
         TypeError: an argument does not exist.
 
     Example:
@@ -71,7 +74,7 @@ def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TW
 
 def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str) -> LeibNet:
     """Return the ScaleNet of these subnets, from coarse to fine."""
-    check_coarsest(subnets)
+    check_order(subnets)
     nodes: list[Node] = []
     inputs: dict[str, TensorSpec] = {}
     outputs: list[str] = []
@@ -92,8 +95,23 @@ def subnet_prefix(options: SubnetOptions, index: int) -> str:
     return f"{index if options.subnet_id is None else options.subnet_id}_"
 
 
-def check_coarsest(subnets: Sequence[SubnetOptions]) -> None:
-    """Refuse a way for coarser features to enter the first of ``subnets``, as there are no such features."""
+def check_order(subnets: Sequence[SubnetOptions]) -> None:
+    """Check that subnets go from coarse to fine, and that no coarser features are to enter the first.
+
+    Neighbors may have voxels of one size, or larger ones along one axis and smaller ones along another.
+
+    Raises:
+        ArgumentError: a subnet has larger voxels than the one before it, or the first has a 'bottleneck_join'.
+    """
+    sizes = [subnet.input_spec.voxel_size for subnet in subnets]
+    for index, (before, after) in enumerate(pairwise(sizes)):
+        if len(before) == len(after) and prod(after) > prod(before):
+            right = sorted(sizes, key=prod, reverse=True)
+            raise ArgumentError(
+                f"subnets go from coarse to fine, but subnet {index + 1} has voxels of {format_size(after)} nm and "
+                f"subnet {index} before it {format_size(before)} nm; their order has to be "
+                f"{', '.join(map(format_size, right))} nm"
+            )
     if subnets[0].bottleneck_join is not None:
         raise ArgumentError("subnet 0 is the coarsest: no features enter its bottleneck by a 'bottleneck_join'")
 

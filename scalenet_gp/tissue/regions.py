@@ -121,6 +121,7 @@ def _windowed(values: np.ndarray, window: int) -> np.ndarray:
 def _tidied(tissue: np.ndarray, options: TextureOptions, shape: Sequence[int]) -> np.ndarray:
     """Remove small regions and small holes, and close gaps that are narrower than windows can resolve."""
     least = options.min_region_size / prod(min(options.cell, n) for n in shape)
+    least = min(least, tissue.size)  # else all would go, and then the whole as a hole
     tissue = _without_small(tissue, least)
     tissue = ~_without_small(~tissue, least)
     edge = 2 * (options.window // 4) + 1

@@ -48,7 +48,7 @@ def em_texture_masking(
         block_size: voxels along the edge of the window; half of it is about the finest detail of the mask.
         texture_sigma: voxels: the scale of the texture.
         edge_sigma: voxels: the scale of edges.
-        min_region_size: voxels, counted in whole cells.
+        min_region_size: voxels, counted in whole cells. If the volume has fewer, it is all tissue or has none.
 
     Returns:
         The mask, bool, and the confidence, float32 in [0, 1]; both of the shape of ``volume``.

@@ -18,6 +18,7 @@ from torch import Tensor
 from scalenet_gp.errors import CheckpointError
 from scalenet_gp.leibnet import SPEC, LeibNet, spec_in
 from scalenet_gp.serialization import (
+    CHECKSUMS,
     atomic_write,
     flatten_state,
     open_safetensors,
@@ -45,7 +46,7 @@ _logger = logging.getLogger(__name__)
 _NAME = re.compile(r"checkpoint_(\d+)\.(safetensors|partial)")
 _CONTENT = "scalenet_gp.checkpoint"
 """The entry of the file's metadata that holds everything except tensors and the spec."""
-_FORMAT = 1
+_FORMAT = 2
 _PACKAGES = ("scalenet_gp", "torch", "numpy", "safetensors")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WEIGHTS, _AVERAGE = "weights/", "average/"
@@ -182,15 +183,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is not a checkpoint of this project, is cut short, or has another format version.
+        CheckpointError: the file is not a checkpoint of this project, is cut short or damaged, or has another format
+            version.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     with open_safetensors(path, "checkpoint") as file:
-        entries = file.metadata() or {}
+        entries = file.metadata
+        content = _content(entries, path)
         # copies: the opened tensors lie in the file, which may be replaced or removed
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is not a mapping
-    content = _content(entries, path)
+        tensors = {name: tensor.clone() for name, tensor in file.tensors().items()}
     try:
         state = unflatten_state(content["state"], tensors)
         if state.get("average") is not None:
@@ -215,14 +217,11 @@ def load_network(path: str | Path) -> LeibNet:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     with open_safetensors(path) as file:
-        entries = file.metadata() or {}
-        names = list(file.keys())
-        prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in names) else _WEIGHTS
-        weights = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
-    if _CONTENT not in entries:
-        return LeibNet.load(path)
-    _content(entries, path)
-    return LeibNet.from_weights(spec_in(entries, path), _below(prefix, weights), path)
+        if _CONTENT not in file.metadata:
+            return LeibNet.load(path)
+        _content(file.metadata, path)
+        prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in file.names) else _WEIGHTS
+        return LeibNet.from_weights(spec_in(file.metadata, path), _below(prefix, file.tensors(prefix)), path)
 
 
 def load_weights(net: LeibNet, path: Path) -> None:
@@ -241,7 +240,7 @@ def load_weights(net: LeibNet, path: Path) -> None:
 
 def latest_checkpoint(directory: Path) -> Path | None:
     """Return the newest whole checkpoint in ``directory``, or None. A warning is logged of each newer, damaged one."""
-    return next((path for path in reversed(_named(directory)) if _is_whole(path)), None)
+    return next((path for path in reversed(_named(directory)) if _is_whole(path, to_the_byte=True)), None)
 
 
 def thin_checkpoints(directory: Path, options: CheckpointOptions) -> None:
@@ -290,13 +289,18 @@ def _iteration(path: Path) -> int:
     return int(path.stem.removeprefix("checkpoint_"))
 
 
-def _is_whole(path: Path) -> bool:
-    """Return whether a file is a checkpoint of the length that its header says; log a warning if not."""
+def _is_whole(path: Path, to_the_byte: bool = False) -> bool:
+    """Return whether a file is a checkpoint of the length that its header says; log a warning if not.
+
+    ``to_the_byte`` compares it with its checksums as well, which reads all of it. A file of another format may have
+    none. It counts as whole, so that reading it says so.
+    """
     try:
         with open_safetensors(path, "checkpoint") as file:
-            entries = file.metadata() or {}
-        if _CONTENT not in entries:
-            raise CheckpointError(f"{path} holds no state of training")
+            if _CONTENT not in file.metadata:
+                raise CheckpointError(f"{path} holds no state of training")
+            if to_the_byte and CHECKSUMS in file.metadata:
+                file.tensors()
     except ValueError as error:
         _logger.warning("passed over: %s", error)
         return False

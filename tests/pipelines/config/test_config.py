@@ -48,7 +48,8 @@ def test_lengths_are_exact(tmp_path):
 
 @given(st.lists(st.fractions(min_value=Fraction(1, 10**9), max_value=10**9), min_size=3, max_size=3))
 def test_a_round_trip_through_yaml_loses_nothing(lengths):
-    config = tiny_config(prediction__block_shape=lengths, network__subnets__1__top_resolution=lengths)
+    sizes = {f"network__subnets__{number}__top_resolution": lengths for number in (0, 1)}
+    config = tiny_config(prediction__block_shape=lengths, **sizes)
     again = Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
     assert again == config
     assert again.prediction.block_shape == tuple(lengths)
@@ -228,6 +229,10 @@ def blurred(**options):
                 }
             },
             r"training.sampler.strata is .*: every stratum has a value of its own; a, b share some of \[1, 1\]",
+        ),
+        (
+            {"network__subnets": [{"top_resolution": [8] * 3}, {"top_resolution": [32] * 3}]},
+            r"network: subnets go from coarse to fine, but subnet 1 .* 32 × 32 × 32, 8 × 8 × 8 nm",
         ),
         ({"version": 2}, "version is 2; this scalenet_gp reads run files of version 1: write `version: 1`"),
     ],

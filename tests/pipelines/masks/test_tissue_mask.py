@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry.world import exact_size
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config.config import Config
@@ -262,6 +263,13 @@ def test_options_that_would_make_no_difference_are_refused(tmp_path, arguments, 
     done = CliRunner().invoke(app, ["mask", str(prediction), "--output", str(tmp_path / "mask.zarr"), *arguments])
     assert isinstance(done.exception, ValueError)
     assert message in str(done.exception)
+    assert not (tmp_path / "mask.zarr").exists()
+
+
+def test_a_least_region_larger_than_the_volume_is_refused(tmp_path):
+    raw = write_array(tmp_path / "raw", np.zeros((10, 8, 8), np.uint8), voxel=100)
+    with pytest.raises(ArgumentError, match=r"min_region_size=641: .*raw has only 640 voxels of 100 × 100 × 100 nm"):
+        mask_tissue(raw, tmp_path / "mask.zarr", TextureOptions(16, min_region_size=641))
     assert not (tmp_path / "mask.zarr").exists()
 
 

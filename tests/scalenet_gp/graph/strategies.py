@@ -263,7 +263,10 @@ def scalenets(draw: st.DrawFn, *, linear: bool) -> LeibNet:
     for _ in range(scales):
         arguments = _arguments(draw, dims, linear, levels=1)
         subnets.insert(0, {"top_resolution": voxel_size, "bottleneck_join": draw(st.sampled_from(joins)), **arguments})
-        voxel_size = _times(_times(voxel_size, arguments["downsample_factors"][0]), draw(ratios))
+        factor = arguments["downsample_factors"][0]
+        # from coarse to fine
+        ratio = draw(ratios.filter(lambda ratio, factor=factor: math.prod(_times(ratio, factor)) >= 1))
+        voxel_size = _times(_times(voxel_size, factor), ratio)
     del subnets[0]["bottleneck_join"]
     return build_scalenet(subnets)
 

@@ -234,7 +234,7 @@ def test_features_of_any_ratio_enter_where_they_lie(coarse):
     assert net.voxel_size[entering] * net.unit == Coordinate(32, 32)
 
 
-@given(st.fractions(min_value=1, max_value=200, max_denominator=6))
+@given(st.fractions(min_value=2, max_value=200, max_denominator=6))
 @settings(max_examples=40)
 def test_voxel_sizes_that_do_not_fit_are_answered_with_the_nearest_that_do(coarse):
     try:
@@ -555,6 +555,15 @@ WRONG = {
         lambda: build_scalenet([{"top_resolution": (8, 8), "bottleneck_join": "sum"}]),
         "subnet 0 is the coarsest: no features enter its bottleneck by a 'bottleneck_join'",
     ),
+    "fine to coarse": (
+        lambda: build_scalenet([{"top_resolution": (r, r)} for r in (32, 8, Fraction(32, 3), 128)]),
+        "subnets go from coarse to fine, but subnet 2 has voxels of 10.6666666667 × 10.6666666667 nm and subnet 1 "
+        "before it 8 × 8 nm; their order has to be 128 × 128, 32 × 32, 10.6666666667 × 10.6666666667, 8 × 8 nm",
+    ),
+    "fine to coarse, with a join": (
+        lambda: build_scalenet([{"top_resolution": (8, 8), "bottleneck_join": "sum"}, {"top_resolution": (32, 32)}]),
+        "subnets go from coarse to fine",
+    ),
     "axes of subnets": (
         lambda: build_scalenet([{"top_resolution": (32, 32)}, {"top_resolution": (8, 8, 8)}]),
         "subnet '1' has 3 axes and subnet '0', whose features enter it, 2",
@@ -580,6 +589,12 @@ WRONG = {
     "axes": (lambda: build_unet((8,)), "a voxel size has 2 or 3 axes"),
     "negative": (lambda: build_unet((8, -8)), "voxel size 8 × -8 nm has to be positive on every axis"),
 }
+
+
+def test_neighbouring_subnets_may_have_one_voxel_size():
+    net = build_scalenet([{"top_resolution": (8, 8), "base_nc": 1} for _ in range(2)])
+    assert net.voxel_size["0_output"] == net.voxel_size["1_output"]
+    build_scalenet([{"top_resolution": size, "base_nc": 1} for size in ((16, 64), (32, 16))])
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -104,6 +104,16 @@ def test_a_blank_volume_has_none(value):
     assert confidence.max() < 0.01
 
 
+@pytest.mark.parametrize("least", [48 * 40, 48 * 40 + 1, 10**9])
+def test_a_least_region_as_large_as_the_volume_makes_no_tissue_of_resin(least):
+    half = np.zeros((48, 40), bool)
+    half[:24] = True
+    for tissue, expected in ((half, False), (np.zeros_like(half), False), (np.ones_like(half), True)):
+        mask, confidence = em_texture_masking(embedded(tissue, noise=1), 8, min_region_size=least)
+        assert (mask == expected).all()
+        assert ((confidence > 0.5) == expected).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 200, 220), (3, 160, 160), (200, 220), (17, 33, 190), (2, 2, 2), (1, 9)])
 def test_volumes_of_any_proportion(shape):
     everywhere = np.ones(shape, bool)
