@@ -60,7 +60,7 @@ ROOMS = {
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
     "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
-    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .plots .training",  # noqa: E501
+    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .evaluation .plots .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
     "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
@@ -18,10 +18,11 @@ from scalenet_gp.networks import NetworkKind, OutputForm
 from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.config.data import DataConfig
+from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.targets import match_output, match_outputs
-from scalenet_gp.pipelines.config.training import EvaluationConfig, TrainingConfig, ValidationConfig
+from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
 from scalenet_gp.pipelines.config.yaml_files import dump_yaml, load_yaml
 from scalenet_gp.serialization import atomic_write
 
@@ -68,7 +69,7 @@ class Config(Options):
                 is named.
         """
         data = apply_overrides(load_yaml(path), overrides)
-        if isinstance(data, dict) and data.get("version") != _VERSION:
+        if isinstance(data, dict) and not _is_version(data.get("version")):
             found = f"version is {data['version']!r}" if "version" in data else "version is missing"
             raise ConfigError(
                 f"{path}: {found}; this scalenet_gp reads run files of version {_VERSION}: write `version: {_VERSION}` "
@@ -78,6 +79,13 @@ class Config(Options):
             return cls.model_validate(data)
         except ValidationError as error:
             raise ConfigError(f"{path}: {'; '.join(describe_problems(error, cls, data, 'the config'))}") from error
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _check_version(cls, version: Any) -> Any:
+        if not _is_version(version):
+            raise ConfigError(f"this scalenet_gp reads run files of version {_VERSION}")
+        return version
 
     def write(self, path: Path) -> None:
         """Write the config as YAML; :meth:`read` returns the same config again."""
@@ -104,3 +112,8 @@ class Config(Options):
         targets = match_outputs(self.training.targets, outputs)
         channels = {name: list(options.channels(self.data)) for name, options in targets.items()}
         return {"channels": channels, **self.data.model_dump(mode="json", include={"padding", "intensities"})}
+
+
+def _is_version(version: Any) -> bool:
+    """Return whether it is the version of this format; ``true`` is not, though Python takes it for 1."""
+    return type(version) is int and version == _VERSION

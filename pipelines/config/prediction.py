@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from scalenet_gp.inference import Product, SymmetryGroup
-from scalenet_gp.options import Options, Precision, Size
+from scalenet_gp.options import Options, Precision, Shape
 
 __all__ = ["PredictionOptions"]
 
@@ -39,7 +39,7 @@ class PredictionOptions(Options):
         'uint8'
     """
 
-    block_shape: Size
+    block_shape: Shape
     outputs: tuple[str, ...] = ()
     products: Annotated[tuple[Product, ...], Field(min_length=1)] = ("mean",)
     symmetries: SymmetryGroup = "none"

@@ -16,7 +16,7 @@ from scalenet_gp.training import (
     ValidationOptions,
 )
 
-__all__ = ["EvaluationConfig", "TrainingConfig", "ValidationConfig"]
+__all__ = ["TrainingConfig", "ValidationConfig"]
 
 
 class TrainingConfig(Options):
@@ -67,19 +67,3 @@ class ValidationConfig(ValidationOptions):
     """
 
     region: Region
-
-
-class EvaluationConfig(Options):
-    """Comparison of a trained network's prediction with the annotation.
-
-    Attributes:
-        region: the part of the annotation that training never sees.
-        threshold: probability from which a voxel counts as the class, in validation too.
-
-    Example:
-        >>> EvaluationConfig.create(region={"begin": [0, 0, 0], "end": [800, None, None]}).threshold
-        0.5
-    """
-
-    region: Region
-    threshold: float = Field(0.5, gt=0, lt=1)

@@ -12,6 +12,7 @@ from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.volumes import StrPath
 
@@ -36,13 +37,14 @@ def evaluate(
     Raises:
         FileExistsError: ``output`` exists.
         FileNotFoundError: there is no such volume, labels or prediction.
-        ScaleNetError: nothing is annotated in the region, the prediction does not cover it, or it has other classes.
+        ScaleNetError: nothing is annotated in the region, the network learns from a part of it, the prediction does
+            not cover it, or it has other classes.
     """
     if output is not None and output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
     dataset = Dataset.open(volume, config, net)
-    roi = dataset.annotated(region or config.evaluation.region)
+    roi = evaluation_roi(config, dataset, region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     arrays = dataset.arrays
     predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks

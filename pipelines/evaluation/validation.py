@@ -24,6 +24,7 @@ from scalenet_gp.nodes.prefetch import SeededBatches
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.evaluation.held_out import held_out
 from scalenet_gp.training import ValidationResult
 
 __all__ = ["LossOf", "Validation"]
@@ -71,13 +72,7 @@ class Validation:
     ) -> None:
         if samples < 1 or seed < 0:
             raise ConfigError(f"{samples} samples with the seed {seed}: one sample is the least, 0 the lowest seed")
-        annotated = dataset.annotated(region)
-        for name, other in (apart_from or {}).items():
-            if not dataset.roi(other).intersect(annotated).empty:
-                raise ConfigError(
-                    f"the region of the validation, {region}, shares annotated voxels with {name}, {other}; let one "
-                    "end where the other begins"
-                )
+        annotated = held_out(dataset, region, "the region of the validation", apart_from or {})
         net = dataset.net
         self.region = region
         self.samples = samples

@@ -25,6 +25,7 @@ from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.evaluation import Validation, check_evaluation
 from scalenet_gp.pipelines.training import build_trainer
 from scalenet_gp.training import Callback, StepResult, TrainerView, peak_resident_bytes
 from scalenet_gp.volumes import StrPath
@@ -104,10 +105,13 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
     torch.manual_seed(settings.seed)
     net = config.build_network()
     dataset = Dataset.open(volume, config, net)
+    check_evaluation(config, dataset)
     node = build_trainer(config, dataset, device)
     trainer, watch = node.trainer, _Waiting()
     trainer.add(watch)
     boxes = dataset.boxes(settings.output_shape)
+    if config.validation is not None:
+        Validation.from_config(config, dataset, boxes, trainer.loss_of)
     wanted = {each.prediction: gp.ArraySpec(roi=boxes[name]) for name, each in node.supervision.items()}
     batches = sample_chain(config, dataset) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
     with build_chain(batches + node) as pipeline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,14 @@ MAY_CHANGE = (
     "training.log",
     "data.cache",
     "prediction",
+    "evaluation.region",
+    "evaluation.allow_training_region",
 )
 """The fields, with all below them, that may change when a run is resumed.
 
 They are its length, the number of worker processes, the device, when checkpoints and the log are written, the memory of
-the cache, and options of prediction.
+the cache, and options of prediction and evaluation. ``evaluation.threshold`` may change in a run without a validation,
+which would compare networks by it.
 """
 
 _ABSENT = object()
@@ -96,30 +99,36 @@ class RunFolder:
     def check_config(self, config: Config) -> None:
         """Check that the run was begun with this config. Fields of :data:`MAY_CHANGE` may differ.
 
+        A run without a checkpoint begins anew, and may do so with any config.
+
         Raises:
             ConfigError: the configs differ. The message names every field that differs, and both values.
         """
-        if not self.config.exists():
+        if not (self.config.exists() and self._holds_network()):
             return
         begun, ours = (c.model_dump(mode="json") for c in (Config.read(self.config), config))
-        if differences := list(_differences(begun, ours)):
+        free = MAY_CHANGE if begun["validation"] else (*MAY_CHANGE, "evaluation.threshold")
+        if differences := list(_differences(begun, ours, free)):
             raise ConfigError(
                 f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
-                f"{', '.join(MAY_CHANGE)} may change; choose another folder for this config"
+                f"{', '.join(free)} may change; choose another folder for this config"
             )
 
+    def _holds_network(self) -> bool:
+        return self.best.exists() or any(self.checkpoints.glob("*.safetensors"))
 
-def _differences(there: Any, here: Any, field: str = "") -> Iterator[str]:
-    """Yield ``field: value there, value here`` for every difference of two plain values."""
-    if there == here or field in MAY_CHANGE:
+
+def _differences(there: Any, here: Any, free: Collection[str], field: str = "") -> Iterator[str]:
+    """Yield ``field: value there, value here`` for every difference of two plain values, ``free`` fields apart."""
+    if there == here or field in free:
         return
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in {**there, **here}:
             below = f"{field}.{name}".lstrip(".")
-            yield from _differences(there.get(name, _ABSENT), here.get(name, _ABSENT), below)
+            yield from _differences(there.get(name, _ABSENT), here.get(name, _ABSENT), free, below)
     elif _alike(there, here):
         for number, (one, other) in enumerate(zip(there, here, strict=True)):
-            yield from _differences(one, other, f"{field}.{number}")
+            yield from _differences(one, other, free, f"{field}.{number}")
     else:
         yield f"{field}: {_shown(there)} there, {_shown(here)} here"
 

@@ -10,6 +10,7 @@ import torch
 from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.evaluation import check_evaluation
 from scalenet_gp.pipelines.process import stop_requested
 from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import ReportForm
@@ -39,8 +40,8 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
-        ConfigError: the config does not fit the volume, or the folder holds a run with another config, see
-            :data:`.MAY_CHANGE`.
+        ConfigError: the config does not fit the volume, its evaluation included, or the folder holds a run with
+            another config, see :data:`.MAY_CHANGE`.
         BlockingIOError: the run is being trained already.
         TrainingDivergedError: too many steps in a row had a loss or gradient that is not finite.
         MemoryError: a step does not fit into memory; the message says which step would.
@@ -55,6 +56,7 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
         dataset = Dataset.open(volume, config, config.build_network())
+        check_evaluation(config, dataset)
         node = build_trainer(config, dataset, device, folder, ranks)
         size = config.training.batch_size
         samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)

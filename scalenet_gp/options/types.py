@@ -10,12 +10,14 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
     WithJsonSchema,
 )
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import exact
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Length",
     "Precision",
     "Probability",
+    "Shape",
     "Size",
     "Whole",
     "to_yaml_length",
@@ -32,6 +35,12 @@ __all__ = [
 
 def _exact_or_none(length: Any) -> Fraction | None:
     return None if length is None else exact(length)
+
+
+def _above_zero(size: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    if not size or min(size) <= 0:
+        raise ArgumentError("it has a length above 0 for every axis")
+    return size
 
 
 def to_yaml_length(length: Fraction | None) -> int | float | str | None:
@@ -50,6 +59,7 @@ Bound = Annotated[
     Fraction | None, BeforeValidator(_exact_or_none), PlainSerializer(to_yaml_length), WithJsonSchema(_BOUND)
 ]
 Size = tuple[Length, ...]
+Shape = Annotated[Size, AfterValidator(_above_zero)]
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Factor = tuple[Whole, ...]
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -234,6 +234,12 @@ def blurred(**options):
             {"network__subnets": [{"top_resolution": [8] * 3}, {"top_resolution": [32] * 3}]},
             r"network: subnets go from coarse to fine, but subnet 1 .* 32 × 32 × 32, 8 × 8 × 8 nm",
         ),
+        (
+            {"prediction__block_shape": [36, 36, 0]},
+            r"prediction.block_shape is \[36, 36, 0\]: .* above 0 for every axis",
+        ),
+        ({"prediction__block_shape": []}, r"prediction.block_shape is \[\]: it has a length above 0 for every axis"),
+        ({"version": True}, "version is True; this scalenet_gp reads run files of version 1"),
         ({"version": 2}, "version is 2; this scalenet_gp reads run files of version 1: write `version: 1`"),
     ],
 )
@@ -243,6 +249,12 @@ def test_what_is_wrong_is_named(tmp_path, changes, message):
         Config.read(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_version_that_only_equals_one_is_refused_from_python_too():
+    for version in (True, 1.0, "1"):
+        with pytest.raises(ValueError, match="this scalenet_gp reads run files of version 1"):
+            tiny_config(version=version)
 
 
 def test_a_file_without_a_version_is_refused(tmp_path):

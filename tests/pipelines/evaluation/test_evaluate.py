@@ -84,8 +84,10 @@ def test_a_part_of_the_region(volume, tmp_path):
     values = random_values()
     prediction = write_prediction(tmp_path / "p", values)
     region = Region(begin=(0, 0, 0), end=(36, None, None))  # z voxels 4 to 8, and more along x than was predicted
-    with pytest.raises(ValueError, match="not all of"):
+    with pytest.raises(ValueError, match=r"the region to evaluate, .* shares annotated voxels with training\.region"):
         evaluate(tiny_config(), volume, prediction, region=region)
+    with pytest.raises(ValueError, match="not all of"):
+        evaluate(tiny_config(evaluation__allow_training_region=True), volume, prediction, region=region)
     scores = evaluate(tiny_config(), volume, prediction, region=Region(begin=(0, 0, 99), end=(36, None, None)))
     truth, _ = truth_at(1)
     hits = int(((values["1_output"][0, :4] >= 0.5) & truth[0, :4]).sum())

@@ -61,6 +61,17 @@ def test_nothing_is_written(volume, tmp_path, monkeypatch):
     assert files_below(volume) == before
 
 
+OVERLAPPING = {"begin": [None, None, 90], "end": [None] * 3}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"evaluation__region": OVERLAPPING}, {"validation": {"region": OVERLAPPING, "every": 2}}]
+)
+def test_regions_to_assess_in_are_checked(volume, changes):
+    with pytest.raises(ValueError, match=r"shares annotated voxels with training\.region"):
+        dry_run(tiny_config(**changes), volume, "cpu")
+
+
 @pytest.mark.parametrize(("data", "step", "waited"), [([5.0, 1.0], [0.5, 1.5], [5.0, 1.0])])
 def test_time_for_data_and_time_for_learning(monkeypatch, data, step, waited):
     """A clock that moves with the batches alone."""

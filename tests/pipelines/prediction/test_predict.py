@@ -160,7 +160,6 @@ def test_a_checkpoint_of_another_network_is_refused(volume, checkpoint, tmp_path
             ValueError,
             "block_shape 36 × 54 × 40 nm .* multiple of 9 × 9 × 9 nm",
         ),
-        ({"prediction__block_shape": [36, 54, 0]}, ValueError, "block_shape .* positive"),
         ({"evaluation__region": {"begin": [0, 0], "end": [9, 9]}}, ValueError, "has 2 axes, the volume 3"),
     ],
 )

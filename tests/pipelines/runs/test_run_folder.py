@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.process import locks
 from scalenet_gp.pipelines.runs.run_folder import MAY_CHANGE, RunFolder
-from tests.pipelines.conftest import TINY, changed, files_below, tiny_config
+from tests.pipelines.conftest import TINY, VALIDATED_RUN, changed, files_below, tiny_config
 
 HOLD = """
     with folder_lock(Path(sys.argv[1]), "being trained"):
@@ -204,35 +204,65 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         pass
 
 
+def folder_of(path, config):
+    """Return the folder of a run with that config, which has a checkpoint."""
+    folder = RunFolder(path)
+    folder.checkpoints.mkdir(exist_ok=True)
+    (folder.checkpoints / "checkpoint_2.safetensors").touch()
+    config.write(folder.config)
+    return folder
+
+
 def refusal(tmp_path, there, here):
     """The message when a run that was begun with ``there`` is to go on with ``here``."""
-    folder = RunFolder(tmp_path)
-    there.write(folder.config)
+    folder = folder_of(tmp_path, there)
     before = folder.config.read_bytes()
     with pytest.raises(ValueError, match="holds a run with another config") as caught:
         folder.check_config(here)
     assert folder.config.read_bytes() == before
     said = re.fullmatch(r"(.*) holds a run with another config: (.*)\. Only (.*) may change; .*", str(caught.value))
     assert said[1] == str(tmp_path)
-    assert said[3] == ", ".join(MAY_CHANGE)
+    free = MAY_CHANGE if there.validation else (*MAY_CHANGE, "evaluation.threshold")
+    assert said[3] == ", ".join(free)
     return said[2].split("; ")
 
 
 def test_what_may_change_may_change(tmp_path):
     folder = RunFolder(tmp_path)
     folder.check_config(tiny_config())  # there is no run yet
-    tiny_config().write(folder.config)
+    folder = folder_of(tmp_path, tiny_config())
     folder.check_config(tiny_config())
     other = {
         "training.compute.device": "cpu",
         "training.checkpoints": {"every": 7},
         "training.log": {"images_every": 9},
         "prediction": {"block_shape": [72, 72, 72], "stored": "float16"},
+        "evaluation.region": {"begin": [0, None, 108], "end": [9, None, None]},
+        "evaluation.allow_training_region": True,
     }
     changes = {name: other.get(name) or (attrgetter(name)(tiny_config()) or 0) + 1 for name in MAY_CHANGE}
     larger = {name.replace(".", "__"): value for name, value in changes.items()}
     assert tiny_config(**larger) != tiny_config()
     folder.check_config(tiny_config(**larger))
+
+
+def test_the_threshold_may_change_where_no_validation_compares_by_it(tmp_path):
+    other = tiny_config(evaluation__threshold=0.25)
+    folder_of(tmp_path, tiny_config()).check_config(other)
+    validated, other = (tiny_config(**VALIDATED_RUN, evaluation__threshold=value) for value in (0.5, 0.25))
+    assert refusal(tmp_path, validated, other) == ["evaluation.threshold: 0.5 there, 0.25 here"]
+
+
+def test_a_run_without_a_checkpoint_does_not_hold_its_folder(tmp_path):
+    folder, other = RunFolder(tmp_path), tiny_config(training__seed=2)
+    tiny_config().write(folder.config)
+    folder.check_config(other)
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / "checkpoint_1.partial").touch()  # by a process that was killed
+    folder.check_config(other)
+    folder.best.touch()
+    with pytest.raises(ValueError, match=r"another config: training\.seed: 1 there, 2 here"):
+        folder.check_config(other)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +277,8 @@ def test_what_may_change_may_change(tmp_path):
             ["training.optimization.learning_rate: 0.001 there, 0.5 here"],
         ),
         (
-            {"training__seed": 2, "evaluation__threshold": 0.25},
-            ["training.seed: 1 there, 2 here", "evaluation.threshold: 0.5 there, 0.25 here"],
+            {"training__seed": 2, "evaluation__allow_training_region": True, "training__batch_size": 2},
+            ["training.batch_size: 1 there, 2 here", "training.seed: 1 there, 2 here"],
         ),
         ({"data__classes": ["dark"]}, ['data.classes: ["bright", "dark"] there, ["dark"] here']),
         ({"network__subnets__1__base_nc": 5}, ["network.subnets.1.base_nc: 2 there, 5 here"]),
@@ -310,7 +340,7 @@ def test_a_refusal_names_the_fields_that_differ_and_no_others(tmp_path_factory, 
     path = tmp_path_factory.mktemp("run")
     other = tiny_config().model_dump(mode="json")
     other = Config.model_validate(changed(other, **{field.replace(".", "__"): OTHER[field] for field in fields}))
-    expected = fields - set(MAY_CHANGE)
+    expected = fields - {*MAY_CHANGE, "evaluation.region.begin", "evaluation.threshold"}
     if "training.sampler" in expected:
         expected = expected - {"training.sampler"} | {"training.sampler.kind", "training.sampler.strata"}
     if "training.log.images_every" in expected:  # a part of a section that may change
@@ -318,11 +348,10 @@ def test_a_refusal_names_the_fields_that_differ_and_no_others(tmp_path_factory, 
     if expected:
         assert {entry.partition(":")[0] for entry in refusal(path, tiny_config(), other)} == expected
     else:
-        tiny_config().write(RunFolder(path).config)
-        RunFolder(path).check_config(other)
+        folder_of(path, tiny_config()).check_config(other)
 
 
 def test_a_begun_config_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "config.yaml").write_text("training: [1")
+    folder_of(tmp_path, tiny_config()).config.write_text("training: [1")
     with pytest.raises(ValueError, match=r"config\.yaml, line 1, column \d+: this is not YAML"):
         RunFolder(tmp_path).check_config(tiny_config())

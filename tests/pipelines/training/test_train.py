@@ -16,6 +16,7 @@ from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.process.signals import EXIT_CODES, Interrupted
+from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import NoReport
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
@@ -286,6 +287,23 @@ def test_a_network_learns(volume, tmp_path):
             "whole multiple of the other, .* 9 nm or 18 nm",
         ),
         ({"training__output_shape": [40, 36, 36]}, ValueError, "training.output_shape 40 × 36 × 36 nm .* multiple"),
+        ({"prediction__block_shape": [40, 36, 36]}, ConfigError, "prediction.block_shape 40 × 36 × 36 nm .* multiple"),
+        (
+            {"evaluation__region": {"begin": [0, 0, 900], "end": [18, 18, 918]}},
+            ConfigError,
+            "evaluation.region: nothing is annotated in the region",
+        ),
+        (
+            {"evaluation__region": {"begin": [99], "end": [None]}},
+            ConfigError,
+            r"evaluation.region: the region \[99\] to \[null\] nm has 1 axes, the volume 3",
+        ),
+        (
+            {"evaluation__region": {"begin": [None, None, 90], "end": [None] * 3}},
+            ConfigError,
+            r"evaluation.region, \[null, null, 90\] .*, shares annotated voxels with training.region, .* or set "
+            "evaluation.allow_training_region",
+        ),
         ({"training__output_shape": [36, 36, 0]}, ValueError, "training.output_shape 36 × 36 × 0 nm .* positive"),
         ({"training__overhang": [18, 36]}, ValueError, "training.overhang 18 × 36 nm has to be 3 lengths"),
         (
@@ -399,6 +417,8 @@ def test_a_truncated_chunk_is_named(tmp_path, workers):
     with pytest.raises(OSError, match=r"em/raw/s0: voxels .* cannot be read: .*/s0/.*blosc"):
         train(config, tmp_path / "volume", tmp_path / "run", "cpu")
     assert not (tmp_path / "run" / "checkpoints").exists()
+    assert (tmp_path / "run" / "config.yaml").exists()
+    RunFolder(tmp_path / "run").check_config(tiny_config(training__seed=9))  # the config may be mended
 
 
 def test_a_run_is_not_made_shorter_than_it_is(volume, trained):
