@@ -66,10 +66,8 @@ class GroupCounts:
         return cls(classes, tuple(total.tolist()), tuple(right.tolist()))
 
     def __add__(self, other: GroupCounts) -> GroupCounts:
-        total, right = (
-            tuple(one + more for one, more in zip(ours, theirs, strict=True))
-            for ours, theirs in ((self.total, other.total), (self.right, other.right))
-        )
+        total = tuple(one + more for one, more in zip(self.total, other.total, strict=True))
+        right = tuple(one + more for one, more in zip(self.right, other.right, strict=True))
         return GroupCounts(self.classes, total, right)
 
     @property
@@ -161,11 +159,12 @@ class GroupObjects:
         pairs = np.concatenate(self._touching, axis=1)
         graph = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(self._found, self._found))
         count, whole = connected_components(graph, directed=False)
-        size, values = np.zeros(count, np.int64), np.zeros((len(self.classes), count))
         true = np.zeros(count, np.int64)
-        np.add.at(size, whole, np.concatenate(self._size))
-        np.add.at(values, (slice(None), whole), np.concatenate(self._sum, axis=1))
         true[whole] = np.concatenate(self._class)
+        size = np.zeros(count, np.int64)
+        np.add.at(size, whole, np.concatenate(self._size))
+        sums = np.concatenate(self._sum, axis=1)
+        values = np.array([np.bincount(whole, weights=of, minlength=count) for of in sums])
         large = np.array([voxels >= smallest for voxels in size.tolist()], dtype=bool)
         return GroupCounts._decided(self.classes, true[large], values[:, large])
 
