@@ -343,7 +343,7 @@ def test_a_refusal_names_the_fields_that_differ_and_no_others(tmp_path_factory, 
     expected = fields - {*MAY_CHANGE, "evaluation.region.begin", "evaluation.threshold"}
     if "training.sampler" in expected:
         expected -= {"training.sampler"}
-            expected |= {f"training.sampler.{field}" for field in ("kind", "regions", "strata")}
+        expected |= {f"training.sampler.{field}" for field in ("kind", "regions", "strata")}
     if "training.log.images_every" in expected:  # a part of a section that may change
         expected -= {"training.log.images_every"}
     if expected:
