@@ -50,18 +50,30 @@ def schema(
 
 def inspect(
     config: ConfigFile,
-    size: Annotated[str, typer.Option("--size", help="Voxels of the finest output: 64, or one per axis as 4,128,128.")],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            help="Voxels of the finest output, and the same box of the others: 64, or one per axis as 4,128,128. A "
+            "training sample unless given.",
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print every tensor's ROI, shape, voxel size, channels and memory for an output size, and the mermaid graph."""
+    """Print every tensor's ROI, shape, memory and cost, of a training sample or a size, and the mermaid graph."""
+    from scalenet_gp.pipelines.data import sample_boxes
     from scalenet_gp.pipelines.inspection import plan_of_shape, plan_table
 
-    net = read_config(config, overrides).build_network()
-    try:
-        voxels = [int(part) for part in size.split(",")]
-    except ValueError:
-        raise ConfigError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
-    plan = plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
+    read = read_config(config, overrides)
+    net = read.build_network()
+    if size is None:
+        plan = net.plan(sample_boxes(net, read.training.output_shape, "training.output_shape"))
+    else:
+        try:
+            voxels = [int(part) for part in size.split(",")]
+        except ValueError:
+            raise ConfigError(f"--size is a number of voxels, as 64 or 4,128,128, not {size!r}") from None
+        plan = plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
     print_table(plan_table(net, plan))
     typer.echo(net.to_mermaid())
 

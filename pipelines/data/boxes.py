@@ -1,30 +1,93 @@
-"""Boxes of outputs in a sample, by default."""
+"""Boxes of outputs in a sample: given, or so that every scale has about as many voxels."""
 
 from __future__ import annotations
 
-from math import inf, prod
+from collections.abc import Collection, Mapping
+from math import inf, lcm, prod
 
-from funlib.geometry import Coordinate
+from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.geometry import World, format_size
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.options import Size, suggest
 
-__all__ = ["balanced_shapes"]
+__all__ = ["common_lattice", "finest_output", "sample_boxes", "whole_voxels"]
 
 _VOXELS = {2: 128**2, 3: 32**3}
 """Voxels of a box, about, by the number of axes."""
 
 
-def balanced_shapes(net: LeibNet, largest: Coordinate) -> dict[str, Coordinate]:
-    """Return the shape of every output (world units) in samples in which all scales have about as many voxels.
+def finest_output(net: LeibNet) -> str:
+    """Return the name of the output with the smallest voxels."""
+    return min(net.output_keys, key=lambda name: prod(net.voxel_size[name]))
 
-    A box has about 32³ voxels, or 128² in two dimensions, and edges of about the same length in nm. Outputs go from
-    coarse to fine. One that is coarser than the one before, as deep supervision makes it, covers the same box.
+
+def common_lattice(net: LeibNet, outputs: Collection[str] | None = None) -> Coordinate:
+    """Return the smallest box (world units) that is whole voxels of every output, or of those named."""
+    sizes = (net.voxel_size[name] for name in outputs or net.output_keys)
+    return Coordinate(lcm(*lengths) for lengths in zip(*sizes, strict=True))
+
+
+def whole_voxels(net: LeibNet, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
+    """Return a size (nm) in world units, as a whole number of voxels of every output, or of those named.
+
+    Raises:
+        ConfigError: it is not a whole number of voxels. ``what`` names it.
+    """
+    world = World(net.unit)
+    shape, lattice = world.size(size, what), common_lattice(net, outputs)
+    fits = len(shape) == net.dims and min(shape) > 0
+    if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
+        raise ConfigError(
+            f"{what} {format_size(size)} nm has to be a positive multiple of {format_size(world.size_in_nm(lattice))} "
+            "nm, so that it is whole voxels of every output"
+        )
+    return shape
+
+
+def sample_boxes(
+    net: LeibNet, shape: Size | Mapping[str, Size] | None, what: str, largest: Coordinate | None = None
+) -> dict[str, Roi]:
+    """Return the ROI of every output in a sample; that of the finest begins at 0.
+
+    The ROIs have a common centre, to half a voxel of each.
 
     Args:
         net: the network.
-        largest: the largest shape of the finest outputs.
+        shape: nm that all outputs cover; or a mapping of names of outputs to what each covers. By default, a box has
+            about 32³ voxels, or 128² in two dimensions, and edges of about the same length. An output that is coarser
+            than the one before, as deep supervision makes it, covers the same box as that then.
+        what: the name of ``shape`` in messages.
+        largest: the largest shape of the finest output by default, world units.
+
+    Raises:
+        ConfigError: a shape is not a whole number of voxels, or an output is unknown or missing.
     """
-    finest = min(prod(net.voxel_size[name]) for name in net.output_keys)
+    names = net.output_keys
+    if shape is None:
+        shapes = _balanced_shapes(net, largest)
+    elif isinstance(shape, Mapping):
+        if unknown := [name for name in shape if name not in names]:
+            raise ConfigError(f"{what} has {unknown[0]!r}; {suggest(unknown[0], names, 'the outputs')}")
+        if missing := [name for name in names if name not in shape]:
+            raise ConfigError(f"{what} has no entry for the output {missing[0]!r}")
+        shapes = {name: whole_voxels(net, shape[name], f"{what}.{name}", [name]) for name in names}
+    else:
+        shapes = dict.fromkeys(names, whole_voxels(net, shape, what))
+    finest = shapes[finest_output(net)]
+    boxes = {}
+    for name in names:
+        size, around = net.voxel_size[name], shapes[name] - finest
+        # rounded to the nearest voxel; an odd one more lies below
+        begin = Coordinate(-((a + 2 * s - 1) // (2 * s)) * s for a, s in zip(around, size, strict=True))
+        boxes[name] = Roi(begin, shapes[name])
+    return boxes
+
+
+def _balanced_shapes(net: LeibNet, largest: Coordinate | None) -> dict[str, Coordinate]:
+    """Return the shape of every output (world units) in samples in which all scales have about as many voxels."""
+    finest = prod(net.voxel_size[finest_output(net)])
     shapes: dict[str, Coordinate] = {}
     own, before = Coordinate((0,) * net.dims), inf
     for name in net.output_keys:
@@ -34,7 +97,7 @@ def balanced_shapes(net: LeibNet, largest: Coordinate) -> dict[str, Coordinate]:
             edge = (_VOXELS[net.dims] * prod(size)) ** (1 / net.dims)
             counts = Coordinate(max(1, round(edge / s)) for s in size)
             own = counts * size
-            if before == finest:
+            if before == finest and largest is not None:
                 own = Coordinate(min(o, most // s * s) for o, most, s in zip(own, largest, size, strict=True))
         # whole voxels of an output that is coarser than its subnet
         shapes[name] = Coordinate(-(-o // s) * s for o, s in zip(own, size, strict=True))

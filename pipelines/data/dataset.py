@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -21,9 +20,9 @@ from scalenet_gp.layers import Head
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
-from scalenet_gp.options import Size, suggest
+from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import Config, DataConfig, Region, TargetOptions, match_outputs
-from scalenet_gp.pipelines.data.boxes import balanced_shapes
+from scalenet_gp.pipelines.data.boxes import common_lattice, finest_output, sample_boxes, whole_voxels
 from scalenet_gp.pipelines.data.targets import TargetChain
 from scalenet_gp.volumes import (
     ChunkCache,
@@ -101,7 +100,7 @@ class Dataset:
     @property
     def finest(self) -> str:
         """The name of the output with the smallest voxels, by which samples are placed."""
-        return min(self.net.output_keys, key=lambda name: math.prod(self.net.voxel_size[name]))
+        return finest_output(self.net)
 
     @cached_property
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -113,10 +112,9 @@ class Dataset:
         """The names of every output's channels that are compared with the annotation."""
         return {name: options.scored(self.channels[name]) for name, options in self.targets.items()}
 
-    def lattice(self, outputs: Iterable[str] | None = None) -> Coordinate:
+    def lattice(self, outputs: Collection[str] | None = None) -> Coordinate:
         """Return the smallest box (world units) that is whole voxels of every output, or of those named."""
-        sizes = (self.net.voxel_size[name] for name in outputs or self.net.output_keys)
-        return Coordinate(math.lcm(*lengths) for lengths in zip(*sizes, strict=True))
+        return common_lattice(self.net, outputs)
 
     @property
     def intensities(self) -> IntensityWindow:
@@ -248,15 +246,7 @@ class Dataset:
         Raises:
             ConfigError: it is not a whole number of voxels.
         """
-        shape = self.world.size(size, what)
-        lattice = self.lattice(outputs)
-        fits = len(shape) == self.net.dims and min(shape) > 0
-        if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
-            raise ConfigError(
-                f"{what} {format_size(size)} nm has to be a positive multiple of {self._nm(lattice)} nm, so that "
-                "it is whole voxels of every output"
-            )
-        return shape
+        return whole_voxels(self.net, size, what, outputs)
 
     def boxes(self, shape: Size | Mapping[str, Size] | None, what: str = "training.output_shape") -> dict[str, Roi]:
         """Return the ROI of every output in a sample; that of the finest begins at 0.
@@ -265,31 +255,13 @@ class Dataset:
 
         Args:
             shape: nm that all outputs cover; or a mapping of names of outputs to what each covers. By default every
-                scale has about as many voxels as the others, see :func:`.balanced_shapes`.
+                scale has about as many voxels as the others, and the finest none that is not annotated.
             what: the name of ``shape`` in messages.
 
         Raises:
             ConfigError: a shape is not a whole number of voxels, or an output is unknown or missing.
         """
-        names = self.net.output_keys
-        if shape is None:
-            shapes = balanced_shapes(self.net, self.labelled().shape)
-        elif isinstance(shape, Mapping):
-            if unknown := [name for name in shape if name not in names]:
-                raise ConfigError(f"{what} has {unknown[0]!r}; {suggest(unknown[0], names, 'the outputs')}")
-            if missing := [name for name in names if name not in shape]:
-                raise ConfigError(f"{what} has no entry for the output {missing[0]!r}")
-            shapes = {name: self.shape(shape[name], f"{what}.{name}", [name]) for name in names}
-        else:
-            shapes = dict.fromkeys(names, self.shape(shape, what))
-        finest = shapes[self.finest]
-        boxes = {}
-        for name in names:
-            size, around = self.net.voxel_size[name], shapes[name] - finest
-            # rounded to the nearest voxel; an odd one more lies below
-            begin = Coordinate(-((a + 2 * s - 1) // (2 * s)) * s for a, s in zip(around, size, strict=True))
-            boxes[name] = Roi(begin, shapes[name])
-        return boxes
+        return sample_boxes(self.net, shape, what, self.labelled().shape if shape is None else None)
 
     def class_volumes(self) -> dict[str, ClassVolume]:
         """Return the label volumes by name, with the meaning of their values.

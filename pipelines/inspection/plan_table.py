@@ -9,6 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalenet_gp.analysis import predict_cost
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.graph import Plan
@@ -40,12 +41,18 @@ def plan_of_shape(net: LeibNet, voxels: Sequence[int]) -> Plan:
 
 
 def plan_table(net: LeibNet, plan: Plan) -> Table:
-    """Return a table of every tensor of a plan: its ROI (nm), shape, channels, and memory of one float32 sample."""
+    """Return a table of every tensor of a plan: its ROI (nm), shape, channels, memory and cost of one float32 sample.
+
+    The cost is that of the node that makes the tensor in a forward pass, in millions of multiply-accumulates. The last
+    rows have the sums, and the cost of a training step.
+    """
     world = World(net.unit)
+    cost = predict_cost(net.graph, plan, training=True)
+    macs = {node.output_keys[0]: cost.macs.get(name, 0) for name, node in net.graph.nodes.items()}
     weights = sum(parameter.numel() for parameter in net.parameters())
     table = Table(title=f"{net.name}: {weights:,} weights", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("tensor")
-    for column in ("voxel size (nm)", "begin (nm)", "end (nm)", "shape", "channels", "MiB"):
+    for column in ("voxel size (nm)", "begin (nm)", "end (nm)", "shape", "channels", "MiB", "MMAC"):
         table.add_column(column, justify="right")
     for tensor in plan.tensors:
         style = "bold" if tensor.name in plan.inputs or tensor.name in plan.outputs else None
@@ -57,9 +64,11 @@ def plan_table(net: LeibNet, plan: Plan) -> Table:
             " × ".join(map(str, tensor.shape)),
             str(tensor.channels),
             f"{tensor.numbytes() / 2**20:.2f}",
+            f"{macs[tensor.name] / 1e6:,.1f}" if macs.get(tensor.name) else "",
             style=style,
         )
     total = sum(tensor.numbytes() for tensor in plan.tensors)
     table.add_section()
-    table.add_row("all tensors", "", "", "", "", "", f"{total / 2**20:.2f}")
+    table.add_row("all tensors", "", "", "", "", "", f"{total / 2**20:.2f}", f"{sum(cost.macs.values()) / 1e6:,.1f}")
+    table.add_row("a training step", "", "", "", "", "", f"{cost.peak / 2**20:.2f}", f"{cost.total_macs / 1e6:,.1f}")
     return table

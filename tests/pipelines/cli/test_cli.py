@@ -88,7 +88,6 @@ def test_help_imports_nothing_heavy():
         ("train",),
         ("train", "run.yaml"),
         ("train", "run.yaml", "--volume", "v", "--run", "r", "--fast"),
-        ("inspect", "run.yaml"),
     ],
     ids=" ".join,
 )
@@ -229,6 +228,18 @@ def test_inspect_prints_the_table_and_the_chart(tmp_path):
     assert "8 × 8 × 8" in cube.stdout
     assert "flowchart TD" in cube.stdout
     assert "0_input" in cube.stdout
+
+
+def test_inspect_shows_a_training_sample_with_the_box_and_the_cost_of_every_output(tmp_path):
+    boxes = {"0_output": [81, 72, 72], "1_output": [36, 36, 36]}
+    config = write_config(tmp_path / "run.yaml", training__output_shape=boxes)
+    shown = CliRunner().invoke(app, ["inspect", str(config)]).stdout
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "9 × 8 × 8" in rows["0_output"]
+    assert "8 × 8 × 8" in rows["1_output"]
+    # two channels of a kernel of one voxel, read from two
+    assert rows["1_output"].split()[-1] == f"{2 * 2 * 8**3 / 1e6:.1f}"
+    assert "a training step" in shown
 
 
 def test_the_installed_program_runs(tmp_path):

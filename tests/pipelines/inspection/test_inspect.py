@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from scalenet_gp import LeibNet, TensorSpec, build_unet
+from scalenet_gp.analysis import predict_cost
 from scalenet_gp.analysis.mermaid import to_mermaid
 from scalenet_gp.layers import ConvPass, Upsample
 from scalenet_gp.pipelines.config.config import Config
@@ -55,9 +56,10 @@ def test_the_table_holds_every_tensor_as_planned(config):
     text = printed(plan_table(net, plan))
     found = {row[0]: row[1:] for row in rows_of(text)}
     assert {*net.input_keys, *net.output_keys} < {tensor.name for tensor in plan.tensors} <= found.keys()
+    cost = predict_cost(net.graph, plan)
     total = 0
     for name, roi in plan.rois.items():
-        size, begin, end, shape, channels, memory = found[name]
+        size, begin, end, shape, channels, memory, *macs = found[name]
         voxels = [n // s for n, s in zip(roi.shape, net.voxel_size[name], strict=True)]
         assert shape == " × ".join(map(str, voxels))
         assert [float(length) for length in size.split(" × ")] == [float(s) for s in net.specs[name].voxel_size]
@@ -67,6 +69,10 @@ def test_the_table_holds_every_tensor_as_planned(config):
         mebibytes = 4 * net.specs[name].channels * voxels[0] * voxels[1] * voxels[2] / 2**20
         assert float(memory) == pytest.approx(mebibytes, abs=0.0051)
         total += mebibytes
+        node = net.graph.nodes.get(name)
+        assert [cell.replace(",", "") for cell in macs] == (
+            [f"{cost.macs[name] / 1e6:.1f}"] if isinstance(node, ConvPass) else []
+        )
     assert float(found["all tensors"][0]) == pytest.approx(total, abs=0.0051)
     weights = sum(parameter.numel() for parameter in net.parameters())
     assert f"ScaleNet: {weights:,} weights" in text
