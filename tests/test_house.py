@@ -55,7 +55,7 @@ ROOMS = {
     # pipelines
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
-    "pipelines.cli": "kernels options tissue training volumes .config .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
+    "pipelines.cli": "kernels options tissue training volumes .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
