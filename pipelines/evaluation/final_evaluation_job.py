@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from math import fsum, isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def final_evaluation(
     scores = evaluate(config, volume, prediction, output=folder.scores)
     picture = draw_prediction(config, volume, prediction, folder.picture)
     log = TensorBoardLog(folder.log)
-    log.write_hparams(_hparams(config), _metrics(scores), load_checkpoint(checkpoint).iteration)
+    iteration = load_checkpoint(checkpoint).iteration
+    log.write_final_scores(_markdown(scores), iteration)
+    log.write_hparams(_hparams(config), _mean_dice(scores), iteration)
     log.close()
     return RunResult(network, prediction, picture, scores)
 
@@ -87,10 +90,23 @@ def _flat(name: str, value: Any) -> list[tuple[str, bool | int | float | str]]:
     return [(name, value if isinstance(value, bool | int | float | str) else str(value))]
 
 
-def _metrics(scores: Scores) -> dict[str, float]:
-    return {
-        f"{score}/{output}/{label}": value
+def _markdown(scores: Scores) -> str:
+    """Return all scores as a table in Markdown."""
+    rows = [
+        (output, label, *(f"{value:.3f}" for value in counts.scores.values()))
         for output, classes in scores.items()
         for label, counts in classes.items()
-        for score, value in counts.scores.items()
-    }
+    ]
+    names = next(iter(next(iter(scores.values())).values())).scores
+    head = ("output", "class", *names)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def _mean_dice(scores: Scores) -> dict[str, float]:
+    """Return the mean Dice coefficient of every output, over the classes that have one."""
+    means = {}
+    for output, classes in scores.items():
+        values = [counts.scores["dice"] for counts in classes.values()]
+        known = [value for value in values if isfinite(value)]
+        means[f"dice/{output}"] = fsum(known) / len(known) if known else nan
+    return means

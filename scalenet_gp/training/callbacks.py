@@ -57,6 +57,7 @@ class TrainerView(Protocol):
         callbacks: all callbacks, in the order in which they are called.
         validated: the newest validation, or None.
         stop_reason: the reason to stop training; None as long as there is none.
+        iterations: batches in the whole run, or None if that is not known.
 
     Example:
         >>> class StopAtLowLoss(Callback):
@@ -68,6 +69,7 @@ class TrainerView(Protocol):
     callbacks: list[Callback]
     validated: Validated | None
     stop_reason: str | None
+    iterations: int | None
 
     @property
     def net(self) -> LeibNet:
@@ -217,7 +219,8 @@ class LogCallback(Callback):
         self._write_validation(trainer)
 
     def after_step(self, trainer: TrainerView, result: StepResult) -> None:
-        self.log.write(result)
+        last = trainer.stop_reason is not None or result.iteration == trainer.iterations
+        self.log.write(result, last)
         self._write_validation(trainer)
 
     def measures(self, iteration: int) -> bool:

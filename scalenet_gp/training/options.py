@@ -37,7 +37,8 @@ class LogOptions(Options):
 
     Attributes:
         scalars_every: iterations from one set of scalars to the next.
-        images_every: iterations from one set of images, and of losses by class, to the next.
+        images_every: iterations from one set of images, and of losses by class, to the next. The first and the last
+            iteration have them, too. With None there are no images.
 
     Example:
         >>> LogOptions(scalars_every=100).images_every
@@ -45,7 +46,7 @@ class LogOptions(Options):
     """
 
     scalars_every: PositiveInt = 10
-    images_every: PositiveInt = 250
+    images_every: PositiveInt | None = 250
 
 
 class ValidationOptions(Options):

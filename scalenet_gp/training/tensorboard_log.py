@@ -92,8 +92,18 @@ class TensorBoardLog:
         """Return whether scalars are written after ``iteration`` batches."""
         return iteration % self.options.scalars_every == 0
 
-    def write(self, result: StepResult) -> None:
-        """Write the scalars and images that are due. Call it after every step."""
+    def images_due(self, iteration: int, last: bool = False) -> bool:
+        """Return whether images are written after ``iteration`` batches; ``last`` if the run ends with it."""
+        every = self.options.images_every
+        return every is not None and (iteration == 1 or last or iteration % every == 0)
+
+    def write(self, result: StepResult, last: bool = False) -> None:
+        """Write the scalars and images that are due. Call it after every step.
+
+        Args:
+            result: the result of the step.
+            last: True if the run ends with it.
+        """
         if self._first is None:
             self._first = result.iteration
         self._samples += result.samples
@@ -102,7 +112,7 @@ class TensorBoardLog:
         if self.scalars_due(result.iteration):
             self._write_scalars(result)
             self._samples, self._seconds, self._waited = 0, 0.0, 0.0
-        if result.iteration % self.options.images_every == 0:
+        if self.images_due(result.iteration, last):
             for name in result.outputs:
                 self._write_losses_by_class(name, result)
                 self._write_picture(name, result)
@@ -118,6 +128,15 @@ class TensorBoardLog:
             for name, of_class in of_classes.items():
                 for score, value in of_class.items():
                     self._write_scalar(f"validation/{score}/{output}/{name}", value, iteration)
+
+    def write_final_scores(self, table: str, iteration: int) -> None:
+        """Write the scores of a finished run as ``text/final scores``.
+
+        Args:
+            table: a table in Markdown.
+            iteration: the last iteration of the run.
+        """
+        self._writer.add_text("final scores", table, iteration)
 
     def write_config(self, text: str, iteration: int = 0) -> None:
         """Write a config (YAML) as ``text/config``.
@@ -141,7 +160,8 @@ class TensorBoardLog:
 
         Args:
             hparams: hyperparameters by name, plain values.
-            metrics: metrics by name, written as ``final/<name>`` too. Those that are not finite are left out.
+            metrics: a few metrics by name, as each is written as ``final/<name>`` too and so has a chart of its own.
+                Those that are not finite are left out.
             iteration: the last iteration of the run.
         """
         from tensorboard.compat.proto.event_pb2 import Event

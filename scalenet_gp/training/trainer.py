@@ -61,7 +61,7 @@ class Trainer:
             outputs are trained with cross-entropy plus Dice.
         optimization: options of the optimizer, its learning rate and gradients.
         compute: options of device, precision and memory.
-        iterations: batches in the whole run, for a schedule that ends with it.
+        iterations: batches in the whole run, for a schedule that ends with it, and for the last images of the log.
         patience: validations without improvement after which the run stops, for a schedule that waits for them.
         seed: seed of random numbers that layers draw, as dropout does. A resumed run draws what one without a break
             would. By default torch's own state is used.
@@ -87,6 +87,7 @@ class Trainer:
         callbacks: all callbacks, in the order in which they are called.
         validated: the newest validation, or None.
         stop_reason: the reason to stop training, set by a callback; None as long as there is none.
+        iterations: batches in the whole run, or None.
 
     Raises:
         ArgumentError: an output is unknown, the device is not there, or the metadata are not plain.
@@ -142,7 +143,8 @@ class Trainer:
         self._state: TrainingState | None = None
         self._optimization = optimization or Optimization()
         self._compute = compute or ComputeConfig()
-        self._seed, self._iterations, self._patience = seed, iterations, patience
+        self.iterations = iterations
+        self._seed, self._patience = seed, patience
         self._start_from = None if start_from is None else Path(start_from)
         self._checkpoints: CheckpointCallback | None = None
         self._fault_dump = fault_dump
@@ -199,7 +201,7 @@ class Trainer:
             self._compute,
             self._seed,
             self.process_group,
-            self._iterations,
+            self.iterations,
             self._patience,
         )
         if newest is not None:

@@ -26,7 +26,7 @@ CONFIG = {
     "training__optimization__warm_up": 2,
     "training__optimization__clip_norm": 1.0,
     "training__optimization__ema_decay": 0.9,
-    "training__log__images_every": 1000,
+    "training__log__images_every": None,
 }
 
 

@@ -120,7 +120,7 @@ def children():
 # the news of the death may come while torch opens a file, which then closes itself with a warning that nobody can catch
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
-    changes = {"training__iterations": 400, "training__checkpoints__every": 1000, "training__log__images_every": 1000}
+    changes = {"training__iterations": 400, "training__checkpoints__every": 1000, "training__log__images_every": None}
     config = write_config(
         tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=2
     )
@@ -148,7 +148,7 @@ def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(mo
 
 @LINUX
 def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(monkeypatch, capsys, tmp_path, volume):
-    changes = {"training__iterations": 100_000, "training__log__images_every": 1_000_000}
+    changes = {"training__iterations": 100_000, "training__log__images_every": None}
     config, folder = write_config(tmp_path / "run.yaml", **changes), tmp_path / "run"
     command = [*PROGRAM, *map(str, arguments(config, volume, folder))]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -216,7 +216,7 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
 
     Tests of checkpoints provoke both, and find them reported alike.
     """
-    changes = {f"network__subnets__{scale}__base_nc": 8 for scale in (0, 1)} | {"training__log__images_every": 1000}
+    changes = {f"network__subnets__{scale}__base_nc": 8 for scale in (0, 1)} | {"training__log__images_every": None}
     short, long = (
         write_config(
             tmp_path / f"{n}.yaml", **changes, training__iterations=n, training__optimization__schedule="constant"

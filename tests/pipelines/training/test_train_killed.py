@@ -31,7 +31,7 @@ _CHANGES = {
     "training__optimization__ema_decay": 0.9,
     "training__optimization__warm_up": 4,
     "training__optimization__clip_norm": 1.0,
-    "training__log__images_every": 1000,
+    "training__log__images_every": None,
 }
 
 _SCRIPT = """

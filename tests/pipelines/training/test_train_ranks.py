@@ -24,7 +24,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 CHANGES = {
     "training__checkpoints__every": 3,
     "training__optimization__learning_rate": 0.01,
-    "training__log__images_every": 1000,
+    "training__log__images_every": None,
 }
 
 

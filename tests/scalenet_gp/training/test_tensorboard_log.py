@@ -155,16 +155,16 @@ def test_what_is_not_finite_or_not_known_is_left_out(tmp_path: Path, first: Step
 def test_scalars_and_images_are_written_when_they_are_due(tmp_path: Path, first: StepResult) -> None:
     log = TensorBoardLog(tmp_path, LogOptions(scalars_every=2, images_every=3))
     for iteration in range(1, 8):
-        log.write(replace(first, iteration=iteration))
+        log.write(replace(first, iteration=iteration), last=iteration == 7)
     log.close()
     assert [i for i in range(1, 8) if log.scalars_due(i)] == [2, 4, 6]
     of_classes = {"loss/0_output/0", "loss/1_output/0", "loss/1_output/1"}
     for tag, values in scalars(tmp_path).items():
-        assert list(values) == ([3, 6] if tag in of_classes else [2, 4, 6]), tag
+        assert list(values) == ([1, 3, 6, 7] if tag in of_classes else [2, 4, 6]), tag
     read_back = events(tmp_path)
     assert read_back.Tags()["images"] == [f"raw, target, prediction, mask/{name}" for name in OUTPUTS]
     for tag in read_back.Tags()["images"]:
-        assert [event.step for event in read_back.Images(tag)] == [3, 6]
+        assert [event.step for event in read_back.Images(tag)] == [1, 3, 6, 7]
 
 
 def test_rates_are_over_all_batches_since_they_were_written(tmp_path: Path, first: StepResult) -> None:
@@ -179,7 +179,8 @@ def test_rates_are_over_all_batches_since_they_were_written(tmp_path: Path, firs
 
 def test_nothing_is_on_disk_before_something_is_due(tmp_path: Path, first: StepResult) -> None:
     log = TensorBoardLog(tmp_path / "log")
-    log.write(first)
+    log.write(replace(first, iteration=2))
+    assert not TensorBoardLog(tmp_path, LogOptions(images_every=None)).images_due(1, last=True)
     log.flush()
     log.close()
     assert not (tmp_path / "log").exists()
@@ -204,7 +205,7 @@ def test_a_run_that_goes_on_shows_no_iteration_twice(tmp_path: Path, first: Step
     assert values["learning_rate"] == {1: 1, 2: 1, 3: 1, 4: 1, 6: 0.5}
     assert values["validation/dice/0_output/er"] == {4: 0.25}
     read_back = events(tmp_path)
-    assert [event.step for event in read_back.Images("raw, target, prediction, mask/1_output")] == [2, 4, 6]
+    assert [event.step for event in read_back.Images("raw, target, prediction, mask/1_output")] == [1, 2, 4, 6]
     assert [event.step for event in read_back.Tensors("config/text_summary")] == [0, 4]
     killed.close()
 
