@@ -44,7 +44,7 @@ class TrainingReport(Callback, AbstractContextManager["TrainingReport"], ABC):
         window: number of batches.
     """
 
-    def __init__(self, iterations: int, first: int, device: torch.device, window: int) -> None:
+    def __init__(self, iterations: int, first: int, device: torch.device, window: int = _WINDOW) -> None:
         self.iterations = iterations
         self.first = first
         self.device = device
@@ -140,7 +140,7 @@ class BarReport(TrainingReport):
     """
 
     def __init__(self, iterations: int, first: int, device: torch.device) -> None:
-        super().__init__(iterations, first, device, _WINDOW)
+        super().__init__(iterations, first, device)
         self._shown = ExitStack()
         self._advance: Advance | None = None
 
@@ -251,16 +251,7 @@ class JsonReport(TrainingReport):
 
 @final
 class NoReport(TrainingReport):
-    """Reports nothing, for all but one of the processes that train together.
-
-    Args:
-        iterations: iterations of the whole run.
-        first: iterations that were done before.
-        device: device of the network.
-    """
-
-    def __init__(self, iterations: int, first: int, device: torch.device) -> None:
-        super().__init__(iterations, first, device, 1)
+    """Reports nothing, for all but one of the processes that train together."""
 
     def _step(self, result: StepResult) -> None:
         pass

@@ -9,14 +9,14 @@ from funlib.geometry import Coordinate
 from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.layers.checks import check_channels, is_whole
+from scalenet_gp.layers.checks import is_whole
 from scalenet_gp.layers.modules import activation_layer, convolution
-from scalenet_gp.layers.same_lattice import SameLattice, without_margin
+from scalenet_gp.layers.same_lattice import SingleInput, without_margin
 
 __all__ = ["AtrousPyramid"]
 
 
-class AtrousPyramid(SameLattice):
+class AtrousPyramid(SingleInput):
     """Atrous spatial pyramid pooling (Chen et al. 2017, arXiv 1706.05587) with valid convolutions.
 
     (B, ``input_nc``, Z, Y, X) to (B, ``output_nc``, Z', Y', X'), smaller by the reach of the largest dilation on either
@@ -44,8 +44,6 @@ class AtrousPyramid(SameLattice):
         (4, 4, 4)
     """
 
-    arity = 1
-
     def __init__(
         self,
         input_keys: Sequence[str],
@@ -59,7 +57,7 @@ class AtrousPyramid(SameLattice):
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
-        super().__init__(input_keys, output_keys, identifier)
+        super().__init__(input_keys, output_keys, identifier, input_nc=input_nc, output_ncs=[output_nc], dims=dims)
         point = (1,) * dims
         kernel = (3,) * dims if kernel_size is None else tuple(kernel_size)
         steps = [tuple(d) if isinstance(d, Iterable) else (d,) * dims for d in dilations]
@@ -76,9 +74,6 @@ class AtrousPyramid(SameLattice):
                 f"{self.identifier}: kernel {kernel} with dilations {steps} takes {lost} voxels off the axes; an odd "
                 "number would shift a branch by half a voxel"
             )
-        self.dims = dims
-        self.input_nc = input_nc
-        self.output_nc = output_nc
         self.margin = Coordinate(max(axis) // 2 for axis in zip(*lost, strict=True))
         self._crops = [tuple(self.margin), *(tuple(self.margin - Coordinate(branch) / 2) for branch in lost)]
         self.branches = nn.ModuleList(
@@ -94,10 +89,6 @@ class AtrousPyramid(SameLattice):
     @property
     def tileable(self) -> bool:
         return self.pooled is None
-
-    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        check_channels(self.input_nc, *input_channels)
-        return (self.output_nc,)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors

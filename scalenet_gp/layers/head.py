@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import channels_last
-from scalenet_gp.layers.checks import check_channels
 from scalenet_gp.layers.modules import activation_layer, activation_name, convolution
-from scalenet_gp.layers.same_lattice import SameLattice
+from scalenet_gp.layers.same_lattice import SingleInput
 
 __all__ = ["Head"]
 
 
-class Head(SameLattice):
+class Head(SingleInput):
     """1³ convolutions that make one channel per class, (B, ``input_nc``, Z, Y, X) to (B, classes, Z, Y, X).
 
     Several heads can read one tensor. A head whose output is not requested is not computed.
@@ -45,8 +44,6 @@ class Head(SameLattice):
         (2,)
     """
 
-    arity = 1
-
     def __init__(
         self,
         input_keys: Sequence[str],
@@ -59,20 +56,14 @@ class Head(SameLattice):
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
-        super().__init__(input_keys, output_keys, identifier)
+        super().__init__(input_keys, output_keys, identifier, input_nc=input_nc, output_ncs=[len(classes)], dims=dims)
         if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
             raise ArgumentError(f"{self.identifier}: classes is a list of one or more different names, not {classes!r}")
-        self.dims = dims
-        self.input_nc = input_nc
         self.classes = tuple(classes)
         layers: list[nn.Module] = []
         for nc, next_nc in pairwise((input_nc, *hidden_nc, len(self.classes))):
             layers += [convolution(nc, next_nc, (1,) * dims), activation_layer(activation)]
         self.layers = nn.Sequential(*layers[:-1], activation_layer(final_activation))
-
-    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        check_channels(self.input_nc, *input_channels)
-        return (len(self.classes),)
 
     @property
     def output_activation(self) -> Literal["Sigmoid", "Softmax"] | None:

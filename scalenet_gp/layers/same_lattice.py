@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
@@ -12,8 +12,9 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.kernels import crop_tensor
+from scalenet_gp.layers.checks import check_channels
 
-__all__ = ["SameLattice", "without_margin"]
+__all__ = ["SameLattice", "SingleInput", "without_margin"]
 
 
 class SameLattice(Node):
@@ -65,6 +66,40 @@ class SameLattice(Node):
     def output_roi(self, input_roi: Roi) -> Roi:
         margin = self.input_voxel_size * self.margin
         return input_roi.grow(-margin, -margin)
+
+
+class SingleInput(SameLattice):
+    """Abstract: one input, whose number of channels is fixed by weights, as are those of the outputs.
+
+    Args:
+        input_keys: the one tensor read.
+        output_keys: the tensors made.
+        identifier: name in the graph.
+        input_nc: channels of the input.
+        output_ncs: channels of every output.
+        dims: number of spatial axes.
+    """
+
+    arity = 1
+
+    def __init__(
+        self,
+        input_keys: Sequence[str],
+        output_keys: Sequence[str],
+        identifier: str | None,
+        *,
+        input_nc: int,
+        output_ncs: Sequence[int],
+        dims: int | None = None,
+    ) -> None:
+        super().__init__(input_keys, output_keys, identifier)
+        self.input_nc = input_nc
+        self.output_ncs = tuple(output_ncs)
+        self.dims = dims
+
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        check_channels(self.input_nc, *input_channels)
+        return self.output_ncs
 
 
 def without_margin(tensor: Tensor, margin: Iterable[int]) -> Tensor:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.layers.checks import check_channels, is_whole
-from scalenet_gp.layers.same_lattice import SameLattice
+from scalenet_gp.layers.checks import is_whole
+from scalenet_gp.layers.same_lattice import SingleInput
 
 __all__ = ["TransformerBlock"]
 
 
-class TransformerBlock(SameLattice):
+class TransformerBlock(SingleInput):
     """One pre-norm transformer layer whose tokens are the voxels of the tensor, (B, C, Z, Y, X) to the same shape.
 
     Fixed sinusoidal positions (Vaswani et al. 2017, arXiv 1706.03762) are added first: each axis has channels of its
@@ -40,8 +40,6 @@ class TransformerBlock(SameLattice):
         False
     """
 
-    arity = 1
-
     def __init__(
         self,
         input_keys: Sequence[str],
@@ -53,7 +51,7 @@ class TransformerBlock(SameLattice):
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
-        super().__init__(input_keys, output_keys, identifier)
+        super().__init__(input_keys, output_keys, identifier, input_nc=input_nc, output_ncs=[input_nc], dims=dims)
         if not is_whole(num_heads) or input_nc % num_heads or input_nc < 2 * dims:
             raise ArgumentError(
                 f"{self.identifier}: input_nc has to be a multiple of num_heads, and at least {2 * dims} for a sine "
@@ -61,8 +59,6 @@ class TransformerBlock(SameLattice):
             )
         if round(mlp_ratio * input_nc) < 1:
             raise ArgumentError(f"{self.identifier}: mlp_ratio {mlp_ratio} of {input_nc} channels leaves none")
-        self.dims = dims
-        self.input_nc = input_nc
         # with batch_first, torch takes another path in evaluation, whose results differ and which ONNX does not know
         self.layer = nn.TransformerEncoderLayer(
             input_nc,
@@ -77,10 +73,6 @@ class TransformerBlock(SameLattice):
     @property
     def tileable(self) -> bool:
         return False
-
-    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        check_channels(self.input_nc, *input_channels)
-        return (self.input_nc,)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         (x,) = tensors

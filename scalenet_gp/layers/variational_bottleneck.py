@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.layers.checks import check_channels
 from scalenet_gp.layers.modules import convolution
-from scalenet_gp.layers.same_lattice import SameLattice
+from scalenet_gp.layers.same_lattice import SingleInput
 
 __all__ = ["VariationalBottleneck"]
 
 
-class VariationalBottleneck(SameLattice):
+class VariationalBottleneck(SingleInput):
     """A sample of a normal distribution that is predicted in each voxel (Kingma and Welling 2014, arXiv 1312.6114).
 
     1³ convolutions of the input (B, ``input_nc``, Z, Y, X) make its mean and the logarithm of its variance, each
@@ -39,8 +38,6 @@ class VariationalBottleneck(SameLattice):
         (8, 8, 8)
     """
 
-    arity = 1
-
     def __init__(
         self,
         input_keys: Sequence[str],
@@ -50,21 +47,14 @@ class VariationalBottleneck(SameLattice):
         dims: int = 3,
         identifier: str | None = None,
     ) -> None:
-        super().__init__(input_keys, output_keys, identifier)
+        super().__init__(input_keys, output_keys, identifier, input_nc=input_nc, output_ncs=[latent_nc] * 3, dims=dims)
         if len(self.output_keys) != 3:
             raise ArgumentError(
                 f"{self.identifier}: it makes a sample, a mean and a logarithm of the variance, which are three names, "
                 f"not {list(output_keys)}"
             )
-        self.dims = dims
-        self.input_nc = input_nc
-        self.latent_nc = latent_nc
         self.mean = convolution(input_nc, latent_nc, (1,) * dims)
         self.log_variance = convolution(input_nc, latent_nc, (1,) * dims)
-
-    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
-        check_channels(self.input_nc, *input_channels)
-        return (self.latent_nc,) * 3
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (x,) = tensors
