@@ -37,7 +37,13 @@ def _warm_server() -> Iterator[WarmPython]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def warm_executable(_warm_server: WarmPython) -> str:
+    """The path of a Python that starts with torch and the package imported, see :mod:`tests.warm_python`."""
+    return str(_warm_server.executable)
+
+
 @pytest.fixture
-def warm_python(_warm_server: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python processes of the test start with torch and the package imported, see :mod:`tests.warm_python`."""
-    monkeypatch.setattr(sys, "executable", str(_warm_server.executable))
+def warm_python(warm_executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python processes of the test are those of ``warm_executable``."""
+    monkeypatch.setattr(sys, "executable", warm_executable)

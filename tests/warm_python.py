@@ -2,8 +2,9 @@
 
 Importing them takes seconds, which tests that start many processes spend most of their time with. ``WarmPython`` is a
 server, and an executable to put in the place of Python's: it hands its arguments, environment, folder and standard
-streams to the server, whose fork runs the program, passes signals on, and ends as the program does. If it is killed, so
-is the program. Tests of what a process starts with (memory, imports, session, mounts) take Python itself.
+streams to the server, whose fork runs the program (a module, a command or a script), passes signals on, and ends as the
+program does. If it is killed, so is the program. Tests of the state in which a process starts (memory, imports,
+session, mounts, hashes) take Python itself.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PRELOADED = ("scalenet_gp.pipelines.cli", "scalenet_gp.pipelines.prediction.worker")
+PRELOADED = (
+    "scalenet_gp.pipelines.cli",
+    "scalenet_gp.pipelines.prediction.worker",
+    "scalenet_gp.pipelines.training.train_job",
+    "torch._dynamo",  # optimizers import it when they are made
+    "torch.distributed.run",
+)
 
 CLIENT = """#!{python} -ISB
 import json, os, signal, socket, sys
 python, arguments = {python!r}, sys.argv[1:]
-if arguments[:1] not in (["-c"], ["-m"]):
+program = next((n for n, word in enumerate(arguments) if word in ("-c", "-m") or word.endswith(".py")), None)
+if program is None or arguments[:program] not in ([], ["-u"]):
     os.execv(python, [python, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
+request = json.dumps([program > 0, arguments[program:], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
 server.sendall(request)
 pid = int.from_bytes(server.recv(8, socket.MSG_WAITALL), "little")
@@ -120,6 +128,7 @@ def serve(address: str, executable: str) -> None:
                 del running[pid]
     for pid in running:
         os.kill(pid, signal.SIGKILL)
+    os._exit(0)  # there is nothing to tidy up, and torch takes its time
 
 
 def _become(request: bytes, streams: list[int], executable: str) -> None:
@@ -132,7 +141,7 @@ def _become(request: bytes, streams: list[int], executable: str) -> None:
     import types
     import warnings
 
-    arguments, folder, environment = json.loads(request)
+    unbuffered, arguments, folder, environment = json.loads(request)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -141,12 +150,19 @@ def _become(request: bytes, streams: list[int], executable: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww"))
+    sys.stdout.reconfigure(line_buffering=unbuffered)
+    sys.stderr.reconfigure(line_buffering=True)
     sys.executable = executable
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
-    kind, what, *rest = arguments
+    kind, *rest = arguments
+    what = rest.pop(0) if kind in ("-c", "-m") else kind
     code = 0
     try:
-        if kind == "-m":
+        if kind not in ("-c", "-m"):
+            sys.argv = [what, *rest]
+            sys.path.insert(0, os.path.dirname(os.path.abspath(what)))
+            runpy.run_path(what, run_name="__main__")
+        elif kind == "-m":
             name = what if not hasattr(sys.modules.get(what), "__path__") else f"{what}.__main__"
             sys.modules.pop(name, None)
             sys.argv = [what, *rest]

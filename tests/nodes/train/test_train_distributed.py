@@ -102,7 +102,7 @@ def run_as_rank(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def results(warm_executable: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The results of both ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
@@ -112,7 +112,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     )
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(SIZE)]
+    launch = [warm_executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(SIZE)]
     done = subprocess.run(
         [*launch, str(script), str(folder)], env=environment, capture_output=True, text=True, timeout=300
     )

@@ -18,9 +18,10 @@ from tests.pipelines.conftest import files_below, tiny_config, write_config
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of"),
+    pytest.mark.usefixtures("warm_python"),
 ]
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CHANGES = {
     "training__checkpoints__every": 3,
     "training__optimization__learning_rate": 0.01,
@@ -32,6 +33,7 @@ def started(config, volume, run):
     """Both processes and torchrun itself, which speaks on standard error."""
     # torchrun takes --run and --log for options of its own
     command = [
+        sys.executable,
         *TORCHRUN,
         "-m",
         "scalenet_gp.pipelines.cli",
@@ -55,7 +57,7 @@ def test_two_processes_learn_what_one_with_both_samples_does(volume, tmp_path):
     config, run = write_config(tmp_path / "run.yaml", **CHANGES), tmp_path / "run"
     process = started(config, volume, run)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, err
@@ -76,16 +78,15 @@ def test_two_processes_learn_what_one_with_both_samples_does(volume, tmp_path):
         torch.testing.assert_close(weights, theirs.weights[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def ranks_of(torchrun):
-    """The pids of the processes that torchrun started, by their ranks."""
+def ranks_with(run):
+    """The pids of the processes that torchrun started for a run, by their ranks."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            variables = (folder / "environ").read_text() if parent == torchrun else ""
+            words, variables = ((folder / name).read_text() for name in ("cmdline", "environ"))
         except OSError:  # it has ended meanwhile
             continue
-        if rank := re.search(r"\0RANK=(\d+)\0", f"\0{variables}"):
+        if str(run) in words.split("\0") and (rank := re.search(r"\0RANK=(\d+)\0", f"\0{variables}")):
             found[int(rank[1])] = int(folder.name)
     return found
 
@@ -96,7 +97,7 @@ def test_if_one_is_killed_all_end_and_say_so(volume, tmp_path):
     try:
         while '"step"' not in (line := process.stdout.readline()):
             assert line, process.stderr.read()
-        ranks = ranks_of(process.pid)
+        ranks = ranks_with(run)
         assert ranks.keys() == {0, 1}
         os.kill(ranks[1], signal.SIGKILL)
         _, err = process.communicate(timeout=60)

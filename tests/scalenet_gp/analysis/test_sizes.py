@@ -183,10 +183,10 @@ def test_it_is_made_for_the_batch_and_the_type_asked_for():
 def test_work_that_grows_faster_than_the_box():
     """All voxels attend to each other: a small box is worth more, once its margin is no matter."""
     net = build_unet((8, 8), base_nc=4, bottleneck="transformer", downsample_factors=[(2, 2)])
-    plan = largest_plan(net.graph, 64 * MIB)
+    plan = largest_plan(net.graph, 2 * MIB)
     for steps in ((1, 0), (0, 1), (1, 1)):
         assert per_work(net, grown(net, plan, steps)) <= per_work(net, plan)
-    assert predict_cost(net.graph, plan).peak < 32 * MIB
+    assert predict_cost(net.graph, plan).peak < MIB
 
 
 def test_without_margins_the_largest_box_is_taken():

@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +207,11 @@ except OSError as error:
 """
 
 
-def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, warm_executable: str) -> None:
     pytest.importorskip("resource")
     path = small_net().save(tmp_path / "net.safetensors")
     before = path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], check=False, capture_output=True, text=True)
+    done = subprocess.run([warm_executable, "-c", FULL_DISK, str(path)], check=False, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
     assert path.read_bytes() == before

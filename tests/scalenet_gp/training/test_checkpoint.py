@@ -427,9 +427,9 @@ def full_disk(command: list[str]) -> tuple[int, str]:
     return number, message
 
 
-def test_a_file_that_may_not_grow_is_reported_and_the_others_are_intact(tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_is_reported_and_the_others_are_intact(tmp_path: Path, warm_executable: str) -> None:
     pytest.importorskip("resource")
-    number, message = full_disk([sys.executable, "-c", FULL, str(tmp_path), "limit"])
+    number, message = full_disk([warm_executable, "-c", FULL, str(tmp_path), "limit"])
     assert number == errno.EFBIG
     assert os.strerror(errno.EFBIG) in message
 
@@ -486,7 +486,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def writers(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def writers(tmp_path: Path, warm_executable: str) -> Iterator[subprocess.Popen[str]]:
     """Starts a process that writes one checkpoint after the other for each line, and says its id and that it ended.
 
     First it says how many seconds a checkpoint takes.
@@ -494,7 +494,9 @@ def writers(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     if not hasattr(os, "fork"):
         pytest.skip("processes cannot be forked here")
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        [warm_executable, "-c", WRITER, str(tmp_path)], stdin=pipe, stdout=pipe, text=True
+    ) as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()
