@@ -17,7 +17,7 @@ from scalenet_gp.pipelines.evaluation import final_evaluation
 from scalenet_gp.pipelines.inspection import preview
 from scalenet_gp.pipelines.training import train
 from scalenet_gp.volumes import MultiscaleImage
-from tests.pipelines.conftest import CROPS, SHAPE, tiny_config, tissue, write_array, write_volume
+from tests.pipelines.conftest import CLASSES, CROPS, SHAPE, tiny_config, tissue, write_array, write_volume
 
 OFFSETS = [[0, 0, 1], [0, -2, 0]]
 TARGETS = {
@@ -135,11 +135,18 @@ def test_distances_are_those_of_the_class(volume):
 
 @pytest.mark.parametrize("kind", ["distances", "affinities"])
 def test_a_run_learns_other_targets_at_each_scale(labelled, tmp_path, kind):
-    """Training with validation, prediction, evaluation and preview go through, with the channels of each output."""
-    distances = {"0_output": TARGETS["0_output"], "1_output": {"kind": "boundary_distance", "maximum": 18}}
+    """Training with validation, prediction, evaluation and preview go through, with the channels of each output.
+
+    With affinities, a head beside the fine output learns exclusive classes.
+    """
+    exclusive = TARGETS["0_output"]
+    distances = {"0_output": exclusive, "1_output": {"kind": "boundary_distance", "maximum": 18}}
+    affinities = {**TARGETS, "1_kinds": exclusive}
+    heads = {"kinds": ["background", *CLASSES]} if kind == "affinities" else None
     config = tiny_config(
-        training__targets=TARGETS if kind == "affinities" else distances,
-        training__output_shape=BOXES if kind == "affinities" else None,
+        network__subnets__1__heads=heads,
+        training__targets=affinities if kind == "affinities" else distances,
+        training__output_shape={**BOXES, "1_kinds": BOXES["1_output"]} if kind == "affinities" else None,
         training__region={"begin": [None] * 3, "end": [None, None, 63]},
         training__overhang=None,
         training__iterations=2,
@@ -149,11 +156,10 @@ def test_a_run_learns_other_targets_at_each_scale(labelled, tmp_path, kind):
     )
     checkpoint = train(config, labelled, tmp_path / "run", "cpu", report="none")
     scores = final_evaluation(config, labelled, tmp_path / "run", checkpoint, "cpu").scores
-    names = {"affinities": ["affinity 0 0 1", "affinity 0 -2 0"], "distances": ["bright", "dark"]}
-    assert {name: list(classes) for name, classes in scores.items()} == {
-        "0_output": ["bright", "dark"],
-        "1_output": names[kind],
-    }
+    expected = {"0_output": list(CLASSES), "1_output": list(CLASSES)}
+    if kind == "affinities":
+        expected |= {"1_output": ["affinity 0 0 1", "affinity 0 -2 0"], "1_kinds": list(CLASSES)}
+    assert {name: list(classes) for name, classes in scores.items()} == expected
     coarse = MultiscaleImage.open(tmp_path / "run" / "prediction.zarr" / "0_output")
     fine = MultiscaleImage.open(tmp_path / "run" / "prediction.zarr" / "1_output")
     assert (coarse.channels, coarse.dtype) == (3, np.uint8)
