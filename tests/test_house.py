@@ -56,7 +56,7 @@ ROOMS = {
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
     "pipelines.cli": "kernels options tissue training volumes .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
-    "pipelines.config": "inference leibnet losses networks nodes.augment options serialization training",
+    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "metrics volumes .config .evaluation .process .training",
     "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501

@@ -143,7 +143,7 @@ def _run_stage(task: BlockTask, stage: BlockStage, workers: Workers, received: R
     if isinstance(reason, signal.Signals):
         raise Interrupted(reason, folder.path)
     failures = [
-        BlockFailure(task.describe(block.write_roi), read_cause(folder.failed, block.block_id[1]))
+        BlockFailure(task.describe(stage.name, block.write_roi), read_cause(folder.failed, block.block_id[1]))
         for block in handed_out.failed_blocks()
     ]
     raise UnfinishedBlocksError(folder.path, failures, reason)

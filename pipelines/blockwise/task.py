@@ -182,8 +182,8 @@ class BlockTask(ABC):
         """
 
     @abstractmethod
-    def describe(self, roi: Roi) -> str:
-        """Return a ROI (world units) as a user names it."""
+    def describe(self, stage: str, roi: Roi) -> str:
+        """Return the ROI of a block of a stage as a user names it."""
 
     @abstractmethod
     def finish(self) -> None:

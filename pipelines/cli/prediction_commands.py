@@ -73,7 +73,7 @@ def predict(
     and SIGUSR1 end it with the exit code 75.
     """
     from scalenet_gp.pipelines.config import apply_overrides, to_yaml
-    from scalenet_gp.pipelines.prediction import Workers
+    from scalenet_gp.pipelines.prediction import Workers, describe_seam
     from scalenet_gp.pipelines.prediction import predict as run_prediction
     from scalenet_gp.pipelines.runs import RunFolder
     from scalenet_gp.volumes import group_attributes
@@ -104,6 +104,8 @@ def predict(
     skipped = group_attributes(prediction).get("skipped_blocks")
     if skipped is not None:
         typer.echo(f"blocks left out    {skipped}, where the mask is zero")
+    if seam := describe_seam(prediction):
+        typer.echo(seam)
 
 
 def mask(

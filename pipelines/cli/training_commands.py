@@ -83,6 +83,7 @@ def train(
         print_table(dry_run_table(dry_run(settings, volume, device)))
         return
     from scalenet_gp.pipelines.evaluation import final_evaluation, score_table
+    from scalenet_gp.pipelines.prediction import describe_seam
     from scalenet_gp.pipelines.process import ending_at_once
     from scalenet_gp.pipelines.training import train as run_training
 
@@ -105,6 +106,8 @@ def train(
             "picture": end.picture,
         }
     )
+    if seam := describe_seam(end.prediction):
+        typer.echo(seam)
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.leibnet import LeibNet
@@ -54,6 +54,12 @@ class Config(Options):
     validation: ValidationConfig | None = None
     prediction: PredictionOptions
     evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Config:
+        if self.prediction.overlap is not None:
+            self.prediction.check_network(self.build_network())
+        return self
 
     @classmethod
     def read(cls, path: Path, overrides: Iterable[str] = ()) -> Config:

@@ -1,10 +1,10 @@
-"""The work on a block, the same in every process: read, compute, write."""
+"""The work on a block or a tile, the same in every process: read, compute, write."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import final
@@ -18,11 +18,12 @@ from scalenet_gp.inference import BlockPredictor
 from scalenet_gp.kernels import set_deterministic_mkl
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.blockwise import BlockTime, record_time
-from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
-from scalenet_gp.volumes import MultiscaleArrayWriter
 
-__all__ = ["BlockWork"]
+__all__ = ["BlockWork", "WriteProduct"]
+
+WriteProduct = Callable[[str, Roi, np.ndarray], None]
+"""Writes a product of a block: its name, the block, and its voxels, (C, Z, Y, X)."""
 
 
 @final
@@ -30,27 +31,31 @@ class BlockWork:
     """Predicts blocks. Of several threads that call it at once, one reads, one computes, and any number write.
 
     Args:
-        prediction: the opened job; its volumes have been created.
+        prediction: the opened job.
         predictor: computes a block from its inputs.
         pipeline: reads the inputs.
+        write: writes a product of a block.
     """
 
-    def __init__(self, prediction: Prediction, predictor: BlockPredictor, pipeline: gp.Pipeline) -> None:
+    def __init__(
+        self, prediction: Prediction, predictor: BlockPredictor, pipeline: gp.Pipeline, write: WriteProduct
+    ) -> None:
         self._prediction = prediction
         self._predictor = predictor
         self._pipeline = pipeline
         self._keys = prediction.dataset.arrays.raw
-        self._volumes = {product: MultiscaleArrayWriter.open(folder) for product, folder in prediction.folders()}
+        self._write = write
         self._reading, self._computing = Lock(), Lock()
 
     @classmethod
     @contextmanager
-    def ready(cls, prediction: Prediction, device: str | None) -> Iterator[BlockWork]:
+    def ready(cls, prediction: Prediction, device: str | None, write: WriteProduct) -> Iterator[BlockWork]:
         """Yield the work, with its source open while the context lasts.
 
         Args:
-            prediction: the opened job; its volumes have been created.
+            prediction: the opened job.
             device: name of a torch device; the first GPU unless given, the processor where there is none.
+            write: writes a product of a block.
 
         Raises:
             ValueError: there is no such device.
@@ -58,7 +63,7 @@ class BlockWork:
         set_deterministic_mkl()
         job = prediction.job
         predictor = BlockPredictor(
-            prediction.ensemble,
+            prediction.computing,
             job.thickness,
             device,
             getattr(torch, job.options.precision),
@@ -66,7 +71,7 @@ class BlockWork:
         )
         source = prediction.dataset.source(prediction.dataset.arrays.raw)
         with build_chain(source) as pipeline:
-            yield cls(prediction, predictor, pipeline)
+            yield cls(prediction, predictor, pipeline, write)
 
     def __call__(self, roi: Roi) -> None:
         """Predict a block. When this returns, the block is on the disk.
@@ -94,13 +99,6 @@ class BlockWork:
         with unwrap_errors():
             batch = self._pipeline.request_batch(request)
         return {name: np.require(batch[self._keys[name]].data, requirements=["C", "W"]) for name in rois}
-
-    def _write(self, product: str, roi: Roi, data: np.ndarray) -> None:
-        volume, size, grid = self._volumes[product], self._prediction.voxel_sizes[product], self._prediction.grid
-        begin, end = ((corner - grid.roi.begin) / size for corner in (roi.begin, roi.end))
-        volume.write(begin, data)
-        for level in range(1, levels_within_blocks(volume.layout, self._prediction.block_voxels(product))):
-            coarsen(volume, level, begin, end)
 
 
 @contextmanager

@@ -14,16 +14,17 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.inference import Ensemble, block_thickness, lattice_symmetries
+from scalenet_gp.inference import Ensemble, OverlappingTiles, Product, block_thickness, lattice_symmetries
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.blockwise import Grid
 from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.prediction.blending import blending_attributes, blending_tiles
 from scalenet_gp.pipelines.prediction.job import PredictionJob
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.training import load_checkpoint
 from scalenet_gp.volumes import ImageLayout, default_levels
 
-__all__ = ["Prediction"]
+__all__ = ["Prediction", "output_of"]
 
 _CHUNK = {2: 512, 3: 64}
 
@@ -41,13 +42,16 @@ class Prediction:
         job: the job.
         dataset: the volume to read.
         ensemble: the networks.
-        grid: the blocks.
+        grid: the blocks that are written.
+        tiles: the tiles that are predicted and blended, for a network whose tiles do not agree with the whole; None if
+            blocks are predicted as they are written.
     """
 
     job: PredictionJob
     dataset: Dataset
     ensemble: Ensemble
     grid: Grid
+    tiles: OverlappingTiles | None = None
 
     @classmethod
     def open(cls, job: PredictionJob) -> Prediction:
@@ -56,8 +60,8 @@ class Prediction:
         Raises:
             FileNotFoundError: there is no such volume or checkpoint.
             ConfigError: a checkpoint is another file than the job names, or was trained with other classes, padding or
-                intensities; the config does not fit the volume; the region holds no whole voxel; or the network cannot
-                be predicted in blocks.
+                intensities; the config does not fit the volume; the region holds no whole voxel; or the overlap of
+                blocks does not fit the network.
             CheckpointError: a checkpoint is another network's.
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
@@ -73,8 +77,7 @@ class Prediction:
         block = dataset.shape(job.options.block_shape, "prediction.block_shape", job.options.outputs)
         sizes = {name: net.voxel_size[name] for name in job.options.outputs}
         grid = Grid.fitting(roi, block, sizes, job.options.chunk or _CHUNK[net.dims])
-        _check_tileable(net, math.prod(grid.shape))
-        return cls(job, dataset, ensemble, grid)
+        return cls(job, dataset, ensemble, grid, blending_tiles(job.options, dataset, roi))
 
     @property
     def net(self) -> LeibNet:
@@ -82,10 +85,24 @@ class Prediction:
         return self.ensemble.networks[0]
 
     @cached_property
+    def computing(self) -> Ensemble:
+        """The ensemble that predicts: as ``ensemble``, but tiles have a mean instead of an entropy, to be blended."""
+        if self.tiles is None:
+            return self.ensemble
+        wanted = set(self.job.options.products)
+        products: list[Product] = []
+        if wanted & {"mean", "entropy"}:
+            products.append("mean")
+        if "variance" in wanted:
+            products.append("variance")
+        weights = [network.weight for network in self.job.networks]
+        return Ensemble(self.ensemble.networks, weights, self.ensemble.symmetries, products, self.ensemble.exclusive)
+
+    @cached_property
     def voxel_sizes(self) -> dict[str, Coordinate]:
         """The voxel size of every product, world units."""
         return {
-            product: self.net.voxel_size[_output(product)]
+            product: self.net.voxel_size[output_of(product)]
             for product in self.ensemble.produced(self.job.options.outputs)
         }
 
@@ -95,7 +112,7 @@ class Prediction:
         stored = self.job.options.stored
         layouts = {}
         for product, channels in self.ensemble.produced(self.job.options.outputs).items():
-            name, size = _output(product), self.voxel_sizes[product]
+            name, size = output_of(product), self.voxel_sizes[product]
             names = self.dataset.channels[name]
             # as fractions of 255 all variances would be 0, and distances below 0 are no fractions
             quantities = product.endswith("/variance") or not self.dataset.targets[name].makes_probabilities
@@ -117,8 +134,8 @@ class Prediction:
         lengths = self.grid.block / self.voxel_sizes[product]
         return tuple(int(length) if count > 1 else 0 for length, count in zip(lengths, self.grid.shape, strict=True))
 
-    def thickness(self, memory: int, on_processor: bool) -> int:
-        """Return the thickness of the slabs (world units) in which a block is computed.
+    def thickness(self, memory: int, on_processor: bool) -> int | None:
+        """Return the thickness of the slabs (world units) in which a block is computed; None for tiles, in one piece.
 
         Args:
             memory: bytes for the blocks of a worker: the one that it computes, the inputs of the next one, and the
@@ -128,7 +145,7 @@ class Prediction:
         Raises:
             ConfigError: the memory is too little; the message says how much it takes.
         """
-        largest = Roi(self.grid.roi.begin, self.grid.block)
+        largest = Roi(self.grid.roi.begin, self.grid.block if self.tiles is None else self.tiles.tile)
         outputs = dict.fromkeys(self.job.options.outputs, largest)
         specs = self.net.specs
         intensities = self.dataset.intensities
@@ -137,27 +154,32 @@ class Prediction:
             for name, roi in self.ensemble.inputs(outputs).items()
         )
         made = sum(
-            channels * math.prod(largest.shape / self.voxel_sizes[product])
-            for product, channels in self.ensemble.produced(self.job.options.outputs).items()
+            channels * math.prod(largest.shape / self.net.voxel_size[output_of(product)])
+            for product, channels in self.computing.produced(self.job.options.outputs).items()
         )
-        ensemble = self.ensemble
+        ensemble = self.computing
         if not on_processor:
             networks = [copy.deepcopy(net).to("meta") for net in ensemble.networks]
             ensemble = Ensemble(networks, None, ensemble.symmetries, ensemble.products)
         beside = int(read) * intensities.dtype.itemsize + int(made) * 2 * torch.float32.itemsize
         try:
             limit = max(0, int(memory / _GAPS) - beside)
-            return block_thickness(ensemble, outputs, limit, getattr(torch, self.job.options.precision), intensities)
+            thickness = block_thickness(
+                ensemble, outputs, limit, getattr(torch, self.job.options.precision), intensities
+            )
         except ValueError as error:
             raise ConfigError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks (--memory), a third is "
                 f"for the gaps between tensors, and {beside / 2**20:,.0f} MiB for blocks that are read and written "
                 "meanwhile)"
             ) from None
+        return thickness if self.tiles is None else None
 
     def provenance(self) -> dict[str, Any]:
         """Return the origin of the prediction as plain values."""
+        blending = {} if self.tiles is None else {"blending": blending_attributes(self.tiles, self.dataset.world)}
         return {
+            **blending,
             "channels": {name: list(self.dataset.channels[name]) for name in self.job.options.outputs},
             "network": self.net.fingerprint,
             "checkpoint": self.job.networks[0].path.name,
@@ -183,16 +205,6 @@ def _network(job: PredictionJob, index: int) -> LeibNet:
     return net.eval()
 
 
-def _check_tileable(net: LeibNet, blocks: int) -> None:
-    whole = [name for name, node in net.nodes.items() if not node.tileable]
-    if whole and blocks > 1:
-        raise ConfigError(
-            f"{', '.join(whole[:3])} of {net.name} depends on the whole of its input, so {blocks} blocks would not fit "
-            "together; make prediction.block_shape as large as the region, or train a network with norm_layer 'batch' "
-            "and without squeeze_excitation"
-        )
-
-
-def _output(product: str) -> str:
+def output_of(product: str) -> str:
     """Return the output of a product: ``"1_output"`` of ``"1_output/entropy"``."""
     return product.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The task of the blockwise engine that predicts: first the blocks, then the levels that are not made with them."""
+"""The task of the blockwise engine that predicts: the blocks, or tiles and their blending, then the levels left."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.inference import OverlappingTiles
 from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, Workers, WorkFolder, read_times, total_seconds
+from scalenet_gp.pipelines.prediction.blend_work import BlendWork
+from scalenet_gp.pipelines.prediction.blending import blending_attributes, unneeded_tiles
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
 from scalenet_gp.pipelines.prediction.coarser_levels import LevelWork, level_box, levels_left
 from scalenet_gp.pipelines.prediction.job import PredictionJob
-from scalenet_gp.pipelines.prediction.prediction import Prediction
+from scalenet_gp.pipelines.prediction.prediction import Prediction, output_of
 from scalenet_gp.pipelines.prediction.skipping import empty_blocks
+from scalenet_gp.pipelines.prediction.tile_store import TileStore
+from scalenet_gp.pipelines.prediction.volume_writer import VolumeWriter
 from scalenet_gp.volumes import (
     MultiscaleImage,
     create_array,
@@ -32,6 +38,8 @@ from scalenet_gp.volumes import (
 __all__ = ["PredictionTask"]
 
 _PREDICTING = "predicting"
+_TILES = "predicting tiles"
+_BLENDING = "blending"
 _LEVEL = "level "
 _SKIPPED = "skipped"
 _SHOWN = 4
@@ -96,45 +104,66 @@ class PredictionTask(BlockTask):
         return replace(self, prediction=replace(self.prediction, job=job))
 
     def stages(self) -> Iterator[BlockStage]:
-        """Yield the blocks, then each level that is not made with them.
+        """Yield the blocks, or tiles and then the blocks that are blended, and each level that is not made with them.
 
         Raises:
             OSError: the array of skipped blocks cannot be read.
         """
         prediction, grid, tracking = self.prediction, self.prediction.grid, self.folder.tracking
         voxels = max(math.prod(map(int, grid.roi.shape / size)) for size in prediction.voxel_sizes.values())
-        yield BlockStage(_PREDICTING, grid.roi, grid.block, tracking, voxels, self._skipped())
+        skipped, tiles = self._skipped(), prediction.tiles
+        if tiles is None:
+            yield BlockStage(_PREDICTING, grid.roi, grid.block, tracking, voxels, skipped)
+        else:
+            unneeded = None if skipped is None else unneeded_tiles(tiles, grid, skipped)
+            one, places = Coordinate((1,) * grid.roi.dims), Roi((0,) * grid.roi.dims, tiles.shape)
+            yield BlockStage(_TILES, places, one, tracking / "tiles", int(voxels * tiles.cost), unneeded)
+            yield BlockStage(_BLENDING, grid.roi, grid.block, tracking, voxels, skipped, light=True)
         for level in levels_left(prediction):
             box = level_box(prediction, level)
             yield BlockStage(f"{_LEVEL}{level}", grid.roi, box, tracking / f"s{level}", voxels, light=True)
 
     @contextmanager
     def prepare(self, stage: str, device: str | None) -> Iterator[Callable[[Roi], None]]:
-        """Yield what predicts a block on a device, or makes a box of a level.
+        """Yield what predicts a block or a tile on a device, blends a block, or makes a box of a level.
 
         Raises:
             ValueError: there is no such device.
         """
+        prediction, tiles = self.prediction, self.prediction.tiles
         if stage == _PREDICTING:
-            with BlockWork.ready(self.prediction, device) as work:
+            with BlockWork.ready(prediction, device, VolumeWriter(prediction).write) as work:
                 yield work
+        elif tiles is not None and stage == _TILES:
+            with BlockWork.ready(prediction, device, self._store(tiles).write) as work:
+                yield lambda place: work(tiles.roi_of(place.begin))
+        elif tiles is not None and stage == _BLENDING:
+            yield BlendWork(prediction, tiles, self._store(tiles))
         else:
             yield LevelWork(self.prediction, int(stage.removeprefix(_LEVEL)))
 
-    def describe(self, roi: Roi) -> str:
-        """Return a ROI in nm from the raw volume's corner."""
+    def describe(self, stage: str, roi: Roi) -> str:
+        """Return the ROI of a block in nm from the raw volume's corner."""
+        tiles = self.prediction.tiles
+        if tiles is not None and stage == _TILES:
+            roi = tiles.roi_of(roi.begin)
         return str(self.prediction.dataset.region(roi))
 
     def finish(self) -> None:
-        """Give the output its name, with a note of where the time went, and remove everything else."""
-        update_attributes(self.folder.group, {"seconds": total_seconds(read_times(self.folder.times))})
+        """Give the output its name, with a note of where the time went and of the seams, and remove everything else."""
+        attributes: dict[str, Any] = {"seconds": total_seconds(read_times(self.folder.times))}
+        prediction, tiles = self.prediction, self.prediction.tiles
+        if tiles is not None:
+            seams = dict(zip(prediction.job.options.outputs, self._store(tiles).seams(), strict=True))
+            attributes["blending"] = blending_attributes(tiles, prediction.dataset.world, seams)
+        update_attributes(self.folder.group, attributes)
         self.folder.group.rename(self.folder.output)
         shutil.rmtree(self.folder.path)
 
     def _create(self) -> None:
         folder, prediction = self.folder, self.prediction
         folder.job.unlink(missing_ok=True)
-        for left in (folder.group, folder.tracking, folder.times):
+        for left in (folder.group, folder.tracking, folder.times, self._tile_folder):
             shutil.rmtree(left, ignore_errors=True)
         attributes, mask = prediction.provenance(), prediction.job.options.mask
         empty = None
@@ -146,6 +175,20 @@ class PredictionTask(BlockTask):
             create_array(folder.group / _SKIPPED, empty.shape, empty.shape, np.dtype(np.uint8))[...] = empty
         for (_, path), layout in zip(prediction.folders(), prediction.layouts().values(), strict=True):
             create_image(path, layout, {"network": prediction.net.fingerprint})
+        if (tiles := prediction.tiles) is not None:
+            channels = prediction.computing.produced(prediction.job.options.outputs)
+            sizes = {product: prediction.net.voxel_size[output_of(product)] for product in channels}
+            outputs = len(prediction.job.options.outputs)
+            TileStore.create(self._tile_folder, tiles, sizes, channels, prediction.grid.shape, outputs)
+
+    @property
+    def _tile_folder(self) -> Path:
+        return self.folder.path / "tiles"
+
+    def _store(self, tiles: OverlappingTiles) -> TileStore:
+        products = self.prediction.computing.produced(self.prediction.job.options.outputs)
+        sizes = {product: self.prediction.net.voxel_size[output_of(product)] for product in products}
+        return TileStore(self._tile_folder, tiles, sizes)
 
     def _skipped(self) -> NDArray[np.uint8] | None:
         """Return 1 for each block that is left out, in the shape of the grid; None if the job has no mask."""

@@ -159,10 +159,18 @@ class Ensemble:
             _name(key, product): self._made(key, moments[key], product) for key in outputs for product in self.products
         }
 
+    def entropy(self, key: str, mean: Tensor) -> Tensor:
+        """Return the product "entropy" of an output whose mean is ``mean``, (B, C, Z, Y, X).
+
+        Raises:
+            ArgumentError: the mean does not hold probabilities.
+        """
+        return _entropy(key, mean, self.exclusive)
+
     def _made(self, key: str, moments: RunningMoments, product: Product) -> Tensor:
         if product == "variance":
             return moments.variance
-        return moments.mean if product == "mean" else _entropy(key, moments.mean, self.exclusive)
+        return moments.mean if product == "mean" else self.entropy(key, moments.mean)
 
     def _needed(self, outputs: Mapping[str, Roi]) -> list[dict[str, Roi]]:
         """Return the world ROI of every input that each member needs."""
