@@ -12,6 +12,7 @@ from scalenet_gp.training import (
     CheckpointOptions,
     ComputeConfig,
     LogOptions,
+    NormStatisticsOptions,
     Optimization,
     ValidationOptions,
 )
@@ -38,6 +39,7 @@ class TrainingConfig(Options):
             matches an output counts. All outputs learn all classes unless given.
         optimization: how weights change.
         compute: how the network is computed.
+        norm_statistics: how the statistics are estimated that batch normalization predicts with.
         start_from: checkpoint or saved network whose weights to begin with.
         checkpoints: when checkpoints are written, and which are kept.
         log: when TensorBoard is written to.
@@ -54,6 +56,7 @@ class TrainingConfig(Options):
     targets: dict[str, TargetOptions] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
     optimization: Optimization = Field(default_factory=Optimization)
     compute: ComputeConfig = ComputeConfig()
+    norm_statistics: NormStatisticsOptions = NormStatisticsOptions()
     start_from: str | None = None
     checkpoints: CheckpointOptions = CheckpointOptions()
     log: LogOptions = LogOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,10 +19,14 @@ from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.evaluation import Validation
 from scalenet_gp.pipelines.process import Interrupted
 from scalenet_gp.pipelines.runs import RunFolder
+from scalenet_gp.pipelines.training.norm_samples import DrawnInputs
+from scalenet_gp.pipelines.training.notes import training_notes
 from scalenet_gp.pipelines.training.reports import ReportForm, TrainingReport, training_report
-from scalenet_gp.training import LogCallback, ValidationCallback, latest_checkpoint
+from scalenet_gp.training import LogCallback, NormSamples, ValidationCallback, latest_checkpoint
 
 __all__ = ["TrainingLoop"]
+
+_logger = logging.getLogger(__name__)
 
 
 @final
@@ -57,6 +62,11 @@ class TrainingLoop:
         self._request = {key: gp.ArraySpec(roi=boxes[name]) for name, key in self._arrays.outputs.items()}
         self._prefetch = Prefetch(config.training.workers, seed=config.training.seed)
         self._chain = samples + self._prefetch + train
+        statistics = config.training.norm_statistics
+        if statistics.samples:
+            request = gp.BatchRequest(self._request)
+            drawn = DrawnInputs(self._prefetch, train, request, statistics, config.training.batch_size)
+            self._trainer.norm_samples = NormSamples(drawn, drawn.plan)
         self._validation: Validation | None = None
         if config.validation is not None:
             if self._trainer.process_group.is_main:
@@ -74,6 +84,8 @@ class TrainingLoop:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        # after an error outside of a step the trainer saves once more, when no more samples can be drawn
+        self._trainer.norm_samples = None
         self._entered.__exit__(*error)
 
     def run(self, form: ReportForm) -> Path:
@@ -113,15 +125,19 @@ class TrainingLoop:
         return checkpoint
 
     def _describe(self) -> None:
-        """Write the config of the run and, into the log, the network."""
+        """Write the config of the run and, into the log, the network; say what a user should know of the two."""
         self._folder.path.mkdir(parents=True, exist_ok=True)
         self._config.write(self._folder.config)
+        plan = self._arrays.plan(gp.BatchRequest(self._request))
+        samples = self._config.training.batch_size * self._trainer.process_group.size
+        for note in training_notes(self._trainer.net, plan, samples):
+            _logger.warning("%s", note)
         if self._trainer.iteration:
             return
         for callback in self._trainer.callbacks:
             if isinstance(callback, LogCallback):
                 callback.log.write_config(self._folder.config.read_text(encoding="utf-8"))
-                callback.log.write_graph(self._trainer.net, self._arrays.plan(gp.BatchRequest(self._request)))
+                callback.log.write_graph(self._trainer.net, plan)
 
     def _report(self, form: ReportForm) -> TrainingReport:
         trainer, settings = self._trainer, self._config.training

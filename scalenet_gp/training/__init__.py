@@ -13,8 +13,15 @@ from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 from scalenet_gp.training.early_stopping import EarlyStopping, Validated, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
 from scalenet_gp.training.memory import explain_memory_errors, peak_resident_bytes, resident_bytes
+from scalenet_gp.training.norm_statistics import NormSamples, batch_norms, estimate_norm_statistics
 from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
-from scalenet_gp.training.options import CheckpointOptions, LogOptions, Metric, ValidationOptions
+from scalenet_gp.training.options import (
+    CheckpointOptions,
+    LogOptions,
+    Metric,
+    NormStatisticsOptions,
+    ValidationOptions,
+)
 from scalenet_gp.training.output_loss import OutputLoss
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
@@ -30,6 +37,8 @@ __all__ = [
     "LogCallback",
     "LogOptions",
     "Metric",
+    "NormSamples",
+    "NormStatisticsOptions",
     "Optimization",
     "OptimizerOptions",
     "OutputLoss",
@@ -46,7 +55,9 @@ __all__ = [
     "ValidationCallback",
     "ValidationOptions",
     "ValidationResult",
+    "batch_norms",
     "distributed_context",
+    "estimate_norm_statistics",
     "explain_memory_errors",
     "latest_checkpoint",
     "load_checkpoint",

@@ -17,6 +17,7 @@ one fails, the later ones are called nevertheless, and the error is raised after
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -93,6 +94,9 @@ class TrainerView(Protocol):
 
     def callback_states(self) -> dict[str, Any]:
         """Return the states of all callbacks that have one, by name."""
+
+    def prediction_statistics(self) -> AbstractContextManager[None]:
+        """Return a context in which the network to predict with has the statistics to predict with."""
 
 
 class Callback:
@@ -185,7 +189,10 @@ class ValidationCallback(Callback):
         if not self.best.due(trainer.iteration):
             return False
         validates = self._validate is not None and trainer.process_group.is_main
-        result = self._validate(trainer.state.eval_net) if validates and self._validate is not None else None
+        result: ValidationResult | None = None
+        if validates and self._validate is not None:
+            with trainer.prediction_statistics():
+                result = self._validate(trainer.state.eval_net)
         score = 0.0 if result is None else result.loss_like(self.best.metric)
         trainer.state.update_plateau(trainer.process_group.broadcast(score))
         if result is not None:
@@ -314,8 +321,9 @@ class CheckpointCallback(Callback):
             for callback in trainer.callbacks:
                 callback.flush()
             metadata = {**self._metadata, "callbacks": trainer.callback_states()}
-            state = trainer.state.state_dict()
-            self.newest = save_checkpoint(self.folder, trainer.net, state, metadata, self._versions)
+            with trainer.prediction_statistics():
+                state = trainer.state.state_dict()
+                self.newest = save_checkpoint(self.folder, trainer.net, state, metadata, self._versions)
             self._saved = trainer.iteration
             thin_checkpoints(self.folder, self._options)
         if self._is_best(trainer):

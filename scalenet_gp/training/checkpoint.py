@@ -110,11 +110,17 @@ class Checkpoint:
         there, here = (_settings(part["optimizer"]["param_groups"]) for part in (self.state, ours))
         if there != here:
             raise CheckpointError(f"{where} is of an optimizer with other settings: {there} there and {here} here")
+        own_statistics, average = self.state["own_statistics"], self.state["average"]
+        weights = dict(self.weights)
+        if average is None:
+            weights |= own_statistics
+        else:
+            average = {**average, **{_AVERAGED + name: tensor for name, tensor in own_statistics.items()}}
         try:
-            state.load_state_dict(self.state)
+            state.load_state_dict({**self.state, "average": average})
         except ValueError as error:
             raise CheckpointError(f"{where} does not fit how this network is trained: {error}") from error
-        net.load_state_dict(dict(self.weights))
+        net.load_state_dict(weights)
 
 
 def save_checkpoint(

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from scalenet_gp.options import Options
 
-__all__ = ["CheckpointOptions", "LogOptions", "Metric", "ValidationOptions"]
+__all__ = ["CheckpointOptions", "LogOptions", "Metric", "NormStatisticsOptions", "ValidationOptions"]
 
 Metric = Literal["dice", "iou", "precision", "recall", "loss"]
 """The number that networks are compared by; see :meth:`.ValidationResult.metric`."""
@@ -47,6 +47,24 @@ class LogOptions(Options):
 
     scalars_every: PositiveInt = 10
     images_every: PositiveInt | None = 250
+
+
+class NormStatisticsOptions(Options):
+    """Options of the statistics that batch normalization predicts with.
+
+    Attributes:
+        samples: number of training samples over which they are estimated before each validation and checkpoint; always
+            the same ones. With 0 the running averages of training are kept. Networks without batch normalization draw
+            none.
+        seed: seed of the samples.
+
+    Example:
+        >>> NormStatisticsOptions().samples
+        32
+    """
+
+    samples: NonNegativeInt = 32
+    seed: NonNegativeInt = 0
 
 
 class ValidationOptions(Options):

@@ -6,8 +6,8 @@ import json
 import math
 import time
 from bisect import insort_right
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup
 from scalenet_gp.training.early_stopping import Validated
 from scalenet_gp.training.memory import explain_memory_errors
+from scalenet_gp.training.norm_statistics import NormSamples, estimate_norm_statistics
 from scalenet_gp.training.optimization import Optimization
 from scalenet_gp.training.options import CheckpointOptions
 from scalenet_gp.training.output_loss import Losses, build_output_losses, match_output
@@ -77,6 +78,9 @@ class Trainer:
         metadata: values that JSON can hold, to keep in the checkpoints: the config, the names of the classes.
         versions: versions of further packages to keep in the checkpoints.
         callbacks: further callbacks.
+        norm_samples: samples of training. Before each validation and checkpoint, the statistics of batch normalization
+            are estimated over them, for the network that is validated and stored. Training goes on with its own. By
+            default the running statistics of training are validated and stored.
         fault_dump: writes the batch after which too many steps in a row were skipped; beside the folder of checkpoints
             by default.
 
@@ -85,6 +89,7 @@ class Trainer:
         losses: the loss of each output by its name.
         process_group: the processes that train together.
         callbacks: all callbacks, in the order in which they are called.
+        norm_samples: samples that statistics of batch normalization are estimated over, or None.
         validated: the newest validation, or None.
         stop_reason: the reason to stop training, set by a callback; None as long as there is none.
         iterations: batches in the whole run, or None.
@@ -128,6 +133,7 @@ class Trainer:
         metadata: Mapping[str, object] | None = None,
         versions: Mapping[str, str] | None = None,
         callbacks: Iterable[Callback] = (),
+        norm_samples: NormSamples | None = None,
         fault_dump: FaultDump | None = None,
     ) -> None:
         try:
@@ -138,6 +144,8 @@ class Trainer:
         self.losses = build_output_losses(net, losses)
         self.process_group = process_group or ProcessGroup(device=choose_device((compute or ComputeConfig()).device))
         self.callbacks: list[Callback] = []
+        self.norm_samples = norm_samples
+        self._estimated: tuple[int, dict[str, Tensor]] | None = None
         self.validated: Validated | None = None
         self.stop_reason: str | None = None
         self._state: TrainingState | None = None
@@ -186,12 +194,32 @@ class Trainer:
         """Return the states of all callbacks that have one, by name."""
         return {each.name: each.state_dict() for each in self.callbacks if each.name is not None}
 
+    @contextmanager
+    def prediction_statistics(self) -> Iterator[None]:
+        """Give the network to predict with statistics estimated over :attr:`norm_samples` within the context.
+
+        They depend on the weights and the samples alone. Rank 0 estimates them, once for each iteration.
+
+        Raises:
+            DataError: no sample is finite.
+        """
+        if self.norm_samples is None or not self.process_group.is_main:
+            yield
+            return
+        if self._estimated is None or self._estimated[0] != self.iteration:
+            frozen = self.state.frozen_modules
+            statistics = estimate_norm_statistics(self.state.eval_net, self.norm_samples, frozen)
+            self._estimated = self.iteration, statistics
+        with self.state.predicting_with(self._estimated[1]):
+            yield
+
     def start(self) -> None:
         """Move the network to its device, and resume from the newest checkpoint if there is one.
 
         Raises:
             CheckpointError: the newest checkpoint or ``start_from`` is another network's or another optimizer's.
         """
+        self._estimated = None
         newest = None if self._checkpoints is None else self._checkpoints.find()
         if newest is None and self._start_from is not None:
             load_weights(self.net, self._start_from)

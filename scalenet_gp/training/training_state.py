@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,7 @@ class TrainingState:
         self.iteration = self.skipped = self.skipped_in_a_row = 0
         self._dropped = False
         self._statistics: dict[str, Tensor] = {}
+        self._own_statistics: dict[str, Tensor] = {}
 
     @property
     def learning_rate(self) -> float:
@@ -125,6 +127,28 @@ class TrainingState:
         """The network to predict with: the averaged one if there is one."""
         averaged: LeibNet | None = None if self.average is None else self.average.module  # type: ignore[assignment]
         return self.net if averaged is None else averaged
+
+    @property
+    def frozen_modules(self) -> list[str]:
+        """The names of the modules with nothing to train, which keep their statistics."""
+        return [name for name, module in self.net.named_modules() if any(module is still for still in self._still)]
+
+    @contextmanager
+    def predicting_with(self, statistics: Mapping[str, Tensor]) -> Iterator[None]:
+        """Give :attr:`eval_net` other running statistics within the context, as :func:`estimate_norm_statistics` does.
+
+        A :meth:`state_dict` taken within it holds its own statistics, too, so that a resumed run goes on with these.
+        """
+        buffers = dict(self.eval_net.named_buffers())
+        self._own_statistics = {name: buffers[name].clone() for name in statistics}
+        try:
+            for name, value in statistics.items():
+                buffers[name].copy_(value)
+            yield
+        finally:
+            for name, value in self._own_statistics.items():
+                buffers[name].copy_(value)
+            self._own_statistics = {}
 
     def begin(self) -> None:
         """Prepare for the next batch: seed random numbers, and set training mode."""
@@ -197,6 +221,8 @@ class TrainingState:
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
             "scaler": self._scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            # of the network to predict with, where the weights hold those that were estimated for prediction
+            "own_statistics": self._own_statistics,
             # of a step of several batches that has begun
             "dropped": self._dropped,
             "statistics": self._statistics if self._within_a_step else {},
