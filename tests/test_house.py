@@ -66,7 +66,8 @@ ROOMS = {
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.runs": ".config .process",
-    "pipelines.training": "nodes nodes.chains serialization training volumes .config .data .evaluation .process .runs",
+    "pipelines.training": "graph leibnet nodes nodes.chains nodes.prefetch serialization training volumes "
+    ".config .data .evaluation .process .runs",
     "pipelines.viewing": "volumes",
 }
 
