@@ -45,7 +45,7 @@ from scalenet_gp import LeibNet, Plan, build_scalenet, build_unet
 from scalenet_gp.interop import load_leibnetz_weights
 from scalenet_gp.kernels import channels_last, choose_device, keep_freed_memory
 
-SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
+SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12, "norm_layer": None} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_OUTPUTS = {"0_output": 36, "1_output": 96, "2_output": 128}
 PARTS = ("leibnetz", "unet", "rate")
@@ -173,7 +173,7 @@ def against_unet(repeats: int, device: torch.device) -> Table:
     table = Table(
         "output", "", "U-Net, 8 nm", "ScaleNet, 128/32/8 nm", "ratio", title="The cost of context, memory kept"
     )
-    scalenet, unet = build_scalenet(SUBNETS).to(device), build_unet((8, 8, 8)).to(device)
+    scalenet, unet = build_scalenet(SUBNETS).to(device), build_unet((8, 8, 8), norm_layer=None).to(device)
     if device.type == "cpu":
         keep_freed_memory()
     for voxels in (64, 128):
@@ -272,7 +272,7 @@ def peak_memory(what: Mapping[str, Any], device: torch.device) -> int:
             net, inputs = ours, random_inputs(plan, device)
             run = lambda: ours(inputs, plan)  # noqa: E731
     else:
-        built = build_unet((8, 8, 8)) if what["side"] == "unet" else build_scalenet(SUBNETS)
+        built = build_unet((8, 8, 8), norm_layer=None) if what["side"] == "unet" else build_scalenet(SUBNETS)
         built = built.to(device)
         plan = built.plan(centered(built, {built.output_keys[-1]: what["voxels"]}))
         before = resident(device)

@@ -13,9 +13,9 @@ __all__ = ["build_leibnetz_scalenet"]
 
 
 def build_leibnetz_scalenet(
-    subnets: list[dict[str, Any]], input_voxels: dict[str, int] | None = None, tries: int = 200
+    subnets: list[dict[str, Any]], input_voxels: dict[str, int] | None = None, tries: int = 200, seed: int = 0
 ) -> Any:
-    """Return LeibNetz's ScaleNet of these subnets, with the weights of seed 0.
+    """Return LeibNetz's ScaleNet of these subnets, with the weights of a seed.
 
     LeibNetz iterates over sets of objects while it computes its shapes. So the same network reads 76, 156 and 332
     voxels in one build and 72, 140 and 332 in the next. Those shapes need not lie on one lattice.
@@ -24,6 +24,7 @@ def build_leibnetz_scalenet(
         subnets: the arguments of each subnet, coarse to fine.
         input_voxels: voxels per axis of every input. Builds are repeated until one has them. By default any will do.
         tries: builds after which to give up.
+        seed: seed of the weights.
 
     Raises:
         SystemExit: LeibNetz is not installed, or no build has inputs of that size.
@@ -36,7 +37,7 @@ def build_leibnetz_scalenet(
             f"the benchmark needs LeibNetz without its dependencies: pip install --no-deps leibnetz ({error})"
         ) from error
     for _ in range(tries):
-        torch.manual_seed(0)  # every build has the same weights
+        torch.manual_seed(seed)  # every build has the same weights
         net = build_scalenet([dict(subnet) for subnet in subnets])
         voxels = {key: int(shape["shape"][0]) for key, shape in net.input_shapes.items()}
         if input_voxels in (None, voxels):

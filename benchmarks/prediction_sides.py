@@ -30,7 +30,7 @@ from scalenet_gp.volumes import open_array
 
 __all__ = ["SIDES", "Run", "agreement", "make_run", "our_network"]
 
-SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12} for size in (128, 32, 8)]
+SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 12, "norm_layer": None} for size in (128, 32, 8)]
 LEIBNETZ_INPUTS = {"0_input": 76, "1_input": 156, "2_input": 332}
 LEIBNETZ_TILE = 128
 MEMORY = 14 * 2**30

@@ -4,10 +4,10 @@
     python benchmarks/train.py --memory        # memory of the processes over 1,000 iterations, two minutes
     python benchmarks/train.py --log           # the share of time that TensorBoardLog takes, two minutes
 
-Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice, of probabilities) and
-the same optimizer (RAdam), in float32, from the same weights: their first losses have to agree. gunpowder's node gets
-the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own, they take turns,
-and a figure is the median of its runs.
+Both nodes train the same network on the same batches with the same loss (cross-entropy plus Dice, of logits) and the
+same optimizer (the default one), in float32, from the same weights: their first losses have to agree. gunpowder's node
+gets the network by `GunpowderModel`. Neither writes checkpoints or logs. Each runs in a process of its own, they take
+turns, and a figure is the median of its runs.
 
 The chain is that of an annotated crop whose decoded chunks are cached: raw data, and as a target the same data before
 gain, shift and noise, both at every scale, deformed (control points every 512 nm, displaced by 48 nm), rotated and

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ __all__ = ["LENGTH", "NETWORKS", "Run", "Stopwatch", "threads", "training"]
 
 LENGTH = 8192
 REGION = Roi((3072,) * 3, (2048,) * 3)
+LOSS = partial(CrossEntropyDice(), activation="Sigmoid")
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,14 @@ class Network:
     levels: int = 2
 
     def build(self) -> LeibNet:
-        """Return the network, with the weights of seed 0."""
+        """Return the network, with the weights of seed 0. Its outputs are logits."""
         torch.manual_seed(0)
-        factors = [(2, 2, 2)] * self.levels
-        return build_scalenet(
-            [
-                {"top_resolution": (size,) * 3, "base_nc": self.channels, "downsample_factors": factors}
-                for size in self.outputs
-            ]
-        )
+        common = {
+            "base_nc": self.channels,
+            "downsample_factors": [(2, 2, 2)] * self.levels,
+            "final_activation": "Identity",
+        }
+        return build_scalenet([{"top_resolution": (size,) * 3, **common} for size in self.outputs])
 
     def rois(self, net: LeibNet) -> dict[str, Roi]:
         """Return the ROIs of the outputs, around the origin."""
@@ -178,7 +178,7 @@ def threads(run: Run) -> int:
 def ours(
     run: Run, net: LeibNet, rois: Mapping[str, Roi], arrays: SampleArrays, watch: Stopwatch
 ) -> tuple[gp.BatchFilter, gp.BatchRequest]:
-    loss = watch.timed("loss", CrossEntropyDice())
+    loss = watch.timed("loss", LOSS)
     log = checkpoints = None
     if run.folder is not None:
         log, checkpoints = TensorBoardLog(Path(run.folder) / "log"), Path(run.folder) / "checkpoints"
@@ -205,7 +205,7 @@ def theirs(
     raw, targets, predictions = arrays.raw, arrays.targets, arrays.predictions
     model = GunpowderModel(net, net.plan(rois))
     model.forward = watch.timed("forward", model.forward)  # type: ignore[method-assign]
-    loss = watch.timed("loss", CrossEntropyDice())
+    loss = watch.timed("loss", LOSS)
 
     def summed(*made: Tensor) -> Tensor:
         """Return the sum over pairs of prediction and target, which are annotated everywhere."""

@@ -1,0 +1,351 @@
+"""The sides of `learning.py`: networks with their optimizers, each with boxes of its own."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fractions import Fraction
+from itertools import islice, pairwise
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+from learning_tasks import Box, Sample, Task
+from leibnetz_peer import build_leibnetz_scalenet
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from scalenet_gp import build_scalenet
+from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.options import Options
+from scalenet_gp.training import ComputeConfig, NormSamples, NormStatisticsOptions, Optimization, Trainer
+
+__all__ = ["SIDES", "Learner", "Side", "build"]
+
+
+class ScaleNetSide(Options):
+    """Our ScaleNet, or with one scale a U-Net, and our trainer. Options that are not given are the package's defaults.
+
+    Attributes:
+        kind: which side it is.
+        scales: the scales that are used, counted from the finest.
+        network: options of each scale.
+        optimization: options of :class:`Optimization`.
+        voxels: the factor of the voxels per axis of each output, of the task's.
+        batch: samples per step, those of the task unless given.
+        norm_samples: samples over which the statistics of batch normalization are estimated before it is judged.
+    """
+
+    kind: Literal["scalenet"] = "scalenet"
+    scales: PositiveInt | None = None
+    network: dict[str, Any] = Field(default_factory=dict)
+    optimization: Optimization = Field(default_factory=Optimization)
+    voxels: float = 1
+    batch: PositiveInt | None = None
+    norm_samples: NonNegativeInt = NormStatisticsOptions().samples
+
+
+class DeepUNetSide(Options):
+    """A network after nnU-Net (Isensee et al. 2021): padded convolutions, instance normalization, deep supervision.
+
+    Attributes:
+        kind: which side it is.
+        base_nc: channels of the first stage.
+        optimizer: nnU-Net's SGD with its schedule, or AdamW with a cosine.
+        learning_rate: the learning rate at the beginning.
+        batch: samples per step.
+    """
+
+    kind: Literal["nnunet"] = "nnunet"
+    base_nc: PositiveInt = 12
+    optimizer: Literal["SGD", "AdamW"] = "AdamW"
+    learning_rate: float = 3e-3
+    batch: PositiveInt = 1
+
+
+class LeibNetzSide(Options):
+    """PyPI's LeibNetz with its published recipe.
+
+    Attributes:
+        kind: which side it is.
+        learning_rate: the constant learning rate.
+        batch: samples per step, those of the task unless given.
+    """
+
+    kind: Literal["leibnetz"] = "leibnetz"
+    learning_rate: float = 1e-4
+    batch: PositiveInt | None = None
+
+
+Side = Annotated[ScaleNetSide | DeepUNetSide | LeibNetzSide, Field(discriminator="kind")]
+
+SIDES: dict[str, dict[str, Any]] = {
+    "ScaleNet": {"kind": "scalenet"},
+    "U-Net": {"kind": "scalenet", "scales": 1},
+    "nnU-Net-like, AdamW": {"kind": "nnunet"},
+    "nnU-Net-like, SGD": {"kind": "nnunet", "optimizer": "SGD", "learning_rate": 1e-2},
+    "LeibNetz": {"kind": "leibnetz"},
+}
+"""The sides that are compared by default."""
+
+
+class Learner(ABC):
+    """Abstract: a network that learns from samples.
+
+    Attributes:
+        net: the network.
+        batch: samples per step.
+        inputs: the box of each input.
+        outputs: the box of each output that is trained.
+        finest: the output that is judged.
+        judged_inputs: the box of each input when it is judged.
+        judged: the box that is judged.
+    """
+
+    net: nn.Module
+    batch: int
+    inputs: Mapping[str, Box]
+    outputs: Mapping[str, Box]
+    finest: str
+    judged_inputs: Mapping[str, Box]
+    judged: Box
+
+    @abstractmethod
+    def step(self, sample: Sample) -> None:
+        """Learn from a batch."""
+
+    @abstractmethod
+    def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the probabilities in the judged box."""
+
+    def judging(self, samples: Iterator[Sample]) -> AbstractContextManager[None]:
+        """Return a context in which the network predicts as it is to be judged; samples are those of training."""
+        return nullcontext()
+
+
+def build(side: Side, task: Task, seed: int, iterations: int) -> Learner:
+    """Return the network with the weights of a seed."""
+    kinds: dict[type, Any] = {ScaleNetSide: ScaleNet, DeepUNetSide: DeepUNet, LeibNetzSide: LeibNetz}
+    learner: Learner = kinds[type(side)](side, task, seed, iterations)
+    return learner
+
+
+# --------------------------------------------------------------------------------------------------------------- ours
+
+
+class ScaleNet(Learner):
+    def __init__(self, side: ScaleNetSide, task: Task, seed: int, iterations: int) -> None:
+        torch.manual_seed(seed)
+        sizes = task.voxel_sizes[-(side.scales or len(task.voxel_sizes)) :]
+        common = {"output_nc": len(task.classes), **task.network, **side.network}
+        self.net = net = build_scalenet([{"top_resolution": size, **common} for size in sizes])
+        self.side, self.batch = side, side.batch or task.batch
+        self.finest = net.output_keys[-1]
+        shape = [round(n * side.voxels) if n > 2 else n for n in task.voxels]
+        self.plan = net.plan({name: around(net.voxel_size[name], shape) for name in net.output_keys})
+        self.inputs = {name: self._box(name, self.plan, task) for name in self.plan.inputs}
+        self.outputs = {name: self._box(name, self.plan, task) for name in self.plan.outputs}
+        block = task.block if net.tileable else self.outputs[self.finest].shape
+        self.judged_plan = net.plan({self.finest: around(net.voxel_size[self.finest], block)})
+        self.judged_inputs = {name: self._box(name, self.judged_plan, task) for name in self.judged_plan.inputs}
+        self.judged = self._box(self.finest, self.judged_plan, task)
+        self.trainer = Trainer(
+            net,
+            optimization=side.optimization,
+            compute=ComputeConfig(device="cpu"),
+            iterations=iterations,
+            seed=seed,
+        )
+        self.trainer.start()
+
+    def _box(self, name: str, plan: Any, task: Task) -> Box:
+        tensor = plan.tensor(name)
+        size = tuple(Fraction(v) * self.net.unit for v in tensor.voxel_size)
+        begin = tuple(b // v for b, v in zip(tensor.begin, tensor.voxel_size, strict=True))
+        return Box(size, begin, tuple(tensor.shape))
+
+    def step(self, sample: Sample) -> None:
+        self.trainer.step(sample.inputs, sample.targets, sample.masks, self.plan)
+
+    @contextmanager
+    def judging(self, samples: Iterator[Sample]) -> Iterator[None]:
+        batches = math.ceil(self.side.norm_samples / self.batch)
+        if batches:
+            drawn = [sample.inputs for sample in islice(samples, batches)]
+            self.trainer.norm_samples = NormSamples(drawn, self.plan)
+        with self.trainer.prediction_statistics():
+            yield
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        net = self.trainer.state.eval_net
+        net.eval()
+        with torch.no_grad():
+            outputs: dict[str, Tensor] = net(inputs, self.judged_plan)
+        return outputs[self.finest]
+
+
+def around(voxel_size: Coordinate, shape: Sequence[int]) -> Roi:
+    """Return the ROI of so many voxels around the origin."""
+    return Roi([-(n // 2) * v for n, v in zip(shape, voxel_size, strict=True)], Coordinate(shape) * voxel_size)
+
+
+# --------------------------------------------------------------------------------------------------------- the others
+
+
+class Plain(Learner):
+    """Abstract: a network with an optimizer of torch; the same loss of all outputs, weighted."""
+
+    weights: Mapping[str, float]
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    clip_norm: float
+
+    @abstractmethod
+    def logits(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the logits of each output."""
+
+    def step(self, sample: Sample) -> None:
+        self.net.train()
+        loss = CrossEntropyDice()
+        total = torch.zeros(())
+        for name, logits in self.logits(sample.inputs).items():
+            target, mask = sample.targets[name], sample.masks[name].expand_as(sample.targets[name])
+            total = total + self.weights[name] * loss(logits, target, mask, activation="Sigmoid")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        self.net.eval()
+        with torch.no_grad():
+            probabilities = self.logits(inputs)[self.finest].sigmoid()
+        cropped = self.outputs[self.finest].shape, self.judged.shape
+        inner = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(*cropped, strict=True))
+        return probabilities[(..., *inner)]
+
+
+class DeepUNet(Plain):
+    """Judged by the inner half of each patch, where zeros of the padding are far away."""
+
+    def __init__(self, side: DeepUNetSide, task: Task, seed: int, iterations: int) -> None:
+        torch.manual_seed(seed)
+        halvings = min(
+            int(math.log2(n / 4) / math.log2(f)) for n, f in zip(task.patch, task.factors, strict=True) if f > 1
+        )
+        self.net = PaddedUNet(min(5, halvings), side.base_nc, len(task.classes), task.kernel, task.factors)
+        self.batch = side.batch
+        finest, patch = task.voxel_sizes[-1], np.array(task.patch)
+        self.finest = "0"
+        self.inputs = self.judged_inputs = {"raw": Box.concentric(finest, task.patch)}
+        self.outputs = {}
+        for level in range(max(1, min(5, halvings) - 1)):
+            factor = np.array(task.factors) ** level
+            size = [own * int(f) for own, f in zip(finest, factor, strict=True)]
+            self.outputs[str(level)] = Box.concentric(size, [int(n) for n in patch // factor])
+        self.judged = Box.concentric(finest, [max(1, n // 2) for n in task.patch])
+        weights = {name: 0.5 ** int(name) for name in self.outputs}
+        self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+        self.clip_norm = 12.0
+        options: dict[str, Any] = {"lr": side.learning_rate}
+        if side.optimizer == "SGD":
+            options |= {"momentum": 0.99, "nesterov": True, "weight_decay": 3e-5}
+        self.optimizer = getattr(torch.optim, side.optimizer)(self.net.parameters(), **options)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            (lambda step: max(0.0, 1 - step / iterations) ** 0.9)
+            if side.optimizer == "SGD"
+            else (lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / iterations))),
+        )
+
+    def logits(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        made: list[Tensor] = self.net(inputs["raw"], len(self.outputs))
+        return dict(zip(self.outputs, made, strict=True))
+
+
+class PaddedUNet(nn.Module):
+    """Two convolutions per stage, strided ones down and transposed ones up; an output at every level of the decoder."""
+
+    def __init__(
+        self, halvings: int, base_nc: int, classes: int, kernel: Sequence[int], factors: Sequence[int]
+    ) -> None:
+        super().__init__()
+        dims = len(kernel)
+        conv: Any = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        transposed: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
+        norm: Any = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims]
+        once = (1,) * dims
+
+        def convs(read: int, made: int, stride: Sequence[int]) -> nn.Sequential:
+            layers: list[nn.Module] = []
+            for nc, step in ((read, tuple(stride)), (made, once)):
+                layers.append(conv(nc, made, tuple(kernel), step, [k // 2 for k in kernel]))
+                layers += [norm(made, affine=True), nn.LeakyReLU(0.01, inplace=True)]
+            return nn.Sequential(*layers)
+
+        channels = [min(base_nc * 2**stage, {2: 512, 3: 320}[dims]) for stage in range(halvings + 1)]
+        pairs = list(pairwise(channels))
+        self.encoder = nn.ModuleList([convs(1, channels[0], once), *(convs(a, b, factors) for a, b in pairs)])
+        self.up = nn.ModuleList(transposed(b, a, tuple(factors), tuple(factors)) for a, b in pairs)
+        self.decoder = nn.ModuleList(convs(2 * a, a, once) for a, _ in pairs)
+        self.heads = nn.ModuleList(conv(a, classes, once) for a, _ in pairs)
+        for module in self.modules():
+            if isinstance(module, conv | transposed):
+                nn.init.kaiming_normal_(module.weight, a=0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, outputs: int) -> list[Tensor]:
+        """Return the logits of the finest levels."""
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        made: list[Tensor] = []
+        for level in reversed(range(len(self.up))):
+            x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], dim=1))
+            if level < outputs:
+                made.insert(0, self.heads[level](x))
+        return made
+
+
+class LeibNetz(Plain):
+    def __init__(self, side: LeibNetzSide, task: Task, seed: int, iterations: int) -> None:
+        finest = task.voxel_sizes[-1]
+        factors = [tuple(int(n / own) for n, own in zip(size, finest, strict=True)) for size in task.voxel_sizes]
+        common = {
+            **task.network,
+            "output_nc": len(task.classes),
+            "norm_layer": "InstanceNorm",
+            "residual": True,
+            "final_activation": "Identity",
+        }
+        kernels = common.pop("kernel_sizes", [task.kernel])[:1]
+        subnets = [{"top_resolution": size, "kernel_sizes": kernels * 3, **common} for size in factors]
+        self.net: Any = build_leibnetz_scalenet(subnets, seed=seed)
+        self.net.compute_shapes({f"{i}_output": (np.array(task.voxels), size) for i, size in enumerate(factors)})
+        shapes = self.net.input_shapes, self.net.output_shapes
+        self.inputs, self.outputs = (
+            {
+                name: Box.concentric(task.voxel_sizes[int(name[0])], [int(n) for n in shape["shape"]])
+                for name, shape in each.items()
+            }
+            for each in shapes
+        )
+        self.batch = side.batch or task.batch
+        self.finest = f"{len(subnets) - 1}_output"
+        self.judged_inputs, self.judged = self.inputs, self.outputs[self.finest]
+        self.weights = dict.fromkeys(self.outputs, 1.0)
+        self.clip_norm = 1.0
+        self.optimizer = torch.optim.RAdam(
+            self.net.parameters(), lr=side.learning_rate, weight_decay=1e-4, decoupled_weight_decay=True
+        )
+        self.schedule = torch.optim.lr_scheduler.ConstantLR(self.optimizer, 1.0)
+
+    def logits(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        outputs: Mapping[str, Tensor] = self.net(dict(inputs))
+        return outputs
