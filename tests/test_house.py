@@ -36,7 +36,7 @@ ROOMS = {
     "testing": "graph kernels leibnet",
     "tissue": "volumes",
     "training": "analysis geometry graph kernels leibnet losses metrics options pictures serialization",
-    "volumes": "geometry kernels pictures",
+    "volumes": "geometry kernels options pictures",
     # nodes
     "nodes": ".augment .predict .prefetch .samplers .sources .targets .train .write",
     "nodes.arrays": "graph leibnet",

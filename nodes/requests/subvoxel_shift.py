@@ -13,7 +13,17 @@ from collections.abc import Iterable
 from typing import final
 
 import numpy as np
-from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchProvider, BatchRequest, Coordinate
+from gunpowder import (
+    Array,
+    ArrayKey,
+    ArraySpec,
+    Batch,
+    BatchFilter,
+    BatchProvider,
+    BatchRequest,
+    Coordinate,
+    RandomLocation,
+)
 
 from scalenet_gp.errors import PipelineError
 from scalenet_gp.nodes.requests.cheap_copy import CheapCopySpec
@@ -59,13 +69,24 @@ def offered_shift(node: BatchProvider) -> ArrayKey | None:
     """Return the shift of the nearest node upstream that applies one to everything that ``node`` gets, or None.
 
     Such a node is searched through nodes with one upstream each: beyond a merge, it would move some arrays only.
+
+    Raises:
+        PipelineError: a gunpowder ``RandomLocation`` is in between; it takes every request for one of a ROI.
     """
+    below, random_location = node, False
     while len(providers := node.get_upstream_providers()) == 1:
         (node,) = providers
+        random_location = random_location or isinstance(node, RandomLocation)
         if len(node.get_upstream_providers()) < 2:  # a merge provides what one of its branches does
             for key in node.provided_items:
-                if key.identifier.startswith(_NAME):
-                    return key
+                if not key.identifier.startswith(_NAME):
+                    continue
+                if random_location:
+                    raise PipelineError(
+                        f"a RandomLocation is between {node.name()} and {below.name()}, which draws the location "
+                        f"itself: leave RandomLocation out; the order is {node.name()}, then {below.name()}"
+                    )
+                return key
     return None
 
 

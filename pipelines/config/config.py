@@ -19,7 +19,7 @@ from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.config.data import DataConfig
 from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
-from scalenet_gp.pipelines.config.overrides import apply_overrides
+from scalenet_gp.pipelines.config.overrides import apply_overrides, name_sources
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.targets import match_output, match_outputs
 from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
@@ -74,6 +74,7 @@ class Config(Options):
             ConfigError: it is not YAML or of another version, or a field is unknown, missing or out of its range; each
                 is named.
         """
+        overrides = list(overrides)
         data = apply_overrides(load_yaml(path), overrides)
         if isinstance(data, dict) and not _is_version(data.get("version")):
             found = f"version is {data['version']!r}" if "version" in data else "version is missing"
@@ -84,7 +85,8 @@ class Config(Options):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(f"{path}: {'; '.join(describe_problems(error, cls, data, 'the config'))}") from error
+            problems = describe_problems(error, cls, data, "the config")
+            raise ConfigError("; ".join(name_sources(problems, str(path), overrides))) from error
 
     @field_validator("version", mode="before")
     @classmethod

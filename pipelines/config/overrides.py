@@ -11,7 +11,7 @@ import yaml
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config.yaml_files import parse_yaml
 
-__all__ = ["apply_overrides"]
+__all__ = ["apply_overrides", "name_sources"]
 
 
 def apply_overrides(data: Any, overrides: Iterable[str]) -> Any:
@@ -47,6 +47,34 @@ def apply_overrides(data: Any, overrides: Iterable[str]) -> Any:
             place = _enter(place, key, ".".join(keys[:number]), override)
         _put(place, keys[-1], value, ".".join(keys[:-1]), override)
     return changed
+
+
+def name_sources(problems: Iterable[str], path: str, overrides: Iterable[str]) -> list[str]:
+    """Return problems of settings, each run of one source behind its name: the file, or the override.
+
+    Args:
+        problems: each begins with the dotted name of its field, as :func:`scalenet_gp.options.describe_problems` writes
+            it.
+        path: the file that the settings are read from.
+        overrides: see :func:`apply_overrides`.
+
+    Example:
+        >>> name_sources(["training.seed is -3: it has to be at least 0"], "run.yaml", ["training.seed=-3"])
+        ['--set training.seed=-3: training.seed is -3: it has to be at least 0']
+    """
+    named, before = [], None
+    for problem in problems:
+        field = problem.removeprefix("there is no field ").split(" ")[0].rstrip(":;,")
+        source = path
+        for override in overrides:
+            key = override.partition("=")[0].strip()
+            if f"{field}.".startswith(f"{key}."):
+                source = f"--set {override}"
+            elif f"{key}.".startswith(f"{field}."):  # the file may have its share in it
+                source = f"{path}, with --set {override}"
+        named.append(problem if source == before else f"{source}: {problem}")
+        before = source
+    return named
 
 
 def _enter(place: Any, key: str, name: str, override: str) -> Any:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from scalenet_gp.errors import GraphError
 from scalenet_gp.graph import Graph, Node, TensorSpec, build_node
-from scalenet_gp.options import to_json_value
+from scalenet_gp.options import reword, show_value, to_json_value
 
 __all__ = ["InputSpec", "NetworkSpec", "NodeSpec", "graph_spec", "read_spec"]
 
@@ -153,5 +153,5 @@ def _describe_problems(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             problems.append(f"{where} is missing")
         else:
-            problems.append(f"{where} is {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}")
+            problems.append(f"{where} is {show_value(problem['input'])}: {reword(problem['msg'])}")
     return "; ".join(problems)

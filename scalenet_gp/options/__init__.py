@@ -3,7 +3,7 @@
 from scalenet_gp.options.arguments import coerce_arguments, to_json_value
 from scalenet_gp.options.lengths import InWorldUnits, PhysicalOptions, WholeLength, WholeSize
 from scalenet_gp.options.model import Options
-from scalenet_gp.options.problems import describe_problems, suggest
+from scalenet_gp.options.problems import describe_problems, reword, show_value, suggest
 from scalenet_gp.options.signature import ComponentOptions, options_of, union_of
 from scalenet_gp.options.types import (
     Bound,
@@ -35,6 +35,8 @@ __all__ = [
     "coerce_arguments",
     "describe_problems",
     "options_of",
+    "reword",
+    "show_value",
     "suggest",
     "to_json_value",
     "to_yaml_length",

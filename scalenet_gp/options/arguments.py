@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.options.problems import reword, show_value
 
 __all__ = ["coerce_arguments", "to_json_value"]
 
@@ -104,5 +105,4 @@ def _in_words(name: str, error: ValidationError) -> str:
     """Describe the problem of an argument, or of its first wrong item."""
     problem = error.errors(include_url=False)[0]
     place = "".join(f"[{index}]" for index in problem["loc"] if isinstance(index, int))
-    message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")
-    return f"{name}{place} is {problem['input']!r}: {message.replace('valid object', 'valid mapping')}"
+    return f"{name}{place} is {show_value(problem['input'])}: {reword(problem['msg'])}"

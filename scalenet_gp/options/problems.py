@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from scalenet_gp.options.docstrings import field_descriptions
 
-__all__ = ["describe_problems", "nearest_first", "suggest"]
+__all__ = ["describe_problems", "nearest_first", "reword", "show_value", "suggest"]
 
 _SHOWN = 80  # characters of a value
 _WORDS = {
@@ -23,6 +23,9 @@ _WORDS = {
     "valid dictionary": "mapping of names to values",
     "valid tuple": "list",
     "valid list": "list",
+    "valid array": "list",
+    "valid object": "mapping of names to values",
+    "an object": "a mapping of names to values",
 }
 _NOT_A_MAPPING = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
 
@@ -75,6 +78,19 @@ def describe_problems(error: ValidationError, model: type[BaseModel], data: Any,
             lines.append(_unknown(same, listing=problem.models not in listed))
             listed.add(problem.models)
     return lines
+
+
+def reword(message: str) -> str:
+    """Return a message of pydantic in the words of this package.
+
+    Example:
+        >>> reword("Input should be a valid tuple")
+        'it has to be a list'
+    """
+    message = message.removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def nearest_first(name: object, names: Collection[str]) -> list[str]:
@@ -217,7 +233,6 @@ def _either(details: Iterable[ErrorDetails]) -> str:
 def _in_words(problem: _Problem, whole: str) -> str:
     details, field = problem.details, problem.field
     given, kind, context = details["input"], details["type"], details.get("ctx", {})
-    message = details["msg"].removeprefix("Value error, ")
     if kind == "missing":
         return f"{field or whole} is missing{_told(problem)}"
     if kind == "union_tag_invalid":
@@ -225,20 +240,18 @@ def _in_words(problem: _Problem, whole: str) -> str:
         return f"{field}.kind is {context['tag']!r}, which is not known; {suggest(context['tag'], tags)}"
     kinds = [str(model.model_fields["kind"].default) for model in problem.models if "kind" in model.model_fields]
     if kind == "union_tag_not_found" or (kind in _NOT_A_MAPPING and len(kinds) > 1):
-        return f"{field} is {_shown(given)}: it is a mapping whose kind is written, {_one_of(kinds, quoted=False)}"
+        return f"{field} is {show_value(given)}: it is a mapping whose kind is written, {_one_of(kinds, quoted=False)}"
     if kind in _NOT_A_MAPPING:
-        return f"{field or whole} is {_shown(given)}: it has to be a mapping, as in {{name: value}}"
+        return f"{field or whole} is {show_value(given)}: it has to be a mapping, as in {{name: value}}"
     if kind == "literal_error":
         choices = [choice for part in context["expected"].split(", ") for choice in part.split(" or ")]
         near = nearest_first(given, [choice.strip("'") for choice in choices])
-        return f"{field} is {_shown(given)}: it has to be {_one_of(near, quoted=choices[0].startswith(chr(39)))}"
-    text = message
-    for theirs, ours in _WORDS.items():
-        text = text.replace(theirs, ours)
+        return f"{field} is {show_value(given)}: it has to be {_one_of(near, quoted=choices[0].startswith(chr(39)))}"
+    text = reword(details["msg"])
     if not problem.path or (isinstance(given, BaseModel | Mapping) and len(repr(given)) > _SHOWN):
         place = field or whole
         return f"{place}: {text}" if place else text
-    return f"{field} is {_shown(given)}: {text}"
+    return f"{field} is {show_value(given)}: {text}"
 
 
 def _below_any(problem: _Problem, problems: Sequence[_Problem]) -> bool:
@@ -276,6 +289,12 @@ def _one_of(choices: Sequence[str], quoted: bool) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _shown(value: Any) -> str:
+def show_value(value: Any) -> str:
+    """Return a value for a message, shortened if it is long.
+
+    Example:
+        >>> show_value(list(range(1000)))[-6:]
+        '1, ...'
+    """
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."

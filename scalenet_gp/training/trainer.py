@@ -298,9 +298,12 @@ class Trainer:
             ArgumentError: a target or mask is missing or does not fit the output, or a loss refuses the tensors.
             TrainingDivergedError: too many steps in a row were skipped.
             MemoryError: there is too little memory; the message says what would fit.
+            RuntimeError: the trainer was stopped.
         """
         if not self._begun:
             self.begin()
+        elif not self._started:
+            raise RuntimeError("the trainer was stopped; start() goes on from its newest checkpoint")
         waited = time.perf_counter() - self._idle
         plan = plan or self.net.smallest_plan
         self._whole = False  # until the step is done: after an error, the state cannot be resumed

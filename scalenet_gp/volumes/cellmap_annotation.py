@@ -13,6 +13,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.volumes.location import join
+from scalenet_gp.volumes.metadata import malformed_error
 from scalenet_gp.volumes.storage import find_node
 
 __all__ = ["Annotation", "read_annotation"]
@@ -93,8 +94,7 @@ def _parsed(path: str, name: str) -> _Stated | None:
     try:
         stated = _Stated.model_validate(cellmap["annotation"])
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise VolumeFormatError(f"{path}: malformed attributes cellmap.annotation: {'; '.join(faults)}") from error
+        raise malformed_error(path, "attributes cellmap.annotation", error) from error
     if stated.class_name != name:
         raise VolumeFormatError(
             f"{path}: the annotation is of the class {stated.class_name!r}, but lies in the folder {name!r}"

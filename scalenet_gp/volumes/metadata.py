@@ -18,6 +18,7 @@ from pydantic import PlainValidator, ValidationError
 
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import exact, format_size
+from scalenet_gp.options import reword, show_value
 from scalenet_gp.volumes.storage import ChunkCache
 
 __all__ = [
@@ -173,7 +174,13 @@ def nanometres(what: str, unit: str | None, stated: str | None) -> Fraction:
 
 def malformed_error(path: str, what: str, error: ValidationError) -> ValueError:
     """Return the exception that names every fault in metadata that do not fit a model."""
-    faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+    faults = []
+    for fault in error.errors(include_url=False):
+        field = ".".join(map(str, fault["loc"])) or "it"
+        missing = fault["type"] == "missing"
+        faults.append(
+            f"{field} is missing" if missing else f"{field} is {show_value(fault['input'])}: {reword(fault['msg'])}"
+        )
     return VolumeFormatError(f"{path}: malformed {what}: {'; '.join(faults)}")
 
 

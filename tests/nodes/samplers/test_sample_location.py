@@ -225,6 +225,14 @@ class Forgetful(FreshRequest):
         return batch
 
 
+def test_a_random_location_below_a_deformation_is_refused_with_the_right_order() -> None:
+    sampler = SampleLocation(LABELS, UniformSampler(Roi((0, 0), (1024, 1024))))
+    chain = RampSource(scales(2)) + straight(2) + RandomLocation() + sampler
+    message = "a RandomLocation is between DeformAugment and SampleLocation, .* leave RandomLocation out; the order is"
+    with setup_refusal(message), build(chain):
+        pass
+
+
 def test_another_shift_than_the_requested_one_is_an_error() -> None:
     location = SampleLocation(LABELS, UniformSampler(Roi((1000, 1000), (500, 500))))
     with refusal("SampleLocation asked for content .* world units further on, upstream applied"):

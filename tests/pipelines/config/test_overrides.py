@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Config, apply_overrides
 from tests.pipelines.conftest import changed, tiny_config, write_config
 
@@ -40,12 +41,25 @@ def test_a_config_with_overrides_is_the_config_with_other_values(tmp_path):
         ("prediction.stord=uint8", r"there is no field prediction.stord; did you mean stored\?"),
         ("network.subnets.1.base=3", r"there is no field network.subnets.1.base; did you mean base_nc\?"),
         ("augmentation.2.sgma=1", r"there is no field augmentation.2.sgma; did you mean sigma\?"),
-        ("training.seed=-1", "training.seed is -1: it has to be greater than or equal to 0"),
+        ("training.seed=-1", r"^--set training.seed=-1: training.seed is -1: it has to be greater than or equal to 0"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path, override, message):
     with pytest.raises(ValueError, match=message):
         Config.read(write_config(tmp_path / "run.yaml"), [override])
+
+
+def test_problems_are_those_of_the_file_or_of_the_command_line(tmp_path):
+    path = write_config(tmp_path / "run.yaml", training__iterations=0)
+    path.write_text(path.read_text().replace("seed: 1", "seed: -2"))
+    overrides = ["training.sed=3", "training.region.begin=[5, 5, 5]", "training.region.end=[2, 9, 9]"]
+    with pytest.raises(ConfigError) as error:
+        Config.read(path, overrides)
+    text = str(error.value)
+    assert text.startswith(f"{path}, with --set training.region.end=[2, 9, 9]: training.region")
+    assert f"; {path}: training.iterations is 0: " in text
+    assert "; training.seed is -2: " in text
+    assert "; --set training.sed=3: there is no field training.sed" in text
 
 
 def test_a_section_that_the_file_lacks_is_made(tmp_path):

@@ -277,7 +277,7 @@ WRONG = {
         "kernel_size_down needs .* whole numbers from 1 up on 2 axes",
     ),
     "half a voxel": ({"kernel_size_down": [[2], [3]]}, "an odd number would shift the output by half a voxel"),
-    "padding": ({"padding": "reflect"}, "padding is 'reflect': Input should be 'valid' or 'same'"),
+    "padding": ({"padding": "reflect"}, "padding is 'reflect': it has to be 'valid' or 'same'"),
     "no name": ({"activation": ""}, "torch.nn has no activation ''"),
     "activation": ({"activation": "Loud"}, "torch.nn has no activation 'Loud'"),
     "four axes": ({"downsample_factors": [(1, 2, 2, 2)]}, "a kernel has 2 or 3 axes|2 or 3 axes"),

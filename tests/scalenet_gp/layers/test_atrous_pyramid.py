@@ -31,7 +31,7 @@ class TestAtrousPyramid(NodeTester):
     wrong = {  # noqa: RUF012
         "none": (lambda: AtrousPyramid(*IO, 2, 3, []), "b: dilations are one or more whole numbers from 1 up, or 3 of"),
         "zero": (lambda: AtrousPyramid(*IO, 2, 3, [1, 0]), "not [1, 0]"),
-        "no whole number": (lambda: AtrousPyramid(*IO, 2, 3, [1, 2.0]), "dilations[1] is 2.0: Input should be a valid"),
+        "no whole number": (lambda: AtrousPyramid(*IO, 2, 3, [1, 2.0]), "dilations[1] is 2.0: it has to be a valid"),
         "axes": (lambda: AtrousPyramid(*IO, 2, 3, [(1, 2)]), "not [[1, 2]]"),
         "kernel axes": (lambda: AtrousPyramid(*IO, 2, 3, [1], (3, 3)), "b: the kernel (3, 3) has 2 axes, not 3"),
         "half a voxel": (

@@ -30,7 +30,7 @@ class TestHead(NodeTester):
     wrong = {  # noqa: RUF012
         "no class": (lambda: Head(*IO, 1, []), "b: classes is a list of one or more different names, not []"),
         "twice": (lambda: Head(*IO, 1, ["er", "er"]), "not ['er', 'er']"),
-        "one string": (lambda: Head(*IO, 1, "er"), "classes is 'er': Input should be a valid list"),
+        "one string": (lambda: Head(*IO, 1, "er"), "classes is 'er': it has to be a list"),
         "activation": (
             lambda: Head(*IO, 1, ["er"], final_activation="softmax"),
             "torch.nn has no activation 'softmax'",

@@ -86,7 +86,7 @@ class TestConvPass(NodeTester):
         "negative kernel": (lambda: ConvPass(*IO, 1, 1, [(3, -1)]), "at least one voxel, not (3, -1)"),
         "padding": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], padding="full"),
-            "ConvPass ['b']: padding is 'full': Input should be 'valid' or 'same'",
+            "ConvPass ['b']: padding is 'full': it has to be 'valid' or 'same'",
         ),
         "even same": (
             lambda: ConvPass(*IO, 1, 1, [(2, 3), (2, 3)], padding="same"),
@@ -151,15 +151,15 @@ class TestConvPass(NodeTester):
         "no group": (lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=0), "b: groups is a whole number from 1 up, not 0"),
         "groups that are no whole number": (
             lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=2.0),
-            "groups is 2.0: Input should be a valid integer",
+            "groups is 2.0: it has to be a valid integer",
         ),
         "channels that are no whole number": (
             lambda: ConvPass(*IO, 2, 4.5, [(3, 3)]),
-            "output_nc is 4.5: Input should be a valid integer",
+            "output_nc is 4.5: it has to be a valid integer",
         ),
         "dilations that are no whole numbers": (
             lambda: ConvPass(*IO, 2, 4, [(3, 3)], dilations=[(2.0, 1)]),
-            "dilations[0][0] is 2.0: Input should be a valid integer",
+            "dilations[0][0] is 2.0: it has to be a valid integer",
         ),
         "separable groups": (
             lambda: ConvPass(*IO, 2, 4, [(3, 3)], groups=2, separable=True),
@@ -183,7 +183,7 @@ class TestPool(NodeTester):
         for factor in ((2, 2, 2), (1, 3, 2))
     }
     wrong: ClassVar = {
-        "mode": (lambda: Pool(*IO, (2, 2), "median"), "mode is 'median': Input should be 'max' or 'mean'"),
+        "mode": (lambda: Pool(*IO, (2, 2), "median"), "mode is 'median': it has to be 'max' or 'mean'"),
         "zero": (lambda: Pool(*IO, (2, 0)), "b: the factor has 2 or 3 axes of whole numbers from 1 up, not (2, 0)"),
         "axes": (
             lambda: LeibNet([Pool(*IO, (2, 2))], {"a": TensorSpec((8, 8, 8), 1)}, ["b"]),
@@ -251,8 +251,8 @@ class TestUpsample(NodeTester):
         ]
     }
     wrong: ClassVar = {
-        "mode": (lambda: Upsample(*IO, (2, 2), "cubic"), "mode is 'cubic': Input should be 'nearest' or 'linear'"),
-        "factor": (lambda: Upsample(*IO, (2, 1.5)), "factor[1] is 1.5: Input should be a valid integer"),
+        "mode": (lambda: Upsample(*IO, (2, 2), "cubic"), "mode is 'cubic': it has to be 'nearest' or 'linear'"),
+        "factor": (lambda: Upsample(*IO, (2, 1.5)), "factor[1] is 1.5: it has to be a valid integer"),
         "name": (lambda: Upsample(["a", "c"], ["b"], (2, 2)), "a Upsample reads 1 tensor(s), not ['a', 'c']"),
     }
 
@@ -268,9 +268,9 @@ class TestConcatenate(NodeTester):
     wrong: ClassVar = {
         "one name": (
             lambda: Concatenate("abc", ["d"]),
-            "input_keys is 'abc': Input should be a valid list",
+            "input_keys is 'abc': it has to be a list",
         ),
-        "one name made": (lambda: Concatenate(["a"], "d"), "output_keys is 'd': Input should be a valid list"),
+        "one name made": (lambda: Concatenate(["a"], "d"), "output_keys is 'd': it has to be a list"),
         "no input": (lambda: Concatenate([], ["d"]), "a node reads and makes at least one tensor, not [] and ['d']"),
         "no output": (lambda: Concatenate(["a"], []), "not ['a'] and []"),
         "voxel sizes": (

@@ -248,12 +248,12 @@ WRONG = {
     ),
     "one axis": (declared(conv2(1), (0,)), "the same 2 or 3 axes, and margin takes whole numbers from 0 up, not (0,)"),
     "negative margin": (declared(conv2(1), (0, -1)), "margin takes whole numbers from 0 up, not (0, -1)"),
-    "broken margin": (declared(conv2(1), (0.5, 0)), "margin[0] is 0.5: Input should be a valid integer"),
+    "broken margin": (declared(conv2(1), (0.5, 0)), "margin[0] is 0.5: it has to be a valid integer"),
     "a channel number too many": (
         declared(conv2(1), (0, 0), input_ncs=[1, 1]),
         "every tensor has its number of channels",
     ),
-    "half a channel": (declared(conv2(1), (0, 0), output_ncs=[0.5]), "output_ncs[0] is 0.5: Input should be a valid"),
+    "half a channel": (declared(conv2(1), (0, 0), output_ncs=[0.5]), "output_ncs[0] is 0.5: it has to be a valid"),
 }
 
 

@@ -160,7 +160,7 @@ WRONG = {
         spec(inputs={"input": {"voxel_size": ["8", "8"], "channels": "1"}}),
         r"inputs\.input\.channels is '1': .*valid integer",
     ),
-    "no list of outputs": (spec(outputs="output"), "outputs is 'output': .*valid array"),
+    "no list of outputs": (spec(outputs="output"), "outputs is 'output': .*it has to be a list"),
     "a node without a kind": (spec(nodes=[{"input_keys": ["input"]}]), r"nodes\.0\.kind is missing"),
     "an unknown kind": (
         spec_of_node(kind="os.system"),
@@ -169,11 +169,11 @@ WRONG = {
     "an abstract kind": (spec_of_node(kind="Node"), "of kind 'Node' cannot be built: there is no kind of node 'Node'"),
     "an unknown argument": (spec_of_node(size=3), r"node 'in_conv_0' of kind 'ConvPass' cannot be built: .*'size'"),
     "an argument too few": (spec(nodes=[{"kind": "ConvPass", "input_keys": ["input"]}]), "node '.' .*'output_keys'"),
-    "a number for a list": (spec_of_node(kernel_sizes=3), "'in_conv_0' .* kernel_sizes is 3: .*valid list"),
+    "a number for a list": (spec_of_node(kernel_sizes=3), "'in_conv_0' .* kernel_sizes is 3: .*it has to be a list"),
     "a string for a number": (spec_of_node(input_nc="1"), "'in_conv_0' .* input_nc is '1': .*valid integer"),
     "a yes for a truth": (spec_of_node(residual="yes"), "'in_conv_0' .* residual is 'yes': .*valid boolean"),
     "a number for a name": (spec_of_node(identifier="x", activation=1), "node 'x' .* activation is 1: .*valid string"),
-    "none of the choices": (spec_of_node(padding="full"), "padding is 'full': Input should be 'valid' or 'same'"),
+    "none of the choices": (spec_of_node(padding="full"), "padding is 'full': it has to be 'valid' or 'same'"),
     "two at once": (spec_of_node(input_nc=1.5, residual=0), "input_nc is 1.5: .*; residual is 0: "),
     "a value out of range": (spec_of_node(squeeze_ratio=0), "'in_conv_0' .* squeeze_ratio is a whole number from 1"),
     "fewer than no channels": (
@@ -196,7 +196,9 @@ def test_a_spec_of_ones_own_kind_with_annotations_of_ones_own():
     assert again.nodes["b"].offset == Coordinate(1, 2)
     described = net.to_spec()
     described["nodes"][0]["input_keys"] = 3
-    with pytest.raises(ValueError, match=r"node 'b' of kind 'Scaled' cannot be built: .*input_keys is 3: .*valid list"):
+    with pytest.raises(
+        ValueError, match=r"node 'b' of kind 'Scaled' cannot be built: .*input_keys is 3: .*it has to be a list"
+    ):
         LeibNet.from_spec(described)
 
 
@@ -247,10 +249,10 @@ ODD = {
     "a truth for a number": (lambda: conv_pass(groups=True), "groups is True: .*valid integer"),
     "numbers with points": (lambda: Pool(*IO, factor=(2, 2.0)), "Pool ['b']: factor[1] is 2.0: .*valid integer"),
     "an array with points": (lambda: Pool(*IO, np.array([2.0, 2])), "Pool ['b']: factor[0] is 2.0: .*valid integer"),
-    "numbers for tuples": (lambda: conv_pass(kernel_sizes=[3, 3]), "kernel_sizes[0] is 3: .*valid list"),
+    "numbers for tuples": (lambda: conv_pass(kernel_sizes=[3, 3]), "kernel_sizes[0] is 3: .*it has to be a list"),
     "a set": (lambda: Head(*IO, 1, {"er"}), "Head ['b']: classes is {'er'}: .*Sequence"),
-    "a mapping": (lambda: Head(*IO, 1, {"er": 1}), "Head ['b']: classes is {'er': 1}: .*valid list"),
-    "one name": (lambda: Pool("a", ["b"], (2, 2)), "Pool ['b']: input_keys is 'a': .*valid list"),
+    "a mapping": (lambda: Head(*IO, 1, {"er": 1}), "Head ['b']: classes is {'er': 1}: .*it has to be a list"),
+    "one name": (lambda: Pool("a", ["b"], (2, 2)), "Pool ['b']: input_keys is 'a': .*it has to be a list"),
     "bytes": (lambda: Pool([b"a"], ["b"], (2, 2)), "input_keys[0] is b'a': .*valid string"),
     "a function": (lambda: conv_pass(activation=torch.relu), "activation is <built-in .*valid string"),
     "half a character": (lambda: conv_pass(activation="\ud800"), "activation is .*"),

@@ -508,7 +508,7 @@ WRONG = {
     ),
     "a head's layers": (
         lambda: build_unet((8, 8), heads={"a": {"classes": ["b"], "hidden_nc": 3}}),
-        "Head ['a']: hidden_nc is 3: Input should be a valid list",
+        "Head ['a']: hidden_nc is 3: it has to be a list",
     ),
     "a head's activation": (
         lambda: build_unet((8, 8), heads={"a": {"classes": ["b"], "final_activation": ""}}),

@@ -45,7 +45,7 @@ def partly_annotated(
 def test_an_annotation_that_means_nothing_leaves_its_argument_alone():
     anything = {"number": 1, "unknown": "x", "invalid": 2.5, "text": [1]}
     assert coerce_arguments(partly_annotated, anything) == anything
-    with pytest.raises(ValueError, match="number is 'x': Input should be a valid integer"):
+    with pytest.raises(ValueError, match="number is 'x': it has to be a valid integer"):
         coerce_arguments(partly_annotated, {**anything, "number": "x"})
 
 
@@ -73,7 +73,7 @@ def test_a_default_is_right_whatever_its_annotation():
     assert Lenient(["a"], ["b"]).sizes is None
     assert Lenient(["a"], ["b"], None).sizes is None
     assert Lenient(["a"], ["b"], (1, 2)).sizes == [1, 2]
-    with pytest.raises(ValueError, match=r"Lenient \['b'\]: sizes is 2: Input should be a valid list"):
+    with pytest.raises(ValueError, match=r"Lenient \['b'\]: sizes is 2: it has to be a list"):
         Lenient(["a"], ["b"], 2)
 
 

@@ -16,6 +16,7 @@ from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.training import (
     Callback,
     CheckpointOptions,
+    ComputeConfig,
     Optimization,
     OutputLoss,
     Phase,
@@ -206,3 +207,32 @@ def test_what_does_not_fit_is_refused() -> None:
         Trainer(net, {"output": OutputLoss(class_weights=(1, 2))})
     with pytest.raises(RuntimeError, match="no state before start"):
         Trainer(net).state  # noqa: B018 - a property that raises
+
+
+def test_a_trainer_that_was_stopped_says_so() -> None:
+    net = u_net()
+    (raw, target), *_ = samples(net, 1)
+    trainer = Trainer(net)
+    trainer.step({"input": raw[None]}, {"output": target[None]})
+    trainer.stop()
+    with pytest.raises(RuntimeError, match=r"the trainer was stopped; start\(\) goes on"):
+        trainer.step({"input": raw[None]}, {"output": target[None]})
+    trainer.start()
+    assert trainer.step({"input": raw[None]}, {"output": target[None]}).iteration == 1
+
+
+def test_a_run_in_float16_gets_over_confidently_wrong_voxels() -> None:
+    """A loss of the probabilities, which float16 rounds to 0 and 1, would skip every step."""
+    net = u_net()
+    (raw, target), *_ = samples(net, 1)
+    with torch.no_grad():
+        output = next(module for module in reversed(list(net.modules())) if isinstance(module, torch.nn.Conv2d))
+        output.bias += 30
+    trainer = Trainer(
+        net,
+        optimization=Optimization(learning_rate=0.1, skips_in_a_row=10),
+        compute=ComputeConfig(device="cpu", precision="float16"),
+    )
+    results = [trainer.step({"input": raw[None]}, {"output": 0 * target[None]}) for _ in range(25)]
+    assert not any(result.update.skipped for result in results[11:])
+    assert results[-1].loss < results[0].loss

@@ -121,7 +121,7 @@ def test_unknown_versions_are_refused_where_ome_zarr_defines_them(tmp_path):
     (path / ".zattrs").write_text(json.dumps(attributes | {"version": "mine"}))
     assert read_multiscale(path).levels[0].voxel_size == (8, 8, 8)
     (path / ".zattrs").write_text(json.dumps({"ome": attributes | {"version": "0.6"}}))
-    with pytest.raises(ValueError, match=r"malformed OME-Zarr metadata: version: Input should be '0.4' or '0.5'"):
+    with pytest.raises(ValueError, match=r"malformed OME-Zarr metadata: version is .*: it has to be '0.4' or '0.5'"):
         read_multiscale(path)
 
 
@@ -201,9 +201,9 @@ def first(metadata):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.pop("axes"), r"multiscales.0.axes: Field required"),
-        (lambda m: m.update(datasets=[]), r"multiscales.0.datasets: List should have at least 1 item"),
-        (lambda m: m.update(version="0.3"), r"multiscales.0.version: Input should be '0.4' or '0.5'"),
+        (lambda m: m.pop("axes"), r"multiscales.0.axes is missing"),
+        (lambda m: m.update(datasets=[]), r"multiscales.0.datasets is .*: it has to have at least 1 item"),
+        (lambda m: m.update(version="0.3"), r"multiscales.0.version is .*: it has to be '0.4' or '0.5'"),
         (lambda m: m.update(axes=["z", "y", "x"]), r"multiscales.0.axes.0"),
         (lambda m: m["axes"].reverse(), r"the axes are x, y, z; they have to be z, y, x"),
         (lambda m: m["axes"][0].update(name="t", type="time"), r"axis t has 8 entries: select one, .* select={'t': 0}"),
@@ -213,13 +213,13 @@ def first(metadata):
         (lambda m: m["axes"].insert(0, {"name": "c", "type": "channel"}), r"s0 has 3 dimensions, the axes are 4"),
         (lambda m: first(m)[0].update(scale=[8, 8]), r"s0: .* the scale has 2 entries for 3 axes"),
         (lambda m: first(m)[0].update(scale=[8, 0, 8]), r"s0: .* the scale 8 × 0 × 8 has to be positive"),
-        (lambda m: first(m)[0].update(scale=[8, "8", 8]), r"scale.1: Value error, '8' should be a number"),
-        (lambda m: first(m)[0].update(scale=[8, True, 8]), r"scale.1: Value error, True should be a number"),
+        (lambda m: first(m)[0].update(scale=[8, "8", 8]), r"scale.1 is .*: '8' should be a number"),
+        (lambda m: first(m)[0].update(scale=[8, True, 8]), r"scale.1 is .*: True should be a number"),
         (
             lambda m: first(m)[0].update(scale=[8, float("nan"), 8]),
-            r"scale.1: Value error, 'nan' is not a finite length",
+            r"scale.1 is .*: 'nan' is not a finite length",
         ),
-        (lambda m: first(m)[0].update(type="affine"), r"coordinateTransformations.0: Input tag 'affine'"),
+        (lambda m: first(m)[0].update(type="affine"), r"coordinateTransformations.0 is .*: Input tag 'affine'"),
         (lambda m: first(m).reverse(), r"s0: .* are \['translation', 'scale'\]; they have to be one scale, then"),
         (lambda m: first(m).clear(), r"s0: .* are \[\]"),
     ],
