@@ -36,9 +36,9 @@ def training_notes(net: LeibNet, plan: Plan, samples: int) -> list[str]:
     if whole:
         more = f" and {len(whole) - _LISTED} more" if len(whole) > _LISTED else ""
         notes.append(
-            f"{', '.join(whole[:_LISTED])}{more} of {net.name} depend on the whole of their input: blocks that are "
-            "predicted one by one will not agree where they meet. If the volumes to predict are larger than one block, "
-            "take norm_layer 'batch' or none, and no squeeze_excitation, eca or transformer"
+            f"{', '.join(whole[:_LISTED])}{more} of {net.name} depend on the whole of their input: a region of several "
+            "blocks is predicted in tiles that overlap and are blended, not exactly. For exact tiles, take norm_layer "
+            "'batch' or none, and no squeeze_excitation, eca or transformer"
         )
     return notes
 
