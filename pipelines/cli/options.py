@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from scalenet_gp.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from scalenet_gp.pipelines.config import Config
+    from scalenet_gp.pipelines.config import Config, Region
 
-__all__ = ["ConfigFile", "Device", "Overrides", "Run", "Volume", "print_results", "print_table", "read_config"]
+__all__ = [
+    "ConfigFile",
+    "Device",
+    "Overrides",
+    "Run",
+    "Volume",
+    "print_results",
+    "print_table",
+    "read_config",
+    "read_region",
+]
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
 Volume = Annotated[
@@ -54,3 +66,25 @@ def print_results(paths: Mapping[str, Path]) -> None:
     width = max(map(len, paths))
     for name, path in paths.items():
         typer.echo(f"{name:<{width}}  {path}")
+
+
+def read_region(text: str | None) -> Region | Literal["all"] | None:
+    """Return the region that ``--region`` names.
+
+    Raises:
+        ConfigError: it does not name a region.
+    """
+    from scalenet_gp.errors import ArgumentError
+    from scalenet_gp.pipelines.config import Region
+
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    begin, _, end = text.partition(":")
+    try:
+        return Region.create(begin=begin.split(","), end=end.split(","))
+    except ArgumentError as error:
+        raise ConfigError(
+            f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {error}"
+        ) from error

@@ -7,15 +7,12 @@ from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.cli.options import ConfigFile, Overrides, Volume, print_results, read_config
-
-if TYPE_CHECKING:
-    from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.cli.options import ConfigFile, Overrides, Volume, print_results, read_config, read_region
 
 __all__ = ["mask", "predict", "view"]
 
@@ -99,7 +96,7 @@ def predict(
         processes = Workers.create(**apply_overrides({"workers": given}, of_workers)["workers"])
     except TypeError as error:
         raise ConfigError(f"--set {of_workers[0].partition('=')[0]}: {error}") from None
-    prediction = run_prediction(settings, volume, networks, made, _region(region), workers=processes)
+    prediction = run_prediction(settings, volume, networks, made, read_region(region), workers=processes)
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")
     if skipped is not None:
@@ -215,25 +212,3 @@ def _network_of(run: Path) -> Path:
     if network is None:
         raise FileNotFoundError(f"there is no whole checkpoint in {folder.checkpoints}; train first")
     return network
-
-
-def _region(text: str | None) -> Region | Literal["all"] | None:
-    """Return the region that ``--region`` names.
-
-    Raises:
-        ConfigError: it does not name a region.
-    """
-    from scalenet_gp.errors import ArgumentError
-    from scalenet_gp.pipelines.config import Region
-
-    if text is None:
-        return None
-    if text == "all":
-        return "all"
-    begin, _, end = text.partition(":")
-    try:
-        return Region.create(begin=begin.split(","), end=end.split(","))
-    except ArgumentError as error:
-        raise ConfigError(
-            f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {error}"
-        ) from error

@@ -15,11 +15,11 @@ from scalenet_gp.pipelines.cli.options import (
     ConfigFile,
     Device,
     Overrides,
-    Run,
     Volume,
     print_results,
     print_table,
     read_config,
+    read_region,
 )
 
 __all__ = ["demo", "evaluate", "train"]
@@ -41,11 +41,12 @@ def demo(
 ) -> None:
     """Make a volume, train on it, predict the held-out part, and evaluate the prediction."""
     from scalenet_gp.pipelines import demo as room
-    from scalenet_gp.pipelines.evaluation import score_table
+    from scalenet_gp.pipelines.evaluation import score_tables
 
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
     result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device)
-    print_table(score_table(result.scores))
+    for table in score_tables(result.scores):
+        print_table(table)
     print_results(
         {
             "TensorBoard log": result.log,
@@ -82,7 +83,7 @@ def train(
 
         print_table(dry_run_table(dry_run(settings, volume, device)))
         return
-    from scalenet_gp.pipelines.evaluation import final_evaluation, score_table
+    from scalenet_gp.pipelines.evaluation import final_evaluation, score_tables
     from scalenet_gp.pipelines.prediction import describe_seam
     from scalenet_gp.pipelines.process import ending_at_once
     from scalenet_gp.pipelines.training import train as run_training
@@ -96,7 +97,8 @@ def train(
         end = final_evaluation(settings, volume, run, checkpoint, device)
     if log is LogForm.JSON:
         return
-    print_table(score_table(end.scores))
+    for table in score_tables(end.scores):
+        print_table(table)
     print_results(
         {
             "TensorBoard log": run / "log",
@@ -113,22 +115,48 @@ def train(
 def evaluate(
     config: ConfigFile,
     volume: Volume,
-    run: Run,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run; needed unless --prediction and --output are given.")
+    ] = None,
     prediction: Annotated[
         Path | None, typer.Option("--prediction", help="Predicted zarr group; prediction.zarr in the run unless given.")
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Folder for scores.json and prediction.png; that of the run unless given."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            help="Region to compare: all, or nm from the volume's corner as 0,0,0:800,4096,4096; else the config's "
+            "evaluation region.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace scores and a picture that exist.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Compare a prediction with the annotation, and draw both."""
+    from scalenet_gp.pipelines.config import Region
     from scalenet_gp.pipelines.evaluation import evaluate as compare
-    from scalenet_gp.pipelines.evaluation import score_table
+    from scalenet_gp.pipelines.evaluation import score_tables
     from scalenet_gp.pipelines.plots import draw_prediction
+    from scalenet_gp.pipelines.runs import RunFolder
 
-    settings, predicted = read_config(config, overrides), prediction or run / "prediction.zarr"
-    picture = run / "prediction.png"
-    if picture.exists():
-        raise FileExistsError(f"{picture} exists; remove it, and scores.json beside it, to evaluate again")
-    scores = compare(settings, volume, predicted, output=run / "scores.json")
-    draw_prediction(settings, volume, predicted, picture)
-    print_table(score_table(scores))
-    print_results({"scores": run / "scores.json", "picture": picture})
+    settings = read_config(config, overrides)
+    if run is None and (prediction is None or output is None):
+        raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
+    predicted = prediction or RunFolder(run or Path()).prediction
+    folder = RunFolder(output or run or Path())
+    for made in (folder.scores, folder.picture):
+        if made.exists() and not force:
+            raise FileExistsError(f"{made} exists; replace it with --force, or choose another folder with --output")
+    within = read_region(region)
+    if within == "all":
+        within = Region.create(**dict.fromkeys(("begin", "end"), [None] * len(settings.evaluation.region.begin)))
+    result = compare(settings, volume, predicted, within, folder.scores, overwrite=force)
+    folder.picture.unlink(missing_ok=True)
+    draw_prediction(settings, volume, predicted, folder.picture, within)
+    for table in score_tables(result):
+        print_table(table)
+    print_results({"scores": folder.scores, "picture": folder.picture})

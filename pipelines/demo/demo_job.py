@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from scalenet_gp.metrics import Scores
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_volume import CLASSES, write_demo_volume
-from scalenet_gp.pipelines.evaluation import final_evaluation
+from scalenet_gp.pipelines.evaluation import EvaluationResult, final_evaluation
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.pipelines.training import train
 
@@ -25,7 +24,7 @@ class DemoResult:
     checkpoint: Path
     prediction: Path
     picture: Path
-    scores: Scores
+    scores: EvaluationResult
 
 
 def demo(folder: Path, config: Config | None = None, device: str | None = None) -> DemoResult:

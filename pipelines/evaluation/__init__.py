@@ -1,9 +1,17 @@
 """Assessment of networks: validation in training, evaluation of predictions, the final evaluation of a run."""
 
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.evaluation.final_evaluation_job import RunResult, final_evaluation
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
-from scalenet_gp.pipelines.evaluation.score_table import score_table
+from scalenet_gp.pipelines.evaluation.score_table import score_tables
 from scalenet_gp.pipelines.evaluation.validation import Validation
 
-__all__ = ["RunResult", "Validation", "check_evaluation", "evaluate", "final_evaluation", "score_table"]
+__all__ = [
+    "EvaluationResult",
+    "RunResult",
+    "Validation",
+    "check_evaluation",
+    "evaluate",
+    "final_evaluation",
+    "score_tables",
+]

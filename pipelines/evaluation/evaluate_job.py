@@ -1,27 +1,84 @@
-"""The evaluation job: scores of a prediction against the annotation, for each class and scale."""
+"""The evaluation job: scores of a prediction against the annotation, for each class, group of classes and scale."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gunpowder as gp
 
-from scalenet_gp.metrics import Scores, empty_scores, scores_to_json, update_scores
+from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
+from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.pipelines.process import progress_bar
+from scalenet_gp.serialization import atomic_write
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["evaluate"]
+__all__ = ["EvaluationResult", "evaluate"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """The scores of a prediction.
+
+    Attributes:
+        classes: the confusion counts of each class, for each output.
+        voxels: the voxels of each group of exclusive classes, for each output that has all of its classes.
+        objects: the same of objects.
+
+    Example:
+        >>> EvaluationResult({"output": {}}).to_json()["outputs"]["output"]["groups"]
+        {}
+    """
+
+    classes: Scores
+    voxels: GroupScores = field(default_factory=dict)
+    objects: GroupScores = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts and scores as JSON can hold them, with None for scores that are not defined."""
+        outputs = {}
+        for name, classes in scores_to_json(self.classes).items():
+            mean = {score: _or_none(value) for score, value in mean_scores(self.classes[name]).items()}
+            groups = {
+                group: {"voxels": voxels.to_json(), "objects": self.objects[name][group].to_json()}
+                for group, voxels in self.voxels.get(name, {}).items()
+            }
+            outputs[name] = {"classes": classes, "mean": mean, "groups": groups}
+        return {"version": _VERSION, "outputs": outputs}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the scores that runs are compared by: the mean Dice of each output, and the accuracies of groups.
+
+        Their names are ``dice/<output>``, ``voxel_accuracy/<output>/<group>`` and ``object_accuracy/<output>/<group>``.
+        """
+        of_outputs = {f"dice/{output}": mean_scores(classes)["dice"] for output, classes in self.classes.items()}
+        of_groups = {
+            f"{score}/{output}/{group}": counts.accuracy
+            for score, outputs in (("voxel_accuracy", self.voxels), ("object_accuracy", self.objects))
+            for output, groups in outputs.items()
+            for group, counts in groups.items()
+        }
+        return of_outputs | of_groups
 
 
 def evaluate(
-    config: Config, volume: StrPath, prediction: Path, region: Region | None = None, output: Path | None = None
-) -> Scores:
+    config: Config,
+    volume: StrPath,
+    prediction: Path,
+    region: Region | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
     """Compare a prediction with the annotation. Voxels that are not annotated do not count.
 
     Args:
@@ -30,9 +87,10 @@ def evaluate(
         prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote.
         region: the region to compare, instead of that of the config.
         output: JSON file for counts and scores.
+        overwrite: replace ``output`` if it exists.
 
     Returns:
-        The confusion counts of each class, for each output of the network.
+        The scores of each output of the network.
 
     Raises:
         FileExistsError: ``output`` exists.
@@ -40,20 +98,24 @@ def evaluate(
         ScaleNetError: nothing is annotated in the region, the network learns from a part of it, the prediction does
             not cover it, or it has other classes.
     """
-    if output is not None and output.exists():
+    if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
-    net = config.build_network()
+    net, settings = config.build_network(), config.evaluation
     dataset = Dataset.open(volume, config, net)
     roi = evaluation_roi(config, dataset, region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     arrays = dataset.arrays
     predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks
+    sums = ScoreSums(dataset, settings.groups, settings.threshold)
+    objects = {
+        name: {group: GroupObjects(settings.groups[group]) for group in groups}
+        for name, groups in sums.channels.items()
+    }
     sources = dataset.predicted(prediction, predictions, roi)
     chain = (*sources, *dataset.target_sources(roi)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
 
-    scores = empty_scores(dataset.scored)
     with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
         for tile in boxes:
             request = gp.BatchRequest()
@@ -61,11 +123,24 @@ def evaluate(
                 request[key] = gp.ArraySpec(roi=tile)
             batch = pipeline.request_batch(request)
             for name in net.output_keys:
-                predicted, target, mask = (batch[keys[name]].data for keys in (predictions, targets, masks))
-                scored = dataset.targets[name].as_classes(predicted, target, mask)
-                update_scores(scores, name, *scored, config.evaluation.threshold)
+                block = [batch[keys[name]].data for keys in (predictions, targets, masks)]
+                sums.add(name, *block)
+                for group, found in objects.get(name, {}).items():
+                    channels = sums.channels[name][group]
+                    found.add(tile.begin / net.voxel_size[name], *(array[channels] for array in block))
             advance("")
+    counted = {}
+    for name, groups in objects.items():
+        voxel = math.prod(dataset.world.size_in_nm(net.voxel_size[name]))
+        smallest = settings.smallest_object**net.dims / voxel
+        counted[name] = {group: found.counts(smallest) for group, found in groups.items()}
+    result = EvaluationResult(sums.scores, sums.voxels, counted)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(scores_to_json(scores), indent=2) + "\n", encoding="utf-8")
-    return scores
+        with atomic_write(output) as beside:
+            beside.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import fsum, isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from scalenet_gp.metrics import Scores
 from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
 from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.runs import RunFolder
@@ -29,13 +28,13 @@ class RunResult:
         network: the checkpoint whose network was evaluated.
         prediction: zarr group of its prediction of the evaluation region.
         picture: PNG file of a section of the prediction beside the annotation.
-        scores: the confusion counts of each class, for each output.
+        scores: the scores of each output.
     """
 
     network: Path
     prediction: Path
     picture: Path
-    scores: Scores
+    scores: EvaluationResult
 
 
 def final_evaluation(
@@ -71,7 +70,7 @@ def final_evaluation(
     log = TensorBoardLog(folder.log)
     iteration = load_checkpoint(checkpoint).iteration
     log.write_final_scores(_markdown(scores), iteration)
-    log.write_hparams(_hparams(config), _mean_dice(scores), iteration)
+    log.write_hparams(_hparams(config), scores.metrics(), iteration)
     log.close()
     return RunResult(network, prediction, picture, scores)
 
@@ -90,23 +89,25 @@ def _flat(name: str, value: Any) -> list[tuple[str, bool | int | float | str]]:
     return [(name, value if isinstance(value, bool | int | float | str) else str(value))]
 
 
-def _markdown(scores: Scores) -> str:
-    """Return all scores as a table in Markdown."""
+def _markdown(result: EvaluationResult) -> str:
+    """Return all scores as tables in Markdown."""
     rows = [
         (output, label, *(f"{value:.3f}" for value in counts.scores.values()))
-        for output, classes in scores.items()
+        for output, classes in result.classes.items()
         for label, counts in classes.items()
     ]
-    names = next(iter(next(iter(scores.values())).values())).scores
-    head = ("output", "class", *names)
+    names = next(iter(next(iter(result.classes.values())).values())).scores
+    tables = [_table(("output", "class", *names), rows)]
+    if result.voxels:
+        rows = [
+            (output, group, label, f"{voxels.recall[label]:.3f}", f"{result.objects[output][group].recall[label]:.3f}")
+            for output, groups in result.voxels.items()
+            for group, voxels in groups.items()
+            for label in voxels.classes
+        ]
+        tables.append(_table(("output", "group", "class", "recall of voxels", "recall of objects"), rows))
+    return "\n\n".join(tables)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
-
-
-def _mean_dice(scores: Scores) -> dict[str, float]:
-    """Return the mean Dice coefficient of every output, over the classes that have one."""
-    means = {}
-    for output, classes in scores.items():
-        values = [counts.scores["dice"] for counts in classes.values()]
-        known = [value for value in values if isfinite(value)]
-        means[f"dice/{output}"] = fsum(known) / len(known) if known else nan
-    return means

@@ -9,6 +9,7 @@ from funlib.geometry import Roi
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.evaluation.groups import group_channels
 
 __all__ = ["check_evaluation", "evaluation_roi", "held_out"]
 
@@ -63,7 +64,9 @@ def check_evaluation(config: Config, dataset: Dataset) -> None:
 
     Raises:
         FileNotFoundError: a class has no labels.
-        ConfigError: as :func:`evaluation_roi`, or a block of the prediction is not whole voxels of every output.
+        ConfigError: as :func:`evaluation_roi`, no output has all classes of a group, or a block of the prediction is
+            not whole voxels of every output.
     """
     evaluation_roi(config, dataset)
+    group_channels(config.evaluation.groups, dataset.channels)
     dataset.shape(config.prediction.block_shape, "prediction.block_shape")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self, final
 
@@ -16,7 +17,6 @@ from torch import Tensor
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import FinalActivation, apply_activation
-from scalenet_gp.metrics import Scores, empty_scores, update_scores
 from scalenet_gp.nodes import SampleLocation, UniformSampler
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
 from scalenet_gp.nodes.chains import build_chain
@@ -25,6 +25,7 @@ from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.evaluation.held_out import held_out
+from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.training import ValidationResult
 
 __all__ = ["LossOf", "Validation"]
@@ -50,6 +51,7 @@ class Validation:
         samples: number of samples.
         seed: seed of their locations.
         threshold: the probability from which a voxel counts as the class.
+        groups: groups of exclusive classes, by name.
         apart_from: other regions, by their names in the config, which may share no annotated voxel with ``region``:
             above all, the one that is learned from.
 
@@ -68,6 +70,7 @@ class Validation:
         samples: int = 8,
         seed: int = 0,
         threshold: float = 0.5,
+        groups: Mapping[str, Sequence[str]] | None = None,
         apart_from: Mapping[str, Region] | None = None,
     ) -> None:
         if samples < 1 or seed < 0:
@@ -77,10 +80,9 @@ class Validation:
         self.region = region
         self.samples = samples
         self._loss = loss
-        self._threshold = threshold
         self._seed = seed
-        self._targets = dataset.targets
-        self._scored = dataset.scored
+        self._new_sums = partial(ScoreSums, dataset, groups or {}, threshold)
+        self._new_sums()  # refuses groups that no output has
         self._plan = net.plan(boxes)
         self._sample = dataset.arrays
         self._arrays = NetworkArrays(net, self._sample.raw, self._sample.predictions)
@@ -106,6 +108,7 @@ class Validation:
             samples=settings.samples,
             seed=settings.seed,
             threshold=config.evaluation.threshold,
+            groups=config.evaluation.groups,
             apart_from={"training.region": config.training.region, "evaluation.region": config.evaluation.region},
         )
 
@@ -134,21 +137,21 @@ class Validation:
         if self._batches is None:
             raise RuntimeError("a Validation validates within its with block")
         device = next(net.parameters()).device
-        scores = empty_scores(self._scored)
+        sums = self._new_sums()
         losses: list[float] = []
         # forked: a layer may draw random numbers in evaluation, too
         with _evaluating(net), torch.random.fork_rng([device] if device.type == "cuda" else []):
             for number in range(self.samples):
-                self._validate_sample(net, self._batches[number], device, scores, losses)
+                self._validate_sample(net, self._batches[number], device, sums, losses)
         if not losses:
             raise DataError(
                 f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
                 "finite: take more samples, or a region that is annotated more densely"
             )
-        return ValidationResult(scores, sum(losses) / len(losses))
+        return ValidationResult(sums.scores, sum(losses) / len(losses), sums.voxels)
 
     def _validate_sample(
-        self, net: LeibNet, batch: gp.Batch, device: torch.device, scores: Scores, losses: list[float]
+        self, net: LeibNet, batch: gp.Batch, device: torch.device, sums: ScoreSums, losses: list[float]
     ) -> None:
         """Add the scores and losses of one sample."""
         inputs = self._arrays.tensors(batch, self._plan, device)
@@ -160,8 +163,7 @@ class Validation:
             prediction = output if activation is None else apply_activation(output, activation)
             roi = self._plan.outputs[name]
             true, annotated = batch[self._sample.targets[name]].data, batch[self._sample.masks[name]].data
-            scored = self._targets[name].as_classes(prediction[0].float().cpu().numpy(), true, annotated)
-            update_scores(scores, name, *scored, self._threshold)
+            sums.add(name, prediction[0].float().cpu().numpy(), true, annotated)
             if annotated.any():
                 target, mask = (
                     as_tensor(batch[key], roi, key, device).to(prediction)

@@ -26,6 +26,8 @@ MAY_CHANGE = (
     "prediction",
     "evaluation.region",
     "evaluation.allow_training_region",
+    "evaluation.groups",
+    "evaluation.smallest_object",
 )
 """The fields, with all below them, that may change when a run is resumed.
 

@@ -13,6 +13,7 @@ __all__ = [
     "ConfusionCounts",
     "Scores",
     "empty_scores",
+    "mean_scores",
     "scores_from_json",
     "scores_to_json",
     "update_scores",
@@ -93,6 +94,14 @@ def update_scores(
     """
     for label, predicted, true, annotated in zip(scores[output], prediction, target, mask, strict=True):
         scores[output][label] += ConfusionCounts.count(predicted >= threshold, true > 0, annotated > 0)
+
+
+def mean_scores(classes: Mapping[str, ConfusionCounts]) -> dict[str, float]:
+    """Return the mean of each score over the classes for which it is defined; NaN if there are none."""
+    names = ConfusionCounts().scores
+    of_classes = [counts.scores for counts in classes.values()]
+    defined = {name: [scores[name] for scores in of_classes if not math.isnan(scores[name])] for name in names}
+    return {name: sum(values) / len(values) if values else math.nan for name, values in defined.items()}
 
 
 def scores_to_json(scores: Scores) -> dict[str, dict[str, dict[str, float | None]]]:

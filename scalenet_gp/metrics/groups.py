@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
@@ -91,6 +91,17 @@ class GroupCounts:
                 for label, total, right in zip(self.classes, self.total, self.right, strict=True)
             },
         }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the counts that :meth:`to_json` was called on.
+
+        Raises:
+            KeyError: a count is missing.
+        """
+        classes = plain["classes"]
+        total, right = (tuple(counts[name] for counts in classes.values()) for name in ("total", "right"))
+        return cls(tuple(classes), total, right)
 
 
 GroupScores = dict[str, dict[str, GroupCounts]]

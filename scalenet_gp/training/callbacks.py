@@ -249,6 +249,11 @@ class LogCallback(Callback):
             for output, classes in validated.result.scores.items()
         }
         self.log.write_scores(validated.iteration, scores)
+        groups = {
+            output: {name: {"voxel_accuracy": counts.accuracy} for name, counts in of_output.items()}
+            for output, of_output in validated.result.groups.items()
+        }
+        self.log.write_scores(validated.iteration, groups)
 
 
 class CheckpointCallback(Callback):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scalenet_gp.metrics import Scores, scores_from_json, scores_to_json
+from scalenet_gp.metrics import GroupCounts, GroupScores, Scores, mean_scores, scores_from_json, scores_to_json
 from scalenet_gp.serialization import atomic_write
 from scalenet_gp.training.options import Metric, ValidationOptions
 
@@ -23,6 +23,7 @@ class ValidationResult:
     Attributes:
         scores: the confusion counts of each class, for each output from coarse to fine.
         loss: the mean of the training losses; NaN where a prediction was not finite.
+        groups: the voxels of each group of exclusive classes, for each output that has all of its classes.
 
     Example:
         >>> ValidationResult({}, loss=0.25).metric("loss")
@@ -31,6 +32,7 @@ class ValidationResult:
 
     scores: Scores
     loss: float
+    groups: GroupScores = field(default_factory=dict)
 
     def metric(self, name: Metric) -> float:
         """Return the loss, or the mean of a score over the classes of the finest output.
@@ -39,9 +41,7 @@ class ValidationResult:
         """
         if name == "loss":
             return self.loss
-        finest = list(self.scores.values())[-1]
-        defined = [value for each in finest.values() if not math.isnan(value := each.scores[name])]
-        return sum(defined) / len(defined) if defined else math.nan
+        return mean_scores(list(self.scores.values())[-1])[name]
 
     def loss_like(self, name: Metric) -> float:
         """Return the metric as a schedule of the learning rate takes it: the lower the better."""
@@ -54,7 +54,14 @@ class ValidationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, which :meth:`from_json` reads. NaN becomes None."""
-        return {"loss": None if math.isnan(self.loss) else self.loss, "scores": scores_to_json(self.scores)}
+        return {
+            "loss": None if math.isnan(self.loss) else self.loss,
+            "scores": scores_to_json(self.scores),
+            "groups": {
+                output: {name: counts.to_json() for name, counts in groups.items()}
+                for output, groups in self.groups.items()
+            },
+        }
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ValidationResult:
@@ -64,7 +71,11 @@ class ValidationResult:
             KeyError: something is missing.
         """
         loss = plain["loss"]
-        return cls(scores_from_json(plain["scores"]), math.nan if loss is None else loss)
+        groups = {
+            output: {name: GroupCounts.from_json(counts) for name, counts in of_output.items()}
+            for output, of_output in plain["groups"].items()
+        }
+        return cls(scores_from_json(plain["scores"]), math.nan if loss is None else loss, groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,11 +118,11 @@ class TensorBoardLog:
                 self._write_picture(name, result)
 
     def write_scores(self, iteration: int, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        """Write scores as ``validation/<score>/<output>/<class>``, without those that are not finite.
+        """Write scores as ``validation/<score>/<output>/<class or group>``, without those that are not finite.
 
         Args:
             iteration: number of batches that the validated network had learned from.
-            scores: scores by name, for each class of each output.
+            scores: scores by name, for each class or group of each output.
         """
         for output, of_classes in scores.items():
             for name, of_class in of_classes.items():

@@ -19,6 +19,7 @@ from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_job import DemoResult
+from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
 from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
     CLASSES,
@@ -136,8 +137,40 @@ def test_train_predict_and_evaluate_say_where_everything_is(finished):
     scores = json.loads((run_folder / "scores.json").read_text())
     for name in OUTPUTS:
         for label in CLASSES:
-            dice = scores[name][label]["dice"]
+            dice = scores["outputs"][name]["classes"][label]["dice"]
             assert any(label in line and ("-" if dice is None else f"{dice:.3f}") in line for line in lines["evaluate"])
+
+
+def test_evaluate_writes_elsewhere_and_replaces_what_exists_only_if_forced(
+    finished, volume, tmp_path, capsys, monkeypatch
+):
+    folder, _ = finished
+    made = tmp_path / "made"
+    arguments = [
+        "evaluate",
+        folder / "run.yaml",
+        "--volume",
+        volume,
+        "--prediction",
+        folder / "run" / "prediction.zarr",
+    ]
+    assert run(monkeypatch, *arguments) == 1
+    assert "say with --run whose prediction to take" in said(capsys)[1][0]
+    arguments += ["--output", made, "--region", "0,0,99:72,200,200"]
+    assert run(monkeypatch, *arguments) == 0
+    assert files_below(made) == ["prediction.png", "scores.json"]
+    picture = made / "prediction.png"
+    picture.write_text("of another time")
+    before = (made / "scores.json").read_bytes()
+    assert run(monkeypatch, *arguments) == 1
+    assert run(monkeypatch, *arguments, "--region", "all") == 1
+    capsys.readouterr()
+    assert run(monkeypatch, *arguments, "--region", "all", "--force") == 1  # refused, and all is as it was
+    assert "the region to evaluate, [null, null, null]" in said(capsys)[1][-1]
+    assert ((made / "scores.json").read_bytes(), picture.read_text()) == (before, "of another time")
+    assert run(monkeypatch, *arguments[:-1], "0,0,99:36,200,200", "--force") == 0
+    assert (made / "scores.json").read_bytes() != before
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_train_says_that_it_predicted_with_the_best_network(tmp_path, volume):
@@ -428,7 +461,7 @@ def test_a_fault_in_prediction_is_one_line_and_leaves_nothing(monkeypatch, capsy
     [
         ({"--prediction": "gone"}, "gone/0_output: no such multiscale group"),
         ({"--prediction": "small"}, "small/0_output covers .* not all of"),
-        ({}, "scores.json exists; choose another output, or remove it"),
+        ({}, "scores.json exists; replace it with --force, or choose another folder with --output"),
     ],
     ids=["missing", "too small", "exists"],
 )
@@ -543,7 +576,7 @@ def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
     def result(folder, device):
         asked.append((folder, device))
         places = (folder / name for name in ("volume", "log", "checkpoint", "prediction", "picture"))
-        return DemoResult(*places, {"0_output": {"mito": ConfusionCounts(6, 2, 4)}})
+        return DemoResult(*places, EvaluationResult({"0_output": {"mito": ConfusionCounts(6, 2, 4)}}))
 
     monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", result)
     done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])

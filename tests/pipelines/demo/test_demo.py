@@ -40,7 +40,7 @@ def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp
     assert (result.prediction / "output" / "s0").is_dir()
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     scores = json.loads((tmp_path / "demo" / "run" / "scores.json").read_text())
-    for name, agreement in result.scores["output"].items():
+    for name, agreement in result.scores.classes["output"].items():
         assert scores["output"][name]["false_negative"] == agreement.false_negative
         # every class is in the held-out part
         assert agreement.true_positive + agreement.false_negative > 0

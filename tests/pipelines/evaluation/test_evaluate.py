@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
+from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.conftest import (
     CLASSES,
@@ -44,7 +48,7 @@ def counted(values, threshold=0.5):
 def as_counts(scores):
     return {
         name: {label: (a.true_positive, a.false_positive, a.false_negative) for label, a in classes.items()}
-        for name, classes in scores.items()
+        for name, classes in scores.classes.items()
     }
 
 
@@ -91,7 +95,7 @@ def test_a_part_of_the_region(volume, tmp_path):
     scores = evaluate(tiny_config(), volume, prediction, region=Region(begin=(0, 0, 99), end=(36, None, None)))
     truth, _ = truth_at(1)
     hits = int(((values["1_output"][0, :4] >= 0.5) & truth[0, :4]).sum())
-    assert scores["1_output"]["bright"].true_positive == hits
+    assert scores.classes["1_output"]["bright"].true_positive == hits
 
 
 def test_what_was_predicted_is_evaluated(volume, predicted):
@@ -106,6 +110,8 @@ def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_
     prediction = write_prediction(tmp_path / "p", values)
     scores = evaluate(tiny_config(), volume, prediction, output=tmp_path / "new" / "scores.json")
     read = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert read["version"] == 1
+    read = {name: of_output["classes"] for name, of_output in read["outputs"].items()}
     assert read.keys() == OUTPUTS.keys()
     for name in OUTPUTS:
         for label in CLASSES:
@@ -113,7 +119,77 @@ def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_
             assert tuple(read[name][label][k] for k in ("true_positive", "false_positive", "false_negative")) == counts
     assert read["1_output"]["dark"]["precision"] is None
     assert read["1_output"]["dark"]["recall"] == 0
-    assert read["1_output"]["bright"]["dice"] == scores["1_output"]["bright"].scores["dice"]
+    assert read["1_output"]["bright"]["dice"] == scores.classes["1_output"]["bright"].scores["dice"]
+
+
+def test_the_mean_over_classes_leaves_out_scores_that_are_not_defined(volume, tmp_path):
+    values = random_values()
+    values["1_output"][1] = 0  # nothing is predicted dark
+    result = evaluate(tiny_config(), volume, write_prediction(tmp_path / "p", values), output=tmp_path / "scores.json")
+    mean = json.loads((tmp_path / "scores.json").read_text())["outputs"]["1_output"]["mean"]
+    bright, dark = (result.classes["1_output"][label].scores for label in CLASSES)
+    assert mean["precision"] == bright["precision"]
+    assert mean["dice"] == (bright["dice"] + dark["dice"]) / 2
+    nothing = {name: np.zeros_like(array) for name, array in values.items()}
+    result = evaluate(tiny_config(), volume, write_prediction(tmp_path / "nothing", nothing))
+    assert result.to_json()["outputs"]["1_output"]["mean"]["precision"] is None
+
+
+GROUP = {"evaluation__groups": {"shade": ["dark", "bright"]}}
+
+
+@pytest.mark.parametrize("block", [(36, 54, 36), (180, 180, 180)])
+def test_groups_are_judged_by_voxels_and_by_whole_objects(volume, tmp_path, block):
+    """Bright is right in every second voxel along x, and in sum of every object of more than one voxel along x."""
+    values = random_values()
+    for name in OUTPUTS:
+        values[name][:] = 0.25
+        values[name][0, ..., ::2] = 1
+    prediction = write_prediction(tmp_path / "p", values)
+    config = tiny_config(**GROUP, evaluation__smallest_object=9, prediction__block_shape=block)
+    result = evaluate(config, volume, prediction, output=tmp_path / "scores.json")
+    written = json.loads((tmp_path / "scores.json").read_text())["outputs"]
+    for name, factor in OUTPUTS.items():
+        truth, annotated = truth_at(factor)
+        alone = truth & annotated.all(axis=0)
+        even = (np.arange(alone.shape[-1]) % 2 == 0).astype(float)
+        voxels = result.voxels[name]["shade"]
+        assert voxels.classes == ("dark", "bright")
+        assert voxels.total == (alone[1].sum(), alone[0].sum())
+        # where all are alike, each of two is half right
+        assert voxels.right == ((alone[1] * (1 - even) / 2).sum(), (alone[0] * (even + (1 - even) / 2)).sum())
+        total, right = [], []
+        for channel in (1, 0):
+            labels, count = ndimage.label(alone[channel])
+            large = [labels == n for n in range(1, count + 1) if (labels == n).sum() * factor**3 >= 8]
+            total.append(len(large))
+            seen = [[values[name][c][found].sum() for c in (channel, 1 - channel)] for found in large]
+            right.append(sum((own > other) + (own == other) / 2 for own, other in seen))
+        assert result.objects[name]["shade"].total == tuple(total)
+        assert result.objects[name]["shade"].right == tuple(right)
+        assert written[name]["groups"]["shade"]["voxels"]["accuracy"] == voxels.accuracy
+        assert written[name]["groups"]["shade"]["objects"]["classes"]["bright"]["total"] == total[1]
+        assert result.metrics()[f"voxel_accuracy/{name}/shade"] == voxels.accuracy
+    assert sum(result.objects["1_output"]["shade"].total) > 2
+
+
+def test_an_output_without_all_classes_of_a_group_is_left_out(volume, tmp_path):
+    targets = {"0_*": {"kind": "classes", "classes": ["bright"]}, "*": {"kind": "classes", "exclusive": True}}
+    config = tiny_config(**GROUP, training__targets=targets)
+    channels = config.build_network()
+    assert channels.specs["0_output"].channels == 1
+    dataset = Dataset.open(volume, config, channels)
+    sums = ScoreSums(dataset, config.evaluation.groups, 0.5)
+    assert sums.channels == {"1_output": {"shade": [2, 1]}}  # after the background
+    prediction = np.array([0.5, 0.1, 0.4]).reshape(3, 1, 1, 1)  # the background is the highest, and not of the group
+    sums.add("1_output", prediction, np.array([0, 0, 1]).reshape(3, 1, 1, 1), np.ones((3, 1, 1, 1)))
+    assert sums.voxels["1_output"]["shade"].recall["dark"] == 1
+    targets["*"]["classes"] = ["bright"]
+    config = tiny_config(**GROUP, training__targets=targets)
+    dataset = Dataset.open(volume, config, config.build_network())
+    message = r"evaluation\.groups\.shade has the classes dark, bright, and no output has all of them: 0_output"
+    with pytest.raises(ValueError, match=message):
+        check_evaluation(config, dataset)
 
 
 def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):
@@ -121,6 +197,8 @@ def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):
     with pytest.raises(FileExistsError, match=r"scores\.json exists"):
         evaluate(tiny_config(), volume, predicted, output=tmp_path / "scores.json")
     assert (tmp_path / "scores.json").read_text() == "mine"
+    evaluate(tiny_config(), volume, predicted, output=tmp_path / "scores.json", overwrite=True)
+    assert json.loads((tmp_path / "scores.json").read_text())["version"] == 1
 
 
 def test_a_prediction_of_other_classes_is_refused(volume, tmp_path):

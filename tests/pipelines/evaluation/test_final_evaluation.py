@@ -23,7 +23,8 @@ def run(trained, tmp_path):
 
 def test_what_a_run_comes_to_is_written_and_logged(volume, run):
     folder, checkpoint = run
-    end = final_evaluation(tiny_config(), volume, folder, checkpoint, "cpu")
+    config = tiny_config(evaluation__groups={"shade": ["bright", "dark"]}, evaluation__smallest_object=9)
+    end = final_evaluation(config, volume, folder, checkpoint, "cpu")
     assert (end.network, end.prediction, end.picture) == (
         checkpoint,
         folder / "prediction.zarr",
@@ -36,14 +37,17 @@ def test_what_a_run_comes_to_is_written_and_logged(volume, run):
     scalars = {tag: log.Scalars(tag)[-1].value for log in logs for tag in log.Tags()["scalars"]}
     final = [event for log in logs for tag in log.Tags()["scalars"] if "final" in tag for event in log.Scalars(tag)]
     assert {event.step for event in final} == {4}
+    found = end.scores.to_json()["outputs"]
     for output in OUTPUTS:
         for label in CLASSES:
-            assert written[output][label]["false_negative"] == end.scores[output][label].false_negative
+            assert written["outputs"][output]["classes"][label] == found[output]["classes"][label]
         # what no voxel was predicted or annotated for is not a number, and is left out
-        dice = [end.scores[output][label].scores["dice"] for label in CLASSES]
+        dice = [end.scores.classes[output][label].scores["dice"] for label in CLASSES]
         known = [value for value in dice if math.isfinite(value)]
         assert scalars[f"final/dice/{output}"] == pytest.approx(sum(known) / len(known))
-    assert {tag for tag in scalars if "final" in tag} == {f"final/dice/{output}" for output in OUTPUTS}
+    for score, groups in (("voxel_accuracy", end.scores.voxels), ("object_accuracy", end.scores.objects)):
+        assert scalars[f"final/{score}/1_output/shade"] == pytest.approx(groups["1_output"]["shade"].accuracy)
+    assert {tag.split("/")[1] for tag in scalars if "final" in tag} == {"dice", "voxel_accuracy", "object_accuracy"}
     (table,) = (
         event.tensor_proto.string_val[0].decode()
         for log in logs
@@ -51,7 +55,7 @@ def test_what_a_run_comes_to_is_written_and_logged(volume, run):
         or ()
     )
     assert table.startswith("| output | class | dice | iou | ")
-    assert len(table.splitlines()) == 2 + len(OUTPUTS) * len(CLASSES)
+    assert len(table.splitlines()) == 2 * (2 + len(OUTPUTS) * len(CLASSES)) + 1
     parameters = {
         name
         for log in logs
@@ -72,7 +76,7 @@ def test_the_best_network_is_the_one_that_is_evaluated_and_an_earlier_end_is_rep
     assert best.network == folder / "best.safetensors"
     assert group_attributes(best.prediction)["checkpoint"] == "best.safetensors"
     assert not (best.prediction / "mine").exists()
-    assert json.loads((folder / "scores.json").read_text()).keys() == OUTPUTS.keys()
+    assert json.loads((folder / "scores.json").read_text())["outputs"].keys() == OUTPUTS.keys()
     (folder / "best.safetensors").unlink()
     newest = final_evaluation(tiny_config(), volume, folder, checkpoint, "cpu")
     assert newest.scores != best.scores

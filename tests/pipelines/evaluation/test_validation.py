@@ -75,12 +75,13 @@ def generators():
 
 @pytest.mark.parametrize("threshold", [0.5, 0.4])
 def test_counts_and_loss_are_those_of_numpy_at_the_places_of_the_samples(volume, monkeypatch, threshold):
-    net, validation = validation_of(volume, samples=6, threshold=threshold)
+    net, validation = validation_of(volume, samples=6, threshold=threshold, groups={"shade": CLASSES})
     seen = read_off(net, monkeypatch)
     with validation:
         result = validation.validate(net)
     assert len(seen) == 6
     expected = {name: {label: np.zeros(3, int) for label in CLASSES} for name in OUTPUTS}
+    groups = {name: np.zeros((2, 2)) for name in OUTPUTS}
     losses = []
     for prediction in seen:
         (place,) = places(prediction["1_output"][0])
@@ -91,6 +92,10 @@ def test_counts_and_loss_are_those_of_numpy_at_the_places_of_the_samples(volume,
             truth, annotated = (array[box] for array in truth_at(factor))
             error = (prediction[name] - truth) ** 2
             losses.append(error[annotated].mean())
+            alone = truth & annotated.all(axis=0)
+            higher = prediction[name] > prediction[name][::-1]
+            ties = prediction[name] == prediction[name][::-1]
+            groups[name] += [alone.sum(axis=(1, 2, 3)), (alone * (higher + ties / 2)).sum(axis=(1, 2, 3))]
             for label, p, t, a in zip(CLASSES, prediction[name] >= threshold, truth, annotated, strict=True):
                 expected[name][label] += [(p & t & a).sum(), (p & ~t & a).sum(), (~p & t & a).sum()]
     for name, label in ((name, label) for name in OUTPUTS for label in CLASSES):
@@ -98,6 +103,9 @@ def test_counts_and_loss_are_those_of_numpy_at_the_places_of_the_samples(volume,
         assert [found.true_positive, found.false_positive, found.false_negative] == expected[name][label].tolist()
         assert expected[name][label].sum() > 0
     assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    for name, (total, right) in groups.items():
+        assert result.groups[name]["shade"].total == tuple(total)
+        assert result.groups[name]["shade"].right == tuple(right)
 
 
 def test_the_samples_are_the_same_in_every_validation_whatever_was_drawn_in_between(volume, monkeypatch):

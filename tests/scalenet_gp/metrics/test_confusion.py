@@ -19,8 +19,11 @@ from scalenet_gp.metrics.confusion import (
     scores_to_json,
     update_scores,
 )
-from scalenet_gp.pipelines.evaluation.score_table import score_table
+from scalenet_gp.metrics.groups import GroupCounts
+from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
+from scalenet_gp.pipelines.evaluation.score_table import score_tables
 
+CLASSES = ("bright", "dark")
 SHAPE = (2, 3, 4, 2)  # class, z, y, x
 PROBABILITIES = arrays(float, SHAPE, elements=st.sampled_from([0, 0.25, 0.5, 0.75, 1, math.nan]))
 LABELS = arrays(np.uint8, SHAPE, elements=st.integers(0, 1))
@@ -92,9 +95,16 @@ def test_the_table_has_a_row_for_each_class_and_scale():
         "1_output": {"bright": ConfusionCounts(0, 0, 2), "dark": ConfusionCounts(1, 0, 0)},
     }
     console = Console(file=StringIO(), width=120)
-    console.print(score_table(scores))
+    groups = {"1_output": {"shade": GroupCounts(("bright", "dark"), (8, 4), (6, 1))}}
+    for table in score_tables(EvaluationResult(scores, groups, {"1_output": {"shade": GroupCounts.zero(CLASSES)}})):
+        console.print(table)
     rows = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["0_output", "bright", "0.667", "0.500", "0.750", "0.600"] in rows
     assert ["dark", "-", "-", "-", "-"] in rows
     assert ["1_output", "bright", "0.000", "0.000", "-", "0.000"] in rows
     assert ["dark", "1.000", "1.000", "1.000", "1.000"] in rows
+    assert ["mean", "0.667", "0.500", "0.750", "0.600"] in rows
+    assert ["mean", "0.500", "0.500", "1.000", "0.500"] in rows
+    assert ["1_output", "shade", "bright", "8", "0.750", "0", "-"] in rows
+    assert ["dark", "4", "0.250", "0", "-"] in rows
+    assert ["mean,", "chance", "0.500", "12", "0.500", "0", "-"] in rows

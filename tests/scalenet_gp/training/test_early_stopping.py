@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalenet_gp.metrics.confusion import ConfusionCounts
+from scalenet_gp.metrics.groups import GroupCounts
 from scalenet_gp.training.checkpoint import load_checkpoint, save_checkpoint, thin_checkpoints
 from scalenet_gp.training.early_stopping import EarlyStopping, ValidationResult, save_best
 from scalenet_gp.training.options import CheckpointOptions, ValidationOptions
@@ -19,6 +20,7 @@ SCORES = {
     "0_output": {"bright": ConfusionCounts(9, 0, 0), "dark": ConfusionCounts(9, 0, 0)},
     "1_output": {"bright": ConfusionCounts(6, 2, 4), "dark": ConfusionCounts(0, 0, 2), "none": ConfusionCounts()},
 }
+GROUPS = {"1_output": {"shade": GroupCounts(("bright", "dark"), (3, 0), (1.5, 0))}}
 
 
 def of_loss(loss):
@@ -78,9 +80,10 @@ def test_high_scores_and_low_losses_are_better_and_anything_is_better_than_nothi
 
 def test_a_result_comes_back_from_json():
     for loss in (0.1, math.nan):
-        text = json.dumps(ValidationResult(SCORES, loss).to_json(), allow_nan=False)
+        text = json.dumps(ValidationResult(SCORES, loss, GROUPS).to_json(), allow_nan=False)
         again = ValidationResult.from_json(json.loads(text))
         assert again.scores == SCORES
+        assert again.groups == GROUPS
         assert again.loss == pytest.approx(loss, abs=0, nan_ok=True)
 
 
@@ -92,7 +95,7 @@ def test_a_run_stops_once_patience_is_at_its_end():
     assert ended == 80
     assert (state["iteration"], state["without_improvement"], state["best"]["loss"]) == (50, 3, 1)
     assert validated(script, 10, 4, 90)[1:] == (90, {**state, "iteration": 90, "without_improvement": 0, "last": 90,
-                                                  "best": {"loss": 0.5, "scores": {}}})  # fmt: skip
+                                                  "best": {"loss": 0.5, "scores": {}, "groups": {}}})  # fmt: skip
     assert validated(script, 10, None, 90)[1] == 90
 
 
