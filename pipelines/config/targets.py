@@ -1,4 +1,4 @@
-"""The part ``training.targets`` of a run file: what each output learns, by which loss."""
+"""The part ``training.targets`` of a run file: the targets of each output, and their loss."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WeightAt(Options):
 
 
 class BaseTargetsOptions(Options):
-    """Abstract: what an output learns.
+    """Abstract: the targets of an output, and their loss.
 
     Attributes:
         loss: the loss of the output.
@@ -92,7 +92,7 @@ class BaseTargetsOptions(Options):
 
     @property
     def makes_probabilities(self) -> bool:
-        """Whether the output is within 0 and 1."""
+        """True if the output lies within 0 and 1."""
         return self.final_activation in ("Sigmoid", "Softmax")
 
     def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
@@ -269,7 +269,7 @@ def match_output(targets: Mapping[str, TargetOptions], name: str) -> TargetOptio
 
 
 def match_outputs(targets: Mapping[str, TargetOptions], outputs: Sequence[str]) -> dict[str, TargetOptions]:
-    """Return what each output learns.
+    """Return the targets of each output.
 
     Raises:
         ConfigError: an output has no targets, or targets are of no output.

@@ -58,7 +58,7 @@ def sample(config, volume, lattice=1):
 
 
 def placed(dataset, batch):
-    """Where the sample was taken, world units."""
+    """The place of a sample, world units."""
     return Coordinate(json.loads(batch[dataset.arrays.raw["1_input"]].attrs["location"])["begin"])
 
 

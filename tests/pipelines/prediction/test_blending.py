@@ -25,7 +25,7 @@ from tests.pipelines.prediction.test_levels import check_means
 TILE, OVERLAP = 36, 9
 CONFIG = tiny_config(network__subnets__1__norm_layer="instance", prediction__block_shape=[TILE] * 3)
 STARTS = ((0, 18), (0, 27, 54), (0, 18))
-"""Of the tiles in the region, which overlap by a quarter or more."""
+"""The begins of the tiles in the region, which overlap by a quarter or more."""
 PART, ROW = Region(begin=REGION.begin, end=(36, 180, 108)), ((0,), STARTS[1], (0,))
 """A part of the region, and its tiles."""
 NAMES = {"0_output": 9, "1_output": 4.5}
@@ -44,7 +44,7 @@ def blended(volume, checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiles(volume, checkpoint):
-    """What the network makes of each tile, by product and begin: raw data cut out by hand, mirrored at the faces."""
+    """The outputs of each tile, by product and begin: raw data cut out by hand, mirrored at the faces."""
     net, made = load_network(checkpoint).eval(), {}
     levels = {"0_input": "s1", "1_input": "s0"}
     raw = {key: open_array(volume / "em" / "raw" / level)[:] / np.float32(127.5) - 1 for key, level in levels.items()}
@@ -260,7 +260,7 @@ def test_an_overlap_that_does_not_fit_is_refused(volume, checkpoint, tmp_path, c
 
 
 def test_an_overlap_is_refused_where_tiles_agree(volume, checkpoint, tmp_path):
-    """When the run file is read, and in options of their own."""
+    """Refused when the run file is read, and in options of their own."""
     told = r"prediction\.overlap is 9 × 9 × 9 nm, but .* leave prediction\.overlap out"
     with pytest.raises(ValueError, match=told):
         tiny_config(prediction__overlap=[9, 9, 9])
