@@ -29,7 +29,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 test: $(INSTALLED) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-demo: $(INSTALLED) ## generate a volume, train the demo network on it, predict and evaluate
+demo: $(INSTALLED) ## generate a volume, train a ScaleNet and a U-Net on it, predict and evaluate
 	$(BIN)/scalenet-gp demo
 
 docs: $(INSTALLED)-docs ## build the documentation into docs/_build/html

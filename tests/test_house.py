@@ -58,7 +58,7 @@ ROOMS = {
     "pipelines.cli": "kernels options tissue training volumes .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
-    "pipelines.demo": "volumes .config .evaluation .process .training",
+    "pipelines.demo": "volumes .config .evaluation .plots .process .training",
     "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .evaluation .plots .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",

@@ -39,19 +39,18 @@ def demo(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Make a volume, train on it, predict the held-out part, and evaluate the prediction."""
+    """Make a volume, train a ScaleNet and a single U-Net on it, and evaluate both on the held-out part."""
     from scalenet_gp.pipelines import demo as room
-    from scalenet_gp.pipelines.evaluation import score_tables
 
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
     result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device)
-    for table in score_tables(result.scores):
-        print_table(table)
+    print_table(room.comparison_table(result))
+    runs = {name: run.result for name, run in result.runs.items()}
     print_results(
         {
-            "TensorBoard log": result.log,
-            "checkpoint": result.checkpoint,
-            "predicted OME-Zarr": result.prediction,
+            "TensorBoard logs": result.volume.parent,
+            **{f"{name}, network": run.network for name, run in runs.items()},
+            **{f"{name}, predicted OME-Zarr": run.prediction for name, run in runs.items()},
             "picture": result.picture,
         }
     )

@@ -1,6 +1,14 @@
-"""The demo: a generated volume, and a run on it."""
+"""The demo: a generated volume, and runs on it."""
 
-from scalenet_gp.pipelines.demo.demo_job import DemoResult, demo
+from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun, comparison_table, demo
 from scalenet_gp.pipelines.demo.demo_volume import DemoVolume, make_demo_volume, write_demo_volume
 
-__all__ = ["DemoResult", "DemoVolume", "demo", "make_demo_volume", "write_demo_volume"]
+__all__ = [
+    "DemoResult",
+    "DemoRun",
+    "DemoVolume",
+    "comparison_table",
+    "demo",
+    "make_demo_volume",
+    "write_demo_volume",
+]

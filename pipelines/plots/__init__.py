@@ -2,7 +2,8 @@
 
 from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentation
 from scalenet_gp.pipelines.plots.batch_picture import draw_batch
+from scalenet_gp.pipelines.plots.comparison_picture import draw_comparison
 from scalenet_gp.pipelines.plots.mask_picture import draw_mask
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 
-__all__ = ["describe_augmentation", "draw_batch", "draw_mask", "draw_prediction"]
+__all__ = ["describe_augmentation", "draw_batch", "draw_comparison", "draw_mask", "draw_prediction"]

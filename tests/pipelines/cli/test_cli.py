@@ -18,8 +18,8 @@ from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.demo.demo_job import DemoResult
-from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
+from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun
+from scalenet_gp.pipelines.evaluation import EvaluationResult, RunResult
 from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
     CLASSES,
@@ -570,20 +570,24 @@ def test_options_of_workers_are_set_beside_those_of_the_run(monkeypatch, capsys,
     assert err[0].startswith("error: --set workers.hst: there is no argument 'hst'; did you mean host?")
 
 
-def test_demo_prints_the_scores_and_where_everything_is(monkeypatch, tmp_path):
+def test_demo_prints_the_scores_of_both_networks_and_where_everything_is(monkeypatch, tmp_path):
     asked = []
 
     def result(folder, device):
         asked.append((folder, device))
-        places = (folder / name for name in ("volume", "log", "checkpoint", "prediction", "picture"))
-        return DemoResult(*places, EvaluationResult({"0_output": {"mito": ConfusionCounts(6, 2, 4)}}))
+        runs = {}
+        for name, counts in (("U-Net", ConfusionCounts(6, 2, 4)), ("ScaleNet", ConfusionCounts(9, 1, 1))):
+            paths = (folder / f"{part} of {name}" for part in ("network", "prediction", "picture"))
+            end = RunResult(*paths, EvaluationResult({"output": {"mito": counts}}))
+            runs[name] = DemoRun(folder / name, "output", 12.3, end)
+        return DemoResult(folder / "volume", runs, folder / "picture.png")
 
     monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", result)
     done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert asked == [(tmp_path, "cpu")]
-    assert re.search(r"0_output\s+mito\s+0\.667\s+0\.500\s+0\.750\s+0\.600", done.stdout)
-    for name in ("log", "checkpoint", "prediction", "picture"):
+    assert re.search(r"Dice of mito\s+0\.667\s+0\.900", done.stdout)
+    for name in ("network of U-Net", "prediction of ScaleNet", "picture.png"):
         assert str(tmp_path / name) in done.stdout
 
 

@@ -1,52 +1,87 @@
-"""The demo, from an empty folder to a picture."""
+"""The demo, from an empty folder to a picture of two networks."""
 
 import json
 from functools import partial
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.demo import demo_job
-from scalenet_gp.pipelines.demo.demo_job import demo
-from scalenet_gp.pipelines.demo.demo_volume import write_demo_volume
+from scalenet_gp.pipelines.demo.demo_job import CONFIGS, comparison_table, demo
+from scalenet_gp.pipelines.demo.demo_volume import MARGIN, ORGANELLES, write_demo_volume
+from scalenet_gp.pipelines.plots.comparison_picture import _decide
+from tests.pipelines.config.test_config import SHIPPED
 from tests.pipelines.conftest import files_below
 
+FINE = {"top_resolution": [64] * 3, "base_nc": 1, "downsample_factors": [[2, 2, 2]]}
 HASTY = {
     "version": 1,
     "data": {
         "sources": [{"raw": "recon-1/em/fibsem-uint8", "labels": "recon-1/labels/groundtruth/crop1"}],
-        "classes": ["cell_membrane", "nucleus", "mito_neuron", "mito_glia"],
+        "classes": list(ORGANELLES),
     },
-    "network": {"kind": "unet", "top_resolution": [128] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]]},
+    "network": {"kind": "unet", **FINE},
     "training": {
-        "region": {"begin": [None] * 3, "end": [None, None, 5376]},
+        "region": {"begin": [None] * 3, "end": [None, None, 5120]},
         "output_shape": [512] * 3,
-        "iterations": 2,
+        "iterations": 1,
     },
-    "evaluation": {"region": {"begin": [512, 1024, 5376], "end": [2560, 3584, None]}},
-    "prediction": {"block_shape": [1024] * 3},
+    "evaluation": {
+        "region": {"begin": [512, 1024, 5120], "end": [2048, 3584, None]},
+        "groups": {"kind": ["mito_neuron", "mito_glia"]},
+    },
+    "prediction": {"block_shape": [2560] * 3},
 }
 
 
-@pytest.mark.slow
-def test_the_demo_leaves_volume_log_checkpoint_prediction_picture_and_scores(tmp_path, monkeypatch):
-    # less high and deep, as most of the time goes into making it
-    monkeypatch.setattr(demo_job, "write_demo_volume", partial(write_demo_volume, shape=(96, 144, 224)))
-    result = demo(tmp_path / "demo", Config.model_validate(HASTY), "cpu")
-    assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "run"}
-    assert (result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0").is_dir()
-    assert any(result.log.iterdir())
-    assert result.checkpoint.name == "checkpoint_2.safetensors"
-    assert (result.prediction / "output" / "s0").is_dir()
+def test_the_demo_leaves_two_runs_their_scores_and_one_picture(tmp_path, monkeypatch):
+    small = partial(write_demo_volume, shape=(40, 64, 120), voxel_size_nm=64)
+    monkeypatch.setattr(demo_job, "write_demo_volume", small)
+    unet = Config.model_validate(HASTY)
+    scalenet = Config.model_validate(
+        HASTY | {"network": {"kind": "scalenet", "subnets": [FINE | {"top_resolution": [128] * 3}, FINE]}}
+    )
+    result = demo(tmp_path / "demo", {"U-Net": unet, "ScaleNet": scalenet}, "cpu")
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "u-net", "scalenet", "picture.png"}
     assert result.picture.read_bytes().startswith(b"\x89PNG")
-    scores = json.loads((tmp_path / "demo" / "run" / "scores.json").read_text())
-    for name, agreement in result.scores.classes["output"].items():
-        assert scores["output"][name]["false_negative"] == agreement.false_negative
+    assert [run.output for run in result.runs.values()] == ["output", "1_output"]
+    for run in result.runs.values():
+        assert (run.result.prediction / run.output / "s0").is_dir()
+        assert json.loads((run.folder / "scores.json").read_text())
         # every class is in the held-out part
-        assert agreement.true_positive + agreement.false_negative > 0
+        counts = run.result.scores.classes[run.output].values()
+        assert all(count.true_positive + count.false_negative > 0 for count in counts)
+    console = Console(width=120, record=True)
+    console.print(comparison_table(result))
+    text = console.export_text()
+    assert all(f"Dice of {name}" in text for name in ORGANELLES)
+    assert "right kind of" in text
 
 
 def test_a_folder_that_exists_is_refused(tmp_path):
     with pytest.raises(FileExistsError, match="choose another folder"):
-        demo(tmp_path, Config.model_validate(HASTY))
+        demo(tmp_path, {})
     assert files_below(tmp_path) == []
+
+
+def test_the_single_unet_is_the_finest_scale_and_does_not_see_what_tells_the_kind():
+    scalenet, unet = (
+        next(Config.read(path) for path in SHIPPED if path.name == CONFIGS[name]) for name in ("ScaleNet", "U-Net")
+    )
+    net = unet.build_network()
+    assert max(net.receptive_field("output")["input"]) / 2 < MARGIN
+    finest = scalenet.build_network()
+    width = {name: spec.channels for name, spec in net.specs.items() if name in ("in_conv_0", "out_conv_0", "output")}
+    assert all(finest.specs[f"2_{name}"].channels == channels for name, channels in width.items())
+    for part in ("data", "augmentation", "evaluation"):
+        assert getattr(scalenet, part) == getattr(unet, part)
+    assert scalenet.training.sampler == unet.training.sampler
+    assert scalenet.training.output_shape["2_output"] == unet.training.output_shape
+
+
+def test_of_exclusive_classes_the_most_probable_is_drawn_where_their_sum_reaches_the_threshold():
+    predicted = np.array([[0.6, 0.1, 0.9], [0.3, 0.2, 0.1], [0.3, 0.2, 0.6]])[:, None]
+    decided = _decide(predicted, [1, 2], 0.5)
+    np.testing.assert_array_equal(decided[:, 0], [[1, 0, 1], [1, 0, 0], [0, 0, 1]])
