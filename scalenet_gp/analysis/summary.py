@@ -37,7 +37,7 @@ class Summary:
     Example:
         >>> from scalenet_gp import build_unet
         >>> build_unet((8, 8), base_nc=2).summary().parameters
-        1897
+        1989
     """
 
     name: str

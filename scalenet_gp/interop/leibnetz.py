@@ -19,16 +19,17 @@ __all__ = ["leibnetz_arguments", "load_leibnetz_weights"]
 def leibnetz_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with which our builders build the network that LeibNetz's build with ``arguments``.
 
-    LeibNetz normalizes the input, too, and an output has as many channels between its convolutions as at its end.
+    LeibNetz normalizes nothing unless told to, and then the input, too; and an output has as many channels between its
+    convolutions as at its end.
 
     Args:
         arguments: arguments of LeibNetz's ``build_unet``, or of one subnet of its ``build_scalenet``.
 
     Example:
         >>> leibnetz_arguments({"norm_layer": "batch", "output_nc": 3})
-        {'normalize_input': True, 'hidden_nc': 3, 'norm_layer': 'batch', 'output_nc': 3}
+        {'norm_layer': 'batch', 'normalize_input': True, 'hidden_nc': 3, 'output_nc': 3}
     """
-    return {"normalize_input": True, "hidden_nc": arguments.get("output_nc", 1), **arguments}
+    return {"norm_layer": None, "normalize_input": True, "hidden_nc": arguments.get("output_nc", 1), **arguments}
 
 
 def load_leibnetz_weights(net: LeibNet, state_dict: Mapping[str, Tensor]) -> None:

@@ -64,7 +64,7 @@ _HEAD = ("classes", "hidden_nc", "activation", "final_activation")
 class EncoderDecoderOptions(Options):
     """Abstract: options that U-Nets and autoencoders have in common. Level 0 is the finest.
 
-    Names and defaults are those of LeibNetz where it has them.
+    Names and defaults are those of LeibNetz where it has them, except that it normalizes nothing unless told to.
 
     Attributes:
         top_resolution: voxel size (nm) of input and output; two or three axes.
@@ -78,7 +78,8 @@ class EncoderDecoderOptions(Options):
         hidden_nc: channels of these convolutions but the last; ``base_nc`` unless given. LeibNetz has as many as the
             output has, which leaves a network of one class without gradient if no unit of a layer is active.
         activation: of all passes: the name of a module of ``torch.nn``, or none.
-        norm_layer: normalization in all passes, before each convolution.
+        norm_layer: normalization in all passes, before each convolution: ``"batch"`` unless given, ``"instance"``,
+            ``"group"``, or none. Networks without one learn far slower.
         normalize_input: normalize the input too, before the first convolution, as LeibNetz does.
         residual: add the input of each pass to its output.
         dropout_prob: probability of dropout in all passes and in the transformer block.
@@ -113,7 +114,7 @@ class EncoderDecoderOptions(Options):
     num_final_convs: Whole = 1
     hidden_nc: Whole | None = None
     activation: str | None = "ReLU"
-    norm_layer: Normalization | None = None
+    norm_layer: Normalization | None = "batch"
     normalize_input: Flag = False
     residual: Flag = False
     dropout_prob: Annotated[float, Field(ge=0, le=1)] | None = None

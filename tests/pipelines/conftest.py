@@ -33,7 +33,13 @@ TINY = {
     "network": {
         "kind": "scalenet",
         "subnets": [
-            {"top_resolution": [size] * 3, "base_nc": 2, "downsample_factors": [[2, 2, 2]], "convs_per_level": 1}
+            {
+                "top_resolution": [size] * 3,
+                "base_nc": 2,
+                "downsample_factors": [[2, 2, 2]],
+                "convs_per_level": 1,
+                "norm_layer": None,
+            }
             for size in (9, 4.5)
         ],
     },

@@ -18,7 +18,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def positive(net: LeibNet) -> LeibNet:
-    """``net`` in float64 with positive weights and no biases: nothing cancels in a gradient."""
+    """``net`` in float64 and evaluation mode, with positive weights and no biases: nothing cancels in a gradient."""
     generator = torch.Generator().manual_seed(0)
     net.to(torch.float64)
     with torch.no_grad():
@@ -27,7 +27,7 @@ def positive(net: LeibNet) -> LeibNet:
                 parameter.zero_()
             else:
                 parameter.uniform_(0.5, 1.5, generator=generator).div_(math.prod(parameter.shape[1:]))
-    return net
+    return net.eval()
 
 
 def averaging(net: LeibNet) -> LeibNet:

@@ -80,7 +80,8 @@ def test_any_outputs_in_any_rois_are_what_the_network_computes(data: st.DataObje
 
 def test_three_dimensions_work_alike() -> None:
     raw, prediction = ArrayKey("RAW_3D"), ArrayKey("PREDICTION_3D")
-    net = build_unet((16, 8, 8), base_nc=2, downsample_factors=[(1, 2, 2)], kernel_sizes=[(1, 3, 3), (3, 3, 3)])
+    kernels = [(1, 3, 3), (3, 3, 3)]
+    net = build_unet((16, 8, 8), base_nc=2, downsample_factors=[(1, 2, 2)], kernel_sizes=kernels, norm_layer=None)
     roi = Roi((-32, 8, 24), (48, 24, 16))
     plan = net.plan({"output": roi})
     content = texture(voxel_centers(plan.inputs["input"], (16, 8, 8)))

@@ -316,12 +316,11 @@ def test_weights_of_losses_are_not_negative(weight: float) -> None:
         Supervision(FINE, TARGET["1"], weight=weight)
 
 
-def test_the_optimizer_is_radam_with_decoupled_weight_decay_unless_given() -> None:
+def test_the_optimizer_is_adamw_unless_given() -> None:
     node = Train(small_net(), INPUTS, supervision())
     with build(RampSource(fields()) + node):
-        assert type(node.trainer.state.optimizer) is torch.optim.RAdam
-        group = node.trainer.state.optimizer.param_groups[0]
-        assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (1e-3, 1e-4, True)
+        assert type(node.trainer.state.optimizer) is torch.optim.AdamW
+        assert node.trainer.state.optimizer.param_groups[0]["lr"] == 1e-2
 
 
 def test_requests_reach_it_through_gunpowders_own_nodes() -> None:

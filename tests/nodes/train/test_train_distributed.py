@@ -59,7 +59,7 @@ class Noise(gp.BatchProvider):
 def train(ranks: ProcessGroup, samples: int, workers: int) -> dict[str, Any]:
     """The results of training on batches of which this rank makes ``samples`` samples each."""
     torch.manual_seed(0)
-    net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)], norm_layer=None)
     plan = net.plan({"output": gp.Roi((0, 0), (64, 64))})
     optimization = Optimization(
         optimizer=partial(torch.optim.SGD, lr=0.5), accumulate=ACCUMULATE, clip_norm=0.3, ema_decay=0.9
@@ -142,7 +142,7 @@ def test_weights_are_equal_on_every_rank_to_the_bit(results: list[dict[str, Any]
 
 def test_two_processes_come_to_the_weights_of_one(results: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    beginning = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)]).state_dict()
+    beginning = build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)], norm_layer=None).state_dict()
     assert max(float((alone["weights"][name] - tensor).abs().max()) for name, tensor in beginning.items()) > 0.05
     for part in ("weights", "average"):
         for name, tensor in alone[part].items():

@@ -41,7 +41,7 @@ Fields = Mapping[ArrayKey, Field]
 def small_net(seed: int = 0, **arguments: Any) -> LeibNet:
     """16 and 8 nm; the fine output has two channels."""
     torch.manual_seed(seed)
-    common = {"base_nc": 2, "downsample_factors": [(2, 2)], **arguments}
+    common = {"base_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": None, **arguments}
     return build_scalenet([{"top_resolution": SIZES[name], "output_nc": CHANNELS[name], **common} for name in SIZES])
 
 

@@ -85,7 +85,7 @@ def test_a_resolved_config_marks_defaults_and_reads_back(tmp_path):
     assert "  iterations: 4" in lines
     assert "  batch_size: 1  # default" in lines
     assert "  optimization:  # default" in lines
-    assert "    learning_rate: 0.001  # default" in lines
+    assert "    learning_rate: 0.01  # default" in lines
     assert "validation: null  # default" in lines
     assert "- kind: deform" in lines
     assert "  jitter_sigma: [2, 2, 2]" in lines

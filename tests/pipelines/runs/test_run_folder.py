@@ -270,11 +270,11 @@ def test_a_run_without_a_checkpoint_does_not_hold_its_folder(tmp_path):
     [
         (
             {"training__optimization__learning_rate": 0.0003},
-            ["training.optimization.learning_rate: 0.001 there, 0.0003 here"],
+            ["training.optimization.learning_rate: 0.01 there, 0.0003 here"],
         ),
         (
             {"training__optimization__learning_rate": 0.5, "training__workers": 3},
-            ["training.optimization.learning_rate: 0.001 there, 0.5 here"],
+            ["training.optimization.learning_rate: 0.01 there, 0.5 here"],
         ),
         (
             {"training__seed": 2, "evaluation__allow_training_region": True, "training__batch_size": 2},

@@ -21,6 +21,10 @@ CONFIG = {
     "network__subnets__0__normalize_input": True,
     "network__subnets__1__normalize_input": True,
     "training__iterations": 10,
+    "training__optimization__optimizer": {
+        "kind": "RAdam",
+        "arguments": {"weight_decay": 1e-4, "decoupled_weight_decay": True},
+    },
     "training__optimization__learning_rate": 0.01,
     "training__batch_size": 2,
     "training__optimization__warm_up": 2,

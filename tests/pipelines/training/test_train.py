@@ -69,7 +69,7 @@ def test_a_run_leaves_config_checkpoints_and_log(trained):
 
 def test_the_log_says_with_which_learning_rate_a_step_was_taken(trained):
     log = EventAccumulator(str(trained / "log"), size_guidance={"scalars": 0}).Reload()
-    cosine = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    cosine = [1e-2 * 0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
     assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx(cosine)
 
 
@@ -126,7 +126,7 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
     log = EventAccumulator(str(run / "log"), size_guidance={"scalars": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
     # of a cosine over two iterations, then of one over four
-    rates = [1e-3 * 0.5 * (1 + np.cos(np.pi * share)) for share in (0 / 2, 1 / 2, 2 / 4, 3 / 4)]
+    rates = [1e-2 * 0.5 * (1 + np.cos(np.pi * share)) for share in (0 / 2, 1 / 2, 2 / 4, 3 / 4)]
     assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx(rates)
     assert Config.read(run / "config.yaml") == tiny_config()
     before = long.read_bytes()

@@ -128,7 +128,7 @@ def test_the_network_is_left_as_it_is():
 
 
 def test_weights_that_do_not_learn_have_no_gradients():
-    net = build_unet((8, 8), base_nc=4)
+    net = build_unet((8, 8), base_nc=4, norm_layer=None)
     plan = net.plan(over_origin(net, 4))
     learning = net.nodes["output"]
     net.requires_grad_(False)
@@ -156,11 +156,12 @@ def test_a_plan_of_another_network():
 
 
 def unet() -> tuple[LeibNet, tuple[int, ...]]:
-    return build_unet((8, 8, 8), base_nc=8), (52, 64, 64)
+    return build_unet((8, 8, 8), base_nc=8, norm_layer=None), (52, 64, 64)
 
 
 def scalenet() -> tuple[LeibNet, tuple[int, ...]]:
-    return build_scalenet([{"top_resolution": (r,) * 3, "base_nc": 8} for r in (32, 8)]), (48, 64, 64)
+    subnets = [{"top_resolution": (r,) * 3, "base_nc": 8, "norm_layer": None} for r in (32, 8)]
+    return build_scalenet(subnets), (48, 64, 64)
 
 
 def gated_and_normalised() -> tuple[LeibNet, tuple[int, ...]]:

@@ -117,7 +117,7 @@ def test_a_network_computes_and_asks_for_the_same(data):
 @pytest.mark.parametrize("begins", list(itertools.product((0, 8, 16, 24), repeat=2)))
 def test_every_place_is_computed_alike(begins):
     """One voxel of many, wherever in the coarse voxels it lies."""
-    net = randomize(build_unet((8, 8), base_nc=4))
+    net = randomize(build_unet((8, 8), base_nc=4, norm_layer=None))
     whole = net.plan({"output": Roi((-32, -32), (96, 96))})
     one = net.plan({"output": Roi(begins, (8, 8))})
     inputs = random_inputs(whole)
@@ -133,14 +133,14 @@ A = {"a": TensorSpec((8, 8), 1)}
 
 
 def test_where_a_join_is_not_made():
-    taken = taken_by(build_scalenet([{"top_resolution": (r, r), "base_nc": 2} for r in (32, 8)]))
+    taken = taken_by(build_scalenet([{"top_resolution": (r, r), "base_nc": 2, "norm_layer": None} for r in (32, 8)]))
     assert taken["0_out_conv_1"] == ("0_bottleneck", "0_in_conv_1")
     assert taken["1_out_conv_0"] == ("1_out_conv_1", "1_in_conv_0")
     assert taken["1_bottleneck"] == ("1_bottleneck_join",)  # nothing in it is upsampled: joined is quicker
 
 
 def test_a_gated_skip_is_a_part_like_others():
-    net = build_unet((8, 8), base_nc=2, attention_gates=True)
+    net = build_unet((8, 8), base_nc=2, attention_gates=True, norm_layer=None)
     taken = taken_by(net)
     assert taken["out_conv_0"] == ("out_conv_1", "attention_gate_0")
     assert "upsample_0" in net.smallest_plan.rois  # which the gate reads
@@ -148,7 +148,7 @@ def test_a_gated_skip_is_a_part_like_others():
 
 
 def test_a_decoder_without_skips_takes_the_coarse_tensor_alone():
-    net = build_autoencoder((8, 8), base_nc=2, latent_nc=2)
+    net = build_autoencoder((8, 8), base_nc=2, latent_nc=2, norm_layer=None)
     assert taken_by(net)["out_conv_0"] == ("out_conv_1",)
 
 
@@ -168,7 +168,7 @@ def test_a_decoder_without_skips_takes_the_coarse_tensor_alone():
     ids=str,
 )
 def test_where_a_join_is_made(options):
-    net = build_unet((8, 8), base_nc=2, **options)
+    net = build_unet((8, 8), base_nc=2, **{"norm_layer": None, **options})
     assert all(taken == net.nodes[name].input_keys for name, taken in taken_by(net).items())
 
 
@@ -249,7 +249,7 @@ def prune(net: LeibNet) -> None:
 
 @pytest.mark.parametrize("change", [replace, hook, normalise, prune])
 def test_a_layer_that_was_changed_is_called_whenever_the_plan_was_made(change):
-    net = randomize(build_unet((8, 8), base_nc=2))
+    net = randomize(build_unet((8, 8), base_nc=2, norm_layer=None))
     request = {"output": Roi((8, 8), (24, 40))}
     before = net.plan(request)
     inputs = random_inputs(before)
@@ -265,7 +265,7 @@ def test_a_layer_that_was_changed_is_called_whenever_the_plan_was_made(change):
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # of unfolding, which torch has no rule for
 def test_gradients_sample_by_sample():
-    net = build_unet((8, 8), base_nc=2).double()
+    net = build_unet((8, 8), base_nc=2, norm_layer=None).double()
     plan = net.plan({"output": Roi((8, 8), (16, 16))})
     specialized, (inputs,) = net.specialize(plan), random_inputs(plan, batch=3).values()
     weights = {name: weight.detach() for name, weight in specialized.named_parameters()}

@@ -95,7 +95,7 @@ def test_half_precision_is_near(net):
 
 @pytest.fixture(scope="module")
 def small():
-    return build_unet(top_resolution=(8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)])
+    return build_unet(top_resolution=(8, 8, 8), base_nc=2, downsample_factors=[(2, 2, 2)], norm_layer=None)
 
 
 def test_slabs_are_as_thick_as_is_of_use_and_as_memory_allows(small):

@@ -101,7 +101,7 @@ def test_no_more_is_read_than_leibnetz_read(name):
 def test_wrong_weights_are_refused_and_nothing_is_loaded():
     meta, arrays = golden("leibnetz_unet_3d")
     weights = part(arrays, "weight:")
-    net = build_unet(**meta["args"])
+    net = build_unet(**leibnetz_arguments(meta["args"]))
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     first = "nodes_dict.in_conv_0.model.conv_pass.0.weight"
     wrong = {
@@ -135,7 +135,7 @@ def listed_twice(net: LeibNet) -> dict[str, torch.Tensor]:
 
 def test_what_leibnetz_lists_twice_is_loaded_once():
     """An activation with weights stands between the convolutions and, under its own name, beside them."""
-    net = build_unet((8, 8), base_nc=2, activation="PReLU")
+    net = build_unet((8, 8), base_nc=2, activation="PReLU", norm_layer=None)
     theirs = listed_twice(net)
     assert len(theirs) == len(net.state_dict()) + len([name for name in theirs if ".activation." in name])
     load_leibnetz_weights(net, theirs)
@@ -150,7 +150,7 @@ def test_what_leibnetz_lists_twice_is_loaded_once():
 
 def test_an_activation_that_no_convolution_is_followed_by_is_left_out():
     """The last pass, of one convolution, has another final activation: LeibNetz lists the one it does not use."""
-    net = build_unet((8, 8), base_nc=2, activation="PReLU", final_activation="Sigmoid")
+    net = build_unet((8, 8), base_nc=2, activation="PReLU", final_activation="Sigmoid", norm_layer=None)
     unused = [key for key, node in net.nodes.items() if node.arguments.get("final_activation") == "Sigmoid"]
     (last,) = unused
     assert len(net.nodes[last].layers) == 1
@@ -167,7 +167,7 @@ def test_an_activation_that_no_convolution_is_followed_by_is_left_out():
     ],
 )
 def test_an_activations_weight_that_fits_nothing_is_refused(activation, name):
-    net = build_unet((8, 8), base_nc=2, activation=activation)
+    net = build_unet((8, 8), base_nc=2, activation=activation, norm_layer=None)
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     with pytest.raises(ValueError, match=f"left over {name}$"):
         load_leibnetz_weights(net, listed_twice(net) | {name: torch.full((1,), 2.0)})

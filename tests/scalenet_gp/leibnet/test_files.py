@@ -117,7 +117,7 @@ def test_running_statistics_are_part_of_it(tmp_path: Path) -> None:
 
 
 def test_weights_that_share_memory_come_back(tmp_path: Path) -> None:
-    net = small_net()
+    net = small_net(norm_layer=None)
     first, second = (net.nodes["out_conv_0"].layers[i] for i in (0, 2))
     net.nodes["in_conv_0"].layers[2].weight = second.weight
     first.weight.data = torch.rand(2, 12, 3, 3)[:, 3:9]  # a part of something larger

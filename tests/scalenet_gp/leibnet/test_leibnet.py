@@ -231,7 +231,7 @@ def test_a_plan_is_for_one_network():
     with pytest.raises(ValueError) as caught:
         other(random_inputs(plan, torch.float32), plan)
     assert str(caught.value) == f"the plan is for network {net.fingerprint}, this is UNet {other.fingerprint}"
-    twin = build_unet((8, 8), base_nc=1)
+    twin = build_unet((8, 8), base_nc=1).eval()
     assert twin(random_inputs(plan, torch.float32), plan)["output"].shape == (1, 1, 1, 1)
 
 
@@ -249,7 +249,7 @@ def test_inputs_that_are_missing_or_of_other_channels():
 
 
 def test_inputs_that_differ_among_each_other():
-    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
+    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)]).eval()
     plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
     inputs = random_inputs(plan, torch.float32)
     for wrong in (inputs["1_input"].expand(2, -1, -1, -1), inputs["1_input"].double(), inputs["1_input"].to("meta")):
@@ -408,7 +408,7 @@ def test_a_kind_of_node_whose_arguments_no_spec_can_hold():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
 def test_a_copy_is_the_same_network_with_its_own_weights(copied):
-    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
+    net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)]).eval()
     plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
     inputs = random_inputs(plan, torch.float32)
     expected = net(inputs, plan)["1_output"].detach().clone()
@@ -463,7 +463,7 @@ def test_leibnetz_reads_as_much_for_its_smallest_unet():
 
 def test_a_notebook_shows_tensors_and_fields_of_view():
     net = build_scalenet([{"top_resolution": (r, r), "base_nc": 1} for r in (32, 8)])
-    plan = net.plan({"1_output": Roi((0, 0), (8, 8))})
+    plan = net.plan({"1_output": Roi((0, 0), (16, 16))})
     assert str(net.summary()) == str(net.summary(net.smallest_plan)) != str(net.summary(plan))
     shown = net._repr_html_()
     assert net.summary()._repr_html_() in shown

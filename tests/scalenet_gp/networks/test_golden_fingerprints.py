@@ -49,7 +49,8 @@ def every_kind() -> LeibNet:
 
 NETWORKS = {
     "every kind": every_kind,
-    "unet": lambda: build_unet((8, 8, 8), base_nc=4),
+    "unet": lambda: build_unet((8, 8, 8), base_nc=4, norm_layer=None),
+    "unet by default": lambda: build_unet((8, 8, 8), base_nc=4),
     "unet with options": lambda: build_unet(
         (40, "4.6", "4.6"),
         base_nc=4,
@@ -60,14 +61,16 @@ NETWORKS = {
         upsample_mode="transposed",
         downsample_mode="strided",
         heads={"cells": ["er", "mito"]},
+        norm_layer=None,
     ),
     "scalenet": lambda: build_scalenet(SUBNETS),
     "attentive scalenet": lambda: build_attentive_scalenet(SUBNETS),
-    "autoencoder": lambda: build_autoencoder((8, 8), latent_nc=2, base_nc=4),
+    "autoencoder": lambda: build_autoencoder((8, 8), latent_nc=2, base_nc=4, norm_layer=None),
 }
 GOLDEN = {
     "every kind": ("8921b934a19fd63c", 9782.633017),
     "unet": ("9bbd5ed32c9b0cfc", -224325.0788),
+    "unet by default": ("0b5807058ba5c846", -132244.7607),
     "unet with options": ("39d492df4ba1d165", -83385.29762),
     "scalenet": ("4506adbfafa8c1f1", 349724.1757),
     "attentive scalenet": ("5bbdc83560f9d925", 1331698.528),

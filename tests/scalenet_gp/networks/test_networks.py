@@ -142,7 +142,8 @@ def test_the_input_is_not_normalized_unless_asked_for():
 def gets_gradient(seed, **arguments):
     """True if the first pass of a network of one class learns from the gradient of its output."""
     torch.manual_seed(seed)
-    net = build_unet((8, 8), base_nc=8, downsample_factors=[(2, 2)], num_final_convs=3, **arguments)
+    options = {"base_nc": 8, "downsample_factors": [(2, 2)], "num_final_convs": 3, "norm_layer": None}
+    net = build_unet((8, 8), **options, **arguments)
     net(random_inputs(net.smallest_plan, torch.float32), net.smallest_plan)["output"].sum().backward()
     return any(bool(parameter.grad.any()) for parameter in net.nodes["in_conv_0"].parameters())
 
@@ -265,8 +266,9 @@ def test_attention_gates_on_every_skip_connection():
 
 @pytest.mark.parametrize("opened", [True, False])
 def test_open_gates_make_the_unet_without_them_and_closed_ones_one_without_skips(opened):
-    plain = randomize(build_unet((8, 8), base_nc=2, final_activation="Identity"))
-    gated = build_unet((8, 8), base_nc=2, final_activation="Identity", attention_gates=True).to(torch.float64).eval()
+    options = {"base_nc": 2, "final_activation": "Identity", "norm_layer": None}
+    plain = randomize(build_unet((8, 8), **options))
+    gated = build_unet((8, 8), **options, attention_gates=True).to(torch.float64).eval()
     missing = gated.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert all("attention_gate" in key for key in missing)
     with torch.no_grad():
@@ -284,7 +286,8 @@ def test_open_gates_make_the_unet_without_them_and_closed_ones_one_without_skips
 
 
 def test_deep_supervision_is_computed_where_it_is_asked_for():
-    net = build_unet((8, 8), downsample_factors=[(2, 2)] * 3, base_nc=2, output_nc=3, deep_supervision=True)
+    options = {"base_nc": 2, "output_nc": 3, "norm_layer": None}
+    net = build_unet((8, 8), downsample_factors=[(2, 2)] * 3, **options, deep_supervision=True)
     assert net.output_keys == ("output", "output_1", "output_2")
     assert [net.voxel_size[key][0] for key in net.output_keys] == [8, 16, 32]
     assert [net.specs[key].channels for key in net.output_keys] == [3, 3, 3]

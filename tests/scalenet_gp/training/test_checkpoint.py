@@ -44,7 +44,7 @@ from scalenet_gp.training.checkpoint import (
     thin_checkpoints,
 )
 
-SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
+SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": None}
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 
 
@@ -386,7 +386,7 @@ from pathlib import Path
 from scalenet_gp import build_unet
 from scalenet_gp.training.checkpoint import latest_checkpoint, save_checkpoint
 folder, kind = Path(sys.argv[1]), sys.argv[2]
-net = build_unet((8, 8), base_nc=16, downsample_factors=[(2, 2)])
+net = build_unet((8, 8), base_nc=16, downsample_factors=[(2, 2)], norm_layer=None)
 def attempt(iteration):
     try:
         save_checkpoint(folder, net, {"iteration": iteration})
@@ -459,7 +459,7 @@ from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint, 
 from scalenet_gp.training.options import CheckpointOptions
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
-net = build_unet((8, 8), base_nc=64, downsample_factors=[(2, 2)])
+net = build_unet((8, 8), base_nc=64, downsample_factors=[(2, 2)], norm_layer=None)
 def write(folder, steps):
     newest = latest_checkpoint(folder)
     first = 1 if newest is None else load_checkpoint(newest).iteration + 1

@@ -37,7 +37,7 @@ SHARES = (1.0, 0.1)
 
 def net_of(dtype: torch.dtype, seed: int = 0) -> LeibNet:
     torch.manual_seed(seed)
-    unet = {"base_nc": 2, "output_nc": 2, "downsample_factors": [(2, 2)], "final_activation": "Sigmoid"}
+    unet = {"base_nc": 2, "output_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": None}
     return build_scalenet([{"top_resolution": (16, 16), **unet}, {"top_resolution": (8, 8), **unet}]).to(dtype)
 
 

@@ -35,7 +35,8 @@ from funlib.geometry import Roi
 from scalenet_gp import build_unet
 from scalenet_gp.training.memory import explain_memory_errors
 
-net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], convs_per_level=1, output_nc=2)
+options = {"convs_per_level": 1, "output_nc": 2, "norm_layer": None}
+net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], **options)
 optimizer = torch.optim.Adam(net.parameters())
 
 def step(shape):
@@ -140,7 +141,7 @@ def test_only_what_is_not_done_yet_is_proposed(monkeypatch):
 def test_what_is_computed_again_is_not_needed(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
     monkeypatch.setattr(memory, "_what_fits", lambda *_: "")
-    net = build_unet((8, 8), base_nc=4, downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), base_nc=4, downsample_factors=[(2, 2)], norm_layer=None)
     plan, needs = over(net, 400), []
     for activation_checkpointing in ((), net.nodes):
         message = explain_out_of_memory(net, plan, 1, torch.float32, CPU, activation_checkpointing)

@@ -49,7 +49,7 @@ from tests.nodes.train.two_scales import (
 
 def u_net() -> LeibNet:
     torch.manual_seed(0)
-    return build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)])
+    return build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)], norm_layer=None)
 
 
 def samples(net: LeibNet, count: int) -> list[tuple[Tensor, Tensor]]:

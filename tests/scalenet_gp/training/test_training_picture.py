@@ -110,7 +110,7 @@ def test_raw_target_prediction_and_mask_in_two_dimensions(name: str) -> None:
 
 
 def three_dimensional(finer: Roi) -> StepResult:
-    common = {"base_nc": 1, "downsample_factors": [(1, 2, 2)], "output_nc": 2}
+    common = {"base_nc": 1, "downsample_factors": [(1, 2, 2)], "output_nc": 2, "norm_layer": None}
     torch.manual_seed(0)
     net = build_scalenet([{"top_resolution": size, **common} for size in ((32, 32, 32), (16, 8, 8))])
     return record(net, {"0_output": Roi((-96, -96, -128), (192, 192, 256)), "1_output": finer})
@@ -167,7 +167,7 @@ def test_a_field_that_the_section_does_not_cut_is_not_outlined(begin: tuple[int,
 
 def test_of_several_finer_outputs_the_next_is_outlined() -> None:
     torch.manual_seed(0)
-    common = {"base_nc": 1, "downsample_factors": [(2, 2)], "output_nc": 1}
+    common = {"base_nc": 1, "downsample_factors": [(2, 2)], "output_nc": 1, "norm_layer": None}
     net = build_scalenet([{"top_resolution": (size, size), **common} for size in (32, 16, 8)])
     fields = {
         "0_output": Roi((0, 0), (256, 256)),

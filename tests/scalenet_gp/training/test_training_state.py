@@ -23,7 +23,7 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 def small_net(**arguments: Any) -> LeibNet:
     torch.manual_seed(0)
-    return build_unet((8, 8), **{"base_nc": 2, "downsample_factors": [(2, 2)], **arguments})
+    return build_unet((8, 8), **{"base_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": None, **arguments})
 
 
 def inputs_of(net: LeibNet, iteration: int, samples: int = 1) -> dict[str, Tensor]:
