@@ -84,7 +84,7 @@ def demo(folder: Path, configs: Mapping[str, Config] | None = None, device: str 
         seconds = time.perf_counter() - begin
         result = final_evaluation(config, volume, run, checkpoint, device)
         runs[name] = DemoRun(run, config.build_network().output_keys[-1], seconds, result)
-    sides = {name: (config, runs[name].result.prediction) for name, config in configs.items()}
+    sides = {_caption(name, runs[name]): (config, runs[name].result.prediction) for name, config in configs.items()}
     picture = draw_comparison(sides, volume, folder / "picture.png", ORGANELLES, ("mito_neuron", "mito_glia"))
     return DemoResult(volume, runs, picture)
 
@@ -108,6 +108,13 @@ def comparison_table(result: DemoResult) -> Table:
     table.add_section()
     table.add_row("training (s)", *(f"{run.seconds:.0f}" for run in result.runs.values()))
     return table
+
+
+def _caption(name: str, run: DemoRun) -> str:
+    """Return the name of a network and the shares of objects that it decides right."""
+    groups = run.result.scores.objects.get(run.output, {})
+    right = (f"right {group} of {count.accuracy:.0%} of {sum(count.total)}" for group, count in groups.items())
+    return "\n".join((name, *right))
 
 
 def _number(score: float) -> str:
