@@ -11,7 +11,9 @@ from tests.pipelines.conftest import tiny_config
 
 
 def scalenet(**arguments):
-    return build_scalenet([{"top_resolution": (nm,) * 2, "base_nc": 2, **arguments} for nm in (32, 8)])
+    return build_scalenet(
+        [{"top_resolution": (nm,) * 2, "base_nc": 2, "norm_layer": None, **arguments} for nm in (32, 8)]
+    )
 
 
 def test_batch_normalization_by_few_voxels_of_one_sample():
