@@ -24,7 +24,6 @@ from tests.pipelines.conftest import CROPS, files_below, tiny_config, tissue, wr
 from tests.pipelines.training.test_train import assert_equal, reporting
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of")
-PROGRAM = [sys.executable, "-m", "scalenet_gp.pipelines.cli"]
 
 
 def arguments(config, volume, folder):
@@ -147,17 +146,22 @@ def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(mo
 
 
 @LINUX
-def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(monkeypatch, capsys, tmp_path, volume):
+def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
+    warm_executable, monkeypatch, capsys, tmp_path, volume
+):
     changes = {"training__iterations": 100_000, "training__log__images_every": None}
     config, folder = write_config(tmp_path / "run.yaml", **changes), tmp_path / "run"
-    command = [*PROGRAM, *map(str, arguments(config, volume, folder))]
+    command = [warm_executable, "-m", "scalenet_gp.pipelines.cli", *map(str, arguments(config, volume, folder))]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         while '"step"' not in (line := first.stdout.readline()):
             assert line, first.stderr.read()
         assert run(monkeypatch, *arguments(config, volume, folder)) == 1
         message = one_error(said(capsys)[1])
-        assert message.startswith(f"{folder} is being trained by pid {first.pid} on host ")
+        assert message.startswith(f"{folder} is being trained by pid ")
+        pid = re.search(r" by pid (\d+) on host ", message)[1]
+        # it has the other end of the pipe that we read from
+        assert os.stat(f"/proc/{pid}/fd/1").st_ino == os.fstat(first.stdout.fileno()).st_ino
         assert message.endswith("; wait for its end, or choose another folder")
         time.sleep(0.1)
         first.send_signal(signal.SIGTERM)
@@ -266,7 +270,7 @@ main()
 
 @LINUX
 @pytest.mark.slow
-def test_out_of_memory_names_the_largest_tensors(tmp_path, volume):
+def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volume):
     config = write_config(
         tmp_path / "run.yaml",
         augmentation=[],
@@ -277,7 +281,7 @@ def test_out_of_memory_names_the_largest_tensors(tmp_path, volume):
         training__batch_size=16,
     )
     done = subprocess.run(
-        [sys.executable, "-c", LITTLE_MEMORY, *map(str, arguments(config, volume, tmp_path / "run"))],
+        [warm_executable, "-c", LITTLE_MEMORY, *map(str, arguments(config, volume, tmp_path / "run"))],
         check=False,
         capture_output=True,
         text=True,

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -67,12 +66,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory):
+def trainer(warm_executable, tmp_path_factory):
     """A process that goes on with a run in a child for each line: to start one anew takes longer than to train."""
     script = tmp_path_factory.mktemp("trainer") / "train.py"
     script.write_text(_SCRIPT)
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, str(script)], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen([warm_executable, str(script)], stdin=pipe, stdout=pipe, text=True) as process:
         yield process
         process.stdin.close()
         assert process.wait(60) == 0
