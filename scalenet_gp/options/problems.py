@@ -293,8 +293,8 @@ def show_value(value: Any) -> str:
     """Return a value for a message, shortened if it is long.
 
     Example:
-        >>> show_value(list(range(1000)))[-6:]
-        '1, ...'
+        >>> show_value("lorem ipsum " * 100)[-9:]
+        'm lor ...'
     """
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."

@@ -559,7 +559,7 @@ def test_set_is_the_same_everywhere(monkeypatch, capsys, tmp_path, command):
     assert run(monkeypatch, *command.split(), config, *arguments, "--set", "training.sed=3") == 1
     out, err = said(capsys)
     assert out == ""
-    assert err[0].startswith(f"error: {config}: there is no field training.sed; did you mean seed?")
+    assert err[0].startswith("error: --set training.sed=3: there is no field training.sed; did you mean seed?")
 
 
 def test_options_of_workers_are_set_beside_those_of_the_run(monkeypatch, capsys, tmp_path):

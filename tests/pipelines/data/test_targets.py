@@ -155,7 +155,7 @@ def test_a_run_learns_other_targets_at_each_scale(labelled, tmp_path, kind):
         prediction__stored="uint8",
     )
     checkpoint = train(config, labelled, tmp_path / "run", "cpu", report="none")
-    scores = final_evaluation(config, labelled, tmp_path / "run", checkpoint, "cpu").scores
+    scores = final_evaluation(config, labelled, tmp_path / "run", checkpoint, "cpu").scores.classes
     expected = {"0_output": list(CLASSES), "1_output": list(CLASSES)}
     if kind == "affinities":
         expected |= {"1_output": ["affinity 0 0 1", "affinity 0 -2 0"], "1_kinds": list(CLASSES)}

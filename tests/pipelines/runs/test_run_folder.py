@@ -239,6 +239,7 @@ def test_what_may_change_may_change(tmp_path):
         "prediction": {"block_shape": [72, 72, 72], "stored": "float16"},
         "evaluation.region": {"begin": [0, None, 108], "end": [9, None, None]},
         "evaluation.allow_training_region": True,
+        "evaluation.groups": {"kind": ["bright", "dark"]},
     }
     changes = {name: other.get(name) or (attrgetter(name)(tiny_config()) or 0) + 1 for name in MAY_CHANGE}
     larger = {name.replace(".", "__"): value for name, value in changes.items()}
@@ -283,8 +284,8 @@ def test_a_run_without_a_checkpoint_does_not_hold_its_folder(tmp_path):
         ({"data__classes": ["dark"]}, ['data.classes: ["bright", "dark"] there, ["dark"] here']),
         ({"network__subnets__1__base_nc": 5}, ["network.subnets.1.base_nc: 2 there, 5 here"]),
         (
-            {"network__subnets__0__top_resolution": [9, 9, "1/3"]},
-            ['network.subnets.0.top_resolution: [9, 9, 9] there, [9, 9, "1/3"] here'],
+            {"network__subnets__0__top_resolution": [9, 9, "27/2"]},
+            ["network.subnets.0.top_resolution: [9, 9, 9] there, [9, 9, 13.5] here"],
         ),
         ({"network__subnets": TINY["network"]["subnets"][:1]}, ["network.subnets: 2 entries there, 1 entries here"]),
         (

@@ -41,7 +41,7 @@ def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
         label = VNC / "recon-1" / "labels" / "groundtruth" / "crop1" / name / "s0"
         truth = open_array(label)[11:13, 12:76, 8:72] > 0
         predicted = fine[index] >= config.evaluation.threshold
-        counted = scores["1_output"][name]
+        counted = scores.classes["1_output"][name]
         assert counted.true_positive == np.count_nonzero(truth & predicted)
         assert counted.false_positive == np.count_nonzero(~truth & predicted)
         assert counted.false_negative == np.count_nonzero(truth & ~predicted)
