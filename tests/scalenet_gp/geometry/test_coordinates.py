@@ -68,7 +68,7 @@ SCALENETS = {
 @pytest.mark.parametrize("name", SCALENETS)
 @pytest.mark.parametrize("modes", [("mean", "nearest"), ("strided", "transposed")])
 def test_every_output_of_a_scalenet_lies_where_it_says(name, modes):
-    linear = {"activation": "Identity", "final_activation": "Identity"}
+    linear = {"activation": "Identity", "final_activation": "Identity", "norm_layer": None}
     modes = dict(zip(("downsample_mode", "upsample_mode"), modes, strict=True))
     net = build_scalenet([{**subnet, **linear, **modes} for subnet in SCALENETS[name]])
     step = net.smallest_plan.step
@@ -79,7 +79,8 @@ def test_every_output_of_a_scalenet_lies_where_it_says(name, modes):
 
 
 def test_the_test_would_see_a_shift():
-    net = build_unet((8, 8), base_nc=1, activation="Identity", final_activation="Identity", downsample_mode="mean")
+    linear = {"activation": "Identity", "final_activation": "Identity", "norm_layer": None}
+    net = build_unet((8, 8), base_nc=1, downsample_mode="mean", **linear)
     plan = net.plan({"output": Roi((0, 0), (32, 32))})
     inputs = ramps(plan, net)
     with torch.no_grad():
