@@ -37,13 +37,14 @@ def demo(
         Path | None,
         typer.Option("--folder", help="Folder for everything; must not exist. demo, demo-2, ... by default."),
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the generated volume.")] = 0,
     device: Device = None,
 ) -> None:
     """Make a volume, train a ScaleNet and a single U-Net on it, and evaluate both on the held-out part."""
     from scalenet_gp.pipelines import demo as room
 
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
-    result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device)
+    result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device, seed=seed)
     print_table(room.comparison_table(result))
     runs = {name: run.result for name, run in result.runs.items()}
     print_results(

@@ -57,13 +57,16 @@ class DemoResult:
     picture: Path
 
 
-def demo(folder: Path, configs: Mapping[str, Config] | None = None, device: str | None = None) -> DemoResult:
+def demo(
+    folder: Path, configs: Mapping[str, Config] | None = None, device: str | None = None, seed: int = 0
+) -> DemoResult:
     """Make a volume, train networks on it, and evaluate and draw their predictions of the held-out part.
 
     Args:
         folder: folder for everything; must not exist.
         configs: the runs by the names of the networks; a ScaleNet and a single U-Net unless given.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
+        seed: seed of the generated volume.
 
     Raises:
         FileExistsError: there is something at ``folder``.
@@ -75,7 +78,7 @@ def demo(folder: Path, configs: Mapping[str, Config] | None = None, device: str 
             configs = {name: Config.read(place / file) for name, file in CONFIGS.items()}
     volume = folder / "volume.zarr"
     with progress_bar("volume", 2 + len(CLASSES)) as advance:
-        write_demo_volume(volume, progress=advance)
+        write_demo_volume(volume, seed, progress=advance)
     runs = {}
     for name, config in configs.items():
         run = folder / name.lower()

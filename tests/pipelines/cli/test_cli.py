@@ -573,8 +573,8 @@ def test_options_of_workers_are_set_beside_those_of_the_run(monkeypatch, capsys,
 def test_demo_prints_the_scores_of_both_networks_and_where_everything_is(monkeypatch, tmp_path):
     asked = []
 
-    def result(folder, device):
-        asked.append((folder, device))
+    def result(folder, device, seed):
+        asked.append((folder, device, seed))
         runs = {}
         for name, counts in (("U-Net", ConfusionCounts(6, 2, 4)), ("ScaleNet", ConfusionCounts(9, 1, 1))):
             paths = (folder / f"{part} of {name}" for part in ("network", "prediction", "picture"))
@@ -583,9 +583,9 @@ def test_demo_prints_the_scores_of_both_networks_and_where_everything_is(monkeyp
         return DemoResult(folder / "volume", runs, folder / "picture.png")
 
     monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", result)
-    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu"])
+    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--device", "cpu", "--seed", "2"])
     assert done.exit_code == 0, done.output
-    assert asked == [(tmp_path, "cpu")]
+    assert asked == [(tmp_path, "cpu", 2)]
     assert re.search(r"Dice of mito\s+0\.667\s+0\.900", done.stdout)
     for name in ("network of U-Net", "prediction of ScaleNet", "picture.png"):
         assert str(tmp_path / name) in done.stdout
@@ -602,7 +602,7 @@ def test_the_demo_finds_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = []
 
-    def remember(folder, device):
+    def remember(folder, device, seed):
         folders.append(folder)
         folder.mkdir()
         raise ValueError("only its folder is of interest here")

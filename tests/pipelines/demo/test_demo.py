@@ -10,8 +10,9 @@ from rich.console import Console
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.demo import demo_job
 from scalenet_gp.pipelines.demo.demo_job import CONFIGS, comparison_table, demo
-from scalenet_gp.pipelines.demo.demo_volume import MARGIN, ORGANELLES, write_demo_volume
+from scalenet_gp.pipelines.demo.demo_volume import MARGIN, ORGANELLES, make_demo_volume, write_demo_volume
 from scalenet_gp.pipelines.plots.comparison_picture import _decide
+from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.config.test_config import SHIPPED
 from tests.pipelines.conftest import files_below
 
@@ -43,7 +44,9 @@ def test_the_demo_leaves_two_runs_their_scores_and_one_picture(tmp_path, monkeyp
     scalenet = Config.model_validate(
         HASTY | {"network": {"kind": "scalenet", "subnets": [FINE | {"top_resolution": [128] * 3}, FINE]}}
     )
-    result = demo(tmp_path / "demo", {"U-Net": unet, "ScaleNet": scalenet}, "cpu")
+    result = demo(tmp_path / "demo", {"U-Net": unet, "ScaleNet": scalenet}, "cpu", seed=1)
+    raw = open_array(result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0")[:]
+    np.testing.assert_array_equal(raw, make_demo_volume(1, (40, 64, 120), 64).raw)
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "u-net", "scalenet", "picture.png"}
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     assert [run.output for run in result.runs.values()] == ["output", "1_output"]
