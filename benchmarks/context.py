@@ -182,7 +182,7 @@ SIDES = (
 
 
 class Task:
-    """What a network learns from and is judged by, at one setting of the dial."""
+    """The tissue that a network learns from and that it is judged by, at one setting of the dial."""
 
     def __init__(self, distance: float, train: int, test: int, size: int) -> None:
         self.train = Images.draw(0, distance, train, size)

@@ -19,7 +19,8 @@ class EvaluationConfig(Options):
 
     Attributes:
         region: the part of the annotation to compare in; it shares nothing with that to learn from.
-        threshold: probability from which a voxel counts as the class, in validation too.
+        threshold: probability from which a voxel counts as the class, in validation too. Of exclusive classes, the most
+            probable one counts instead.
         allow_training_region: allow a region that shares annotated voxels with ``training.region``: scores of voxels
             that were learned from, or of another volume than that of the training.
         groups: groups of classes that exclude each other, by name, as in ``cell_kind: [mito_neuron, mito_glia]``: the

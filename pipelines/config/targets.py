@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from functools import partial
 from typing import Annotated, Literal
 
@@ -161,9 +162,7 @@ class ClassTargetsOptions(BaseTargetsOptions):
         return "Softmax" if self.exclusive else "Sigmoid"
 
     def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
-        exclusive = self.exclusive and self.loss.kind == "cross_entropy_dice"
-        loss = self.loss.model_copy(update={"exclusive": True}) if exclusive else self.loss
-        return loss.build_loss(voxel_size)
+        return self.loss.build_loss(voxel_size, self.exclusive)
 
     def channel_weights(self, channels: Sequence[str]) -> tuple[float, ...] | None:
         return tuple(self.class_weights.get(name, 1.0) for name in channels) if self.class_weights else None
@@ -204,6 +203,13 @@ class AffinityTargetsOptions(BaseTargetsOptions):
     unknown: int | None = None
     loss: LossOptions = Field({"kind": "cross_entropy_dice"}, validate_default=True)
 
+    @field_validator("offsets")
+    @classmethod
+    def _of_the_same_axes(cls, offsets: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if len(axes := {len(offset) for offset in offsets}) > 1 or axes == {0}:
+            raise ConfigError("the offsets have one whole number for each axis, all of them the same axes")
+        return offsets
+
     def channels(self, data: DataConfig) -> tuple[str, ...]:
         return tuple(f"affinity {' '.join(map(str, offset))}" for offset in self.offsets)
 
@@ -233,6 +239,13 @@ class BoundaryDistanceTargetsOptions(BaseTargetsOptions):
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     maximum: Length
     loss: LossOptions = Field({"kind": "distance_regression"}, validate_default=True)
+
+    @field_validator("maximum")
+    @classmethod
+    def _above_zero(cls, maximum: Fraction) -> Fraction:
+        if maximum <= 0:
+            raise ConfigError("it has to be above 0")
+        return maximum
 
     def channels(self, data: DataConfig) -> tuple[str, ...]:
         return _known_classes(self.classes, data)

@@ -29,8 +29,13 @@ class BaseLossOptions(ComponentOptions):
 
     kind: str
 
-    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
-        """Return the loss of an output with this voxel size (nm per spatial axis)."""
+    def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
+        """Return the loss of an output.
+
+        Args:
+            voxel_size: nm per spatial axis.
+            exclusive: the output's channels exclude one another.
+        """
         made: nn.Module = self.build()
         return made
 
@@ -40,8 +45,14 @@ class BaseLossOptions(ComponentOptions):
         return self
 
 
+class _CrossEntropyDiceOptions(BaseLossOptions):
+    def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
+        made: nn.Module = self.build(exclusive=exclusive)
+        return made
+
+
 class _BoundaryOptions(BaseLossOptions):
-    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
+    def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
         made: nn.Module = self.build(voxel_size=tuple(map(float, voxel_size)))
         return made
 
@@ -58,13 +69,12 @@ class WeightedSumOptions(BaseLossOptions):
     losses: Mapping[str, LossOptions] = Field(min_length=1)
     weights: Mapping[str, NonNegativeFloat] | None = None
 
-    def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
-        """Return the loss of an output with this voxel size (nm per spatial axis)."""
-        return WeightedSum({name: loss.build_loss(voxel_size) for name, loss in self.losses.items()}, self.weights)
+    def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
+        losses = {name: loss.build_loss(voxel_size, exclusive) for name, loss in self.losses.items()}
+        return WeightedSum(losses, self.weights)
 
 
 _KINDS: dict[str, Any] = {
-    "cross_entropy_dice": CrossEntropyDice,
     "binary_cross_entropy": BinaryCrossEntropy,
     "cross_entropy": CrossEntropy,
     "dice": Dice,
@@ -72,7 +82,10 @@ _KINDS: dict[str, Any] = {
     "focal": Focal,
     "distance_regression": DistanceRegression,
 }
-_OPTIONS = [options_of(loss, kind, base=BaseLossOptions) for kind, loss in _KINDS.items()]
+_CROSS_ENTROPY_DICE = options_of(
+    CrossEntropyDice, "cross_entropy_dice", without=("exclusive",), base=_CrossEntropyDiceOptions
+)
+_OPTIONS = [_CROSS_ENTROPY_DICE, *(options_of(loss, kind, base=BaseLossOptions) for kind, loss in _KINDS.items())]
 _OPTIONS.append(options_of(Boundary, "boundary", without=("voxel_size",), base=_BoundaryOptions))
 
 if TYPE_CHECKING:

@@ -113,6 +113,22 @@ def blurred(**options):
             r"no field training.targets.\*.loss.gama; did you mean gamma\?",
         ),
         (
+            {
+                "training__targets": {
+                    "*": {"kind": "classes", "loss": {"kind": "cross_entropy_dice", "exclusive": True}}
+                }
+            },
+            "no field training.targets.*loss.exclusive",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "affinities", "labels": "cells", "offsets": [[1, 0, 0], [0, 1]]}}},
+            "training.targets.*offsets is .*one whole number for each axis",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "boundary_distance", "maximum": -5}}},
+            "training.targets.*maximum is -5: .*above 0",
+        ),
+        (
             {"training__targets": {"*": {"kind": "classes", "loss": {"kind": "tversky", "alpha": -1}}}},
             "training.targets.*loss.*alpha",
         ),

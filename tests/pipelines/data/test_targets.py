@@ -9,6 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from scipy.ndimage import label
 
 from scalenet_gp.errors import ConfigError, DataError
+from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.nodes.targets.boundary_distance import boundary_distance
@@ -213,3 +214,11 @@ def test_a_class_may_not_be_called_background_where_classes_are_exclusive(volume
     )
     with pytest.raises(ConfigError, match="leave 'background' out of the classes"):
         train(config, volume, tmp_path / "run", "cpu")
+
+
+def test_exclusive_classes_have_the_cross_entropy_of_exclusive_classes_also_in_a_sum():
+    parts = {"both": {"kind": "cross_entropy_dice"}, "edge": {"kind": "dice"}}
+    summed = {"kind": "classes", "exclusive": True, "loss": {"kind": "weighted_sum", "losses": parts}}
+    for targets, expected in ((summed, CrossEntropy), ({**summed, "exclusive": False}, BinaryCrossEntropy)):
+        options = tiny_config(training__targets={"*": targets}).training.targets["*"]
+        assert isinstance(options.build_loss((8.0, 8.0, 8.0)).losses[0].cross_entropy, expected)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from scalenet_gp import LeibNet, build_unet
@@ -222,17 +223,26 @@ def test_a_trainer_that_was_stopped_says_so() -> None:
 
 
 def test_a_run_in_float16_gets_over_confidently_wrong_voxels() -> None:
-    """A loss of the probabilities, which float16 rounds to 0 and 1, would skip every step."""
-    net = u_net()
-    (raw, target), *_ = samples(net, 1)
-    with torch.no_grad():
-        output = next(module for module in reversed(list(net.modules())) if isinstance(module, torch.nn.Conv2d))
-        output.bias += 30
-    trainer = Trainer(
-        net,
-        optimization=Optimization(learning_rate=0.1, skips_in_a_row=10),
-        compute=ComputeConfig(device="cpu", precision="float16"),
-    )
-    results = [trainer.step({"input": raw[None]}, {"output": 0 * target[None]}) for _ in range(25)]
-    assert not any(result.update.skipped for result in results[11:])
-    assert results[-1].loss < results[0].loss
+    """A loss of the probabilities, which float16 rounds to 1, has no gradient there and stays where it is."""
+
+    def of_probabilities(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        return functional.binary_cross_entropy(prediction, target)
+
+    ends = {}
+    for name, losses in (("logits", None), ("probabilities", {"output": of_probabilities})):
+        net = u_net()
+        (raw, target), *_ = samples(net, 1)
+        with torch.no_grad():
+            output = next(module for module in reversed(list(net.modules())) if isinstance(module, torch.nn.Conv2d))
+            output.bias += 30
+        trainer = Trainer(
+            net,
+            losses,
+            optimization=Optimization(learning_rate=0.1, skips_in_a_row=10),
+            compute=ComputeConfig(device="cpu", precision="float16"),
+        )
+        results = [trainer.step({"input": raw[None]}, {"output": 0 * target[None]}) for _ in range(25)]
+        ends[name] = results[0].loss, results[-1].loss
+        assert not any(result.update.skipped for result in results[11:])
+    assert ends["logits"][1] < ends["logits"][0] - 1
+    assert ends["probabilities"][1] == ends["probabilities"][0]
