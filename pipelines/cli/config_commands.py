@@ -10,6 +10,7 @@ import typer
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli.options import (
     ConfigFile,
+    OnceEachCommand,
     Overrides,
     Volume,
     print_results,
@@ -27,7 +28,7 @@ def _config() -> None:
     """Look at the values of a run file."""
 
 
-@config_app.command()
+@config_app.command(cls=OnceEachCommand)
 def show(config: ConfigFile, overrides: Overrides = None) -> None:
     """Print the config as YAML, with a comment at every value that is a default."""
     from scalenet_gp.pipelines.config import resolved_yaml

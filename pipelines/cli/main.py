@@ -12,6 +12,7 @@ import typer
 
 from scalenet_gp.errors import ScaleNetError, WorkerFaultError
 from scalenet_gp.pipelines.cli.config_commands import config_app, inspect, preview, schema
+from scalenet_gp.pipelines.cli.options import OnceEachCommand
 from scalenet_gp.pipelines.cli.prediction_commands import mask, predict, view
 from scalenet_gp.pipelines.cli.training_commands import demo, evaluate, train
 
@@ -35,8 +36,8 @@ def _computing(command: Any) -> Any:
 
 
 for _command in (demo, preview, train, predict, mask, view, evaluate, inspect):
-    app.command()(_computing(_command))
-app.command()(schema)
+    app.command(cls=OnceEachCommand)(_computing(_command))
+app.command(cls=OnceEachCommand)(schema)
 app.add_typer(config_app, name="config")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from scalenet_gp.errors import ConfigError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigFile",
     "Device",
+    "OnceEachCommand",
     "Overrides",
     "Run",
     "Volume",
@@ -43,6 +45,25 @@ Overrides = Annotated[
         help="Value (YAML) to use instead of the config's, as in training.iterations=500; can be repeated.",
     ),
 ]
+
+
+class OnceEachCommand(TyperCommand):
+    """A command that refuses an option given twice, of which only the last would count, unless it can be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the arguments that are left.
+
+        Raises:
+            typer.BadParameter: an option is given twice.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in given:
+            if given.count(parameter) > 1 and not getattr(parameter, "multiple", False):
+                hint = " / ".join(parameter.opts)
+                raise typer.BadParameter(
+                    "it is given more than once, and only one value can count", ctx, param_hint=hint
+                )
+        return super().parse_args(ctx, args)
 
 
 def read_config(path: Path, overrides: Iterable[str] | None) -> Config:

@@ -89,6 +89,8 @@ def test_help_imports_nothing_heavy():
         ("train",),
         ("train", "run.yaml"),
         ("train", "run.yaml", "--volume", "v", "--run", "r", "--fast"),
+        ("train", "run.yaml", "--volume", "v", "--volume", "w", "--run", "r"),
+        ("config", "show", "run.yaml", "other.yaml"),
     ],
     ids=" ".join,
 )
@@ -163,9 +165,9 @@ def test_evaluate_writes_elsewhere_and_replaces_what_exists_only_if_forced(
     picture.write_text("of another time")
     before = (made / "scores.json").read_bytes()
     assert run(monkeypatch, *arguments) == 1
-    assert run(monkeypatch, *arguments, "--region", "all") == 1
+    assert run(monkeypatch, *arguments[:-1], "all") == 1
     capsys.readouterr()
-    assert run(monkeypatch, *arguments, "--region", "all", "--force") == 1  # refused, and all is as it was
+    assert run(monkeypatch, *arguments[:-1], "all", "--force") == 1  # refused, and all is as it was
     assert "the region to evaluate, [null, null, null]" in said(capsys)[1][-1]
     assert ((made / "scores.json").read_bytes(), picture.read_text()) == (before, "of another time")
     assert run(monkeypatch, *arguments[:-1], "0,0,99:36,200,200", "--force") == 0
