@@ -15,6 +15,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from learning_tasks import Box, Sample, Task
 from leibnetz_peer import build_leibnetz_scalenet
+from norm_candidates import Candidate, change_normalization
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
@@ -35,18 +36,20 @@ class ScaleNetSide(Options):
         scales: the scales that are used, counted from the finest.
         network: options of each scale.
         optimization: options of :class:`Optimization`.
-        voxels: the factor of the voxels per axis of each output, of the task's.
+        voxels: voxels per axis of each output, from coarse to fine; those of the task unless given.
         batch: samples per step, those of the task unless given.
-        norm_samples: samples over which the statistics of batch normalization are estimated before it is judged.
+        norm_samples: samples over which the statistics of normalization are estimated before it is judged.
+        candidate: a normalization that the package does not have.
     """
 
     kind: Literal["scalenet"] = "scalenet"
     scales: PositiveInt | None = None
     network: dict[str, Any] = Field(default_factory=dict)
     optimization: Optimization = Field(default_factory=Optimization)
-    voxels: float = 1
+    voxels: list[list[PositiveInt]] | None = None
     batch: PositiveInt | None = None
     norm_samples: NonNegativeInt = NormStatisticsOptions().samples
+    candidate: Candidate | None = None
 
 
 class DeepUNetSide(Options):
@@ -145,14 +148,21 @@ class ScaleNet(Learner):
         self.net = net = build_scalenet([{"top_resolution": size, **common} for size in sizes])
         self.side, self.batch = side, side.batch or task.batch
         self.finest = net.output_keys[-1]
-        shape = [round(n * side.voxels) if n > 2 else n for n in task.voxels]
-        self.plan = net.plan({name: around(net.voxel_size[name], shape) for name in net.output_keys})
+        shapes = (side.voxels or task.voxels)[-len(sizes) :]
+        self.plan = net.plan(
+            {name: around(net.voxel_size[name], shape) for name, shape in zip(net.output_keys, shapes, strict=True)}
+        )
         self.inputs = {name: self._box(name, self.plan, task) for name in self.plan.inputs}
         self.outputs = {name: self._box(name, self.plan, task) for name in self.plan.outputs}
         block = task.block if net.tileable else self.outputs[self.finest].shape
         self.judged_plan = net.plan({self.finest: around(net.voxel_size[self.finest], block)})
         self.judged_inputs = {name: self._box(name, self.judged_plan, task) for name in self.judged_plan.inputs}
         self.judged = self._box(self.finest, self.judged_plan, task)
+        if side.candidate is not None:
+            rng = np.random.default_rng([seed, 3])
+            drawn = [task.draw(rng, self.inputs, self.outputs, self.finest) for _ in range(4)]
+            sample = {name: torch.cat([each.inputs[name] for each in drawn]) for name in self.inputs}
+            change_normalization(net, side.candidate, sample, self.plan)
         self.trainer = Trainer(
             net,
             optimization=side.optimization,
@@ -327,7 +337,7 @@ class LeibNetz(Plain):
         kernels = common.pop("kernel_sizes", [task.kernel])[:1]
         subnets = [{"top_resolution": size, "kernel_sizes": kernels * 3, **common} for size in factors]
         self.net: Any = build_leibnetz_scalenet(subnets, seed=seed)
-        self.net.compute_shapes({f"{i}_output": (np.array(task.voxels), size) for i, size in enumerate(factors)})
+        self.net.compute_shapes({f"{i}_output": (np.array(task.voxels[-1]), size) for i, size in enumerate(factors)})
         shapes = self.net.input_shapes, self.net.output_shapes
         self.inputs, self.outputs = (
             {

@@ -76,6 +76,7 @@ class Volume:
     _levels: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.uint8], tuple[int, ...]]] = field(
         default_factory=dict
     )
+    _places: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def factor(self, voxel_size: Sequence[Fraction]) -> tuple[int, ...]:
         """Return the voxels per coarser voxel."""
@@ -88,6 +89,14 @@ class Volume:
             labels = np.stack([(shrink(each.astype(np.float32), factor) >= 0.5) for each in self.labels])
             self._levels[factor] = shrink(self.raw, factor), labels.astype(np.uint8), begin
         return self._levels[factor]
+
+    def voxels_of(self, channel: int) -> NDArray[np.int64]:
+        """Return the learned voxels of a class, (n, axes), in voxels of :attr:`raw`."""
+        if channel not in self._places:
+            begin = np.array([part.start for part in self.annotated])
+            here = tuple(slice(p.start - b, p.stop - b) for p, b in zip(self.judged, begin, strict=True))
+            self._places[channel] = np.argwhere(self.labels[(channel, *here)]) + [part.start for part in self.judged]
+        return self._places[channel]
 
     def read_raw(self, box: Box, position: Sequence[int]) -> NDArray[np.float32]:
         """Return the raw data of a box at a position (finest voxels), mirrored where the volume ends."""
@@ -137,7 +146,7 @@ class Task:
         scored: the classes whose Dice is judged.
         voxel_sizes: of the scales of a ScaleNet, from coarse to fine.
         network: arguments of each scale, as the volume needs them.
-        voxels: voxels per axis of each output of a valid network.
+        voxels: voxels per axis of each output of a valid network, from coarse to fine.
         batch: samples per step of a valid network.
         factors: the factor between the levels of deep networks.
         kernel: the kernel of deep networks.
@@ -145,7 +154,7 @@ class Task:
         block: voxels per axis of the blocks in which a network that gives exact tiles is judged.
         train: volumes to learn from.
         held_out: the volume to judge by.
-        augmented: axes that are mirrored and, where their voxels are alike, exchanged.
+        around: the share of samples whose finest output holds a voxel of a class drawn from :attr:`scored`.
         noise: the contrast, the brightness and the noise of augmentation, of raw data from -1 to 1.
     """
 
@@ -154,7 +163,7 @@ class Task:
     scored: tuple[str, ...]
     voxel_sizes: tuple[tuple[Fraction, ...], ...]
     network: Mapping[str, Any]
-    voxels: tuple[int, ...]
+    voxels: tuple[tuple[int, ...], ...]
     batch: int
     factors: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -162,6 +171,7 @@ class Task:
     block: tuple[int, ...]
     train: tuple[Volume, ...]
     held_out: Volume
+    around: float = 0.5
     noise: tuple[float, float, float] = (0.1, 0.1, 0.1)
 
     @property
@@ -179,14 +189,21 @@ class Task:
         volume = self.train[rng.integers(len(self.train))]
         boxes = [*inputs.values(), *outputs.values()]
         steps = np.array([volume.factor(box.voxel_size) for box in boxes]).max(axis=0)
+        drawn = None
+        if rng.random() < self.around:
+            voxels = volume.voxels_of(self.classes.index(self.scored[rng.integers(len(self.scored))]))
+            drawn = voxels[rng.integers(len(voxels))]
         position = []
-        for part, step, begin, shape in zip(
-            volume.judged, steps, outputs[finest].begin, outputs[finest].shape, strict=True
+        for axis, (part, step, begin, shape) in enumerate(
+            zip(volume.judged, steps, outputs[finest].begin, outputs[finest].shape, strict=True)
         ):
             low, high = -(-(part.start - begin) // step), (part.stop - begin - shape) // step
             if high < low:  # larger than the volume: what lies outside is masked
                 low = high = (part.start + part.stop) // 2 // step
-            position.append(int(rng.integers(low, high + 1) * step))
+            elif drawn is not None:
+                first, last = -(-(drawn[axis] - begin - shape + 1) // step), (drawn[axis] - begin) // step
+                low, high = max(low, min(first, high)), min(high, max(last, low))
+            position.append(int(rng.integers(low, max(low, high) + 1) * step))
         change = Change.draw(rng, self.voxel_sizes[-1], self.noise)
         read = {name: volume.read_raw(box, position) for name, box in inputs.items()}
         known = {name: volume.read_labels(box, position) for name, box in outputs.items()}
@@ -252,7 +269,7 @@ def task_2d(quick: bool = False) -> Task:
         scored=("cell_membrane", "nucleus", *KINDS),
         voxel_sizes=tuple(exact_size((nm,) * 2) for nm in (256, 64, 32)),
         network={"downsample_factors": [(2, 2)]},
-        voxels=(32, 32),
+        voxels=((32, 32),) * 3,
         batch=4,
         factors=(2, 2),
         kernel=(3, 3),
@@ -340,8 +357,8 @@ def task_3d(quick: bool = False) -> Task:
         scored=tuple(name for name in classes if name not in ("neuron", "glia")),
         voxel_sizes=tuple(exact_size((nm,) * 3) for nm in (256, 64, 32)),
         network={"downsample_factors": [(2, 2, 2)]},
-        voxels=(24, 24, 24),
-        batch=1,
+        voxels=((8,) * 3, (12,) * 3, (16,) * 3),
+        batch=4,
         factors=(2, 2, 2),
         kernel=(3, 3, 3),
         patch=(64, 64, 64),
@@ -394,7 +411,7 @@ def task_vnc(quick: bool = False) -> Task:
         scored=classes,
         voxel_sizes=(exact_size((50, 18.4, 18.4)), size),
         network={"base_nc": 16, "downsample_factors": [(1, 2, 2)] * 2, "kernel_sizes": [(1, 3, 3)] * 2},
-        voxels=(2, 128, 128),
+        voxels=((2, 96, 96), (2, 128, 128)),
         batch=1,
         factors=(1, 2, 2),
         kernel=(1, 3, 3),

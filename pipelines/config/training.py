@@ -39,7 +39,7 @@ class TrainingConfig(Options):
             matches an output counts. All outputs learn all classes unless given.
         optimization: how weights change.
         compute: how the network is computed.
-        norm_statistics: how the statistics are estimated that batch normalization predicts with.
+        norm_statistics: how the statistics are estimated that normalization predicts with.
         start_from: checkpoint or saved network whose weights to begin with.
         checkpoints: when checkpoints are written, and which are kept.
         log: when TensorBoard is written to.

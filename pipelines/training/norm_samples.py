@@ -1,4 +1,4 @@
-"""Training samples over which a run estimates the statistics of batch normalization."""
+"""Training samples over which a run estimates the statistics of normalizations."""
 
 from __future__ import annotations
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.training import batch_norms
 
 __all__ = ["training_notes"]
 
@@ -30,7 +32,7 @@ def training_notes(net: LeibNet, plan: Plan, samples: int) -> list[str]:
         notes.append(
             f"batch normalization with one sample in a batch: {few[0]} normalizes it by its own {few[1]} voxels, and "
             "prediction by the statistics of many samples, so the two differ; take a larger training.batch_size or "
-            "training.output_shape, or another norm_layer"
+            "training.output_shape, or norm_layer 'calibrated_group'"
         )
     whole = [name for name, node in net.nodes.items() if not node.tileable]
     if whole:
@@ -38,7 +40,7 @@ def training_notes(net: LeibNet, plan: Plan, samples: int) -> list[str]:
         notes.append(
             f"{', '.join(whole[:_LISTED])}{more} of {net.name} depend on the whole of their input: a region of several "
             "blocks is predicted in tiles that overlap and are blended, not exactly. For exact tiles, take norm_layer "
-            "'batch' or none, and no squeeze_excitation, eca or transformer"
+            "'batch', 'calibrated_group' or none, and no squeeze_excitation, eca or transformer"
         )
     return notes
 
@@ -49,6 +51,10 @@ def _fewest_values(net: LeibNet, plan: Plan) -> tuple[str, int] | None:
     read = {
         name: min(math.prod(plan.tensor(key).shape) for key in node.input_keys)
         for name, node in net.graph.nodes.items()
-        if name in computed and batch_norms(node)
+        if name in computed and _normalizes_over_batch(node)
     }
     return min(read.items(), key=lambda entry: entry[1]) if read else None
+
+
+def _normalizes_over_batch(node: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in node.modules())

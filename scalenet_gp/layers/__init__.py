@@ -2,6 +2,7 @@
 
 from scalenet_gp.layers.atrous_pyramid import AtrousPyramid
 from scalenet_gp.layers.attention_gate import AttentionGate
+from scalenet_gp.layers.calibrated_group_norm import CalibratedGroupNorm
 from scalenet_gp.layers.checks import check_whole, is_whole
 from scalenet_gp.layers.conv_pass import ConvPass
 from scalenet_gp.layers.downsampling import Pool, StridedConv
@@ -18,6 +19,7 @@ from scalenet_gp.layers.variational_bottleneck import VariationalBottleneck
 __all__ = [
     "AtrousPyramid",
     "AttentionGate",
+    "CalibratedGroupNorm",
     "Concatenate",
     "ConvPass",
     "Downsampling",

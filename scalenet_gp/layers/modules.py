@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import GroupNorm, channels_last, most_groups, recast_convolutions
+from scalenet_gp.layers.calibrated_group_norm import CalibratedGroupNorm
 from scalenet_gp.layers.checks import is_whole
 
 __all__ = [
@@ -118,25 +119,28 @@ def activation_layer(name: str | None) -> nn.Module:
 
 
 def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
-    """Build a batch, instance or group normalization: the first that ``name`` contains, in any case, as in LeibNetz.
+    """Build a normalization: the first of ``"batch"``, ``"instance"``, ``"calibrated_group"``, ``"group"`` in ``name``.
 
-    Group normalization has the most groups, up to eight, that divide the channels and leave at least two in each.
+    ``name`` may be in any case and contain more, as in LeibNetz. Group normalization has the most groups, up to eight,
+    that divide the channels and leave at least two in each.
 
     Raises:
-        ArgumentError: ``name`` does not contain one of the three.
+        ArgumentError: ``name`` does not contain one of them.
     """
     if "batch" in name.lower():
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
     if "instance" in name.lower():
         return {2: _InstanceNorm2d, 3: _InstanceNorm3d}[dims](channels)
+    if "calibrated_group" in name.lower():
+        return CalibratedGroupNorm(channels)
     if "group" in name.lower():
         return GroupNorm(most_groups(channels), channels)
-    raise ArgumentError(f"norm_layer is one of 'batch', 'instance', 'group', not {name!r}")
+    raise ArgumentError(f"norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', not {name!r}")
 
 
 def is_local(layer: nn.Module) -> bool:
     """Return True if a normalization, in evaluation mode, treats a voxel alike whatever else is in the tensor."""
-    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm)
+    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm | CalibratedGroupNorm)
 
 
 class _AcrossChannels(nn.Module):

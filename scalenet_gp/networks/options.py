@@ -41,7 +41,7 @@ def _or_else(message: str) -> WrapValidator:
 
 def _normalization_name(name: Any) -> Any:
     """Return the first of the names that ``name`` contains in any case, as LeibNetz reads it; else ``name``."""
-    known = ("batch", "instance", "group")
+    known = ("batch", "instance", "calibrated_group", "group")
     return next((one for one in known if one in name.lower()), name) if isinstance(name, str) else name
 
 
@@ -52,7 +52,9 @@ Factors = Annotated[
     _or_else("it takes tuples of whole numbers from 1 up, a number per axis each, as in [(2, 2, 2), (1, 2, 2)]"),
 ]
 Name = Annotated[str, _or_else("it takes the name of an activation, 'Identity' for none")]
-Normalization = Annotated[Literal["batch", "instance", "group"], BeforeValidator(_normalization_name)]
+Normalization = Annotated[
+    Literal["batch", "instance", "group", "calibrated_group"], BeforeValidator(_normalization_name)
+]
 Heads = Annotated[
     dict[str, tuple[str, ...] | dict[str, Any]],
     _or_else("it takes names, each with its classes or with arguments of Head, as in {'organelles': ['er', 'mito']}"),
@@ -78,8 +80,9 @@ class EncoderDecoderOptions(Options):
         hidden_nc: channels of these convolutions but the last; ``base_nc`` unless given. LeibNetz has as many as the
             output has, which leaves a network of one class without gradient if no unit of a layer is active.
         activation: of all passes: the name of a module of ``torch.nn``, or none.
-        norm_layer: normalization in all passes, before each convolution: ``"batch"`` unless given, ``"instance"``,
-            ``"group"``, or none. Networks without one learn far slower.
+        norm_layer: normalization in all passes, before each convolution: ``"batch"`` unless given,
+            ``"calibrated_group"`` (for batches of one sample), ``"instance"`` or ``"group"`` (whose tiles do not equal
+            the whole), or none. Networks without one learn far slower.
         normalize_input: normalize the input too, before the first convolution, as LeibNetz does.
         residual: add the input of each pass to its output.
         dropout_prob: probability of dropout in all passes and in the transformer block.

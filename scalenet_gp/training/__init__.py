@@ -13,7 +13,7 @@ from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 from scalenet_gp.training.early_stopping import EarlyStopping, Validated, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
 from scalenet_gp.training.memory import explain_memory_errors, peak_resident_bytes, resident_bytes
-from scalenet_gp.training.norm_statistics import NormSamples, batch_norms, estimate_norm_statistics
+from scalenet_gp.training.norm_statistics import NormSamples, estimate_norm_statistics, norms_with_statistics
 from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
 from scalenet_gp.training.options import (
     CheckpointOptions,
@@ -55,13 +55,13 @@ __all__ = [
     "ValidationCallback",
     "ValidationOptions",
     "ValidationResult",
-    "batch_norms",
     "distributed_context",
     "estimate_norm_statistics",
     "explain_memory_errors",
     "latest_checkpoint",
     "load_checkpoint",
     "load_network",
+    "norms_with_statistics",
     "peak_resident_bytes",
     "resident_bytes",
     "save_best",

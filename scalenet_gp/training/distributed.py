@@ -85,7 +85,7 @@ class ProcessGroup:
         if normalizing and on_processor:
             raise ArgumentError(
                 f"{normalizing[0]!r} normalizes over the batch, whose samples lie in {self.size} processes; torch does "
-                "so on GPUs only. Train in one process, on GPUs, or with norm_layer='group'"
+                "so on GPUs only. Train in one process, on GPUs, or with norm_layer='calibrated_group'"
             )
         return nn.SyncBatchNorm.convert_sync_batchnorm(net) if normalizing else net
 

@@ -1,4 +1,4 @@
-"""Statistics that batch normalization predicts with, estimated over samples of training."""
+"""Statistics that normalizations predict with, estimated over samples of training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from scalenet_gp.errors import DataError
 from scalenet_gp.graph import Plan
+from scalenet_gp.layers import CalibratedGroupNorm
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["NormSamples", "batch_norms", "estimate_norm_statistics"]
+__all__ = ["NormSamples", "estimate_norm_statistics", "norms_with_statistics"]
 
 
 @dataclass(frozen=True)
 class NormSamples:
-    """Samples of training over which the statistics of batch normalization are estimated.
+    """Samples of training over which the statistics of normalizations are estimated.
 
     Attributes:
         batches: inputs by name, (B, C, Z, Y, X) each, on any device. They are read anew for each estimate, so a list
@@ -36,22 +37,25 @@ class NormSamples:
     plan: Plan | None = None
 
 
-def batch_norms(net: nn.Module, frozen: Iterable[str] = ()) -> dict[str, _BatchNorm]:
-    """Return the batch normalizations with running statistics, by name, without the ``frozen`` ones."""
+def norms_with_statistics(net: nn.Module, frozen: Iterable[str] = ()) -> dict[str, _BatchNorm | CalibratedGroupNorm]:
+    """Return the normalizations that predict with running statistics, by name, without the ``frozen`` ones."""
     left_out = set(frozen)
     return {
         name: module
         for name, module in net.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and name not in left_out
+        if isinstance(module, _BatchNorm | CalibratedGroupNorm)
+        and module.running_mean is not None
+        and name not in left_out
     }
 
 
 def estimate_norm_statistics(net: LeibNet, samples: NormSamples, frozen: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Return the mean and variance of the input of each batch normalization over samples (Wu and Johnson 2021).
+    """Return the mean and variance of the input of each normalization over samples (Wu and Johnson 2021).
 
     A running average over the newest crops of training mixes statistics of several states of the weights, and of few
-    voxels where crops are small. Here the weights stay the same: each batch is normalized by its own statistics as in
-    training, but without dropout, and the moments of all batches are pooled exactly. See arXiv 2105.07576, section 3.
+    voxels where crops are small. Here the weights stay the same: each batch, or each sample of it for group
+    normalization, is normalized by its own statistics as in training, but without dropout, and the moments of all
+    batches are pooled exactly. See arXiv 2105.07576, section 3.
 
     The network is left as it was, and so are random generators. No other process takes part.
 
@@ -76,21 +80,21 @@ def estimate_norm_statistics(net: LeibNet, samples: NormSamples, frozen: Iterabl
         >>> net.load_state_dict(statistics, strict=False).unexpected_keys
         []
     """
-    layers = batch_norms(net, frozen)
+    layers = norms_with_statistics(net, frozen)
     if not layers:
         return {}
     moments = {name: _Moments() for name in layers}
     plan = samples.plan or net.smallest_plan
     device = next(net.parameters()).device
     finite = False
-    with _normalizing_by_batch(net, layers, moments), _kept_generators(device), torch.no_grad():
+    with _normalizing_as_in_training(net, layers, moments), _kept_generators(device), torch.no_grad():
         for batch in samples.batches:
             inputs = {name: batch[name].to(device).float() for name in plan.inputs}
             if all(bool(torch.isfinite(tensor).all()) for tensor in inputs.values()):
                 finite = True
                 net(inputs, plan)
     if not finite:
-        raise DataError("no batch of those that the statistics of batch normalization are estimated over is finite")
+        raise DataError("no batch of those that the statistics of normalization are estimated over is finite")
     return {
         f"{name}.{key}": value.to(getattr(layers[name], key))
         for name, each in moments.items()
@@ -121,32 +125,41 @@ class _Moments:
 
 
 @contextmanager
-def _normalizing_by_batch(
-    net: LeibNet, layers: Mapping[str, _BatchNorm], moments: Mapping[str, _Moments]
+def _normalizing_as_in_training(
+    net: LeibNet, layers: Mapping[str, _BatchNorm | CalibratedGroupNorm], moments: Mapping[str, _Moments]
 ) -> Iterator[None]:
     """Let each layer use the statistics of its input, which are added to ``moments``, and all others predict.
 
-    The layers are in evaluation mode, too: those of several processes would wait for one another in training mode.
+    Batch normalizations are in evaluation mode, too, and are given the statistics of each batch: those of several
+    processes would wait for one another in training mode.
     """
     training = {module: module.training for module in net.modules()}
-    kept = {name: (layer.running_mean, layer.running_var) for name, layer in layers.items()}
+    kept = {layer: (layer.running_mean, layer.running_var) for layer in layers.values()}
     names = {layer: name for name, layer in layers.items()}
 
     def use_own(layer: nn.Module, given: tuple[Any, ...]) -> None:
         x: Tensor = given[0]
-        variance, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
-        moments[names[layer]].add(mean, variance, x.numel() // x.shape[1])  # type: ignore[index]
-        layer.running_mean, layer.running_var = mean, variance
+        if isinstance(layer, CalibratedGroupNorm):
+            mean, variance, count = layer.measure(x)
+        else:
+            variance, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
+            count = x.numel() // x.shape[1]
+            layer.running_mean, layer.running_var = mean, variance  # type: ignore[assignment]
+        moments[names[layer]].add(mean, variance, count)  # type: ignore[index]
 
     hooks = [layer.register_forward_pre_hook(use_own) for layer in layers.values()]
     net.eval()
+    for layer, (mean, variance) in kept.items():
+        if isinstance(layer, CalibratedGroupNorm):
+            layer.train()  # which changes its averages in place
+            layer.running_mean, layer.running_var = mean.clone(), variance.clone()
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        for name, layer in layers.items():
-            layer.running_mean, layer.running_var = kept[name]
+        for layer, (mean, variance) in kept.items():
+            layer.running_mean, layer.running_var = mean, variance
         for module, mode in training.items():
             module.training = mode
 

@@ -257,6 +257,6 @@ def _warmed_up(step: int, warm_up: int, after: Callable[[int], float]) -> float:
 def _cosine(step: int, steps: int) -> float:
     """Return the factor of a rate that falls from one to zero along a cosine.
 
-    At the end the weights come to rest, and with them the statistics that batch normalization predicts with.
+    At the end the weights come to rest, and with them the statistics that normalization predicts with.
     """
     return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))

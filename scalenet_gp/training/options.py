@@ -50,12 +50,11 @@ class LogOptions(Options):
 
 
 class NormStatisticsOptions(Options):
-    """Options of the statistics that batch normalization predicts with.
+    """Options of the statistics that batch and calibrated group normalization predict with.
 
     Attributes:
         samples: number of training samples over which they are estimated before each validation and checkpoint; always
-            the same ones. With 0 the running averages of training are kept. Networks without batch normalization draw
-            none.
+            the same ones. With 0 the running averages of training are kept. Networks with neither draw none.
         seed: seed of the samples.
 
     Example:

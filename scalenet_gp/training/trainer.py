@@ -78,7 +78,7 @@ class Trainer:
         metadata: values that JSON can hold, to keep in the checkpoints: the config, the names of the classes.
         versions: versions of further packages to keep in the checkpoints.
         callbacks: further callbacks.
-        norm_samples: samples of training. Before each validation and checkpoint, the statistics of batch normalization
+        norm_samples: samples of training. Before each validation and checkpoint, the statistics of normalizations
             are estimated over them, for the network that is validated and stored. Training goes on with its own. By
             default the running statistics of training are validated and stored.
         fault_dump: writes the batch after which too many steps in a row were skipped; beside the folder of checkpoints
@@ -89,7 +89,7 @@ class Trainer:
         losses: the loss of each output by its name.
         process_group: the processes that train together.
         callbacks: all callbacks, in the order in which they are called.
-        norm_samples: samples that statistics of batch normalization are estimated over, or None.
+        norm_samples: samples that statistics of normalizations are estimated over, or None.
         validated: the newest validation, or None.
         stop_reason: the reason to stop training, set by a callback; None as long as there is none.
         iterations: batches in the whole run, or None.

@@ -66,6 +66,7 @@ def test_what_else_is_requested_changes_no_output(data):
 TILEABLE = {
     "plain": {},
     "batch": {"norm_layer": "batch"},
+    "calibrated group": {"norm_layer": "calibrated_group"},
     "dropout": {"dropout_prob": 0.5},
     "residual": {"residual": True},
     "dilated": {"dilations": [(2, 1), (1, 2)]},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scalenet_gp.layers import ConvPass
+from scalenet_gp.layers import CalibratedGroupNorm, ConvPass
 from scalenet_gp.layers.modules import EfficientChannelAttention, activation_layer, convolution
 
 
@@ -27,6 +27,30 @@ def test_efficient_channel_attention_by_numpy():
     logits = sum(kernel[i] * mean[:, i : i + 16] for i in range(3))
     weights = 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(attention(x).detach().numpy(), x.numpy() * weights[..., None, None, None], rtol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 12, 16])
+def test_calibrated_group_normalization_trains_as_torchs_own_and_predicts_by_fixed_statistics(channels):
+    layer = CalibratedGroupNorm(channels).double()
+    twin = nn.GroupNorm(layer.num_groups, channels).double()
+    generator = torch.Generator().manual_seed(channels)
+    for mine, other in zip(layer.parameters(), twin.parameters(), strict=True):
+        mine.data = other.data = torch.randn(channels, dtype=torch.float64, generator=generator)
+    x = 3 + 2 * torch.randn(3, channels, 4, 5, 6, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(layer(x), twin(x))
+    groups = x.unflatten(1, (layer.num_groups, -1)).movedim(1, 0).flatten(1)
+    torch.testing.assert_close(layer.running_mean, 0.1 * groups.mean(1))
+    torch.testing.assert_close(layer.running_var, 0.9 + 0.1 * groups.var(1))
+    each = channels // layer.num_groups
+    expected = torch.stack(
+        [
+            (x[:, c] - layer.running_mean[c // each]) / (layer.running_var[c // each] + 1e-5).sqrt() * layer.weight[c]
+            + layer.bias[c]
+            for c in range(channels)
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(layer.eval()(x), expected)
 
 
 @pytest.mark.parametrize("name", nn.modules.activation.__all__)

@@ -50,6 +50,7 @@ class TestConvPass(NodeTester):
         "batch": conv_pass(THREE, (1, 3, 1), norm_layer="batch"),
         "instance": conv_pass(THREE, THREE, norm_layer="instance"),
         "group": conv_pass(THREE, THREE, norm_layer="group"),
+        "calibrated group": conv_pass(THREE, (1, 3, 1), norm_layer="calibrated_group"),
         "dropout": conv_pass(THREE, (1, 3, 1), dropout_prob=0.3),
         "squeeze and excitation": conv_pass(THREE, THREE, nc=8, squeeze_excitation=True),
         "efficient channel attention": conv_pass(THREE, THREE, eca=True),
@@ -109,7 +110,7 @@ class TestConvPass(NodeTester):
         "no activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation="Module"), "no activation 'Module'"),
         "norm": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="layer"),
-            "norm_layer is one of 'batch', 'instance', 'group', not 'layer'",
+            "norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', not 'layer'",
         ),
         "norms": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer=["batch", None]),

@@ -22,10 +22,10 @@ from scalenet_gp.training import (
     ValidationCallback,
     ValidationOptions,
     ValidationResult,
-    batch_norms,
     estimate_norm_statistics,
     load_checkpoint,
     load_network,
+    norms_with_statistics,
 )
 
 
@@ -41,31 +41,39 @@ def batches_for(net: LeibNet, count: int, size: int = 2) -> list[dict[str, Tenso
 
 def pooled_slowly(net: LeibNet, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Statistics of all that each layer is given in training mode, kept in memory."""
-    twin, given = copy.deepcopy(net).train(), {}
+    twin, given, groups = copy.deepcopy(net).train(), {}, {}
     for module in twin.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    for name, layer in batch_norms(twin).items():
-        seen = given[name] = []
+    for name, layer in norms_with_statistics(twin).items():
+        seen, groups[name] = given.setdefault(name, []), len(layer.running_mean)
         layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].double()))
     for batch in batches:
         twin(batch, twin.smallest_plan)
-    values = {name: torch.cat([x.movedim(1, 0).flatten(1) for x in seen], dim=1) for name, seen in given.items()}
+    values = {
+        name: torch.cat([x.unflatten(1, (groups[name], -1)).movedim(1, 0).flatten(1) for x in seen], dim=1)
+        for name, seen in given.items()
+    }
     means = {f"{name}.running_mean": x.mean(1) for name, x in values.items()}
     return means | {f"{name}.running_var": x.var(1) for name, x in values.items()}
 
 
-@pytest.mark.parametrize("arguments", [{"dropout_prob": 0.5}, {"residual": True, "normalize_input": True}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"dropout_prob": 0.5}, {"residual": True, "normalize_input": True}, {"norm_layer": "calibrated_group"}],
+)
 def test_they_are_those_of_all_that_a_layer_is_given(arguments: dict[str, Any]) -> None:
     net = u_net(**arguments)
     batches = batches_for(net, 3)
     before, generator = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     net.nodes["bottleneck"].eval()
+    kept = dict(net.named_buffers())
     found = estimate_norm_statistics(net, NormSamples(batches))
     assert found.keys() == {name for name in before if "running" in name}
     for name, expected in pooled_slowly(net, batches).items():
         torch.testing.assert_close(found[name], expected.float())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(tensor is kept[name] for name, tensor in net.named_buffers())
     assert [net.nodes[name].training for name in ("bottleneck", "output")] == [False, True]
     assert torch.equal(torch.get_rng_state(), generator)
     again = estimate_norm_statistics(net.eval(), NormSamples(batches, net.smallest_plan))
@@ -84,7 +92,7 @@ def test_without_batch_normalization_nothing_is_drawn(kind: str | None) -> None:
 
 def test_frozen_layers_keep_theirs() -> None:
     net = u_net()
-    names = list(batch_norms(net))
+    names = list(norms_with_statistics(net))
     found = estimate_norm_statistics(net, NormSamples(batches_for(net, 1)), names[1:])
     assert found.keys() == {f"{names[0]}.running_mean", f"{names[0]}.running_var"}
 
@@ -95,7 +103,7 @@ def test_samples_that_are_not_finite_are_left_out() -> None:
     bad["input"][0, 0, 0, 0] = torch.nan
     found, expected = (estimate_norm_statistics(net, NormSamples(batches)) for batches in ([bad, good], [good]))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
-    with pytest.raises(ValueError, match=r"statistics of batch normalization are estimated over is finite"):
+    with pytest.raises(ValueError, match=r"statistics of normalization are estimated over is finite"):
         estimate_norm_statistics(net, NormSamples([bad]))
 
 
@@ -103,6 +111,7 @@ SETTINGS = {
     "plain": {},
     "averaged": {"optimization": Optimization(learning_rate=0.1, schedule="constant", ema_decay=0.5)},
     "frozen": {"optimization": Optimization(learning_rate=0.1, schedule="constant", frozen=("nodes.bottleneck.*",))},
+    "groups": {},
     "checkpointing": {"compute": ComputeConfig(activation_checkpointing=("*",))},
 }
 
@@ -119,7 +128,8 @@ def learn(net: LeibNet, steps: range, **arguments: Any) -> Trainer:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_checkpoints_hold_them_and_training_goes_on_as_without(name: str, tmp_path: Path) -> None:
     arguments = {**SETTINGS[name], "checkpoint_options": CheckpointOptions(every=2)}
-    plain, whole, parted, resumed = (u_net(seed, dropout_prob=0.2) for seed in (0, 0, 0, 7))
+    norm = "calibrated_group" if name == "groups" else "batch"
+    plain, whole, parted, resumed = (u_net(seed, dropout_prob=0.2, norm_layer=norm) for seed in (0, 0, 0, 7))
     samples = NormSamples(batches_for(plain, 3))
     without = learn(plain, range(4), **SETTINGS[name])
     trainer = learn(whole, range(4), norm_samples=samples, checkpoints=tmp_path / "whole", **arguments)
