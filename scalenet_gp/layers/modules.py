@@ -119,9 +119,10 @@ def activation_layer(name: str | None) -> nn.Module:
 
 
 def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
-    """Build a normalization: the first of ``"batch"``, ``"instance"``, ``"calibrated_group"``, ``"group"`` in ``name``.
+    """Build a normalization: batch, instance, calibrated group or group.
 
-    ``name`` may be in any case and contain more, as in LeibNetz. Group normalization has the most groups, up to eight,
+    ``name`` contains one of ``"batch"``, ``"instance"``, ``"calibrated_group"`` and ``"group"``, in any case, as in
+    LeibNetz; the first of them counts. Group normalization has the most groups, up to eight,
     that divide the channels and leave at least two in each.
 
     Raises:
