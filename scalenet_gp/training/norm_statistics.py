@@ -144,15 +144,15 @@ def _normalizing_as_in_training(
         else:
             variance, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
             count = x.numel() // x.shape[1]
-            layer.running_mean, layer.running_var = mean, variance  # type: ignore[assignment]
+            layer.running_mean, layer.running_var = mean, variance
         moments[names[layer]].add(mean, variance, count)  # type: ignore[index]
 
     hooks = [layer.register_forward_pre_hook(use_own) for layer in layers.values()]
     net.eval()
-    for layer, (mean, variance) in kept.items():
+    for layer in kept:
         if isinstance(layer, CalibratedGroupNorm):
             layer.train()  # which changes its averages in place
-            layer.running_mean, layer.running_var = mean.clone(), variance.clone()
+            layer.running_mean, layer.running_var = layer.running_mean.clone(), layer.running_var.clone()
     try:
         yield
     finally:
