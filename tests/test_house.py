@@ -35,7 +35,7 @@ ROOMS = {
     "serialization": "",
     "testing": "graph kernels leibnet",
     "tissue": "volumes",
-    "training": "analysis geometry graph kernels leibnet losses metrics options pictures serialization",
+    "training": "analysis geometry graph kernels layers leibnet losses metrics options pictures serialization",
     "volumes": "geometry kernels options pictures",
     # nodes
     "nodes": ".augment .predict .prefetch .samplers .sources .targets .train .write",
