@@ -5,13 +5,17 @@ attribute           written by                                  order of axes   
 ==================  ==========================================  =========================  ===================
 ``resolution``      gunpowder, Paintera; ``offset`` beside it   z, y, x; in N5 x, y, z     corners
 ``voxel_size``      funlib.persistence; ``offset`` beside it    z, y, x, in N5 too         corners
+``scale``           zarr arrays of older writers, as above      z, y, x                    corners
 ``transform``       COSEM, OpenOrganelle                        its own "axes" and         centres
                                                                 "order": z, y, x
-``pixelResolution`` N5 viewers; times ``downsamplingFactors``   x, y, z                    (the first centre is 0)
+``pixelResolution`` N5 viewers; times ``downsamplingFactors``;  x, y, z                    corners
+                    ``offset`` beside it
 ==================  ==========================================  =========================  ===================
 
-An array may carry several; they have to agree. ``units``, ``axis_names`` and ``types`` beside ``resolution`` or
-``voxel_size`` are listed in the same order; where no unit is given, these two count in nm, as both packages do.
+An array may carry several; they have to agree. Without a position, every level begins at the corner 0, as neuroglancer
+and worldarray place it. ``units``, ``axis_names`` and ``types`` beside ``resolution``, ``voxel_size`` or ``scale`` are
+listed in the same order, a unit of all axes may be written once; where no unit is given, these three count in nm, as
+gunpowder and funlib.persistence do.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ from scalenet_gp.volumes.storage import ZarrNode
 __all__ = ["Geometry", "factors_of", "geometries_of", "require_agreement", "transform_geometry"]
 
 _Lengths = tuple[Fraction, ...]
+
+_CURE = "; state it with voxel_size, or import the array (scalenet-gp import --voxel-size)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,19 @@ def geometries_of(node: ZarrNode, options: ReadOptions) -> tuple[Geometry, ...]:
         ValueError: malformed attributes, axes in another order, or an offset that belongs to nothing.
     """
     path, attributes, is_n5 = node.path, node.attributes, node.driver == "n5"
-    readers = _READERS if is_n5 else {name: read for name, read in _READERS.items() if name != "pixelResolution"}
-    if "offset" in attributes and not {"voxel_size", "resolution"} & attributes.keys():
-        raise VolumeFormatError(f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither")
-    found = tuple(read(path, attributes, is_n5, options) for name, read in readers.items() if name in attributes)
+    foreign = {"scale"} if is_n5 else {"pixelResolution"}
+    if node.array is None:
+        foreign.add("scale")  # of a group it is the scale to other groups
+    readers = {name: read for name, read in _READERS.items() if name in attributes and name not in foreign}
+    stated = None if node.array is None else options.voxel_size
+    if "offset" in attributes and not readers.keys() - {"transform"} and stated is None:
+        raise VolumeFormatError(
+            f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither{_CURE}"
+        )
+    found = tuple(read(path, attributes, is_n5, options) for read in readers.values())
+    if stated is not None:
+        position = None if found else _offset(path, attributes, (Fraction(1),) * len(stated), -1 if is_n5 else 1)
+        found += (Geometry("the argument voxel_size", stated, position, "corner"),)
     names = _dimension_names(node)
     for geometry in found:
         _check_names(path, "dimension_names", names, len(geometry.voxel_size))
@@ -98,7 +113,7 @@ def require_agreement(path: str, geometries: Sequence[Geometry], translation: Tr
     if not geometries:
         raise VolumeFormatError(
             f"{path}: no voxel size: neither OME-Zarr metadata nor any of the attributes resolution, voxel_size, "
-            "transform and, for N5, pixelResolution"
+            f"transform and, for N5, pixelResolution{_CURE}"
         )
     best = next((geometry for geometry in geometries if geometry.position is not None), geometries[0])
     for other in geometries:
@@ -157,9 +172,9 @@ def _pixel_resolution(path: str, attributes: Mapping[str, Any], _: bool, options
     except ValidationError as error:
         raise malformed_error(path, "pixelResolution", error) from error
     unit = nanometres(f"{path}: pixelResolution", entry.unit, options.unit)
-    finest = Geometry(
-        "pixelResolution", _sizes(path, "pixelResolution", [v * unit for v in entry.dimensions[::-1]]), None, "centre"
-    )
+    sizes = _sizes(path, "pixelResolution", [v * unit for v in entry.dimensions[::-1]])
+    position = _offset(path, attributes, (unit,) * len(sizes), -1)
+    finest = Geometry("pixelResolution", sizes, position, "corner")
     factors = factors_of(path, attributes)
     return finest if factors is None else finest.scaled(path, factors)
 
@@ -177,13 +192,20 @@ def _voxel_size(path: str, attributes: Mapping[str, Any], _: bool, options: Read
     return _named_axes(path, "voxel_size", attributes, 1, options)
 
 
+def _scale(path: str, attributes: Mapping[str, Any], _: bool, options: ReadOptions) -> Geometry:
+    """Read an older name of the voxel size."""
+    return _named_axes(path, "scale", attributes, 1, options)
+
+
 def _named_axes(path: str, source: str, attributes: Mapping[str, Any], step: int, options: ReadOptions) -> Geometry:
     """Read an attribute that units, names and types of axes may accompany; ``step`` is -1 if all are x, y, z."""
+    size = _numbers(path, source, attributes[source])[::step]
+    if isinstance(attributes.get("units"), str):  # one for all axes
+        attributes = {**attributes, "units": [attributes["units"]] * len(size)}
     try:
         axes = _Axes.model_validate(attributes)
     except ValidationError as error:
         raise malformed_error(path, f"description of the axes of its {source}", error) from error
-    size = _numbers(path, source, attributes[source])[::step]
     names = axes.axis_names or []
     # funlib's mark of a channel is the last letter of its name
     derived = ["channel" if name.endswith("^") or name.lower() == "c" else "space" for name in names]
@@ -281,5 +303,6 @@ _READERS: dict[str, Callable[[str, Mapping[str, Any], bool, ReadOptions], Geomet
     "transform": transform_geometry,
     "voxel_size": _voxel_size,
     "resolution": _resolution,
+    "scale": _scale,
     "pixelResolution": _pixel_resolution,
 }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.geometry import format_size
 from scalenet_gp.volumes.array_attributes import Geometry, geometries_of, require_agreement
 from scalenet_gp.volumes.axes import served_axes
-from scalenet_gp.volumes.level_groups import level_geometries, level_nodes
-from scalenet_gp.volumes.location import StrPath, local_path
+from scalenet_gp.volumes.level_groups import geometries_in_group, level_geometries, level_nodes
+from scalenet_gp.volumes.location import StrPath, local_path, parent
 from scalenet_gp.volumes.metadata import (
     Level,
     ReadOptions,
@@ -18,10 +21,14 @@ from scalenet_gp.volumes.metadata import (
     check_arrays,
     consistent_levels,
 )
-from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_groups, read_ome_zarr
+from scalenet_gp.volumes.ome_zarr import is_ome_zarr, level_names, multiscale_groups, read_ome_zarr
+from scalenet_gp.volumes.precomputed import is_precomputed, read_precomputed, scale_keys
 from scalenet_gp.volumes.storage import ZarrNode, array_of, find_node
 
 __all__ = ["read_volume"]
+
+_ABOVE = 4
+"""Folders above an array in which an OME-Zarr group may list it."""
 
 
 def read_volume(path: StrPath, options: ReadOptions | None = None) -> VolumeMetadata:
@@ -38,16 +45,100 @@ def read_volume(path: StrPath, options: ReadOptions | None = None) -> VolumeMeta
         ArgumentError: options that do not fit.
     """
     options = options or ReadOptions()
+    path = os.fspath(path).removeprefix("precomputed://")
     node = find_node(path)
+    bare = node is None or (node.array is None and not node.attributes)
+    if bare and (scale := _scale_of(path)) is not None:
+        return read_precomputed(scale[0], options, scale[1])
     if node is None:
-        node = ZarrNode(
-            str(path), "n5", {}, None
-        )  # a group of N5 need not have metadata, and a URL none to be found by
+        # a group of N5 need not have metadata, and a URL none to be found by
+        node = ZarrNode(str(path), "n5", {}, None)
         if not level_nodes(node):
             raise FileNotFoundError(f"{path}: no such multiscale group")
+    if node.array is not None:
+        return _read_array(node, options)
+    if is_precomputed(node):
+        return read_precomputed(node, options)
     if is_ome_zarr(node):
         return read_ome_zarr(node, options)
-    return _read_arrays(node, options)
+    return _read_arrays(node, _described_group(node, options), options)
+
+
+def _scale_of(path: str) -> tuple[ZarrNode, str] | None:
+    """Return the precomputed volume of which a path names a scale, and the scale's name."""
+    above = parent(path)
+    node = None if above is None else _group_at(above[0])
+    if above is None or node is None or not is_precomputed(node) or above[1] not in scale_keys(node):
+        return None
+    return node, above[1]
+
+
+def _group_at(path: str, tolerant: bool = True) -> ZarrNode | None:
+    """Return the group at a path above a volume.
+
+    Args:
+        path: the path or URL.
+        tolerant: take files that cannot be read for none: a server may refuse to tell of folders above what it shares,
+            and folders further above may hold anything.
+    """
+    try:
+        node = find_node(path)
+    except (OSError, VolumeFormatError):
+        if not tolerant:
+            raise
+        return None
+    return None if node is None or node.array is not None else node
+
+
+def _read_array(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
+    """Read an array: by the OME-Zarr group that lists it, else by its own attributes and those of its group."""
+    found: tuple[Geometry, ...] | None = None
+    local, another = local_path(node.path) is not None, ""
+    above, name = parent(node.path), ""
+    for distance in range(_ABOVE):
+        if above is None:
+            break
+        group = _group_at(above[0], tolerant=distance > 0 or not local)
+        name = f"{above[1]}/{name}".rstrip("/")
+        if group is not None and is_ome_zarr(group):
+            if name in level_names(group):
+                return _agreeing(node, read_ome_zarr(group, options, name), options)
+            another = f"the OME-Zarr group {group.path} lists {', '.join(level_names(group))}, not {name}, and "
+            break
+        if found is None:  # the folder that holds the array
+            ours = group is not None and (group.driver == "n5") == (node.driver == "n5")
+            found = geometries_in_group(group, node, name, options) if group is not None and ours else None
+            found = geometries_of(node, options) if found is None else found
+        above = parent(above[0])
+    if found is None:
+        found = geometries_of(node, options)
+    if not found and another:
+        raise VolumeFormatError(
+            f"{node.path}: no voxel size: {another}the array has none of the attributes resolution, voxel_size and "
+            "transform; open a level that is listed, or state it with voxel_size"
+        )
+    geometry = require_agreement(node.path, found, options.translation)
+    return _read_arrays(node, [_Described(".", node, geometry)], options)
+
+
+def _agreeing(node: ZarrNode, metadata: VolumeMetadata, options: ReadOptions) -> VolumeMetadata:
+    """Return the metadata of one level of OME-Zarr, which the array's own attributes must not contradict.
+
+    Raises:
+        VolumeFormatError: they do.
+    """
+    level = replace(metadata.levels[0], path=".")
+    stated = {"resolution", "voxel_size", "transform", "scale"} & node.attributes.keys()
+    for own in geometries_of(node, replace(options, voxel_size=None)) if stated else ():
+        centre = tuple(b + v / 2 for b, v in zip(level.begin, level.voxel_size, strict=True))
+        if own.voxel_size != level.voxel_size or own.position not in (None, level.begin, centre):
+            place = "" if own.position is None else f" from {format_size(own.position)} nm on"
+            raise VolumeFormatError(
+                f"{node.path}: its {own.source} says voxels of {format_size(own.voxel_size)} nm{place} (z, y, x), the "
+                f"group's OME-Zarr metadata of {format_size(level.voxel_size)} nm from the corner "
+                f"{format_size(level.begin)} nm on; remove the one that is wrong, or open the group"
+            )
+    return replace(metadata, levels=(level,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +150,18 @@ class _Described:
     geometry: Geometry
 
     def corner(self, finest: Geometry, translation: Translation | None) -> tuple[Fraction, ...]:
-        """Return the corner of the first voxel; without a position, zero by the convention of the attribute."""
+        """Return the corner of the first voxel; without a position, the corner or the first centre is at zero."""
         corner = self.geometry.corner(translation)
         if corner is not None:
             return corner
         if (translation or self.geometry.names) == "corner":
             return (Fraction(0),) * len(self.geometry.voxel_size)
-        # for N5 viewers it is the centre of the finest level's first voxel that lies at zero
-        reference = finest if self.geometry.names == "centre" else self.geometry
-        return tuple(-v / 2 for v in reference.voxel_size)
+        # it is the centre of the finest level's first voxel that lies at zero, as N5 viewers have it
+        return tuple(-v / 2 for v in finest.voxel_size)
 
 
-def _read_arrays(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
-    """Read a volume whose arrays have attributes with their positions."""
-    described = _described_array(node, options) if node.array is not None else _described_group(node, options)
+def _read_arrays(node: ZarrNode, described: Sequence[_Described], options: ReadOptions) -> VolumeMetadata:
+    """Read a volume of arrays whose voxel sizes are known."""
     finest = described[0].geometry
     dims = len(finest.voxel_size)
     stored = [array_of(level.node, options.cache) for level in described]
@@ -95,10 +184,6 @@ def _read_arrays(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     check_arrays(node.path, result, arrays)
     channels = arrays[0].shape[0] if arrays[0].ndim > dims else None
     return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
-
-
-def _described_array(node: ZarrNode, options: ReadOptions) -> list[_Described]:
-    return [_Described(".", node, require_agreement(node.path, geometries_of(node, options), options.translation))]
 
 
 def _described_group(group: ZarrNode, options: ReadOptions) -> list[_Described]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -20,7 +21,7 @@ from scalenet_gp.volumes.location import join
 from scalenet_gp.volumes.metadata import ReadOptions
 from scalenet_gp.volumes.storage import ZarrNode, find_node
 
-__all__ = ["level_geometries", "level_nodes"]
+__all__ = ["geometries_in_group", "level_geometries", "level_nodes"]
 
 
 def level_nodes(group: ZarrNode) -> dict[str, ZarrNode]:
@@ -61,7 +62,7 @@ def level_geometries(
     Raises:
         ValueError: malformed attributes, or those of the group contradict each other.
     """
-    found = [*geometries_of(level, options)]
+    found = [*geometries_of(level, options if index == 0 else replace(options, voxel_size=None))]
     datasets = _datasets(group)
     if datasets and isinstance(datasets[index], Mapping) and "transform" in datasets[index]:
         found.append(transform_geometry(f"{group.path}: multiscales, {level.path}", datasets[index], True, options))
@@ -82,6 +83,36 @@ def level_geometries(
     elif base is not None and index == 0:
         found.append(base)
     return tuple(found)
+
+
+def geometries_in_group(group: ZarrNode, level: ZarrNode, name: str, options: ReadOptions) -> tuple[Geometry, ...]:
+    """Return the geometries of one array of a group, whose other arrays need not be there.
+
+    An array that is not one of the group's levels has its own attributes, or those of the group if it has none.
+
+    Args:
+        group: the group that holds the array.
+        level: the array.
+        name: its name in the group.
+        options: how to read.
+
+    Raises:
+        ValueError: as :func:`level_geometries`.
+    """
+    names = [entry["path"] if isinstance(entry, Mapping) else entry for entry in _datasets(group)]
+    if name in names:
+        index = names.index(name)
+    elif names or not re.fullmatch(r"s\d+", name):
+        return geometries_of(level, options) or (() if names else geometries_of(group, options))
+    else:
+        index = int(name[1:])
+    finest = None
+    if index > 0:
+        node = find_node(join(group.path, names[0] if names else "s0"))
+        if node is not None and node.array is not None:
+            found = level_geometries(group, 0, node, None, options)
+            finest = require_agreement(node.path, found, options.translation) if found else None
+    return level_geometries(group, index, level, finest, options)
 
 
 def _listed_factors(group: ZarrNode, index: int) -> tuple[Fraction, ...] | None:

@@ -26,6 +26,7 @@ __all__ = [
     "join",
     "key_value_store",
     "local_path",
+    "parent",
     "read_json",
     "tensorstore_context",
 ]
@@ -75,6 +76,17 @@ def join(path: StrPath, child: str) -> str:
     """Return the path or URL of ``child`` below ``path``."""
     name = os.fspath(path)
     return f"{name.rstrip('/')}/{child}" if "://" in name else str(Path(name) / child)
+
+
+def parent(path: StrPath) -> tuple[str, str] | None:
+    """Return the folder of a path or URL, and its name there; None for a root: of a file system, server or bucket."""
+    name = os.fspath(path)
+    if "://" not in name:
+        local = Path(name)
+        local = local if local.name not in ("", "..") else local.resolve()
+        return (str(local.parent), local.name) if local.name else None
+    folder, _, child = name.rstrip("/").rpartition("/")
+    return (folder, child) if urlsplit(folder).path.strip("/") else None
 
 
 def key_value_store(path: StrPath) -> dict[str, Any]:

@@ -119,12 +119,15 @@ class ReadOptions:
     select: Mapping[str, int | str] = field(default_factory=dict)
     unit: str | None = None
     cache: ChunkCache | None = None
+    voxel_size: tuple[Fraction, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.translation not in (None, "centre", "corner"):
             raise ArgumentError(f"translation={self.translation!r} has to be None, 'centre' or 'corner'")
         if self.unit is not None:
             nanometres("the argument unit", self.unit, None)
+        if self.voxel_size is not None and (len(self.voxel_size) not in (2, 3) or min(self.voxel_size) <= 0):
+            raise ArgumentError(f"voxel_size={format_size(self.voxel_size)} nm has to be 2 or 3 positive lengths")
 
 
 def number(value: object) -> Fraction:

@@ -80,14 +80,16 @@ class MultiscaleImage:
         *,
         select: Mapping[str, int | str] | None = None,
         unit: str | None = None,
+        voxel_size: Iterable[Length] | None = None,
         alignment: Alignment = "exact",
         cache: ChunkCache | None = None,
     ) -> MultiscaleImage:
         """Open the volume at ``path``: a group of levels, or a single array.
 
-        The format is found out: OME-Zarr 0.4 and 0.5; N5 as COSEM and the N5 viewers write it; and zarr 2, zarr 3 or
-        N5 arrays with the attributes of gunpowder or funlib.persistence, alone or as s0, s1, ... in a group. Only
-        metadata are read; see :func:`scalenet_gp.volumes.bulk_reads_begun` about worker processes.
+        The format is found out: OME-Zarr 0.4, 0.5 and 0.6; N5 as COSEM and the N5 viewers write it; zarr 2, zarr 3 or
+        N5 arrays with the attributes of gunpowder or funlib.persistence, alone or as s0, s1, ... in a group; and
+        neuroglancer's precomputed volumes. The array of one level is a volume, too: its group places it. Only metadata
+        are read; see :func:`scalenet_gp.volumes.bulk_reads_begun` about worker processes.
 
         Args:
             path: of the volume, for example ``vnc.zarr/recon-1/em/tem-uint8``, or its URL (``s3://``, ``gs://``,
@@ -98,6 +100,7 @@ class MultiscaleImage:
             select: for an axis before the spatial ones the entry to read, by its index or, for channels, its label:
                 ``{"t": 0, "c": "mito"}``. Without a selection, all channels are read.
             unit: the unit of lengths in a file that names none: "nanometer", "micrometer", "angstrom", ...
+            voxel_size: the voxel size (nm) of the finest level of a file that states none.
             alignment: the treatment of a lattice that does not fit: see
                 :data:`~scalenet_gp.volumes.level_match.Alignment`.
             cache: keeps decoded chunks; by default nothing is kept.
@@ -109,7 +112,8 @@ class MultiscaleImage:
             ArgumentError: arguments that do not fit.
             OSError: the metadata cannot be read.
         """
-        metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache))
+        size = None if voxel_size is None else exact_size(voxel_size)
+        metadata = read_volume(path, ReadOptions(translation, dict(select or {}), unit, cache, size))
         return cls._of(str(path), metadata, alignment)
 
     @classmethod

@@ -1,22 +1,25 @@
-"""OME-Zarr 0.4 and 0.5: the one module that knows their metadata.
+"""OME-Zarr 0.4, 0.5 and 0.6: the one module that knows their metadata.
 
 Positions in a file name voxel *centres*. Version 0.4 is zarr of format 2, with the metadata in ``.zattrs``, and
-version 0.5 zarr of format 3, with the same metadata below "ome" in the attributes of ``zarr.json``.
+version 0.5 zarr of format 3, with the same metadata below "ome" in the attributes of ``zarr.json``. Version 0.6 has
+several coordinate systems: positions are those in the intrinsic one, to which the levels' own transformations lead.
 
-Sources of the format: https://ngff.openmicroscopy.org/0.4 and https://ngff.openmicroscopy.org/0.5.
+Sources of the format: https://ngff.openmicroscopy.org/0.4, https://ngff.openmicroscopy.org/0.5 and
+https://ngff.openmicroscopy.org/rfc/5.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import format_size
@@ -37,7 +40,7 @@ from scalenet_gp.volumes.metadata import (
 )
 from scalenet_gp.volumes.storage import ZarrNode, find_node, open_array
 
-__all__ = ["channel_names", "is_ome_zarr", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
+__all__ = ["channel_names", "is_ome_zarr", "level_names", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
 
 
 def is_ome_zarr(node: ZarrNode) -> bool:
@@ -45,32 +48,36 @@ def is_ome_zarr(node: ZarrNode) -> bool:
     return node.driver != "n5" and node.array is None and "multiscales" in _ome(node)
 
 
-def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
+def level_names(node: ZarrNode) -> tuple[str, ...]:
+    """Return the paths of the levels of a multiscale group.
+
+    Raises:
+        VolumeFormatError: malformed metadata.
+    """
+    return tuple(dataset.path.strip("/") for dataset in _multiscale(node)[0].datasets)
+
+
+def read_ome_zarr(node: ZarrNode, options: ReadOptions, level: str | None = None) -> VolumeMetadata:
     """Read and check the metadata of a multiscale group.
 
     Args:
         node: a node for which :func:`is_ome_zarr` is True.
         options: the options of reading; positions name centres unless they say otherwise.
+        level: one of :func:`level_names`, to read this level alone; the others need not be there.
 
     Raises:
         FileNotFoundError: a level that the metadata names is missing.
         ValueError: malformed metadata, or levels whose corners disagree, or options that do not fit.
     """
     path = node.path
-    try:
-        attributes = _Attributes.model_validate(_ome(node))
-    except ValidationError as error:
-        raise malformed_error(path, "OME-Zarr metadata", error) from error
-    multiscale = attributes.multiscales[0]
-    if any(other != multiscale for other in attributes.multiscales):
-        raise VolumeFormatError(
-            f"{path}: malformed OME-Zarr metadata: {len(attributes.multiscales)} multiscales that differ; there has to "
-            "be one"
-        )
+    multiscale, omero = _multiscale(node)
+    if level is not None:
+        datasets = [dataset for dataset in multiscale.datasets if dataset.path.strip("/") == level]
+        multiscale = multiscale.model_copy(update={"datasets": datasets})
     names = [axis.name for axis in multiscale.axes]
     channel = next((axis.name for axis in multiscale.axes if axis.type == "channel" or axis.name == "c"), None)
     stored = [open_array(join(path, dataset.path), options.cache) for dataset in multiscale.datasets]
-    labels = [entry.label or "" for entry in attributes.omero.channels] if attributes.omero else []
+    labels = [entry.label or "" for entry in omero.channels] if omero else []
     spatial, arrays = served_axes(path, names, channel, stored, options.select, labels)
     for axis in multiscale.axes[-len(spatial) :]:
         if axis.type not in (None, "space"):
@@ -93,6 +100,11 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
         order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
         raise VolumeFormatError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
     check_arrays(path, result, arrays)
+    if (stated := options.voxel_size) not in (None, result[0].voxel_size):
+        raise VolumeFormatError(
+            f"{path}: its metadata say voxels of {format_size(result[0].voxel_size)} nm, the argument voxel_size of "
+            f"{format_size(stated or ())} nm; leave it out"
+        )
     channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
     return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
 
@@ -160,6 +172,25 @@ def multiscale_groups(path: StrPath) -> tuple[str, ...]:
     return tuple(sorted(name for name, node in nodes if node is not None and is_ome_zarr(node)))
 
 
+def _multiscale(node: ZarrNode) -> tuple[_Multiscale, _Omero | None]:
+    """Return the image and its display settings.
+
+    Raises:
+        VolumeFormatError: malformed metadata, or several images that differ.
+    """
+    try:
+        attributes = _Attributes.model_validate(_ome(node))
+    except ValidationError as error:
+        raise malformed_error(node.path, "OME-Zarr metadata", error) from error
+    multiscale = attributes.multiscales[0]
+    if any(other != multiscale for other in attributes.multiscales):
+        raise VolumeFormatError(
+            f"{node.path}: malformed OME-Zarr metadata: {len(attributes.multiscales)} multiscales that differ; there "
+            "has to be one"
+        )
+    return multiscale, attributes.omero
+
+
 def _stored(length: Fraction, where: str) -> float:
     """Return the JSON number that reads back as ``length``."""
     if number(float(length)) != length:
@@ -167,6 +198,14 @@ def _stored(length: Fraction, where: str) -> float:
             f"{where}: a length of {length} nm cannot be stored exactly: it is not a decimal of 12 digits"
         )
     return float(length)
+
+
+def _as_release(version: Any) -> Any:
+    return "0.6" if isinstance(version, str) and re.match(r"0\.6\W?(dev|rc)", version) else version
+
+
+_Version = Annotated[Literal["0.4", "0.5", "0.6"], BeforeValidator(_as_release)]
+"""A version that is read; of 0.6 its drafts too."""
 
 
 class _Axis(BaseModel):
@@ -194,10 +233,62 @@ class _Dataset(BaseModel):
 
 
 class _Multiscale(BaseModel):
-    version: Literal["0.4", "0.5"] | None = None
+    version: _Version | None = None
     axes: list[_Axis]
     datasets: list[_Dataset] = Field(min_length=1)
     coordinateTransformations: _Transformations | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _intrinsic(cls, values: Any) -> Any:
+        """Bring coordinate systems into the form of the versions before: the axes of the intrinsic one.
+
+        The transformations of the image lead from there to other systems.
+        """
+        if not isinstance(values, dict) or "coordinateSystems" not in values:
+            return values
+        stored = _Systems.model_validate(values)
+        lists = [dataset.get("coordinateTransformations") for dataset in stored.datasets]
+        outputs = {_output(steps[0]) for steps in lists if isinstance(steps, list) and steps}
+        if len(outputs) > 1:
+            raise ValueError(f"the levels lead to several coordinate systems: {', '.join(sorted(map(str, outputs)))}")
+        wanted = next(iter(outputs), None) or stored.coordinateSystems[0].name
+        axes = next((system.axes for system in stored.coordinateSystems if system.name == wanted), None)
+        if axes is None:
+            known = ", ".join(system.name for system in stored.coordinateSystems)
+            raise ValueError(f"the levels lead to the coordinate system {wanted!r}; there are {known}")
+        datasets = [
+            {**dataset, "coordinateTransformations": list(_unpacked(steps)) if isinstance(steps, list) else steps}
+            for dataset, steps in zip(stored.datasets, lists, strict=True)
+        ]
+        kept = {key: value for key, value in values.items() if key != "coordinateTransformations"}
+        return {**kept, "axes": axes, "datasets": datasets}
+
+
+class _System(BaseModel):
+    name: str
+    axes: list[_Axis]
+
+
+class _Systems(BaseModel):
+    coordinateSystems: list[_System] = Field(min_length=1)
+    datasets: list[dict[str, Any]]
+
+
+def _output(step: Any) -> str | None:
+    """Return the name of the coordinate system to which a transformation leads."""
+    output = step.get("output") if isinstance(step, dict) else None
+    return output.get("name") if isinstance(output, dict) else output
+
+
+def _unpacked(steps: list[Any]) -> Iterator[Any]:
+    """Yield the transformations that a sequence consists of, in order, without those that change nothing."""
+    for step in steps:
+        kind = step.get("type") if isinstance(step, dict) else None
+        if kind == "sequence" and isinstance(step.get("transformations"), list):
+            yield from _unpacked(step["transformations"])
+        elif kind != "identity":
+            yield step
 
 
 class _Channel(BaseModel):
@@ -209,7 +300,7 @@ class _Omero(BaseModel):
 
 
 class _Attributes(BaseModel):
-    version: Literal["0.4", "0.5"] | None = None
+    version: _Version | None = None
     multiscales: list[_Multiscale] = Field(min_length=1)
     omero: _Omero | None = None
 

@@ -1,4 +1,4 @@
-"""Stored arrays and groups: zarr of format 2 and 3, and N5, local or behind a URL.
+"""Stored arrays and groups: zarr of format 2 and 3, N5, and neuroglancer's precomputed volumes, local or behind a URL.
 
 Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
 creates groups and arrays, and this is the one module that hides its version 2 from its version 3. Everything created is
@@ -21,6 +21,7 @@ from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.location import (
     StrPath,
     begin_bulk_reads,
+    join,
     key_value_store,
     local_path,
     read_json,
@@ -38,12 +39,14 @@ __all__ = [
     "find_node",
     "group_attributes",
     "open_array",
+    "open_scale",
     "update_attributes",
 ]
 
 _ZARR_2 = int(zarr.__version__.split(".")[0]) < 3
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", "attributes.json")
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", "info", "attributes.json")
+_PRECOMPUTED: Literal["neuroglancer_precomputed"] = "neuroglancer_precomputed"
 _ARRAY_METADATA = {
     "zarr": ("shape", "chunks", "dtype", "compressor", "filters", "fill_value", "order"),
     "zarr3": ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value"),
@@ -104,12 +107,13 @@ class ZarrNode:
     Args:
         path: the path or URL.
         driver: the format, by tensorstore's names: zarr is zarr 2, zarr3 is zarr 3.
-        attributes: the user's; of an N5 array they include its own metadata.
+        attributes: the user's; of an N5 array they include its own metadata, and of a precomputed volume, which counts
+            as a group, they are its ``info``.
         array: the metadata of an array; None for a group.
     """
 
     path: str
-    driver: Literal["zarr", "zarr3", "n5"]
+    driver: Literal["zarr", "zarr3", "n5", "neuroglancer_precomputed"]
     attributes: dict[str, Any]
     array: dict[str, Any] | None
 
@@ -212,12 +216,16 @@ class StoredArray:
 
     @cached_property
     def _store(self) -> ts.TensorStore:
-        return ts.open(ts.Spec(self._specification), read=True, context=self.cache.context).result()
+        return self._opened(self.cache)
 
     @cached_property
     def _writable_store(self) -> ts.TensorStore:
         # without a cache: what is merged with a chunk is what is stored now
-        return ts.open(ts.Spec(self._specification), read=True, write=True, context=_NO_CACHE.context).result()
+        return self._opened(_NO_CACHE, write=True)
+
+    def _opened(self, cache: ChunkCache, write: bool = False) -> ts.TensorStore:
+        store = ts.open(ts.Spec(self._specification), read=True, write=write, context=cache.context).result()
+        return store[ts.d[:].translate_to[0]]  # precomputed volumes count voxels from their offset
 
     def _place(self, box: Sequence[slice]) -> _Place:
         parts = tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, self.shape, strict=True))
@@ -247,7 +255,7 @@ class _Place:
 def find_node(path: StrPath) -> ZarrNode | None:
     """Return the group or array at ``path``, None if there is nothing. A folder without metadata is a group of N5.
 
-    If a folder holds metadata of several formats, zarr goes before N5, and zarr 3 before zarr 2.
+    If a folder holds metadata of several formats, zarr goes before the others, and zarr 3 before zarr 2.
 
     Raises:
         VolumeFormatError: the metadata are not JSON objects.
@@ -266,6 +274,8 @@ def find_node(path: StrPath) -> ZarrNode | None:
         return ZarrNode(name, "zarr3", attributes, content if "shape" in content else None)
     if {".zarray", ".zgroup", ".zattrs"} & files.keys():
         return ZarrNode(name, "zarr", files.get(".zattrs", {}), files.get(".zarray"))
+    if "scales" in files.get("info", {}):  # meshes have such a file, too
+        return ZarrNode(name, _PRECOMPUTED, files["info"], None)
     attributes = files.get("attributes.json")
     if attributes is not None:
         array = {key: attributes[key] for key in _ARRAY_METADATA["n5"] if key in attributes}
@@ -308,7 +318,7 @@ def open_array(path: StrPath, cache: ChunkCache | None = None) -> StoredArray:
 
 def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
     """:func:`open_array` of a node that was found."""
-    if node.array is None:
+    if node.array is None or node.driver == _PRECOMPUTED:
         raise VolumeFormatError(f"{node.path}: a group, not an array")
     try:
         metadata = _supported(node.driver, node.array)
@@ -328,6 +338,33 @@ def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
     if node.driver == "n5":
         shape, chunks, axes = shape[::-1], chunks[::-1], axes[::-1]
     return StoredArray(node.path, shape, chunks, dtype, cache or _NO_CACHE, specification, axes)
+
+
+def open_scale(
+    group: ZarrNode,
+    key: str,
+    index: int,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    dtype: np.dtype[Any],
+    cache: ChunkCache | None,
+) -> StoredArray:
+    """Open a scale of a precomputed volume as (channel, z, y, x).
+
+    Args:
+        group: the volume.
+        key: the name of the scale's folder.
+        index: the scale's place in the list.
+        shape: channels and voxels.
+        chunks: of the same axes.
+        dtype: of the voxels.
+        cache: keeps decoded chunks; by default nothing is kept.
+    """
+    specification = {"driver": _PRECOMPUTED, "kvstore": key_value_store(group.path), "scale_index": index}
+    axes = tuple(range(len(shape)))[::-1]
+    return StoredArray(
+        join(group.path, key), tuple(shape), tuple(chunks), dtype, cache or _NO_CACHE, specification, axes
+    )
 
 
 def create_group(path: StrPath, attributes: Mapping[str, Any]) -> None:

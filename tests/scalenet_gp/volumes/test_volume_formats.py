@@ -188,8 +188,8 @@ def test_an_array_alone_is_a_volume_of_one_level(tmp_path, write):
         ({}, ({"pixelResolution": PIXELS}, {"downsamplingFactors": [2, 2, 2]})),
     ],
 )
-@pytest.mark.parametrize(("translation", "half"), [(None, Fraction(1, 2)), ("corner", 0)])
-def test_n5_viewers_put_the_first_centre_at_zero(tmp_path, group, own, translation, half):
+@pytest.mark.parametrize(("translation", "half"), [(None, 0), ("corner", 0), ("centre", Fraction(1, 2))])
+def test_n5_without_positions_begins_at_zero(tmp_path, group, own, translation, half):
     write_json(tmp_path / "v", "attributes.json", group)
     volume = MultiscaleImage.open(levels(write_n5, tmp_path / "v", own), translation)
     assert [level.voxel_size for level in volume.levels] == [exact(VOXEL), tuple(2 * v for v in exact(VOXEL))]
@@ -203,8 +203,8 @@ def test_a_resolution_without_an_offset_begins_at_zero(tmp_path):
         ((4, 8, 8), (0,) * 3),
         ((8, 16, 16), (0,) * 3),
     ]
-    with pytest.raises(ValueError, match=r"different corners.*translation='centre'; with translation='corner' they"):
-        MultiscaleImage.open(tmp_path / "v", "centre")
+    first_centre_at_zero = MultiscaleImage.open(tmp_path / "v", "centre")
+    assert {level.begin for level in first_centre_at_zero.levels} == {(-2, -4, -4)}
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("um", 1000), ("µm", 1000), ("Å", Fraction(1, 10)), ("micron", 1000)])
