@@ -64,8 +64,10 @@ setup(
     packages=find_packages(include=["scalenet_gp", "scalenet_gp.*"]),
     package_data={"scalenet_gp": ["py.typed"], "scalenet_gp.pipelines": ["configs/*.yaml"]},
     install_requires=[
+        "connected-components-3d>=4",
         "daisy>=2",
         "edt>=3",
+        "fastremap>=1.15",
         "filelock>=4.2",
         "funlib.geometry>=0.3",
         "gunpowder>=1.4.4",

@@ -11,7 +11,10 @@ import pytest
 import scalenet_gp
 
 HEAVY = ("daisy", "gunpowder", "matplotlib", "numba", "onnx", "scipy", "skimage", "tensorstore", "zarr")
-LATE = ("edt", "matplotlib", "numba", "onnx", "scipy", "skimage", "tensorboard", "torch.utils.tensorboard")
+LATE = (
+    *("cc3d", "edt", "fastremap", "matplotlib", "numba", "onnx", "scipy", "skimage", "tensorboard"),
+    "torch.utils.tensorboard",
+)
 """Packages that no room imports with itself. gunpowder imports some of them for itself."""
 
 STEPS = {
