@@ -48,7 +48,7 @@ class TrainingConfig(Options):
     region: Region
     output_shape: Size | dict[str, Size] | None = None
     iterations: int = Field(ge=1)
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(4, ge=1)
     seed: int = Field(0, ge=0)
     workers: int = Field(0, ge=0)
     overhang: Size | None = None

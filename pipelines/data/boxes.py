@@ -14,8 +14,8 @@ from scalenet_gp.options import Size, suggest
 
 __all__ = ["common_lattice", "finest_output", "sample_boxes", "whole_voxels"]
 
-_VOXELS = {2: 128**2, 3: 32**3}
-"""Voxels of a box, about, by the number of axes."""
+_VOXELS = {2: 64**2, 3: 16**3}
+"""Voxels of a box, about, by the number of axes: several small boxes in a batch teach more than one large one."""
 
 
 def finest_output(net: LeibNet) -> str:
@@ -56,7 +56,7 @@ def sample_boxes(
     Args:
         net: the network.
         shape: nm that all outputs cover; or a mapping of names of outputs to what each covers. By default, a box has
-            about 32³ voxels, or 128² in two dimensions, and edges of about the same length. An output that is coarser
+            about 16³ voxels, or 64² in two dimensions, and edges of about the same length. An output that is coarser
             than the one before, as deep supervision makes it, covers the same box as that then.
         what: the name of ``shape`` in messages.
         largest: the largest shape of the finest output by default, world units.

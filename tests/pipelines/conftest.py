@@ -58,6 +58,7 @@ TINY = {
         "region": {"begin": [None] * 3, "end": [None, None, 99]},
         "output_shape": [36, 36, 36],
         "overhang": [18, 36, 36],
+        "batch_size": 1,
         "iterations": 4,
         "seed": 1,
         "checkpoints": {"every": 3},

@@ -540,7 +540,7 @@ def test_config_show_prints_a_config_with_its_defaults(tmp_path):
     done = CliRunner().invoke(app, ["config", "show", str(config), "--set", "training.seed=8"])
     assert done.exit_code == 0, done.output
     assert "  seed: 8\n" in done.stdout
-    assert "  batch_size: 1  # default\n" in done.stdout
+    assert "  workers: 0  # default\n" in done.stdout
     (tmp_path / "again.yaml").write_text(done.stdout)
     assert Config.read(tmp_path / "again.yaml") == tiny_config(training__seed=8)
 

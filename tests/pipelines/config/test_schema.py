@@ -83,7 +83,7 @@ def test_a_resolved_config_marks_defaults_and_reads_back(tmp_path):
     lines = text.splitlines()
     assert lines[0] == "version: 1"
     assert "  iterations: 4" in lines
-    assert "  batch_size: 1  # default" in lines
+    assert "  workers: 0  # default" in lines
     assert "  optimization:  # default" in lines
     assert "    learning_rate: 0.01  # default" in lines
     assert "validation: null  # default" in lines
