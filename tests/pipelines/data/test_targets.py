@@ -14,6 +14,7 @@ from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.nodes.targets.boundary_distance import boundary_distance
 from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.data import boxes as boxes_module
 from scalenet_gp.pipelines.evaluation import final_evaluation
 from scalenet_gp.pipelines.inspection import preview
 from scalenet_gp.pipelines.training import train
@@ -181,13 +182,17 @@ def test_boxes_have_a_common_centre(volume):
             assert box.begin[0] % size == 0
 
 
-def test_by_default_every_scale_has_as_many_voxels(volume):
+def test_by_default_every_scale_has_as_many_voxels(volume, monkeypatch):
     config = tiny_config(training__output_shape=None)
     dataset = Dataset.open(volume, config, config.build_network())
     boxes = dataset.boxes(None)
-    coarse, fine = (boxes[name].shape / dataset.net.voxel_size[name] for name in ("0_output", "1_output"))
-    assert coarse == Coordinate((32,) * 3)
-    assert fine == Coordinate((16, 24, 28))  # as far as anything is annotated
+    voxels = [boxes[name].shape / dataset.net.voxel_size[name] for name in ("0_output", "1_output")]
+    assert voxels == [Coordinate((16,) * 3)] * 2
+    monkeypatch.setitem(boxes_module._VOXELS, 3, 32**3)
+    boxes = dataset.boxes(None)
+    voxels = [boxes[name].shape / dataset.net.voxel_size[name] for name in ("0_output", "1_output")]
+    assert voxels == [Coordinate((32,) * 3), Coordinate((16, 24, 28))]  # the finest as far as anything is annotated
+    monkeypatch.undo()
     supervised = tiny_config(network__subnets__1__deep_supervision=True, network__subnets__1__downsample_factors=None)
     dataset = Dataset.open(volume, supervised, supervised.build_network())
     boxes = dataset.boxes(None)
