@@ -55,7 +55,8 @@ ROOMS = {
     # pipelines
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
-    "pipelines.cli": "kernels options tissue training volumes .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
+    "pipelines.challenge": "metrics options serialization volumes .process",
+    "pipelines.cli": "kernels options tissue training volumes .challenge .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from scalenet_gp.errors import ScaleNetError, WorkerFaultError
+from scalenet_gp.pipelines.cli.challenge_commands import pack, score
 from scalenet_gp.pipelines.cli.config_commands import config_app, inspect, preview, schema
 from scalenet_gp.pipelines.cli.options import OnceEachCommand
 from scalenet_gp.pipelines.cli.prediction_commands import mask, predict, view
@@ -35,7 +36,7 @@ def _computing(command: Any) -> Any:
     return prepared
 
 
-for _command in (demo, preview, train, predict, mask, view, evaluate, inspect):
+for _command in (demo, preview, train, predict, mask, view, evaluate, inspect, pack, score):
     app.command(cls=OnceEachCommand)(_computing(_command))
 app.command(cls=OnceEachCommand)(schema)
 app.add_typer(config_app, name="config")

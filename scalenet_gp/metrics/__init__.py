@@ -1,6 +1,11 @@
 """Confusion counts and their scores, recall within groups of exclusive classes, the metric of CellMap's challenge."""
 
-from scalenet_gp.metrics.cellmap.instances import InstanceCounts, count_missing_instances, score_instances
+from scalenet_gp.metrics.cellmap.instances import (
+    InstanceCounts,
+    connected_objects,
+    count_missing_instances,
+    score_instances,
+)
 from scalenet_gp.metrics.cellmap.placement import CropGrid, closest_level, place_on_grid
 from scalenet_gp.metrics.cellmap.rule import CELLMAP_RULE, INSTANCE_CLASSES, is_instance_class
 from scalenet_gp.metrics.cellmap.scores import CellMapScores, count_missing_semantic, score_semantic
@@ -27,6 +32,7 @@ __all__ = [
     "InstanceCounts",
     "Scores",
     "closest_level",
+    "connected_objects",
     "count_missing_instances",
     "count_missing_semantic",
     "empty_scores",

@@ -2,7 +2,11 @@
 
 from scalenet_gp.volumes.cellmap_annotation import read_annotation
 from scalenet_gp.volumes.cellmap_files import Crop, read_class_groups, read_datasplit
+from scalenet_gp.volumes.cellmap_manifest import ManifestEntry, read_crop_manifest
+from scalenet_gp.volumes.cellmap_submission import SubmissionWriter, extract_class, submitted_classes
+from scalenet_gp.volumes.class_prediction import ClassPrediction, stated_place
 from scalenet_gp.volumes.class_volume import ClassVolume
+from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.level_match import Alignment
 from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path
@@ -26,25 +30,31 @@ from scalenet_gp.volumes.storage import (
 __all__ = [
     "Alignment",
     "ChunkCache",
+    "ClassPrediction",
     "ClassVolume",
     "Crop",
+    "CropLattice",
     "ImageLayout",
     "Level",
+    "ManifestEntry",
     "MultiscaleArrayWriter",
     "MultiscaleImage",
     "MultiscaleWriter",
     "Padding",
     "StoredValues",
     "StrPath",
+    "SubmissionWriter",
     "Translation",
     "UnwritableDataError",
     "block_majority",
     "block_mean",
     "bulk_reads_begun",
+    "check_covered",
     "create_array",
     "create_group",
     "create_image",
     "default_levels",
+    "extract_class",
     "find_node",
     "group_attributes",
     "is_ome_zarr",
@@ -56,6 +66,10 @@ __all__ = [
     "open_array",
     "read_annotation",
     "read_class_groups",
+    "read_crop_manifest",
     "read_datasplit",
+    "read_on_lattice",
+    "stated_place",
+    "submitted_classes",
     "update_attributes",
 ]

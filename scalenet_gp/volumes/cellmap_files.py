@@ -15,7 +15,7 @@ from typing import Literal, cast, final, get_args
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.volumes.location import StrPath, join, local_path
 
-__all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit"]
+__all__ = ["Crop", "Usage", "read_class_groups", "read_datasplit", "table_rows"]
 
 Usage = Literal["train", "validate"]
 """The purpose of a crop."""
@@ -56,7 +56,7 @@ def read_datasplit(path: StrPath) -> tuple[Crop, ...]:
             one crop; the message names the line.
     """
     crops: dict[str, Crop] = {}
-    for where, fields in _rows(path):
+    for where, fields in table_rows(path):
         if len(fields) != 5:
             raise VolumeFormatError(
                 f"{where}: {len(fields)} fields; they have to be 5: usage, raw container, raw dataset, label "
@@ -90,7 +90,7 @@ def read_class_groups(path: StrPath) -> dict[str, tuple[str, ...]]:
     """
     names: dict[int, str] = {}
     members: dict[str, tuple[str, list[int]]] = {}
-    for where, fields in _rows(path):
+    for where, fields in table_rows(path):
         if len(fields) != 3:
             raise VolumeFormatError(
                 f"{where}: {len(fields)} fields; they have to be 3: class, number, numbers that it unites"
@@ -143,7 +143,7 @@ def _classes(where: str, dataset: str) -> tuple[str, tuple[str, ...]]:
     return folder.rstrip("/"), classes
 
 
-def _rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
+def table_rows(path: StrPath) -> Iterator[tuple[str, list[str]]]:
     """Yield the line of each row, for messages, and its fields. Empty lines are left out."""
     file = local_path(path)
     if file is None:

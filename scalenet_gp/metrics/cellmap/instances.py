@@ -11,7 +11,7 @@ import numpy as np
 from scalenet_gp.errors import DataError
 from scalenet_gp.metrics.cellmap.rule import COST_SCALE, DISTANCE_BASE, MOST_PAIRS, most_components
 
-__all__ = ["InstanceCounts", "count_missing_instances", "score_instances"]
+__all__ = ["InstanceCounts", "connected_objects", "count_missing_instances", "score_instances"]
 
 _VOXELS = 2**22  # counted at a time
 _DENSE = 4  # boxes of this many times the volume of what they hold are searched as a whole
@@ -140,6 +140,19 @@ def count_missing_instances(truth: np.ndarray, mask: np.ndarray | None = None) -
     """Return the counts of a crop for which nothing was submitted: all is missed, and every distance scores 0."""
     _, ids = _renumber(truth if mask is None else np.where(mask > 0, truth, 0), "truth")
     return InstanceCounts(false_negative=len(ids), distances=len(ids))
+
+
+def connected_objects(mask: np.ndarray) -> np.ndarray:
+    """Return the objects of a mask: connected components (26 neighbours) with the ids 1, 2, ...
+
+    Example:
+        >>> connected_objects(np.array([[[True, False, True]]])).tolist()
+        [[[1, 0, 2]]]
+    """
+    from cc3d import connected_components  # slow to import
+
+    objects: np.ndarray = connected_components(np.ascontiguousarray(mask, np.uint8), connectivity=26)
+    return objects
 
 
 def match_instances(

@@ -20,6 +20,7 @@ from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun
 from scalenet_gp.pipelines.evaluation import EvaluationResult, RunResult
+from scalenet_gp.volumes import create_array
 from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
     CLASSES,
@@ -34,7 +35,10 @@ from tests.pipelines.conftest import (
     write_volume,
 )
 
-COMMANDS = ("demo", "preview", "train", "predict", "evaluate", "mask", "view", "inspect", "config show", "schema")
+COMMANDS = (
+    *("demo", "preview", "train", "predict", "evaluate", "mask", "view", "inspect", "config show", "schema"),
+    *("pack", "score"),
+)
 
 
 def run(monkeypatch, *arguments):
@@ -115,6 +119,28 @@ def finished(volume, tmp_path_factory):
         assert result.exit_code == 0, result.output
         printed[command] = result.stdout
     return folder, printed
+
+
+def test_a_submission_is_packed_and_scored(tmp_path):
+    for folder in ("truth", "predictions"):
+        array = create_array(tmp_path / folder / "crop1" / "ecs", (4, 4, 4), (4, 4, 4), np.dtype(np.uint8))
+        array[:] = 1
+        array.attrs.update({"voxel_size": [8, 8, 8], "translation": [4, 4, 4]})
+    (tmp_path / "manifest.csv").write_text(
+        "crop_name,dataset,class_label,voxel_size,translation,shape\n1,jrc_x,ecs,[8;8;8],[4;4;4],[4;4;4]\n"
+    )
+    made = ["--manifest", f"{tmp_path}/manifest.csv", "--output", f"{tmp_path}/submission.zip"]
+    result = CliRunner().invoke(app, ["pack", f"{tmp_path}/predictions", *made])
+    assert result.stdout.splitlines() == [
+        "packed 1 arrays of 1 crops; 0 missing",
+        f"submission  {tmp_path}/submission.zip",
+    ]
+    scored = ["--truth", f"{tmp_path}/truth", "--classes", "ecs", "--output", f"{tmp_path}/scores.json"]
+    result = CliRunner().invoke(app, ["score", f"{tmp_path}/submission.zip", *scored])
+    lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert ["ecs", "1", "64", "0", "0", "1.000"] in lines
+    assert lines[-1] == ["scores", f"{tmp_path}/scores.json"]
+    assert json.loads((tmp_path / "scores.json").read_text())["overall_semantic"] == 1
 
 
 def test_train_predict_and_evaluate_say_where_everything_is(finished):
