@@ -5,7 +5,16 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+IMPORT = [
+    "h5py>=3.10",
+    "imageio>=2.33",
+    "mrcfile>=1.5",
+    "nibabel>=5.3",
+    "tifffile>=2024.8",
+]
+
 TEST = [
+    *IMPORT,
     "build",
     "hypothesis>=6.100",
     "ipykernel",
@@ -91,6 +100,7 @@ setup(
         "test": TEST,
         "docs": DOCS,
         "dev": DEV,
+        "import": IMPORT,
         "view": ["neuroglancer>=2.40"],
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take

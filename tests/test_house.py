@@ -20,6 +20,7 @@ ROOMS = {
     "errors": "",
     "scalenet_gp": "geometry graph leibnet networks",
     "analysis": "geometry graph kernels",
+    "exchange": "geometry volumes",
     "geometry": "",
     "graph": "geometry kernels options",
     "inference": "graph kernels layers leibnet",
@@ -56,11 +57,12 @@ ROOMS = {
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
     "pipelines.challenge": "metrics options serialization volumes .process",
-    "pipelines.cli": "kernels options tissue training volumes .challenge .config .data .demo .evaluation .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
+    "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",
     "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
+    "pipelines.exchange": "exchange geometry options serialization volumes .blockwise",
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .evaluation .plots .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
     "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",

@@ -2,6 +2,7 @@
 
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
 from scalenet_gp.pipelines.blockwise.grid import Grid, tiles
+from scalenet_gp.pipelines.blockwise.levels import coarsen, fine_voxels, levels_within_blocks
 from scalenet_gp.pipelines.blockwise.records import (
     BlockTime,
     UnfinishedBlocksError,
@@ -20,6 +21,9 @@ __all__ = [
     "UnfinishedBlocksError",
     "WorkFolder",
     "Workers",
+    "coarsen",
+    "fine_voxels",
+    "levels_within_blocks",
     "read_times",
     "record_time",
     "run",

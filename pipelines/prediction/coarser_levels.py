@@ -9,36 +9,15 @@ halving early, leave more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import final
 
 from funlib.geometry import Coordinate, Roi
 
+from scalenet_gp.pipelines.blockwise import coarsen, fine_voxels, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.volumes import ImageLayout, MultiscaleArrayWriter
 
-__all__ = ["LevelWork", "coarsen", "level_box", "levels_left", "levels_within_blocks"]
-
-
-def levels_within_blocks(layout: ImageLayout, block: Sequence[int]) -> int:
-    """Return the number of levels, with the finest, that have whole chunks in every block.
-
-    Args:
-        layout: layout of the volume.
-        block: shape of a block, voxels of the finest level; 0 along an axis with a single block.
-    """
-    for level in range(1, layout.levels):
-        steps = zip(block, _factor(layout, level), layout.chunks, strict=True)
-        if any(length % (factor * chunk) for length, factor, chunk in steps):
-            return level
-    return layout.levels
-
-
-def coarsen(volume: MultiscaleArrayWriter, level: int, begin: Sequence[int], end: Sequence[int]) -> None:
-    """Write the part of a level that lies within voxels ``begin`` to ``end`` of the finest level."""
-    factor = _factor(volume.layout, level)
-    first, past = ([int(corner) // f for corner, f in zip(edge, factor, strict=True)] for edge in (begin, end))
-    volume.coarsen(level, first, [p - f for f, p in zip(first, past, strict=True)])
+__all__ = ["LevelWork", "level_box", "levels_left"]
 
 
 def levels_left(prediction: Prediction) -> list[int]:
@@ -60,8 +39,8 @@ def level_box(prediction: Prediction, level: int) -> Coordinate:
     chunks, steps = [], []
     for product, layout in _with_level(prediction, level).items():
         size = prediction.voxel_sizes[product]
-        chunks.append(size * Coordinate(layout.chunks) * Coordinate(_factor(layout, level)))
-        steps.append(_factor(layout, level - 1))
+        chunks.append(size * Coordinate(layout.chunks) * Coordinate(fine_voxels(layout, level)))
+        steps.append(fine_voxels(layout, level - 1))
     box = []
     for axis, (block, extent) in enumerate(zip(prediction.grid.block, prediction.grid.roi.shape, strict=True)):
         unit = math.lcm(*(int(chunk[axis]) for chunk in chunks))
@@ -110,8 +89,3 @@ def _with_level(prediction: Prediction, level: int) -> dict[str, ImageLayout]:
         for product, layout in prediction.layouts().items()
         if levels_within_blocks(layout, prediction.block_voxels(product)) <= level < layout.levels
     }
-
-
-def _factor(layout: ImageLayout, level: int) -> tuple[int, ...]:
-    """Return the number of voxels of the finest level that make one voxel of ``level``, along each axis."""
-    return tuple(math.prod(along) for along in zip((1,) * len(layout.shape), *layout.factors[:level], strict=True))

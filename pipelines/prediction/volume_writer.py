@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.pipelines.prediction.coarser_levels import coarsen, levels_within_blocks
+from scalenet_gp.pipelines.blockwise import coarsen, levels_within_blocks
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.volumes import MultiscaleArrayWriter
 

@@ -10,11 +10,12 @@ from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.level_match import Alignment
 from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path
-from scalenet_gp.volumes.metadata import Level, Translation
+from scalenet_gp.volumes.metadata import Level, Translation, nanometres, number
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, StoredValues, create_image
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, multiscale_groups
+from scalenet_gp.volumes.precomputed import create_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.storage import (
     ChunkCache,
@@ -53,6 +54,7 @@ __all__ = [
     "create_array",
     "create_group",
     "create_image",
+    "create_precomputed",
     "default_levels",
     "extract_class",
     "find_node",
@@ -63,7 +65,10 @@ __all__ = [
     "local_path",
     "multiscale_attributes",
     "multiscale_groups",
+    "nanometres",
+    "number",
     "open_array",
+    "open_precomputed",
     "read_annotation",
     "read_class_groups",
     "read_crop_manifest",

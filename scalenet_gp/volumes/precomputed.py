@@ -8,16 +8,21 @@ https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/vo
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.errors import ArgumentError, LatticeError, VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.volumes.axes import served_axes
+from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.metadata import (
     Level,
     Number,
@@ -28,9 +33,11 @@ from scalenet_gp.volumes.metadata import (
     consistent_levels,
     malformed_error,
 )
-from scalenet_gp.volumes.storage import ZarrNode, open_scale
+from scalenet_gp.volumes.storage import ChunkCache, StoredArray, ZarrNode, find_node, open_scale
 
-__all__ = ["is_precomputed", "read_precomputed", "scale_keys"]
+__all__ = ["create_precomputed", "is_precomputed", "open_precomputed", "read_precomputed", "scale_keys"]
+
+_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 
 
 def is_precomputed(node: ZarrNode) -> bool:
@@ -61,18 +68,7 @@ def read_precomputed(node: ZarrNode, options: ReadOptions, key: str | None = Non
     path, info = node.path, _info(node)
     dtype = np.dtype(info.data_type)
     scales = [(index, scale) for index, scale in enumerate(info.scales) if key in (None, scale.key)]
-    stored = [
-        open_scale(
-            node,
-            scale.key,
-            index,
-            (info.num_channels, *scale.size[::-1]),
-            (1, *scale.chunk_sizes[0][::-1]),
-            dtype,
-            options.cache,
-        )
-        for index, scale in scales
-    ]
+    stored = [_array(node, info, index, scale, options.cache) for index, scale in scales]
     if info.num_channels == 1:
         stored = [array.at({0: 0}) for array in stored]
     names = ("z", "y", "x") if info.num_channels == 1 else ("c", "z", "y", "x")
@@ -106,6 +102,81 @@ def read_precomputed(node: ZarrNode, options: ReadOptions, key: str | None = Non
     return VolumeMetadata(spatial, channels, dtype, result, arrays)
 
 
+def create_precomputed(
+    path: StrPath, levels: Sequence[Level], channels: int, dtype: np.dtype[Any], labels: bool, chunk: int = 64
+) -> None:
+    """Create a precomputed volume of zeros: its ``info``.
+
+    Args:
+        path: the folder to make.
+        levels: the scales, from fine to coarse; their names become those of their voxel sizes.
+        channels: the number of channels.
+        dtype: of the voxels.
+        labels: the values are names: the volume is a segmentation, compressed as such if it can be.
+        chunk: voxels of a chunk along an axis.
+
+    Raises:
+        FileExistsError: there is something at ``path``.
+        LatticeError: a level does not begin at a whole voxel from zero, as the format demands.
+        ArgumentError: two dimensions, or a dtype that the format does not have.
+    """
+    if dtype.name not in _DTYPES:
+        raise ArgumentError(f"{path}: precomputed volumes hold {', '.join(_DTYPES)}, not {dtype}")
+    segmentation = labels and dtype.name in ("uint32", "uint64")
+    scales = []
+    for level in levels:
+        if len(level.shape) != 3:
+            raise ArgumentError(f"{path}: precomputed volumes have three dimensions, not {len(level.shape)}")
+        offset = [b / v for b, v in zip(level.begin, level.voxel_size, strict=True)]
+        if any(voxels.denominator != 1 for voxels in offset):
+            near = tuple(round(voxels) * v for voxels, v in zip(offset, level.voxel_size, strict=True))
+            raise LatticeError(
+                f"{path}: {level.path} begins at {format_size(level.begin)} nm, which is not a whole number of its "
+                f"voxels of {format_size(level.voxel_size)} nm, as precomputed volumes demand; place it elsewhere, as "
+                f"at {format_size(near)} nm"
+            )
+        scale = {
+            "key": "_".join(format(float(length), ".12g") for length in level.voxel_size[::-1]),
+            "size": list(level.shape[::-1]),
+            "resolution": [float(length) for length in level.voxel_size[::-1]],
+            "voxel_offset": [int(voxels) for voxels in offset[::-1]],
+            "chunk_sizes": [[chunk] * 3],
+            "encoding": "compressed_segmentation" if segmentation else "raw",
+        }
+        scales.append(scale | ({"compressed_segmentation_block_size": [8, 8, 8]} if segmentation else {}))
+    info = {
+        "@type": "neuroglancer_multiscale_volume",
+        "type": "segmentation" if labels else "image",
+        "data_type": dtype.name,
+        "num_channels": channels,
+        "scales": scales,
+    }
+    folder = Path(path)
+    if folder.exists():
+        raise FileExistsError(f"{path} exists; choose another path or remove it")
+    folder.mkdir(parents=True)
+    (folder / "info").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def open_precomputed(path: StrPath) -> tuple[StoredArray, ...]:
+    """Open the scales of a precomputed volume for writing, each (channel, z, y, x).
+
+    Raises:
+        FileNotFoundError: there is nothing at ``path``.
+        VolumeFormatError: there is another kind of volume, or its metadata are malformed.
+    """
+    node = find_node(path)
+    if node is None or not is_precomputed(node):
+        raise FileNotFoundError(f"{path}: no such precomputed volume")
+    info = _info(node)
+    return tuple(_array(node, info, index, scale, None) for index, scale in enumerate(info.scales))
+
+
+def _array(node: ZarrNode, info: _Info, index: int, scale: _Scale, cache: ChunkCache | None) -> StoredArray:
+    shape, chunks = (info.num_channels, *scale.size[::-1]), (1, *scale.chunk_sizes[0][::-1])
+    return open_scale(node, scale.key, index, shape, chunks, np.dtype(info.data_type), cache)
+
+
 class _Scale(BaseModel):
     key: str
     size: tuple[int, int, int]
@@ -115,7 +186,7 @@ class _Scale(BaseModel):
 
 
 class _Info(BaseModel):
-    data_type: str = Field(pattern="^(u?int(8|16|32|64)|float32)$")
+    data_type: Literal["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32"]
     num_channels: int = Field(1, ge=1)
     scales: list[_Scale] = Field(min_length=1)
 

@@ -1,0 +1,113 @@
+"""The task of the blockwise engine that imports: the blocks, then the levels that they do not make."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import final
+
+from funlib.geometry import Coordinate, Roi
+
+from scalenet_gp.pipelines.blockwise import (
+    BlockStage,
+    BlockTask,
+    WorkFolder,
+    coarsen,
+    fine_voxels,
+    levels_within_blocks,
+)
+from scalenet_gp.pipelines.exchange.jobs import ImportJob
+from scalenet_gp.volumes import MultiscaleArrayWriter, create_image
+
+__all__ = ["ImportTask"]
+
+_IMPORTING = "importing"
+_LEVEL = "level "
+
+
+@final
+@dataclass(frozen=True)
+class ImportTask(BlockTask):
+    """Writes the blocks of a volume, and its coarser levels. Its ROIs count voxels.
+
+    Attributes:
+        job: the job.
+    """
+
+    doing = "being imported"
+    worker = "scalenet_gp.pipelines.exchange.worker"
+
+    job: ImportJob
+
+    @property
+    def folder(self) -> WorkFolder:
+        """The folder of the unfinished volume."""
+        return self.job.folder
+
+    def create_or_resume(self) -> ImportTask:
+        """Create the volume, or check that the unfinished one is this import's.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        begun = self.job.resumed()
+        if begun is not None:
+            return replace(self, job=begun)
+        folder = self.folder
+        folder.job.unlink(missing_ok=True)
+        for left in (folder.group, folder.tracking):
+            shutil.rmtree(left, ignore_errors=True)
+        source = f"{self.job.source}/{self.job.dataset}" if self.job.dataset else self.job.source
+        create_image(folder.group, self.job.layout, {"imported_from": source})
+        self.job.write()
+        return self
+
+    def stages(self) -> Iterator[BlockStage]:
+        """Yield the blocks, and each level that is not made with them."""
+        layout, block = self.job.layout, self.job.block
+        roi = Roi((0,) * len(block), layout.shape)
+        voxels, tracking = math.prod(layout.shape), self.folder.tracking
+        yield BlockStage(_IMPORTING, roi, Coordinate(block), tracking, voxels, light=True)
+        for level in range(self._within, layout.levels):
+            factors, before = fine_voxels(layout, level), fine_voxels(layout, level - 1)
+            box = [
+                min(n, f * c * max(1, b * step // (f * c)))
+                for n, f, c, b, step in zip(layout.shape, factors, layout.chunks, block, before, strict=True)
+            ]
+            yield BlockStage(f"{_LEVEL}{level}", roi, Coordinate(box), tracking / f"s{level}", voxels, light=True)
+
+    @contextmanager
+    def prepare(self, stage: str, device: str | None) -> Iterator[Callable[[Roi], None]]:
+        """Yield the function that imports a block, or makes a box of a level."""
+        volume = MultiscaleArrayWriter.open(self.folder.group)
+        if stage != _IMPORTING:
+            level = int(stage.removeprefix(_LEVEL))
+            yield lambda roi: coarsen(volume, level, roi.begin, roi.end)
+            return
+        with self.job.open_source() as source:
+
+            def write(roi: Roi) -> None:
+                volume.write(roi.begin, source.read(roi.begin, roi.end))
+                for level in range(1, self._within):
+                    coarsen(volume, level, roi.begin, roi.end)
+
+            yield write
+
+    def describe(self, stage: str, roi: Roi) -> str:
+        """Return the ROI of a block in voxels."""
+        return f"voxels {tuple(roi.begin)} to {tuple(roi.end)}"
+
+    def finish(self) -> None:
+        """Give the volume its name, and remove everything else."""
+        self.folder.group.rename(self.folder.output)
+        shutil.rmtree(self.folder.path)
+
+    @property
+    def _within(self) -> int:
+        layout = self.job.layout
+        return levels_within_blocks(
+            layout, [0 if b >= n else b for b, n in zip(self.job.block, layout.shape, strict=True)]
+        )
