@@ -16,6 +16,7 @@ from scalenet_gp.nodes.predict import GunpowderModel, Predict
 from scalenet_gp.nodes.prefetch import Prefetch, Stack
 from scalenet_gp.nodes.samplers import (
     ClassSampler,
+    LazyRandomVolume,
     MaskSampler,
     RandomVolume,
     SampleLocation,
@@ -39,6 +40,7 @@ __all__ = [
     "DeformAugment",
     "GunpowderModel",
     "IntensityAugment",
+    "LazyRandomVolume",
     "LowContrastSections",
     "MaskSampler",
     "MisalignedSections",

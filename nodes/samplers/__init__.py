@@ -1,5 +1,6 @@
 """Samplers: they draw the locations of samples in a volume."""
 
+from scalenet_gp.nodes.samplers.lazy_random_volume import LazyRandomVolume
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws, describe_location
@@ -10,6 +11,7 @@ from scalenet_gp.nodes.samplers.weighted_samplers import ClassSampler, Stratifie
 __all__ = [
     "ClassSampler",
     "LabelArray",
+    "LazyRandomVolume",
     "MaskSampler",
     "RandomVolume",
     "SampleLocation",

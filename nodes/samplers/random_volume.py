@@ -7,13 +7,68 @@ from collections.abc import Mapping
 from math import fsum
 from typing import Any, final
 
-from gunpowder import Array, Batch, BatchRequest, RandomProvider
+from gunpowder import Array, Batch, BatchRequest, ProviderSpec, RandomProvider
 
 from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.requests import request_generator
 from scalenet_gp.nodes.samplers.weighted_samplers import check_weights
 
-__all__ = ["RandomVolume"]
+__all__ = ["RandomVolume", "VolumeDraw", "check_same_specs"]
+
+
+class VolumeDraw:
+    """The draw of one of several volumes for a request, and its record.
+
+    Args:
+        weights: the weights of the volumes, in any unit.
+        replay: the text of ``array.attrs["location"]`` of an earlier batch; its volume is taken again.
+
+    Raises:
+        ArgumentError: weights that are negative or all 0; ``replay`` is not such a text, or names another volume.
+    """
+
+    def __init__(self, weights: Mapping[str, float], replay: str | None = None) -> None:
+        check_weights("weights", weights, weights)
+        if not any(weights.values()):
+            raise ArgumentError(f"the weights {dict(weights)} are all 0")
+        self.weights = dict(weights)
+        self._replay = None if replay is None else _recorded(replay)
+        if replay is not None and self._replay not in list(self.weights):
+            raise ArgumentError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
+
+    @property
+    def first(self) -> str:
+        """The name of the first volume that can be drawn."""
+        return next(name for name, weight in self.weights.items() if weight)
+
+    def name(self, request: BatchRequest, purpose: str) -> str:
+        """Draw the name of a volume from the request's own random numbers."""
+        if self._replay is not None:
+            return str(self._replay)
+        generator = request_generator(request, purpose)
+        total = fsum(self.weights.values())
+        shares = [weight / total for weight in self.weights.values()]
+        return list(self.weights)[int(generator.choice(len(shares), p=shares))]
+
+    def record(self, batch: Batch, name: str) -> Batch:
+        """Add the name to the records of all arrays of a batch, and return it."""
+        for key, array in list(batch.arrays.items()):
+            record = {**json.loads(array.attrs.get("location", "{}")), "volume": name}
+            batch.arrays[key] = Array(array.data, array.spec, {**array.attrs, "location": json.dumps(record)})
+        return batch
+
+
+def check_same_specs(expected: ProviderSpec, first: str, found: ProviderSpec, name: str) -> None:
+    """Check that the arrays of a volume are like those of the first one.
+
+    Raises:
+        PipelineError: an array has another voxel size or type.
+    """
+    for key, spec in expected.array_specs.items():
+        for what in ("voxel_size", "dtype", "interpolatable"):
+            there, here = getattr(spec, what), getattr(found[key], what)
+            if there != here:
+                raise PipelineError(f"{what} of {key} is {there} in {first}, but {here} in {name}")
 
 
 @final
@@ -43,14 +98,13 @@ class RandomVolume(RandomProvider):
     """
 
     def __init__(self, weights: Mapping[str, float], *, replay: str | None = None) -> None:
-        check_weights("weights", weights, weights)
-        if not any(weights.values()):
-            raise ArgumentError(f"the weights {dict(weights)} are all 0")
-        self.weights = dict(weights)
-        self._replay = None if replay is None else _recorded(replay)
-        if replay is not None and self._replay not in list(self.weights):
-            raise ArgumentError(f"replay names the volume {self._replay!r}; there are {', '.join(self.weights)}")
-        super().__init__(probabilities=list(self.weights.values()))
+        self._volumes = VolumeDraw(weights, replay)
+        super().__init__(probabilities=list(weights.values()))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of the volumes, in any unit."""
+        return self._volumes.weights
 
     def setup(self) -> None:
         """Announce the arrays that all volumes provide."""
@@ -61,29 +115,15 @@ class RandomVolume(RandomProvider):
                 f"but {len(branches)} branches end in it"
             )
         super().setup()
+        first = next(iter(self.weights))
         for name, branch in zip(self.weights, branches, strict=True):
-            for key, spec in self.spec.array_specs.items():
-                for what in ("voxel_size", "dtype", "interpolatable"):
-                    expected, found = getattr(spec, what), getattr(branch.spec[key], what)
-                    if expected != found:
-                        first = next(iter(self.weights))
-                        raise PipelineError(f"{what} of {key} is {expected} in {first}, but {found} in {name}")
+            check_same_specs(self.spec, first, branch.spec, name)
 
     def provide(self, request: BatchRequest) -> Batch:
         """Draw a volume and ask its branch."""
-        names = list(self.weights)
-        number = names.index(self._replay) if self._replay is not None else self._draw(request)
-        batch = self.get_upstream_providers()[number].request_batch(request)
-        for key, array in list(batch.arrays.items()):
-            record = {**json.loads(array.attrs.get("location", "{}")), "volume": names[number]}
-            batch.arrays[key] = Array(array.data, array.spec, {**array.attrs, "location": json.dumps(record)})
-        return batch
-
-    def _draw(self, request: BatchRequest) -> int:
-        generator = request_generator(request, type(self).__name__)
-        total = fsum(self.weights.values())
-        shares = [weight / total for weight in self.weights.values()]
-        return int(generator.choice(len(shares), p=shares))
+        name = self._volumes.name(request, type(self).__name__)
+        number = list(self.weights).index(name)
+        return self._volumes.record(self.get_upstream_providers()[number].request_batch(request), name)
 
 
 def _recorded(record: str) -> Any:

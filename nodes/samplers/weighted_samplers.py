@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import fsum, isfinite
@@ -12,7 +12,7 @@ from typing import Self, final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.errors import ArgumentError, ScaleNetError
+from scalenet_gp.errors import ArgumentError, DataError, ScaleNetError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler, UniformSampler
@@ -46,6 +46,7 @@ class ClassSampler(Sampler):
         voxel_size: see :class:`MaskSampler`.
         within: take only the voxels of the volumes inside this ROI. World units.
         inside: keep the samples of a class inside this ROI, too. World units.
+        absent_elsewhere: leave the share of a class without a voxel to ``otherwise``, instead of an error.
 
     Raises:
         ArgumentError: shares that are negative, sum to more than 1, or name an unknown class; no sampler for the rest.
@@ -67,13 +68,14 @@ class ClassSampler(Sampler):
     voxel_size: Iterable[int] | None = None
     within: Roi | None = None
     inside: Roi | None = None
+    absent_elsewhere: bool = False
 
     def __post_init__(self) -> None:
         check_weights("shares", self.shares, self.classes)
         rest = 1 - fsum(self.shares.values())
         if rest < -_SLACK:
             raise ArgumentError(f"the shares {dict(self.shares)} sum to {1 - rest:g}; they may sum to 1 at most")
-        if rest > _SLACK and self.otherwise is None:
+        if (rest > _SLACK or self.absent_elsewhere) and self.otherwise is None:
             raise ArgumentError(
                 f"the shares {dict(self.shares)} sum to {1 - rest:g}; give otherwise= a sampler for the rest"
             )
@@ -86,21 +88,32 @@ class ClassSampler(Sampler):
         masks = {}
         for name, share in self.shares.items():
             if share > 0:
-                with _naming("class", name):
+                with _naming("class", name), self._tolerating():
                     masks[name] = MaskSampler(self.classes[name], self.world, self.voxel_size, self.within, self.inside)
         return masks
 
-    def load(self) -> None:
+    @cached_property
+    def _loaded(self) -> dict[str, MaskSampler]:
+        """The samplers of the classes that have voxels."""
+        masks = {}
         for name, sampler in self._classes.items():
-            with _naming("class", name):
+            with _naming("class", name), self._tolerating():
                 sampler.load()
+                masks[name] = sampler
+        return masks
+
+    def _tolerating(self) -> AbstractContextManager[None]:
+        return suppress(DataError) if self.absent_elsewhere else nullcontext()
+
+    def load(self) -> None:
+        self._loaded  # noqa: B018
         if self.otherwise is not None:
             self.otherwise.load()
 
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        choices: list[_Choice] = [(name, sampler, self.shares[name]) for name, sampler in self._classes.items()]
+        choices: list[_Choice] = [(name, sampler, self.shares[name]) for name, sampler in self._loaded.items()]
         if self.otherwise is not None:
-            choices.append((None, self.otherwise, max(0.0, 1 - fsum(self.shares.values()))))
+            choices.append((None, self.otherwise, max(0.0, 1 - fsum(share for *_, share in choices))))
         return _draw(generator, opening, "class", choices)
 
 

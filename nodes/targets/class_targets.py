@@ -147,11 +147,18 @@ class ClassTargets(ReadingSource):
         """Start to read target and mask, (channel, z, y, x); call the result to wait for them."""
         size = self._specs[target].voxel_size
         parts = {name: part.intersect(roi) for name, part in self._annotated[target].items()}
-        reading = {
-            name: (part, *self._volumes[name].start_stored(part, size, self.world))
-            for name, part in parts.items()
-            if not part.empty
-        }
+        # classes that are told apart by ids share a volume, and what is read of it
+        started: dict[tuple[int, Coordinate, Coordinate], tuple[Callable[[], np.ndarray], tuple[int, ...]]] = {}
+        reading = {}
+        for name, part in parts.items():
+            if part.empty:
+                continue
+            volume = self._volumes[name]
+            place = (id(volume), part.begin, part.shape)
+            if place not in started:
+                values, factor = volume.start_stored(part, size, self.world)
+                started[place] = cache(values), factor
+            reading[name] = (part, *started[place])
 
         @cache
         def finish() -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from scalenet_gp.pipelines.cli.options import (
     OnceEachCommand,
     Overrides,
     Volume,
+    folder_of,
     print_results,
     print_table,
     read_config,
@@ -81,7 +82,7 @@ def inspect(
 
 def preview(
     config: ConfigFile,
-    volume: Volume,
+    volume: Volume = None,
     output: Annotated[Path, typer.Option("--output", help="PNG file to make.")] = Path("preview.png"),
     samples: Annotated[int, typer.Option("--samples", help="Number of samples to draw.")] = 3,
     seed: Annotated[
@@ -92,4 +93,5 @@ def preview(
     """Draw samples that a run would learn from: every scale, the classes, before and after augmentation."""
     from scalenet_gp.pipelines.inspection import preview as draw
 
-    print_results({"picture": draw(read_config(config, overrides), volume, output, samples, seed)})
+    settings = read_config(config, overrides)
+    print_results({"picture": draw(settings, folder_of(config, settings, volume), output, samples, seed)})

@@ -22,7 +22,9 @@ __all__ = [
     "OnceEachCommand",
     "Overrides",
     "Run",
+    "SourceName",
     "Volume",
+    "folder_of",
     "print_results",
     "print_table",
     "read_config",
@@ -31,7 +33,15 @@ __all__ = [
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
 Volume = Annotated[
-    str, typer.Option("--volume", help="Folder, or its URL, that holds the raw data and labels of the config.")
+    str | None,
+    typer.Option(
+        "--volume",
+        help="Folder, or its URL, that paths of the config start at; the folder of the config unless given.",
+    ),
+]
+SourceName = Annotated[
+    str | None,
+    typer.Option("--source", help="Name of the source of the config, as `check` lists them; the only one by default."),
 ]
 Run = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 Device = Annotated[
@@ -71,6 +81,22 @@ def read_config(path: Path, overrides: Iterable[str] | None) -> Config:
     from scalenet_gp.pipelines.config import Config
 
     return Config.read(path, overrides or ())
+
+
+def folder_of(config: Path, settings: Config, volume: str | None) -> str:
+    """Return the folder, or its URL, that paths of a config start at.
+
+    Args:
+        config: the file of the config.
+        settings: what it says.
+        volume: the folder that the command line says, if any.
+    """
+    if volume is not None:
+        return volume
+    folder = settings.data.folder
+    if folder is None:
+        return str(config.absolute().parent)
+    return folder if "://" in folder else str(config.absolute().parent / folder)
 
 
 def print_table(table: Table) -> None:

@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 import typer
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.cli.options import ConfigFile, Overrides, Volume, print_results, read_config, read_region
+from scalenet_gp.pipelines.cli.options import (
+    ConfigFile,
+    Overrides,
+    SourceName,
+    Volume,
+    folder_of,
+    print_results,
+    read_config,
+    read_region,
+)
 
 __all__ = ["mask", "predict", "view"]
 
@@ -26,7 +35,7 @@ class Translation(StrEnum):
 
 def predict(
     config: ConfigFile,
-    volume: Volume,
+    volume: Volume = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Folder of the run; needed unless --checkpoint and --output are given.")
     ] = None,
@@ -41,6 +50,7 @@ def predict(
             "evaluation region.",
         ),
     ] = None,
+    source: SourceName = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option("--checkpoint", help="Checkpoint to use instead of the run's best; several are averaged."),
@@ -96,7 +106,8 @@ def predict(
         processes = Workers.create(**apply_overrides({"workers": given}, of_workers)["workers"])
     except TypeError as error:
         raise ConfigError(f"--set {of_workers[0].partition('=')[0]}: {error}") from None
-    prediction = run_prediction(settings, volume, networks, made, read_region(region), workers=processes)
+    folder = folder_of(config, settings, volume)
+    prediction = run_prediction(settings, folder, networks, made, read_region(region), source=source, workers=processes)
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")
     if skipped is not None:

@@ -15,7 +15,9 @@ from scalenet_gp.pipelines.cli.options import (
     ConfigFile,
     Device,
     Overrides,
+    SourceName,
     Volume,
+    folder_of,
     print_results,
     print_table,
     read_config,
@@ -59,7 +61,7 @@ def demo(
 
 def train(
     config: ConfigFile,
-    volume: Volume,
+    volume: Volume = None,
     # torchrun takes --run and --log for its own --run-path and --log-dir, cut short
     run: Annotated[
         Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; needed unless --dry-run.")
@@ -78,11 +80,13 @@ def train(
     SIGTERM and SIGUSR1 end it with a checkpoint and the exit code 75: the same command resumes it.
     """
     settings = read_config(config, overrides)
+    folder = folder_of(config, settings, volume)
     if only_try:
         from scalenet_gp.pipelines.inspection import dry_run, dry_run_table
 
-        print_table(dry_run_table(dry_run(settings, volume, device)))
+        print_table(dry_run_table(dry_run(settings, folder, device)))
         return
+    from scalenet_gp.pipelines.data import resolve_sources, sources_of
     from scalenet_gp.pipelines.evaluation import final_evaluation, score_tables
     from scalenet_gp.pipelines.prediction import describe_seam
     from scalenet_gp.pipelines.process import ending_at_once
@@ -90,11 +94,16 @@ def train(
 
     if run is None:
         raise ConfigError("--run is missing: give the folder of the run, as --run runs/first, or --dry-run")
-    checkpoint = run_training(settings, volume, run, device, log.value)
+    checkpoint = run_training(settings, folder, run, device, log.value)
     if int(os.environ.get("RANK", 0)):
         return
+    if not sources_of(settings, resolve_sources(settings.data, folder), "evaluate"):
+        if log is LogForm.BAR:
+            print_results({"TensorBoard log": run / "log", "newest checkpoint": checkpoint})
+            typer.echo("nothing is evaluated: the config has neither evaluation.region nor a source to evaluate")
+        return
     with ending_at_once(checkpoint):
-        end = final_evaluation(settings, volume, run, checkpoint, device)
+        end = final_evaluation(settings, folder, run, checkpoint, device)
     if log is LogForm.JSON:
         return
     for table in score_tables(end.scores):
@@ -114,7 +123,7 @@ def train(
 
 def evaluate(
     config: ConfigFile,
-    volume: Volume,
+    volume: Volume = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Folder of the run; needed unless --prediction and --output are given.")
     ] = None,
@@ -133,6 +142,7 @@ def evaluate(
             "evaluation region.",
         ),
     ] = None,
+    source: SourceName = None,
     force: Annotated[bool, typer.Option("--force", help="Replace scores and a picture that exist.")] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -153,10 +163,11 @@ def evaluate(
             raise FileExistsError(f"{made} exists; replace it with --force, or choose another folder with --output")
     within = read_region(region)
     if within == "all":
-        within = Region.create(**dict.fromkeys(("begin", "end"), [None] * len(settings.evaluation.region.begin)))
-    result = compare(settings, volume, predicted, within, folder.scores, overwrite=force)
+        within = Region.create(**dict.fromkeys(("begin", "end"), [None] * len(settings.prediction.block_shape)))
+    paths = folder_of(config, settings, volume)
+    result = compare(settings, paths, predicted, within, folder.scores, overwrite=force, source=source)
     folder.picture.unlink(missing_ok=True)
-    draw_prediction(settings, volume, predicted, folder.picture, within)
+    draw_prediction(settings, paths, predicted, folder.picture, within, source)
     for table in score_tables(result):
         print_table(table)
     print_results({"scores": folder.scores, "picture": folder.picture})

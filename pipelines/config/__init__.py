@@ -1,12 +1,21 @@
 """The run file."""
 
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.config.data import DataConfig
+from scalenet_gp.pipelines.config.data import (
+    ChallengeConfig,
+    DataConfig,
+    DatasplitConfig,
+    SamplingConfig,
+    SourceConfig,
+    SplitConfig,
+    Use,
+)
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.resolved import resolved_yaml
 from scalenet_gp.pipelines.config.sampling import (
+    ClassSamplerOptions,
     MapSamplerOptions,
     MaskSamplerOptions,
     SamplerOptions,
@@ -28,17 +37,24 @@ __all__ = [
     "BACKGROUND",
     "AffinityTargetsOptions",
     "BoundaryDistanceTargetsOptions",
+    "ChallengeConfig",
+    "ClassSamplerOptions",
     "ClassTargetsOptions",
     "Config",
     "DataConfig",
+    "DatasplitConfig",
     "MapSamplerOptions",
     "MaskSamplerOptions",
     "PredictionOptions",
     "Region",
     "SamplerOptions",
+    "SamplingConfig",
+    "SourceConfig",
+    "SplitConfig",
     "StratifiedSamplerOptions",
     "TargetOptions",
     "UniformSamplerOptions",
+    "Use",
     "apply_overrides",
     "match_outputs",
     "reference_text",

@@ -17,7 +17,7 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import NetworkKind, OutputForm
 from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
-from scalenet_gp.pipelines.config.data import DataConfig
+from scalenet_gp.pipelines.config.data import DataConfig, DatasplitConfig
 from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
 from scalenet_gp.pipelines.config.overrides import apply_overrides, name_sources
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
@@ -53,7 +53,20 @@ class Config(Options):
     training: TrainingConfig
     validation: ValidationConfig | None = None
     prediction: PredictionOptions
-    evaluation: EvaluationConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_uses(self) -> Config:
+        uses = {getattr(source, "use", None) for source in self.data.sources}
+        of_files = any(isinstance(source, DatasplitConfig) for source in self.data.sources)
+        if self.data.split is not None and self.validation is None:
+            raise ConfigError("data.split chooses the sources to validate with, and there is no validation: write one")
+        told = self.data.split is not None or "validate" in uses or of_files
+        if self.validation is not None and self.validation.region is None and not told:
+            raise ConfigError(
+                "validation has no data: give it a region, a source the use validate, or choose by data.split"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Config:

@@ -4,59 +4,137 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Options
+from scalenet_gp.pipelines.config.region import Region
 
-__all__ = ["DataConfig", "SourceConfig"]
+__all__ = [
+    "ChallengeConfig",
+    "DataConfig",
+    "DatasplitConfig",
+    "SamplingConfig",
+    "SourceConfig",
+    "SplitConfig",
+    "Use",
+]
+
+Use = Literal["train", "validate", "evaluate"]
+"""The purpose of a source."""
 
 
 def _as_mapping(classes: Any) -> Any:
-    """A list of names has one label volume for each; the name of one label volume is a list of one."""
+    """A list of names has one label volume for each; a single label volume or id is a list of one."""
     if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
         if len(set(classes)) < len(classes):
             raise ConfigError(f"every class is learned once; {', '.join(classes)} repeats one")
         return {name: (name,) for name in classes}
     if isinstance(classes, dict):
-        return {name: (labels,) if isinstance(labels, str) else labels for name, labels in classes.items()}
+        return {name: (of,) if isinstance(of, str | int) else of for name, of in classes.items()}
     return classes
 
 
-def _shortest(classes: dict[str, tuple[str, ...]]) -> list[str] | dict[str, str | list[str]]:
+def _shortest(classes: dict[str, tuple[str | int, ...]]) -> list[str] | dict[str, Any]:
     if all(labels == (name,) for name, labels in classes.items()):
         return list(classes)
     return {name: labels[0] if len(labels) == 1 else list(labels) for name, labels in classes.items()}
 
 
+def _as_list(ids: Any) -> Any:
+    return (ids,) if isinstance(ids, int) else () if ids is None else ids
+
+
+def _one_or_list(ids: tuple[int, ...]) -> int | list[int]:
+    return ids[0] if len(ids) == 1 else list(ids)
+
+
 _NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-_CLASSES = {
-    "anyOf": [
-        _NAMES,
-        {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _NAMES]}, "minProperties": 1},
-    ]
-}
+_MEMBER = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+_MEMBERS = {"anyOf": [*_MEMBER["anyOf"], {"type": "array", "items": _MEMBER, "minItems": 1}]}
+_CLASSES = {"anyOf": [_NAMES, {"type": "object", "additionalProperties": _MEMBERS, "minProperties": 1}]}
+_IDS = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
 
 Classes = Annotated[
-    dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
+    dict[str, Annotated[tuple[int | str, ...], Field(min_length=1)]],
     Field(min_length=1),
     BeforeValidator(_as_mapping),
     PlainSerializer(_shortest),
     WithJsonSchema(_CLASSES),
 ]
-"""Classes by name, each with the names of the label volumes that it unites."""
+"""Classes by name, each with the names of the label volumes that it unites, and its ids in volumes of ids."""
+
+Ids = Annotated[tuple[int, ...], BeforeValidator(_as_list), PlainSerializer(_one_or_list), WithJsonSchema(_IDS)]
 
 
-class SourceConfig(Options):
-    """One volume with its annotation. Paths are within the folder that a job gets.
+class ReadingConfig(Options):
+    """Abstract: how the files of a source are read, and how often samples are taken from it.
+
+    Attributes:
+        weight: weight of the source among all when samples are drawn, in any unit; with several crops, that of each.
+        unit: unit of lengths in files that name none: ``nanometer``, ``micrometer``, ``angstrom``, ...
+        select: for an axis of the raw data before the spatial ones, the entry to read, by its index or a channel's
+            name: ``{t: 0, c: mito}``.
+        translation: the points that the files' positions name, voxel centres or corners; as their format says unless
+            given.
+        intensities: instead of those of ``data``, for raw data that are darker or brighter than others.
+        groups: table of classes, as CellMap's ``classes.csv``: a label volume that is missing is united from those of
+            its group.
+    """
+
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+    unit: str | None = None
+    select: dict[str, int | str] = Field(default_factory=dict)
+    translation: Literal["centre", "corner"] | None = None
+    intensities: tuple[float, float] | None = None
+    groups: str | None = None
+
+    @field_validator("intensities")
+    @classmethod
+    def _within_the_range(cls, intensities: tuple[float, float] | None) -> tuple[float, float] | None:
+        return None if intensities is None else _rising(intensities)
+
+
+class SourceConfig(ReadingConfig):
+    """One volume with its annotation. Paths start at the folder of the run file, or at ``--volume``.
 
     Attributes:
         raw: the multiscale group of the raw data.
-        labels: the group that holds one multiscale group for each label volume.
+        labels: the group that holds one multiscale group for each label volume; or one volume of ids or instances. With
+            ``*``, as in ``a.zarr/labels/crop*``, every match is a source of its own; wildcards of ``raw`` stand for
+            the same text as those of ``labels``, in their order.
+        use: the purpose of the source: ``train``, ``validate`` or ``evaluate``. Without it, the source serves for all
+            three, told apart by ``training.region``, ``validation.region`` and ``evaluation.region``, or by
+            ``data.split``.
+        weight: weight of the source among all when samples are drawn, in any unit; of each, where ``labels`` matches
+            several.
+        region: the part of the annotation to use; all of it unless given.
+        encoding: ``classes`` is a label volume for each class, with CellMap's annotation attributes where it has them,
+            and else 0 for absent and positive values for present. ``ids`` is one volume in which ``data.classes`` says
+            the ids of each class. ``instances`` is one volume with a number for each object of one class.
+        instances_of: the class that instances are of; needed where there are several classes.
+        unlabelled: the id, or several, of voxels that nobody has annotated. Unless given, 0 means that there is no
+            class.
+        only: the label volumes to use, by name; others count as not annotated. All that there are unless given.
+        unit: unit of lengths in files that name none: ``nanometer``, ``micrometer``, ``angstrom``, ...
+        select: for an axis of the raw data before the spatial ones, the entry to read, by its index or a channel's
+            name: ``{t: 0, c: mito}``.
         translation: the points that the files' positions name, voxel centres or corners; as their format says unless
             given.
         alignment: the treatment of labels whose voxels lie between those of the raw data: ``exact`` refuses them,
             ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+        intensities: instead of those of ``data``, for raw data that are darker or brighter than others.
+        groups: table of classes, as CellMap's ``classes.csv``: a label volume that is missing is united from those of
+            its group.
 
     Example:
         >>> SourceConfig(raw="em/raw", labels="labels/crop1").alignment
@@ -65,17 +143,140 @@ class SourceConfig(Options):
 
     raw: str
     labels: str
-    translation: Literal["centre", "corner"] | None = None
+    use: Use | None = None
+    region: Region | None = None
+    encoding: Literal["classes", "ids", "instances"] = "classes"
+    instances_of: str | None = None
+    unlabelled: Ids = ()
+    only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     alignment: Literal["exact", "resample"] = "exact"
+
+    @model_validator(mode="after")
+    def _check_encoding(self) -> SourceConfig:
+        if self.encoding != "classes" and self.only is not None:
+            raise ConfigError(f"only names label volumes, and the encoding {self.encoding} has one: leave it out")
+        if self.encoding != "instances" and self.instances_of is not None:
+            raise ConfigError(f"instances_of is for the encoding instances, not {self.encoding}: leave it out")
+        return self
+
+
+class DatasplitConfig(ReadingConfig):
+    """The crops of a datasplit, as the CellMap Segmentation Challenge has it: a source for each row.
+
+    Attributes:
+        datasplit: CSV file. Each row says what a crop is used for, its raw volume and its classes. Paths in it start
+            where those of the run file do.
+        weight: weight of each crop.
+        alignment: as that of a source; ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+
+    Example:
+        >>> DatasplitConfig(datasplit="datasplit.csv").alignment
+        'resample'
+    """
+
+    datasplit: str
+    alignment: Literal["exact", "resample"] = "resample"
+
+
+class ChallengeConfig(ReadingConfig):
+    """The crops of a folder that the CellMap Segmentation Challenge's tool has filled: a source for each.
+
+    Attributes:
+        challenge: folder with ``{dataset}/{dataset}.zarr/recon-1/labels/groundtruth/crop{number}``.
+        crops: numbers of the crops to use; ``all`` of them unless given.
+        use: the purpose of the crops; ``data.split`` says unless given.
+        weight: weight of each crop.
+        alignment: as that of a source; ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+
+    Example:
+        >>> ChallengeConfig.create(challenge="data", crops=[1, 2]).crops
+        (1, 2)
+    """
+
+    challenge: str
+    crops: Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)] = "all"
+    use: Use | None = None
+    alignment: Literal["exact", "resample"] = "resample"
+
+
+def _entry_name(entry: Any) -> str:
+    """Return the name of the model of an entry of ``sources``, which a field tells."""
+    for model, field in ((DatasplitConfig, "datasplit"), (ChallengeConfig, "challenge")):
+        if isinstance(entry, model) or (isinstance(entry, dict) and field in entry):
+            return model.__name__
+    return SourceConfig.__name__
+
+
+SourceEntry = Annotated[
+    Annotated[SourceConfig, Tag("SourceConfig")]
+    | Annotated[DatasplitConfig, Tag("DatasplitConfig")]
+    | Annotated[ChallengeConfig, Tag("ChallengeConfig")],
+    Discriminator(_entry_name),
+]
+"""A source, or several from a datasplit or a folder of the challenge."""
+
+
+class SplitConfig(Options):
+    """The choice of sources to validate with, among those that do not say their use. The others are trained on.
+
+    The choice depends on the names of the sources and on the seed alone.
+
+    Attributes:
+        by: ``dataset`` keeps crops of one raw volume together; ``crop`` does not.
+        share: share of the crops to validate with; of several folds none.
+        folds: number of folds of about as many crops.
+        fold: the fold to validate with, from 0 on.
+        seed: seed of the choice.
+
+    Example:
+        >>> SplitConfig(folds=5, fold=2).by
+        'dataset'
+    """
+
+    by: Literal["dataset", "crop"] = "dataset"
+    share: float | None = Field(None, gt=0, lt=1)
+    folds: int | None = Field(None, ge=2)
+    fold: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SplitConfig:
+        if (self.share is None) == (self.folds is None):
+            raise ConfigError("a split has either a share or folds")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ConfigError(f"fold is {self.fold}, and {self.folds} folds are counted from 0 to {self.folds - 1}")
+        return self
+
+
+class SamplingConfig(Options):
+    """How often samples are taken from each source.
+
+    Attributes:
+        by: ``volume`` draws a source, and a place in it by ``training.sampler``. ``class`` draws a class, then a source
+            that has it, then one of its voxels there.
+        temperature: from 0, all alike, to 1, in proportion to the amount of annotation: a source or class of n times as
+            much is drawn n to this power times as often.
+
+    Example:
+        >>> SamplingConfig(by="class").temperature
+        0.0
+    """
+
+    by: Literal["volume", "class"] = "volume"
+    temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class DataConfig(Options):
     """Data to learn from and to predict.
 
     Attributes:
-        sources: the volumes; one, as several cannot be read yet.
+        folder: folder, or its URL, that relative paths start at; that of the run file unless given.
+        sources: the volumes, any number.
         classes: the classes to learn, in the order of the network's output channels: a list of names, or a mapping of
-            names to label volumes. A class may unite several: ``mito: [mito_mem, mito_lum]``.
+            names to label volumes. A class may unite several: ``mito: [mito_mem, mito_lum]``. Whole numbers are its
+            ids in sources with the encoding ``ids``: ``mito: [3, 4, 5]``.
+        sampling: how often samples are taken from each source.
+        split: the choice of sources to validate with.
         padding: values that the network sees beyond the raw volume: zero, or the volume mirrored.
         intensities: intensities that the network sees as -1 and 1, as fractions of the data type's range: about the
             darkest and the brightest of the tissue. Networks learn faster from values that vary about zero.
@@ -87,33 +288,68 @@ class DataConfig(Options):
         {'mito': ('lum', 'mem')}
     """
 
-    sources: tuple[SourceConfig, ...]
+    folder: str | None = None
+    sources: Annotated[tuple[SourceEntry, ...], Field(min_length=1)]
     classes: Classes
+    sampling: SamplingConfig = SamplingConfig()
+    split: SplitConfig | None = None
     padding: Literal["constant", "reflect"] = "reflect"
     intensities: tuple[float, float] = (0.0, 1.0)
     cache: int = Field(256, ge=0)
-
-    @property
-    def source(self) -> SourceConfig:
-        """The only source."""
-        return self.sources[0]
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes in the order of the output channels."""
         return tuple(self.classes)
 
-    @field_validator("sources")
-    @classmethod
-    def _one(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
-        if len(sources) != 1:
-            raise ConfigError(f"the list has {len(sources)} entries; it has to have one, as several cannot be read yet")
-        return sources
+    def label_volumes(self, name: str) -> tuple[str, ...]:
+        """Return the names of the label volumes that a class unites; a class of which only ids are given has its own.
+
+        Example:
+            >>> data = DataConfig.create(sources=[{"raw": "em", "labels": "gt"}], classes={"mito": [3, 4], "er": "ER"})
+            >>> data.label_volumes("mito"), data.label_volumes("er"), data.ids("mito"), data.ids("er")
+            (('mito',), ('ER',), (3, 4), ())
+        """
+        return tuple(member for member in self.classes[name] if isinstance(member, str)) or (name,)
+
+    def ids(self, name: str) -> tuple[int, ...]:
+        """Return the ids of a class in volumes of ids."""
+        return tuple(member for member in self.classes[name] if isinstance(member, int))
 
     @field_validator("intensities")
     @classmethod
     def _within_the_range(cls, intensities: tuple[float, float]) -> tuple[float, float]:
-        low, high = intensities
-        if not 0 <= low < high <= 1:
-            raise ConfigError(f"intensities go up within 0 and 1; {low} to {high} do not")
-        return intensities
+        return _rising(intensities)
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> DataConfig:
+        for number, source in enumerate(self.sources):
+            if not isinstance(source, SourceConfig):
+                continue
+            where = f"sources.{number}"
+            if source.encoding == "ids" and not any(self.ids(name) for name in self.classes):
+                raise ConfigError(
+                    f"{where} has the encoding ids, and classes says no ids: write them, as in "
+                    f"{self.class_names[0]}: [3, 4, 5]"
+                )
+            if source.encoding != "instances":
+                continue
+            if source.instances_of is None and len(self.classes) > 1:
+                raise ConfigError(f"{where} has instances, and there are several classes: say instances_of which one")
+            if source.instances_of is not None and source.instances_of not in self.classes:
+                raise ConfigError(
+                    f"{where} has instances_of {source.instances_of!r}; the classes are {', '.join(self.classes)}"
+                )
+        for name in self.classes:
+            given = self.ids(name)
+            for other in self.classes:
+                if other < name and set(given) & set(self.ids(other)):
+                    raise ConfigError(f"classes: {name} and {other} share an id, and a voxel has one id")
+        return self
+
+
+def _rising(intensities: tuple[float, float]) -> tuple[float, float]:
+    low, high = intensities
+    if not 0 <= low < high <= 1:
+        raise ConfigError(f"intensities go up within 0 and 1; {low} to {high} do not")
+    return intensities

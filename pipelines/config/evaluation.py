@@ -18,7 +18,9 @@ class EvaluationConfig(Options):
     """Comparison of a trained network's prediction with the annotation.
 
     Attributes:
-        region: the part of the annotation to compare in; it shares nothing with that to learn from.
+        region: the part of the annotation to compare in, in sources that do not say their use; it shares nothing with
+            that to learn from. Not needed where sources say ``use: evaluate``. Without either, a run ends with the
+            training.
         threshold: probability from which a voxel counts as the class, in validation too. Of exclusive classes, the most
             probable one counts instead.
         allow_training_region: allow a region that shares annotated voxels with ``training.region``: scores of voxels
@@ -34,8 +36,8 @@ class EvaluationConfig(Options):
         0.5
     """
 
-    region: Region
-    threshold: float = Field(0.5, gt=0, lt=1)
+    region: Region | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     allow_training_region: bool = False
     groups: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = Field(default_factory=dict)
     smallest_object: Length = Fraction(100)

@@ -24,7 +24,7 @@ class TrainingConfig(Options):
     """Samples to learn from, and how they are learned from.
 
     Attributes:
-        region: the part of the annotation to learn from.
+        region: the part of the annotation to learn from, in sources that do not say their use; all of it unless given.
         output_shape: nm per axis that the outputs of a sample cover: one box for all outputs, or one for each by its
             name, about a common centre. Unless given, every scale has about as many voxels as the others, so that
             coarse outputs cover more.
@@ -45,7 +45,7 @@ class TrainingConfig(Options):
         log: when TensorBoard is written to.
     """
 
-    region: Region
+    region: Region | None = None
     output_shape: Size | dict[str, Size] | None = None
     iterations: int = Field(ge=1)
     batch_size: int = Field(4, ge=1)
@@ -66,7 +66,8 @@ class ValidationConfig(ValidationOptions):
     """Validation of a network while it is trained.
 
     Attributes:
-        region: the part of the annotation to validate with; it shares nothing with that to learn from.
+        region: the part of the annotation to validate with, in sources that do not say their use; it shares nothing
+            with that to learn from. Not needed where sources say ``use: validate``, or with ``data.split``.
     """
 
-    region: Region
+    region: Region | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.layers import Head
@@ -21,8 +21,9 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.options import Size
-from scalenet_gp.pipelines.config import Config, DataConfig, Region, TargetOptions, match_outputs
+from scalenet_gp.pipelines.config import Config, DataConfig, Region, SourceConfig, TargetOptions, match_outputs
 from scalenet_gp.pipelines.data.boxes import common_lattice, finest_output, sample_boxes, whole_voxels
+from scalenet_gp.pipelines.data.sources import Source, choose_source
 from scalenet_gp.pipelines.data.targets import TargetChain
 from scalenet_gp.volumes import (
     ChunkCache,
@@ -35,6 +36,7 @@ from scalenet_gp.volumes import (
     join,
     multiscale_groups,
     read_annotation,
+    read_class_groups,
 )
 
 __all__ = ["Dataset"]
@@ -45,52 +47,89 @@ class Dataset:
     """A raw volume with its annotation, in the world that fits a network.
 
     Attributes:
-        config: the part ``data`` of the run file.
+        run: the config of a run with this volume as its only source, see :meth:`.Source.narrow`.
         targets: what each output learns.
-        path: folder of the volume, or its URL.
+        folder: folder, or its URL, that paths of masks and maps start at.
+        source: the source of the run file.
         raw: the raw volume.
         net: the network whose voxel sizes the world fits.
         world: the world coordinates that all arrays share; see :meth:`MultiscaleImage.world`.
         cache: cache of the decoded chunks of all volumes.
+        alone: refuse a class without labels. Otherwise it counts as unknown: other sources may have it.
     """
 
-    config: DataConfig
+    run: Config
     targets: Mapping[str, TargetOptions]
-    path: StrPath
+    folder: StrPath
+    source: Source
     raw: MultiscaleImage
     net: LeibNet
     world: World
     cache: ChunkCache
+    alone: bool = True
 
     @classmethod
-    def open(cls, path: StrPath, config: Config, net: LeibNet) -> Dataset:
-        """Open the raw volume for a network of a run.
+    def open(
+        cls,
+        folder: StrPath,
+        config: Config,
+        net: LeibNet,
+        source: Source | None = None,
+        cache: ChunkCache | None = None,
+        *,
+        alone: bool = True,
+    ) -> Dataset:
+        """Open the raw volume of a source for a network of a run.
 
         The world has the raw volume's corner on the lattice of every tensor. Where raw data may be resampled, it has
         the labels' corner there instead, as labels are never resampled.
 
+        Args:
+            folder: folder, or its URL, that relative paths of the config start at.
+            config: the run.
+            net: the network.
+            source: the source; the only one unless given.
+            cache: cache of decoded chunks, which several volumes can share.
+            alone: refuse a class without labels; False if there are other sources, which may have it.
+
         Raises:
             FileNotFoundError: the volume does not exist.
             VolumeFormatError: it cannot be read.
-            ConfigError: it has other axes than the network, or the network cannot learn the targets.
+            ConfigError: it has other axes than the network, the network cannot learn the targets, or there are several
+                sources. The message names the field of the run file.
         """
         targets = match_outputs(config.training.targets, net.output_keys)
         for name, options in targets.items():
             _check_output(net, name, options, options.channels(config.data))
-        data = config.data
-        cache = ChunkCache(data.cache * 2**20)
-        source = data.source
-        raw = MultiscaleImage.open(join(path, source.raw), source.translation, alignment=source.alignment, cache=cache)
-        if raw.dims != net.dims:
-            raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
+        source = choose_source(config.data, folder) if source is None else source
+        cache = ChunkCache(config.data.cache * 2**20) if cache is None else cache
+        given = source.config
+        with source.naming_faults("raw"):
+            raw = MultiscaleImage.open(
+                given.raw,
+                given.translation,
+                select=given.select,
+                unit=given.unit,
+                alignment=given.alignment,
+                cache=cache,
+            )
+            if raw.dims != net.dims:
+                raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
-        if source.alignment == "resample":
-            paths = (join(join(path, source.labels), name) for names in data.classes.values() for name in names)
-            labelled = next((found for found in paths if find_node(found) is not None), None)
-            leading = raw if labelled is None else MultiscaleImage.open(labelled, source.translation)
+        if given.alignment == "resample":
+            labelled = next(_label_paths(source, config.data), None)
+            with source.naming_faults("labels"):
+                if labelled is not None:
+                    leading = MultiscaleImage.open(labelled, given.translation, unit=given.unit)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
-        return cls(data, targets, path, raw, net, world, cache)
+        run = source.narrow(config, net.dims)
+        return cls(run, targets, folder, source, raw, net, world, cache, alone)
+
+    @property
+    def config(self) -> DataConfig:
+        """The part ``data`` of the run file, with this source alone."""
+        return self.run.data
 
     @property
     def arrays(self) -> SampleArrays:
@@ -120,9 +159,9 @@ class Dataset:
     def intensities(self) -> IntensityWindow:
         """The window of intensities that the network sees."""
         stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
-        return IntensityWindow(stored, *self.config.intensities)
+        return IntensityWindow(stored, *(self.source.config.intensities or self.config.intensities))
 
-    def source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
+    def raw_source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
         """Return a source of raw data at the voxel size of every tensor in ``keys``, padded without end."""
         sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
         return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
@@ -157,7 +196,8 @@ class Dataset:
             VolumeFormatError: it cannot be read.
             DataError: nothing is annotated in that part.
         """
-        return self.target_chain.sources(self.config.classes, self.class_volumes(), self._instances, within)
+        with self.source.naming_faults("labels"):
+            return self.target_chain.sources(self.groups, self.class_volumes(), self._instances, within)
 
     def target_nodes(self) -> tuple[gp.BatchFilter, ...]:
         """Return the nodes that make targets and masks of what :meth:`target_sources` provides."""
@@ -204,6 +244,30 @@ class Dataset:
         if roi.empty:
             raise ConfigError(f"nothing is annotated in the region {region}")
         return roi
+
+    @property
+    def training_region(self) -> Region:
+        """The region to learn from; as far as the labels reach, unless the run file says it."""
+        return self.run.training.region or self._everywhere
+
+    @property
+    def evaluation_region(self) -> Region:
+        """The region to predict and to compare with the annotation.
+
+        Raises:
+            ConfigError: the run file does not say it.
+        """
+        region = self.run.evaluation.region
+        if region is None:
+            raise ConfigError(
+                f"the run file says no region of {self.source.name} to evaluate: write evaluation.region, or give "
+                f"{self.source.field} the use evaluate, or name a region with --region"
+            )
+        return region
+
+    @property
+    def _everywhere(self) -> Region:
+        return Region(begin=(None,) * self.net.dims, end=(None,) * self.net.dims)
 
     def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
         """Return sources of the predictions of every output in ``keys``, float32 whatever they are stored as.
@@ -263,45 +327,130 @@ class Dataset:
         """
         return sample_boxes(self.net, shape, what, self.labelled().shape if shape is None else None)
 
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The classes, each with the names of the label volumes that it unites, of those that :attr:`labels` has."""
+        if self.source.config.encoding != "classes":
+            return {name: (name,) for name in self.config.classes}
+        tables = self.source.config.groups
+        single = {} if tables is None else read_class_groups(tables)
+        groups = {}
+        for name in self.config.classes:
+            united: list[str] = []
+            for member in self.config.label_volumes(name):
+                there = member not in single or find_node(join(self.source.config.labels, member)) is not None
+                united += [member] if there else single[member]
+            groups[name] = tuple(dict.fromkeys(united))
+        return groups
+
     def class_volumes(self) -> dict[str, ClassVolume]:
-        """Return the label volumes by name, with the meaning of their values.
+        """Return the label volumes by the names in :attr:`groups`, with the meaning of their values.
 
         Raises:
             FileNotFoundError: a label volume does not exist.
             VolumeFormatError: a label volume cannot be read.
+            DataError: no class has a label volume.
         """
-        volumes = {}
-        for name in dict.fromkeys(name for names in self.config.classes.values() for name in names):
-            path = self._labels(name)
-            volume = MultiscaleImage.open(path, self.config.source.translation, cache=self.cache)
-            meaning = read_annotation(path, volume.levels[0].path)
-            volumes[name] = ClassVolume(volume, meaning.absent, meaning.present, meaning.unknown)
-        return volumes
+        options = self.source.config
+        with self.source.naming_faults("labels"):
+            if options.encoding != "classes":
+                return self._classes_of_one(options)
+            volumes: dict[str, ClassVolume] = {}
+            for name in dict.fromkeys(name for names in self.groups.values() for name in names):
+                path = self._labels(name)
+                volumes[name] = ClassVolume(None) if path is None else self._class_volume(path)
+            if all(volume.volume is None for volume in volumes.values()):
+                raise DataError(
+                    f"{options.labels} has no labels of {', '.join(volumes)}; there are {self._listed_labels()}"
+                )
+            return volumes
 
-    def labelled(self) -> Roi:
-        """Return the box of whole coarsest voxels that any class is annotated in."""
+    def _class_volume(self, path: str) -> ClassVolume:
+        """Return the label volume of one class."""
+        options = self.source.config
+        volume = MultiscaleImage.open(path, options.translation, unit=options.unit, cache=self.cache)
+        meaning = read_annotation(path, volume.levels[0].path)
+        unknown = options.unlabelled or meaning.unknown
+        absent = None if meaning.absent in options.unlabelled else meaning.absent
+        return ClassVolume(volume, absent, meaning.present, unknown)
+
+    def _classes_of_one(self, options: SourceConfig) -> dict[str, ClassVolume]:
+        """Return the classes of a volume of ids or of instances."""
+        volume = MultiscaleImage.open(options.labels, options.translation, unit=options.unit, cache=self.cache)
+        classes = {}
+        for name in self.config.classes:
+            ids = self.config.ids(name)
+            if options.encoding == "instances" and options.instances_of in (name, None):
+                absent = None if 0 in options.unlabelled else 0
+                classes[name] = ClassVolume(volume, absent, unknown=options.unlabelled)
+            elif options.encoding == "ids" and ids:
+                if shared := set(ids) & set(options.unlabelled):
+                    raise ConfigError(
+                        f"{self.source.field}.unlabelled has {shared.pop()}, which data.classes.{name} has too; a "
+                        "voxel is either of the class or not annotated"
+                    )
+                classes[name] = ClassVolume(volume, "others", ids, options.unlabelled)
+            else:
+                classes[name] = ClassVolume(None)
+        return classes
+
+    @cached_property
+    def _labelled(self) -> Roi:
         target, mask = gp.ArrayKey("LABELLED"), gp.ArrayKey("LABELLED_MASK")
         sizes = {target: self.net.voxel_size[self.net.output_keys[0]]}
         volumes = self.class_volumes()
-        return ClassTargets(volumes, sizes, {target: mask}, self.world, groups=self.config.classes).annotated(target)
+        with self.source.naming_faults("labels"):
+            return ClassTargets(volumes, sizes, {target: mask}, self.world, groups=self.groups).annotated(target)
+
+    def labelled(self) -> Roi:
+        """Return the box of whole coarsest voxels that any class is annotated in."""
+        return self._labelled.copy()
 
     def _instances(self, name: str) -> MultiscaleImage:
-        """Return a label volume of instances."""
-        source = self.config.source
-        return MultiscaleImage.open(self._labels(name), source.translation, cache=self.cache)
-
-    def _labels(self, name: str) -> str:
-        """Return the path of a label volume.
+        """Return a label volume of instances.
 
         Raises:
-            FileNotFoundError: it does not exist; the message lists those that do.
+            FileNotFoundError: it does not exist.
+            ConfigError: the source has ids of classes.
         """
-        labels = join(self.path, self.config.source.labels)
-        path = join(labels, name)
-        if find_node(path) is None:
-            found = ", ".join(multiscale_groups(labels)) if find_node(labels) is not None else ""
-            raise FileNotFoundError(f"class {name!r} has no labels at {path}; beside it there are: {found or 'none'}")
-        return path
+        options = self.source.config
+        if options.encoding == "ids":
+            raise ConfigError(
+                f"{self.source.field}.encoding is ids, which are of classes; affinities need numbers of objects: a "
+                "label volume of them in a source of label volumes, or the encoding instances"
+            )
+        path = options.labels
+        if options.encoding == "classes":
+            path = join(options.labels, name)
+            if find_node(path) is None:
+                raise self._no_labels(name)
+        return MultiscaleImage.open(path, options.translation, unit=options.unit, cache=self.cache)
+
+    def _labels(self, name: str) -> str | None:
+        """Return the path of a label volume; None if the class is unknown in this source.
+
+        Raises:
+            FileNotFoundError: it does not exist, and this is the only source; the message lists those that do.
+        """
+        options = self.source.config
+        if options.only is not None and name not in options.only:
+            return None
+        path = join(options.labels, name)
+        if find_node(path) is not None:
+            return path
+        if self.alone and options.groups is None:
+            raise self._no_labels(name)
+        return None
+
+    def _no_labels(self, name: str) -> FileNotFoundError:
+        labels = self.source.config.labels
+        return FileNotFoundError(
+            f"class {name!r} has no labels at {join(labels, name)}; beside it there are: {self._listed_labels()}"
+        )
+
+    def _listed_labels(self) -> str:
+        labels = self.source.config.labels
+        return ", ".join(multiscale_groups(labels) if find_node(labels) is not None else ()) or "none"
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
@@ -312,6 +461,20 @@ class Dataset:
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))
+
+
+def _label_paths(source: Source, data: DataConfig) -> Iterator[str]:
+    """Yield the paths of the label volumes that are there."""
+    labels = source.config.labels
+    if source.config.encoding != "classes":
+        yield labels
+        return
+    groups = {} if source.config.groups is None else read_class_groups(source.config.groups)
+    for name in data.classes:
+        for volume in data.label_volumes(name):
+            for member in (volume, *groups.get(volume, ())):
+                if find_node(join(labels, member)) is not None:
+                    yield join(labels, member)
 
 
 def _check_output(net: LeibNet, name: str, options: TargetOptions, channels: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, MaskSampler, Sampler, StratifiedSampler, UniformSampler
+from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import (
-    Config,
     MapSamplerOptions,
     MaskSamplerOptions,
     Region,
@@ -24,14 +24,20 @@ from scalenet_gp.volumes import MultiscaleImage, join
 __all__ = ["build_sampler"]
 
 
-def build_sampler(config: Config, dataset: Dataset) -> Sampler:
-    """Return the sampler of ``config.training.sampler``, within the annotated part of ``config.training.region``.
+def build_sampler(dataset: Dataset, options: SamplerOptions | None = None) -> Sampler:
+    """Return the sampler of a dataset, within the annotated part of its ``training.region``.
+
+    Args:
+        dataset: the dataset.
+        options: the options; those of ``training.sampler`` unless given.
 
     Raises:
         ConfigError: nothing is annotated there, or the config does not fit the annotation.
     """
-    annotated = dataset.annotated(config.training.region)
-    return _build(config.training.sampler, "training.sampler", dataset, annotated, _overhang(config, dataset))
+    settings = dataset.run.training
+    annotated = dataset.annotated(dataset.training_region)
+    chosen = settings.sampler if options is None else options
+    return _build(chosen, "training.sampler", dataset, annotated, _overhang(settings.overhang, dataset))
 
 
 def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi, overhang: Coordinate) -> Sampler:
@@ -58,16 +64,21 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
         return StratifiedSampler.of_map(volume, names, weights, world, voxel_size=size, within=within, inside=inside)
     volumes, chosen = dataset.class_volumes(), {}
     for label in options.shares:
-        members = dataset.config.classes.get(label)
+        members = dataset.groups.get(label)
         if members is None:
             raise ConfigError(f"{where}.shares names {label}; the classes are {', '.join(dataset.config.class_names)}")
-        chosen[label] = [volumes[name] for name in members]
+        known = [volumes[name] for name in members if volumes[name].volume is not None]
+        if known:  # a class that nobody has annotated here leaves its share to what is elsewhere
+            chosen[label] = known
+    shares = {label: share for label, share in options.shares.items() if label in chosen}
     elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
-    return ClassSampler(chosen, options.shares, elsewhere, world, size, within=within, inside=inside)
+    return ClassSampler(
+        chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=not dataset.alone
+    )
 
 
 def _open(dataset: Dataset, path: str) -> MultiscaleImage:
-    return MultiscaleImage.open(join(dataset.path, path), cache=dataset.cache)
+    return MultiscaleImage.open(join(dataset.folder, path), cache=dataset.cache)
 
 
 def _parts(regions: Iterable[Region], where: str, dataset: Dataset, annotated: Roi) -> list[Roi]:
@@ -82,8 +93,8 @@ def _parts(regions: Iterable[Region], where: str, dataset: Dataset, annotated: R
     return parts
 
 
-def _overhang(config: Config, dataset: Dataset) -> Coordinate:
-    size, dims = config.training.overhang, dataset.net.dims
+def _overhang(size: Size | None, dataset: Dataset) -> Coordinate:
+    dims = dataset.net.dims
     if size is None:
         return Coordinate((0,) * dims)
     if len(size) != dims or min(size) < 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, 
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, choose_source
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.pipelines.process import progress_bar
@@ -56,6 +57,20 @@ class EvaluationResult:
             outputs[name] = {"classes": classes, "mean": mean, "groups": groups}
         return {"version": _VERSION, "outputs": outputs}
 
+    def write(self, output: Path) -> None:
+        """Write counts and scores as JSON."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(output) as beside:
+            beside.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    def __add__(self, other: EvaluationResult) -> EvaluationResult:
+        """Return the scores of both, by the sums of their counts."""
+        return EvaluationResult(
+            _added(self.classes, other.classes),
+            _added(self.voxels, other.voxels),
+            _added(self.objects, other.objects),
+        )
+
     def metrics(self) -> dict[str, float]:
         """Return the scores that runs are compared by: the mean Dice of each output, and the accuracies of groups.
 
@@ -78,16 +93,18 @@ def evaluate(
     region: Region | None = None,
     output: Path | None = None,
     overwrite: bool = False,
+    source: str | None = None,
 ) -> EvaluationResult:
     """Compare a prediction with the annotation. Voxels that are not annotated do not count.
 
     Args:
         config: the run file, with the labels and the evaluation region.
-        volume: folder, or its URL, of the labels.
+        volume: folder, or its URL, that paths of the config start at.
         prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote.
         region: the region to compare, instead of that of the config.
         output: JSON file for counts and scores.
         overwrite: replace ``output`` if it exists.
+        source: name of the source of the run file; the only one unless given.
 
     Returns:
         The scores of each output of the network.
@@ -101,7 +118,7 @@ def evaluate(
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net, settings = config.build_network(), config.evaluation
-    dataset = Dataset.open(volume, config, net)
+    dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     roi = evaluation_roi(config, dataset, region)
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     arrays = dataset.arrays
@@ -136,10 +153,14 @@ def evaluate(
         counted[name] = {group: found.counts(smallest) for group, found in groups.items()}
     result = EvaluationResult(sums.scores, sums.voxels, counted)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(output) as beside:
-            beside.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        result.write(output)
     return result
+
+
+def _added(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        output: {name: count + other[output][name] for name, count in counts.items()} for output, counts in one.items()
+    }
 
 
 def _or_none(value: float) -> float | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.data import resolve_sources, sources_of
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.plots import draw_prediction
 from scalenet_gp.pipelines.prediction import Workers, predict
@@ -26,15 +30,17 @@ class RunResult:
 
     Attributes:
         network: the checkpoint whose network was evaluated.
-        prediction: zarr group of its prediction of the evaluation region.
-        picture: PNG file of a section of the prediction beside the annotation.
-        scores: the scores of each output.
+        prediction: zarr group of its prediction of the evaluation region; of several sources, a group for each.
+        picture: PNG file of a section of the prediction beside the annotation; of the first source.
+        scores: the scores of each output, over all sources.
+        of_sources: the scores of each source, by its name.
     """
 
     network: Path
     prediction: Path
     picture: Path
     scores: EvaluationResult
+    of_sources: Mapping[str, EvaluationResult] = field(default_factory=dict)
 
 
 def final_evaluation(
@@ -42,12 +48,13 @@ def final_evaluation(
 ) -> RunResult:
     """Predict the evaluation region, compare it with the annotation, draw both, and log the scores.
 
-    The network is that of the best validation if the run has validations, and otherwise that of ``checkpoint``.
+    With several sources to evaluate, each is predicted, and the scores are those of their summed counts. The network is
+    that of the best validation if the run has validations, and otherwise that of ``checkpoint``.
     Prediction, scores and picture of an earlier evaluation of the run are replaced.
 
     Args:
         config: the run file.
-        volume: folder, or its URL, of the raw data and labels.
+        volume: folder, or its URL, that paths of the config start at.
         run: folder of the run.
         checkpoint: the newest checkpoint.
         device: name of a torch device. By default it is the first GPU, or the processor where there is none.
@@ -56,23 +63,35 @@ def final_evaluation(
         FileNotFoundError: there is no such volume or checkpoint.
         ScaleNetError: the volume does not fit the config, or nothing is annotated in the region.
     """
+    sources = sources_of(config, resolve_sources(config.data, volume), "evaluate")
+    if not sources:
+        raise ConfigError("there is nothing to evaluate: write evaluation.region, or give a source the use evaluate")
     folder = RunFolder(run)
     network = folder.best if folder.best.is_file() else checkpoint
     for left in (folder.prediction, WorkFolder(folder.prediction).path):
         shutil.rmtree(left, ignore_errors=True)
-    for left in (folder.scores, folder.picture):
+    for left in (folder.scores, *run.glob(f"{folder.picture.stem}*.png")):
         left.unlink(missing_ok=True)
     workers = Workers(devices=() if device is None else (device,))
     options = config.prediction.model_copy(update={"outputs": ()})  # every output is compared with the annotation
-    prediction = predict(config, volume, network, folder.prediction, options=options, workers=workers)
-    scores = evaluate(config, volume, prediction, output=folder.scores)
-    picture = draw_prediction(config, volume, prediction, folder.picture)
+    of_sources, pictures = {}, []
+    for source in sources:
+        # a folder of its own for each, if there are several
+        slug = source.name.replace("/", "_")
+        made, picture = folder.prediction, folder.picture
+        if len(sources) > 1:
+            made, picture = made / slug, picture.with_name(f"{picture.stem}_{slug}.png")
+        predict(config, volume, network, made, source=source.name, options=options, workers=workers)
+        of_sources[source.name] = evaluate(config, volume, made, source=source.name)
+        pictures.append(draw_prediction(config, volume, made, picture, source=source.name))
+    scores = reduce(add, of_sources.values())
+    scores.write(folder.scores)
     log = TensorBoardLog(folder.log)
     iteration = load_checkpoint(checkpoint).iteration
     log.write_final_scores(_markdown(scores), iteration)
     log.write_hparams(_hparams(config), scores.metrics(), iteration)
     log.close()
-    return RunResult(network, prediction, picture, scores)
+    return RunResult(network, folder.prediction, pictures[0], scores, of_sources)
 
 
 def _hparams(config: Config) -> dict[str, bool | int | float | str]:

@@ -8,7 +8,7 @@ from funlib.geometry import Roi
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, Datasets
 from scalenet_gp.pipelines.evaluation.groups import group_channels
 
 __all__ = ["check_evaluation", "evaluation_roi", "held_out"]
@@ -49,24 +49,25 @@ def evaluation_roi(config: Config, dataset: Dataset, region: Region | None = Non
         ConfigError: nothing is annotated there, or the network learns from a part of it and the config does not allow
             that.
     """
-    settings = config.evaluation
+    apart = dataset.source.use is None and not config.evaluation.allow_training_region
     return held_out(
         dataset,
-        region or settings.region,
+        region or dataset.evaluation_region,
         "evaluation.region" if region is None else "the region to evaluate",
-        {} if settings.allow_training_region else {"training.region": config.training.region},
+        {"training.region": dataset.training_region} if apart else {},
         ", or set evaluation.allow_training_region to true for scores of what was learned from, or of another volume",
     )
 
 
-def check_evaluation(config: Config, dataset: Dataset) -> None:
-    """Check that the network of a run can be predicted and evaluated at the end of the run.
+def check_evaluation(config: Config, datasets: Datasets) -> None:
+    """Check that the network of a run can be predicted and evaluated at the end of the run, in every source for that.
 
     Raises:
         FileNotFoundError: a class has no labels.
         ConfigError: as :func:`evaluation_roi`, no output has all classes of a group, or a block of the prediction is
             not whole voxels of every output.
     """
-    evaluation_roi(config, dataset)
-    group_channels(config.evaluation.groups, dataset.channels)
-    dataset.shape(config.prediction.block_shape, "prediction.block_shape")
+    for source in datasets.of("evaluate"):
+        evaluation_roi(config, datasets.open(source))
+    group_channels(config.evaluation.groups, datasets.first.channels)
+    datasets.first.shape(config.prediction.block_shape, "prediction.block_shape")

@@ -23,12 +23,12 @@ from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.nodes.prefetch import SeededBatches
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, Datasets, draw_from_sources
 from scalenet_gp.pipelines.evaluation.held_out import held_out
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.training import ValidationResult
 
-__all__ = ["LossOf", "Validation"]
+__all__ = ["LossOf", "Validation", "validation_chain"]
 
 LossOf = Callable[[str, Tensor, Tensor, Tensor, FinalActivation | None], Tensor]
 """The loss of an output, by its name, of a raw output, target and mask, each (B, C, Z, Y, X), and the activation."""
@@ -36,34 +36,31 @@ LossOf = Callable[[str, Tensor, Tensor, Tensor, FinalActivation | None], Tensor]
 
 @final
 class Validation:
-    """Validates networks on samples of a region, always the same ones: a context manager.
+    """Validates networks on samples of regions, always the same ones: a context manager.
 
     The samples come from a chain of nodes of their own, without augmentation. Their locations are drawn from the
-    annotated part of the region, on the lattice that all tensors share. They depend on ``seed`` alone. A sample whose
+    annotated part of each region, on the lattice that all tensors share. They depend on ``seed`` alone. A sample whose
     raw data are not all finite is left out, as training skips it. The first validation reads the first data, so that
     worker processes can be forked before.
 
     Args:
-        dataset: the volume, and a network like those to be validated.
-        region: the region. Parts without any annotation do not count.
+        dataset: a volume, and a network like those to be validated.
+        chain: the nodes that draw samples: see :func:`validation_chain`.
         boxes: the ROI of every output in a sample, world units.
         loss: the loss of training.
         samples: number of samples.
         seed: seed of their locations.
         threshold: the probability from which a voxel counts as the class.
         groups: groups of exclusive classes, by name.
-        apart_from: other regions, by their names in the config, which may share no annotated voxel with ``region``:
-            above all, the one that is learned from.
 
     Raises:
-        FileNotFoundError: a class has no labels.
-        ConfigError: nothing is annotated in the region, it overlaps another one, or a number is out of its range.
+        ConfigError: a number is out of its range, or no output has all classes of a group.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        region: Region,
+        chain: gp.Pipeline,
         boxes: Mapping[str, Roi],
         loss: LossOf,
         *,
@@ -71,13 +68,10 @@ class Validation:
         seed: int = 0,
         threshold: float = 0.5,
         groups: Mapping[str, Sequence[str]] | None = None,
-        apart_from: Mapping[str, Region] | None = None,
     ) -> None:
         if samples < 1 or seed < 0:
             raise ConfigError(f"{samples} samples with the seed {seed}: one sample is the least, 0 the lowest seed")
-        annotated = held_out(dataset, region, "the region of the validation", apart_from or {})
         net = dataset.net
-        self.region = region
         self.samples = samples
         self._loss = loss
         self._seed = seed
@@ -86,12 +80,12 @@ class Validation:
         self._plan = net.plan(boxes)
         self._sample = dataset.arrays
         self._arrays = NetworkArrays(net, self._sample.raw, self._sample.predictions)
-        self._chain = self._chain_of(dataset, annotated)
+        self._chain = chain
         self._built = ExitStack()
         self._batches: SeededBatches | None = None
 
     @classmethod
-    def from_config(cls, config: Config, dataset: Dataset, boxes: Mapping[str, Roi], loss: LossOf) -> Self:
+    def from_config(cls, config: Config, datasets: Datasets, boxes: Mapping[str, Roi], loss: LossOf) -> Self:
         """Return the validation that a config describes. Arguments and errors are those of the class.
 
         Raises:
@@ -100,16 +94,19 @@ class Validation:
         settings = config.validation
         if settings is None:
             raise ConfigError("the config has no validation")
+        branches = _Branches(datasets)
+        weights = {source.name: source.config.weight for source in datasets.of("validate")}
+        for name in weights:
+            branches.check(name)
         return cls(
-            dataset,
-            settings.region,
+            datasets.first,
+            draw_from_sources(weights, branches),
             boxes,
             loss,
             samples=settings.samples,
             seed=settings.seed,
             threshold=config.evaluation.threshold,
             groups=config.evaluation.groups,
-            apart_from={"training.region": config.training.region, "evaluation.region": config.evaluation.region},
         )
 
     def __enter__(self) -> Self:
@@ -145,7 +142,7 @@ class Validation:
                 self._validate_sample(net, self._batches[number], device, sums, losses)
         if not losses:
             raise DataError(
-                f"none of {self.samples} samples of {self.region} has a whole voxel annotated and raw data that are "
+                f"none of {self.samples} samples for validation has a whole voxel annotated and raw data that are "
                 "finite: take more samples, or a region that is annotated more densely"
             )
         return ValidationResult(sums.scores, sum(losses) / len(losses), sums.voxels)
@@ -173,15 +170,63 @@ class Validation:
                 finite = bool(torch.isfinite(output).all())
                 losses.append(self._loss(name, output, target, mask, activation).item() if finite else math.nan)
 
-    def _chain_of(self, dataset: Dataset, annotated: Roi) -> gp.Pipeline:
-        raw = self._sample.raw
-        chain = (dataset.source(raw), *dataset.target_sources(annotated)) + gp.MergeProvider()
-        chain += ToUnitRange(*raw.values())
-        for node in dataset.target_nodes():
-            chain += node
-        chain = dataset.scaled(chain, raw)
-        finest = self._sample.targets[dataset.finest]
-        return chain + SampleLocation(finest, UniformSampler(annotated))
+
+class _Branches:
+    """Opens the chain of each source to validate with."""
+
+    def __init__(self, datasets: Datasets) -> None:
+        self._datasets = datasets
+
+    def __call__(self, name: str) -> gp.Pipeline:
+        dataset = self._open(name)
+        return validation_chain(dataset, *self._region(dataset))
+
+    def check(self, name: str) -> None:
+        """Check that the region to validate in is annotated and apart from the others, without building the chain."""
+        dataset = self._open(name)
+        region, apart_from = self._region(dataset)
+        held_out(dataset, region, "the region of the validation", apart_from)
+
+    def _open(self, name: str) -> Dataset:
+        first = self._datasets.first
+        return first if first.source.name == name else self._datasets.open(self._datasets.named(name))
+
+    def _region(self, dataset: Dataset) -> tuple[Region, dict[str, Region]]:
+        """Return the region to validate in, and the others of the same source, by their names."""
+        run = dataset.run
+        region = None if run.validation is None else run.validation.region
+        if region is None:
+            raise ConfigError(f"{dataset.source.field} is not to validate with")
+        if dataset.source.use is not None:
+            return region, {}
+        others = {"training.region": dataset.training_region}
+        if run.evaluation.region is not None:
+            others["evaluation.region"] = run.evaluation.region
+        return region, others
+
+
+def validation_chain(dataset: Dataset, region: Region, apart_from: Mapping[str, Region] | None = None) -> gp.Pipeline:
+    """Return the chain that draws samples of a region, without augmentation.
+
+    Args:
+        dataset: the volume.
+        region: the region. Parts without any annotation do not count.
+        apart_from: other regions, by their names in the config, which may share no annotated voxel with ``region``:
+            above all, the one that is learned from.
+
+    Raises:
+        FileNotFoundError: a class has no labels.
+        ConfigError: nothing is annotated in the region, or it overlaps another one.
+    """
+    annotated = held_out(dataset, region, "the region of the validation", apart_from or {})
+    raw = dataset.arrays.raw
+    chain = (dataset.raw_source(raw), *dataset.target_sources(annotated)) + gp.MergeProvider()
+    chain += ToUnitRange(*raw.values())
+    for node in dataset.target_nodes():
+        chain += node
+    chain = dataset.scaled(chain, raw)
+    finest = dataset.arrays.targets[dataset.finest]
+    return chain + SampleLocation(finest, UniformSampler(annotated))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.data import Datasets, survey, training_chain
 from scalenet_gp.pipelines.evaluation import Validation, check_evaluation
 from scalenet_gp.pipelines.training import build_trainer
 from scalenet_gp.training import Callback, StepResult, TrainerView, peak_resident_bytes
@@ -93,7 +93,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
 
     Args:
         config: the run.
-        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        volume: folder, or its URL, that paths of the config start at.
         device: name of a torch device; the first GPU unless given, the processor where there is none.
 
     Raises:
@@ -104,16 +104,17 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
     settings, begun = config.training, time.perf_counter()
     torch.manual_seed(settings.seed)
     net = config.build_network()
-    dataset = Dataset.open(volume, config, net)
-    check_evaluation(config, dataset)
-    node = build_trainer(config, dataset, device)
+    datasets = Datasets.find(volume, config, net)
+    survey(datasets).check()
+    check_evaluation(config, datasets)
+    node = build_trainer(config, datasets.first, device)
     trainer, watch = node.trainer, _Waiting()
     trainer.add(watch)
-    boxes = dataset.boxes(settings.output_shape)
+    boxes = datasets.boxes(settings.output_shape)
     if config.validation is not None:
-        Validation.from_config(config, dataset, boxes, trainer.loss_of)
+        Validation.from_config(config, datasets, boxes, trainer.loss_of)
     wanted = {each.prediction: gp.ArraySpec(roi=boxes[name]) for name, each in node.supervision.items()}
-    batches = sample_chain(config, dataset) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
+    batches = training_chain(datasets) + Stack(settings.batch_size) + Prefetch(0, seed=settings.seed)
     with build_chain(batches + node) as pipeline:
         built = time.perf_counter()
         on = trainer.state.device

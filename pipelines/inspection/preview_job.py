@@ -15,7 +15,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.data import Datasets, training_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
 from scalenet_gp.volumes import StrPath
 
@@ -53,7 +53,7 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
 
     Args:
         config: the run.
-        volume: folder, or its URL, that holds the raw data and the labels that the config names.
+        volume: folder, or its URL, that paths of the config start at.
         samples: number of samples.
         seed: seed of the run; that of the config unless given.
 
@@ -65,25 +65,22 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     if samples < 1 or seed < 0:
         raise ConfigError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
     net = config.build_network()
-    dataset = Dataset.open(volume, config, net)
-    plan = net.plan(dataset.boxes(config.training.output_shape))
+    datasets = Datasets.find(volume, config, net)
+    dataset = datasets.first
+    plan = net.plan(datasets.boxes(config.training.output_shape))
     shape = plan.outputs[dataset.finest].shape
     arrays = dataset.arrays
     request = arrays.request(plan)
     # the first sample of a batch is the same however many it has
-    with build_chain(sample_chain(config, dataset) + Stack(1) + Prefetch(seed=seed)) as pipeline:
+    with build_chain(training_chain(datasets) + Stack(1) + Prefetch(seed=seed)) as pipeline:
         batches = [pipeline.request_batch(request) for _ in range(samples)]
     records = [
         {name: record for name, (record,) in batch[arrays.raw[net.input_keys[-1]]].attrs.items()} for batch in batches
     ]
-    places = [_place(record["location"]) for record in records]
     before = None
     if config.augmentation:
-        before = _joined([_unvaried(config, dataset, request, place) for place in places])
-    captions = [
-        _caption(dataset, number, place * 2 + shape, record)
-        for number, (place, record) in enumerate(zip(places, records, strict=True))
-    ]
+        before = _joined([_unvaried(datasets, request, record["location"]) for record in records])
+    captions = [_caption(datasets, number, shape, record) for number, record in enumerate(records)]
     return draw_batch(
         _joined(batches),
         tuple(arrays.raw.values()),
@@ -101,12 +98,10 @@ def _place(location: str) -> Coordinate:
     return Coordinate(json.loads(location)["begin"])
 
 
-def _unvaried(config: Config, dataset: Dataset, request: gp.BatchRequest, place: Coordinate) -> gp.Batch:
+def _unvaried(datasets: Datasets, request: gp.BatchRequest, location: str) -> gp.Batch:
     """Return a batch of the sample there, without augmentation."""
-    plain = config.model_copy(update={"augmentation": ()})
-    with build_chain(
-        sample_chain(plain, dataset, {"location": json.dumps({"begin": list(place)})}) + Stack(1)
-    ) as pipeline:
+    plain = datasets.with_config(datasets.config.model_copy(update={"augmentation": ()}))
+    with build_chain(training_chain(plain, {"location": location}) + Stack(1)) as pipeline:
         return pipeline.request_batch(request)
 
 
@@ -118,8 +113,11 @@ def _joined(batches: Sequence[gp.Batch]) -> gp.Batch:
     return joined
 
 
-def _caption(dataset: Dataset, number: int, middle: Coordinate, records: Mapping[str, str]) -> str:
-    """Return the number of a sample, its middle, and what was drawn; ``middle`` is in half world units."""
+def _caption(datasets: Datasets, number: int, shape: Coordinate, records: Mapping[str, str]) -> str:
+    """Return the number of a sample, its middle, and what was drawn."""
+    volume = json.loads(records["location"]).get("volume")
+    dataset = datasets.first if volume is None else datasets.open(datasets.named(volume))
+    middle = _place(records["location"]) * 2 + shape  # in half world units
     corner = dataset.world.position(dataset.raw.levels[0].begin)
     place = ", ".join(f"{float(length) / 2:.6g}" for length in dataset.world.size_in_nm(middle - corner * 2))
     drawn = describe_augmentation(records, dataset.world)

@@ -63,11 +63,11 @@ def draw_comparison(
         net = config.build_network()
         dataset = Dataset.open(volume, config, net)
         name = net.output_keys[-1]
-        roi = dataset.annotated(config.evaluation.region)
+        roi = dataset.annotated(dataset.evaluation_region)
         arrays = dataset.arrays
         keys = [found[name] for found in (arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks)]
         sources = dataset.predicted(prediction, {name: keys[1]}, roi)
-        chain = (dataset.source({name: keys[0]}), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+        chain = (dataset.raw_source({name: keys[0]}), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
         for node in dataset.target_nodes():
             chain += node
         middle = middle_section(roi, net.voxel_size[name])

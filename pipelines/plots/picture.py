@@ -11,7 +11,7 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, choose_source
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
     class_patches,
@@ -30,7 +30,12 @@ _LEGEND_COLUMNS = 6
 
 
 def draw_prediction(
-    config: Config, volume: StrPath, prediction: Path, output: Path, region: Region | None = None
+    config: Config,
+    volume: StrPath,
+    prediction: Path,
+    output: Path,
+    region: Region | None = None,
+    source: str | None = None,
 ) -> Path:
     """Draw the middle section of a predicted region: a row for each scale, with raw data, truth and prediction.
 
@@ -38,10 +43,11 @@ def draw_prediction(
 
     Args:
         config: the run.
-        volume: folder or URL that holds the raw data and the labels.
+        volume: folder, or its URL, that paths of the config start at.
         prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote.
         output: PNG file to make.
         region: region to draw; the evaluation region unless given.
+        source: name of the source of the run file; the only one unless given.
 
     Returns:
         ``output``.
@@ -56,15 +62,15 @@ def draw_prediction(
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net = config.build_network()
-    dataset = Dataset.open(volume, config, net)
-    roi = dataset.annotated(region or config.evaluation.region)
+    dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
+    roi = dataset.annotated(region or dataset.evaluation_region)
     names = net.output_keys
     classes = tuple(dict.fromkeys(label for labels in dataset.scored.values() for label in labels))
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
     arrays = dataset.arrays
     raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
-    chain = (dataset.source(raw), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+    chain = (dataset.raw_source(raw), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
     figure = Figure(figsize=_size(roi, len(names)), layout="constrained")

@@ -69,7 +69,7 @@ class BlockWork:
             getattr(torch, job.options.precision),
             prediction.dataset.intensities,
         )
-        source = prediction.dataset.source(prediction.dataset.arrays.raw)
+        source = prediction.dataset.raw_source(prediction.dataset.arrays.raw)
         with build_chain(source) as pipeline:
             yield cls(prediction, predictor, pipeline, write)
 

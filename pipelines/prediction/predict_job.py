@@ -11,10 +11,10 @@ from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.blockwise import Workers, run
 from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, choose_source
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.task import PredictionTask
-from scalenet_gp.volumes import StrPath, local_path
+from scalenet_gp.volumes import StrPath, whole_path
 
 __all__ = ["predict"]
 
@@ -26,6 +26,7 @@ def predict(
     output: Path,
     region: Region | Literal["all"] | None = None,
     *,
+    source: str | None = None,
     options: PredictionOptions | None = None,
     workers: Workers | None = None,
 ) -> Path:
@@ -36,12 +37,13 @@ def predict(
 
     Args:
         config: the run. Its evaluation region is predicted unless ``region`` is given.
-        volume: folder or URL that holds the raw data.
+        volume: folder, or its URL, that paths of the config start at.
         checkpoint: file of the weights. The predictions of several are averaged, with equal weights or with those given
             for each file: a number above 0, or for each output one number per class.
         output: zarr group to make, whole or not at all; ``output/2_output`` is the multiscale volume of ``"2_output"``.
         region: what to predict; ``"all"`` is the whole volume. The region is shrunk to whole voxels of all outputs
             that are predicted.
+        source: name of the source of the run file to predict; the only one unless given.
         options: instead of the run's ``config.prediction``.
         workers: processes that predict; this process alone unless given.
 
@@ -63,18 +65,18 @@ def predict(
     net = config.build_network()
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
-    dataset = Dataset.open(volume, config, net)
+    dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     chosen = config.prediction if options is None else options
     names = chosen.outputs or net.output_keys
     _check_outputs(net, names)
-    mask = None if chosen.mask is None else _absolute(chosen.mask)
+    mask = None if chosen.mask is None else whole_path(chosen.mask)
     resolved = chosen.model_copy(update={"outputs": names, "mask": mask})
     job = PredictionJob(
-        config=config.model_copy(update={"prediction": resolved}),
-        volume=_absolute(volume),
+        config=dataset.run.model_copy(update={"prediction": resolved}),
+        volume=whole_path(volume),
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
-        region=_region(dataset, config.evaluation.region if region is None else region, names),
+        region=_region(dataset, dataset.evaluation_region if region is None else region, names),
     )
     processes = workers or Workers()
     return run(job.output, lambda: PredictionTask.open(job.resume(), processes), processes)
@@ -105,8 +107,3 @@ def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
             f"prediction.outputs names {unknown[0]!r}, which is not an output of {net.name}; it has "
             f"{', '.join(net.output_keys)}"
         )
-
-
-def _absolute(path: StrPath) -> str:
-    local = local_path(path)
-    return str(path) if local is None else str(local.absolute())

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "training.checkpoints",
     "training.log",
     "data.cache",
+    "data.folder",
     "prediction",
     "evaluation.region",
     "evaluation.allow_training_region",

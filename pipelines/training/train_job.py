@@ -9,15 +9,15 @@ import torch
 
 from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.data import Datasets, survey, training_chain
 from scalenet_gp.pipelines.evaluation import check_evaluation
-from scalenet_gp.pipelines.process import stop_requested
+from scalenet_gp.pipelines.process import console, stop_requested
 from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import ReportForm
 from scalenet_gp.pipelines.training.trainer import build_trainer
 from scalenet_gp.pipelines.training.training_loop import TrainingLoop
 from scalenet_gp.training import distributed_context
-from scalenet_gp.volumes import StrPath
+from scalenet_gp.volumes import StrPath, whole_path
 
 __all__ = ["train"]
 
@@ -30,7 +30,7 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
 
     Args:
         config: the run file.
-        volume: folder, or its URL, of the raw data and labels that the config names.
+        volume: folder, or its URL, that paths of the config start at.
         run: folder of the run.
         device: name of a torch device. By default it is that of the config.
         report: form of the report of progress.
@@ -48,6 +48,7 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         Interrupted: a signal asked to stop. The newest checkpoint can be resumed.
     """
     folder = RunFolder(run)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"folder": whole_path(volume)})})
     with (
         stop_requested() as received,
         distributed_context(device or config.training.compute.device) as ranks,
@@ -55,10 +56,15 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
     ):
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
-        dataset = Dataset.open(volume, config, config.build_network())
-        check_evaluation(config, dataset)
-        node = build_trainer(config, dataset, device, folder, ranks)
+        datasets = Datasets.find(volume, config, config.build_network())
+        found = survey(datasets)
+        found.check()
+        if report == "bar" and ranks.is_main and len(datasets.sources) > 1:
+            for line in found.lines():
+                console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        check_evaluation(config, datasets)
+        node = build_trainer(config, datasets.first, device, folder, ranks)
         size = config.training.batch_size
-        samples = sample_chain(config, dataset) + Stack(size, ranks.rank * size)
-        with TrainingLoop(config, dataset, samples, node, folder, received) as loop:
+        samples = training_chain(datasets) + Stack(size, ranks.rank * size)
+        with TrainingLoop(config, datasets, samples, node, folder, received) as loop:
             return loop.run(report)

@@ -15,7 +15,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Train
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Datasets
 from scalenet_gp.pipelines.evaluation import Validation
 from scalenet_gp.pipelines.process import Interrupted
 from scalenet_gp.pipelines.runs import RunFolder
@@ -37,7 +37,7 @@ class TrainingLoop:
 
     Args:
         config: the run file.
-        dataset: the volume, and a network like the one that is trained.
+        datasets: the sources, and a network like the one that is trained.
         samples: the chain that provides batches.
         train: the node that learns from them.
         folder: the folder of the run.
@@ -50,7 +50,7 @@ class TrainingLoop:
     def __init__(
         self,
         config: Config,
-        dataset: Dataset,
+        datasets: Datasets,
         samples: gp.Pipeline,
         train: Train,
         folder: RunFolder,
@@ -58,7 +58,7 @@ class TrainingLoop:
     ) -> None:
         self._config, self._folder, self._received = config, folder, received
         self._trainer, self._arrays = train.trainer, train.arrays
-        boxes = dataset.boxes(config.training.output_shape)
+        boxes = datasets.boxes(config.training.output_shape)
         self._request = {key: gp.ArraySpec(roi=boxes[name]) for name, key in self._arrays.outputs.items()}
         self._prefetch = Prefetch(config.training.workers, seed=config.training.seed)
         self._chain = samples + self._prefetch + train
@@ -70,7 +70,7 @@ class TrainingLoop:
         self._validation: Validation | None = None
         if config.validation is not None:
             if self._trainer.process_group.is_main:
-                self._validation = Validation.from_config(config, dataset, boxes, self._trainer.loss_of)
+                self._validation = Validation.from_config(config, datasets, boxes, self._trainer.loss_of)
             validate = None if self._validation is None else self._validation.validate
             self._trainer.add(ValidationCallback(config.validation, validate))
         self._entered = ExitStack()

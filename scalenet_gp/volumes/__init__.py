@@ -9,7 +9,7 @@ from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.level_match import Alignment
-from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path
+from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path, whole_path
 from scalenet_gp.volumes.metadata import Level, Translation, nanometres, number
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, StoredValues, create_image
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
@@ -77,4 +77,5 @@ __all__ = [
     "stated_place",
     "submitted_classes",
     "update_attributes",
+    "whole_path",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "parent",
     "read_json",
     "tensorstore_context",
+    "whole_path",
 ]
 
 StrPath = str | os.PathLike[str]
@@ -70,6 +71,12 @@ def local_path(path: StrPath) -> Path | None:
         return Path(name)
     parts = urlsplit(name)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def whole_path(path: StrPath) -> str:
+    """Return an absolute path, or a URL as it is."""
+    local = local_path(path)
+    return str(path) if local is None else str(local.absolute())
 
 
 def join(path: StrPath, child: str) -> str:

@@ -91,7 +91,6 @@ def test_help_imports_nothing_heavy():
     [
         ("learn",),
         ("train",),
-        ("train", "run.yaml"),
         ("train", "run.yaml", "--volume", "v", "--run", "r", "--fast"),
         ("train", "run.yaml", "--volume", "v", "--volume", "w", "--run", "r"),
         ("config", "show", "run.yaml", "other.yaml"),
@@ -319,7 +318,7 @@ def test_the_installed_program_says_a_fault_in_one_line(volume, tmp_path):
     done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"error: {volume / 'em' / 'nothing'}: no such multiscale group\n"
+    assert done.stderr == f"error: data.sources.0.raw: {volume / 'em' / 'nothing'}: no such multiscale group\n"
     assert files_below(tmp_path) == ["run.yaml"]
 
 
@@ -359,7 +358,7 @@ TRAINING_FAULTS = {
     "levels disagree": (
         levels_that_disagree,
         {},
-        "{volume}/em/raw: the levels begin at different corners: s0 at -2.25 .* s1 at -4.5 .* translation='centre'",
+        "{volume}/em/raw: the levels begin at different corners: s0 at -2.25 .* s1 at -4.5 .* read with data",
     ),
     "voxel size": (
         nothing,

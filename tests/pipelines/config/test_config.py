@@ -16,6 +16,7 @@ from tests.pipelines.conftest import TINY, scalenet, tiny_config, write_config
 
 INFINITE = float("inf")
 EVERYWHERE = {"begin": [None] * 3, "end": [None] * 3}
+VALIDATED = {"validation": {"region": EVERYWHERE}}
 SHIPPED = sorted((Path(__file__).parents[3] / "pipelines" / "configs").glob("*.yaml"))
 
 
@@ -92,7 +93,7 @@ def blurred(**options):
         ),
         (
             {"training": {}},
-            "training.region is missing: the part of the annotation .*; training.iterations is missing",
+            "training.iterations is missing: number of batches",
         ),
         ({"training__iterations": 0}, "training.iterations is 0: it has to be greater than or equal to 1"),
         ({"training__iterations": "many"}, "training.iterations is 'many': it has to be a valid integer"),
@@ -162,11 +163,23 @@ def blurred(**options):
             {"data__sources__0__translation": "middle"},
             "data.sources.0.translation is 'middle': it has to be 'centre' or 'corner'",
         ),
+        ({"data__sources": []}, "data.sources is .*: .* at least 1 item"),
+        ({"data__sources__0__encodng": "ids"}, r"no field data.sources.0.encodng; did you mean encoding\?"),
         (
-            {"data__sources": [{"raw": "a", "labels": "b"}] * 2},
-            "data.sources is .*: the list has 2 entries; it has to have one, as several cannot be read yet",
+            {"data__sources": [{"datasplit": "a.csv", "weigth": 2}]},
+            r"no field data.sources.0.weigth; did you mean weight\?",
         ),
-        ({"data__sources": []}, "data.sources is .*: the list has 0 entries; it has to have one"),
+        ({"data__sources__0__use": "test"}, "data.sources.0.use is 'test': it has to be 'train', "),
+        ({"data__sources__0__encoding": "ids"}, "data.*sources.0 has the encoding ids, and classes says no ids"),
+        (
+            {"data__sources__0__encoding": "instances"},
+            "data.*sources.0 has instances, and there are several classes: say instances_of which one",
+        ),
+        ({"data__classes": {"a": [1, 2], "b": [2, 3]}}, "data.*classes: b and a share an id"),
+        ({"data__split": {"by": "crop"}, **VALIDATED}, "data.split.*: a split has either a share or folds"),
+        ({"data__split": {"folds": 2, "fold": 2}, **VALIDATED}, "data.split.*: fold is 2, and 2 folds are counted"),
+        ({"data__split": {"folds": 2}}, "data.split chooses the sources to validate with, and there is no validation"),
+        ({"validation": {"every": 2}}, "validation has no data: give it a region"),
         ({"data__classes": []}, "data.classes is .*: .* at least 1 item"),
         ({"data__classes": {"any": []}}, "data.classes.any is .*: .* at least 1 item"),
         ({"data__classes": ["a", "b", "a"]}, "data.classes is .*: every class is learned once; a, b, a repeats one"),

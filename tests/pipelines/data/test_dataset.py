@@ -116,7 +116,7 @@ def test_arrays_hold_what_is_there(dataset):
         {"1_output": keys["1_output"]} for keys in (arrays.raw_of_outputs, arrays.targets, arrays.masks)
     )
     roi = dataset.annotated(EVERYWHERE)
-    chain = (dataset.source(raw_keys), *dataset.target_sources()) + gp.MergeProvider()
+    chain = (dataset.raw_source(raw_keys), *dataset.target_sources()) + gp.MergeProvider()
     keys = [group["1_output"] for group in (raw_keys, targets, masks)]
     with build_chain(chain) as pipeline:
         batch = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key in keys}))

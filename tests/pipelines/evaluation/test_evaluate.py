@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
@@ -186,10 +187,10 @@ def test_an_output_without_all_classes_of_a_group_is_left_out(volume, tmp_path):
     assert sums.voxels["1_output"]["shade"].recall["dark"] == 1
     targets["*"]["classes"] = ["bright"]
     config = tiny_config(**GROUP, training__targets=targets)
-    dataset = Dataset.open(volume, config, config.build_network())
+    datasets = Datasets.find(volume, config, config.build_network())
     message = r"evaluation\.groups\.shade has the classes dark, bright, and no output has all of them: 0_output"
     with pytest.raises(ValueError, match=message):
-        check_evaluation(config, dataset)
+        check_evaluation(config, datasets)
 
 
 def test_an_output_that_exists_is_refused(volume, predicted, tmp_path):

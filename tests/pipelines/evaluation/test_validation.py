@@ -12,7 +12,7 @@ from torch.nn import functional
 from scalenet_gp.losses import BinaryCrossEntropy, apply_activation
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
-from scalenet_gp.pipelines.evaluation.validation import Validation
+from scalenet_gp.pipelines.evaluation.validation import Validation, validation_chain
 from scalenet_gp.training import ComputeConfig, Optimization, TrainingState
 from tests.pipelines.conftest import CLASSES, EVALUATED, OUTPUTS, tiny_config, tissue, truth_at, write_array
 
@@ -31,7 +31,8 @@ def validation_of(volume, region=HELD_OUT, config=None, loss=squared_error, size
     net = config.build_network()
     dataset = Dataset.open(volume, config, net)
     boxes = dataset.boxes((Fraction(size),) * 3, "the size of a sample")
-    return net, Validation(dataset, region, boxes, loss, **options)
+    apart_from = options.pop("apart_from", None)
+    return net, Validation(dataset, validation_chain(dataset, region, apart_from), boxes, loss, **options)
 
 
 def read_off(net, monkeypatch):
@@ -241,7 +242,7 @@ def test_samples_with_raw_data_that_are_no_numbers_do_not_count(volume, tmp_path
     assert 0 < len(seen["spoiled"]) < 8
     assert all(any(np.array_equal(s["1_output"], w["1_output"]) for w in seen["whole"]) for s in seen["spoiled"])
     net, validation = validation_of(tmp_path / "nothing", samples=2)
-    with validation, pytest.raises(ValueError, match=r"none of 2 samples of .* and raw data that are finite"):
+    with validation, pytest.raises(ValueError, match=r"none of 2 samples .* and raw data that are finite"):
         validation.validate(net)
 
 
@@ -285,7 +286,7 @@ def test_samples_without_annotation_are_refused(volume, tmp_path):
     net, validation = validation_of(tmp_path, everywhere, samples=2, size=18)
     with (
         validation,
-        pytest.raises(ValueError, match=r"none of 2 samples of .* has a whole voxel annotated and raw data"),
+        pytest.raises(ValueError, match=r"none of 2 samples .* has a whole voxel annotated and raw data"),
     ):
         validation.validate(net)
 

@@ -72,14 +72,16 @@ def test_the_result_lies_where_the_region_is(predicted):
         assert array.dtype == np.float32
 
 
-def test_the_group_says_where_it_comes_from(predicted, checkpoint):
+def test_the_group_says_where_it_comes_from(volume, predicted, checkpoint):
     attributes, network = group_attributes(predicted), load_network(checkpoint).fingerprint
     assert attributes["channels"] == {name: list(CLASSES) for name in ("0_output", "1_output")}
     assert attributes["checkpoint"] == "checkpoint_4.safetensors"
     assert attributes["network"] == network
     assert attributes["versions"]["torch"] == version("torch")
     job = PredictionJob.model_validate(attributes["job"])
-    assert job.config.model_dump() == tiny_config(prediction__outputs=list(OUTPUTS)).model_dump()
+    source = {"raw": f"{volume}/em/raw", "labels": f"{volume}/labels/crop"}
+    expected = tiny_config(data__sources=[source], prediction__outputs=list(OUTPUTS))
+    assert job.config.model_dump() == expected.model_dump()
     assert job.region == Region(begin=[VOXEL * b for b, _ in EVALUATED], end=[VOXEL * e for _, e in EVALUATED])
     for name in OUTPUTS:
         assert group_attributes(predicted / name)["network"] == network

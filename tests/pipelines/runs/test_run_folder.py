@@ -234,6 +234,7 @@ def test_what_may_change_may_change(tmp_path):
     folder.check_config(tiny_config())
     other = {
         "training.compute.device": "cpu",
+        "data.folder": "/elsewhere",
         "training.checkpoints": {"every": 7},
         "training.log": {"images_every": 9},
         "prediction": {"block_shape": [72, 72, 72], "stored": "float16"},

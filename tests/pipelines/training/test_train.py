@@ -14,7 +14,7 @@ import scalenet_gp.pipelines.training.train_job as train_module
 import scalenet_gp.pipelines.training.training_loop as training_run
 from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.process.signals import EXIT_CODES, Interrupted
 from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.pipelines.training.reports import NoReport
@@ -52,8 +52,8 @@ def reporting(to):
         yield
 
 
-def test_a_run_leaves_config_checkpoints_and_log(trained):
-    assert Config.read(trained / "config.yaml") == tiny_config()
+def test_a_run_leaves_config_checkpoints_and_log(volume, trained):
+    assert Config.read(trained / "config.yaml") == tiny_config(data__folder=str(volume))
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {
         "checkpoint_3.safetensors",
         "checkpoint_4.safetensors",
@@ -128,7 +128,7 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
     # of a cosine over two iterations, then of one over four
     rates = [1e-2 * 0.5 * (1 + np.cos(np.pi * share)) for share in (0 / 2, 1 / 2, 2 / 4, 3 / 4)]
     assert [event.value for event in log.Scalars("learning_rate")] == pytest.approx(rates)
-    assert Config.read(run / "config.yaml") == tiny_config()
+    assert Config.read(run / "config.yaml") == tiny_config(data__folder=str(volume))
     before = long.read_bytes()
     assert train(tiny_config(), volume, run, "cpu") == long
     assert long.read_bytes() == before
@@ -236,10 +236,10 @@ def test_a_plateau_goes_on_after_a_break(volume, tmp_path, obeyed, at):
 def test_a_signal_before_the_first_batch_is_not_lost(volume, tmp_path, monkeypatch, obeyed):
     def opened(*arguments):
         os.kill(os.getpid(), signal.SIGUSR1)
-        return Dataset.open(*arguments)
+        return Datasets.find(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "Dataset", SimpleNamespace(open=opened))
+        patch.setattr(train_module, "Datasets", SimpleNamespace(find=opened))
         with pytest.raises(Interrupted) as caught:
             train(tiny_config(), volume, tmp_path / "run", "cpu")
     assert caught.value.code == 75
