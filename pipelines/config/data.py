@@ -249,7 +249,7 @@ class SplitConfig(Options):
 
 
 class SamplingConfig(Options):
-    """How often samples are taken from each source.
+    """The shares of the sources in the samples.
 
     Attributes:
         by: ``volume`` draws a source, and a place in it by ``training.sampler``. ``class`` draws a class, then a source
@@ -275,7 +275,7 @@ class DataConfig(Options):
         classes: the classes to learn, in the order of the network's output channels: a list of names, or a mapping of
             names to label volumes. A class may unite several: ``mito: [mito_mem, mito_lum]``. Whole numbers are its
             ids in sources with the encoding ``ids``: ``mito: [3, 4, 5]``.
-        sampling: how often samples are taken from each source.
+        sampling: the shares of the sources in the samples.
         split: the choice of sources to validate with.
         padding: values that the network sees beyond the raw volume: zero, or the volume mirrored.
         intensities: intensities that the network sees as -1 and 1, as fractions of the data type's range: about the

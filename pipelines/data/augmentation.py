@@ -50,7 +50,7 @@ def build_augmentation(
     if not augmentation or augmentation[0].component() is not DeformAugment:
         still = (0.0,) * dataset.net.dims
         yield DeformAugment(dataset.lattice(), still, normalize=True, **replay(DeformAugment))
-    corner = dataset.world.position(dataset.raw.levels[0].begin)
+    corner = dataset.corner
     for number, options in enumerate(augmentation):
         where = f"augmentation.{number}"
         yield options.build(dataset.world, raw, labels, where=where, corner=corner, **replay(options.component()))

@@ -224,8 +224,11 @@ class Dataset:
 
     def region(self, roi: Roi) -> Region:
         """Return a ROI as a user names it: in nm from the raw volume's corner."""
-        corner = self.world.position(self.raw.levels[0].begin)
-        begin, end = (self.world.size_in_nm(edge - corner) for edge in (roi.begin, roi.end))
+        corner = self.raw.levels[0].begin
+        begin, end = (
+            tuple(length - c for length, c in zip(self.world.position_in_nm(edge), corner, strict=True))
+            for edge in (roi.begin, roi.end)
+        )
         return Region(begin=begin, end=end)
 
     def extent(self) -> Region:
@@ -304,6 +307,13 @@ class Dataset:
             sources.append(MultiscaleSource(volume, {key: size}, self.world) + gp.Normalize(key, factor=scale))
         return sources
 
+    @cached_property
+    def corner(self) -> Coordinate:
+        """The corner of the raw volume, world units; to half a unit where raw data are resampled."""
+        origin = self.world.position_in_nm(Coordinate((0,) * self.raw.dims))
+        ends = zip(self.raw.levels[0].begin, origin, strict=True)
+        return Coordinate(round((begin - o) / self.world.unit) for begin, o in ends)
+
     def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
         """Return a size in world units that is a whole number of voxels of every output, or of those named.
 
@@ -351,19 +361,23 @@ class Dataset:
             VolumeFormatError: a label volume cannot be read.
             DataError: no class has a label volume.
         """
-        options = self.source.config
         with self.source.naming_faults("labels"):
-            if options.encoding != "classes":
-                return self._classes_of_one(options)
-            volumes: dict[str, ClassVolume] = {}
-            for name in dict.fromkeys(name for names in self.groups.values() for name in names):
-                path = self._labels(name)
-                volumes[name] = ClassVolume(None) if path is None else self._class_volume(path)
-            if all(volume.volume is None for volume in volumes.values()):
-                raise DataError(
-                    f"{options.labels} has no labels of {', '.join(volumes)}; there are {self._listed_labels()}"
-                )
-            return volumes
+            return self._class_volumes
+
+    @cached_property
+    def _class_volumes(self) -> dict[str, ClassVolume]:
+        options = self.source.config
+        if options.encoding != "classes":
+            return self._classes_of_one(options)
+        volumes: dict[str, ClassVolume] = {}
+        for name in dict.fromkeys(name for names in self.groups.values() for name in names):
+            path = self._labels(name)
+            volumes[name] = ClassVolume(None) if path is None else self._class_volume(path)
+        if all(volume.volume is None for volume in volumes.values()):
+            raise DataError(
+                f"{options.labels} has no labels of {', '.join(volumes)}; there are {self._listed_labels()}"
+            )
+        return volumes
 
     def _class_volume(self, path: str) -> ClassVolume:
         """Return the label volume of one class."""
@@ -454,9 +468,8 @@ class Dataset:
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
-        corner = self.world.position(self.raw.levels[0].begin)
         given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
-        places = zip(offsets, corner + given, defaults, strict=True)
+        places = zip(offsets, self.corner + given, defaults, strict=True)
         return Coordinate(default if offset is None else there for offset, there, default in places)
 
     def _nm(self, size: Coordinate) -> str:

@@ -28,7 +28,7 @@ _USES: Mapping[Use, str] = {"train": "to train on", "validate": "to validate wit
 
 @dataclass(slots=True)
 class SourceSurvey:
-    """What the metadata of a source say.
+    """The content of a source by its metadata.
 
     Attributes:
         source: the source.
@@ -59,7 +59,7 @@ class SourceSurvey:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the metadata of all sources of a run say.
+    """The content of all sources of a run by their metadata.
 
     Attributes:
         sources: each source.
@@ -124,7 +124,7 @@ def survey(datasets: Datasets) -> Survey:
 def survey_source(datasets: Datasets, source: Source) -> SourceSurvey:
     """Look at the metadata of a source."""
     found = SourceSurvey(source)
-    with found.keeping_errors():
+    with found.keeping_errors(), source.naming_faults():
         dataset = datasets.open(source)
         levels = dataset.raw.levels
         found.voxel_sizes = tuple(level.voxel_size for level in levels)
@@ -137,6 +137,7 @@ def survey_source(datasets: Datasets, source: Source) -> SourceSurvey:
             name: any(volumes[member].volume is not None for member in members)
             for name, members in dataset.groups.items()
         }
+        dataset.target_sources()  # raises if labels cannot give the voxels of an output
         labelled = dataset.labelled()
         found.annotated = dataset.region(labelled)
         _check_overlap(dataset, labelled)
@@ -187,14 +188,14 @@ def _check_apart(found: Sequence[SourceSurvey], datasets: Datasets) -> None:
         for one in several:
             if one.source.use == "train" or (one.source.use == "evaluate" and allowed):
                 continue
-            for other in learned:
-                if _share(one.box, other.box):
-                    one.errors.append(
-                        ConfigError(
-                            f"{one.source.field}: {one.source.name}, {_USES[one.source.use or 'train']}, shares "
-                            f"annotated voxels with {other.source.name}, which is learned from; give one a region"
-                        )
+            other = next((other for other in learned if _share(one.box, other.box)), None)
+            if other is not None:
+                one.errors.append(
+                    ConfigError(
+                        f"{one.source.field}: {one.source.name}, {_USES[one.source.use or 'train']}, shares annotated "
+                        f"voxels with {other.source.name}, which is learned from; give one a region"
                     )
+                )
 
 
 def _share(one: _Box | None, other: _Box | None) -> bool:

@@ -31,6 +31,7 @@ _WILDCARDS = re.compile(r"\*\*|[*?]|\[[^\]]*\]")
 _GROUND_TRUTH = "recon-*/labels/groundtruth/crop*"
 _RAW = "em/fibsem-uint8"
 _LISTED = 9
+_RESAMPLED = re.compile("; opened with alignment=.*")
 _ARGUMENT = re.compile(r"\b(select|unit|translation|alignment)=")
 
 
@@ -88,7 +89,10 @@ class Source:
         try:
             yield
         except (ScaleNetError, FileNotFoundError) as error:
-            text = _ARGUMENT.sub(rf"{self.field}.\1: ", str(error))
+            text = str(error)
+            if part == "labels":
+                text = _RESAMPLED.sub("; labels are not resampled: choose voxel sizes that theirs divide", text)
+            text = _ARGUMENT.sub(rf"{self.field}.\1: ", text)
             raise type(error)(text if text.startswith(self.field) else f"{field}: {text}") from error
 
 

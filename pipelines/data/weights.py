@@ -1,4 +1,4 @@
-"""How often samples are taken from each source, and from each class in it."""
+"""The shares of the sources in the samples, and of the classes in each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SourceWeight", "class_amounts", "source_weights"]
 
 @dataclass(frozen=True, slots=True)
 class SourceWeight:
-    """How often samples are taken from a source, and where in it.
+    """The share of a source in the samples, and the sampler in it.
 
     Attributes:
         weight: weight of the source among all, in any unit.

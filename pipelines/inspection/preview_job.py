@@ -118,7 +118,7 @@ def _caption(datasets: Datasets, number: int, shape: Coordinate, records: Mappin
     volume = json.loads(records["location"]).get("volume")
     dataset = datasets.first if volume is None else datasets.open(datasets.named(volume))
     middle = _place(records["location"]) * 2 + shape  # in half world units
-    corner = dataset.world.position(dataset.raw.levels[0].begin)
+    corner = dataset.corner
     place = ", ".join(f"{float(length) / 2:.6g}" for length in dataset.world.size_in_nm(middle - corner * 2))
     drawn = describe_augmentation(records, dataset.world)
     return f"sample {number} about [{place}] nm" + (drawn and f": {drawn}")

@@ -76,7 +76,7 @@ def whole(array, first, background=0):
 
 
 def truth():
-    """By volume: raw at 4.5 and 9 nm in the network's intensities; presence and knowledge of each class at 4.5 nm."""
+    """Return, by volume, raw at 4.5 and 9 nm as the network sees it, and where each class is, and is known."""
     first, masks = tissue()
     fine = np.rint(blocks(second_raw()).mean(-1))
     raw = {"crop": (first / 255, first), "ids": (fine / 65535, fine)}
