@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,13 @@ WorkerCount = Annotated[
     int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does block after block.")
 ]
 Memory = Annotated[float, typer.Option("--memory", min=0, help="GiB for the blocks that a process has at a time.")]
+
+
+class OmeZarr(StrEnum):
+    """Versions of OME-Zarr that are written."""
+
+    V04 = "0.4"
+    V05 = "0.5"
 
 
 def import_(
@@ -70,6 +78,9 @@ def import_(
     levels: Annotated[
         int | None, typer.Option("--levels", min=1, help="Number of levels; as many as a viewer needs unless given.")
     ] = None,
+    ome_zarr: Annotated[
+        OmeZarr, typer.Option("--ome-zarr", help="Version to write: 0.4 is zarr of format 2, 0.5 of format 3.")
+    ] = OmeZarr.V04,
     workers: WorkerCount = 0,
     memory: Memory = 2,
 ) -> None:
@@ -90,6 +101,7 @@ def import_(
         labels=labels,
         ignore_metadata=ignore_metadata,
         levels=levels,
+        ome_zarr=ome_zarr.value,
         workers=_workers(workers, memory),
     )
     print_results({"imported OME-Zarr": made})

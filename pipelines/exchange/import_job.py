@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.exchange import VolumeFile, file_state, open_volume_file
@@ -29,6 +30,7 @@ def import_volume(
     labels: bool = False,
     ignore_metadata: bool = False,
     levels: int | None = None,
+    ome_zarr: Literal["0.4", "0.5"] = "0.4",
     workers: Workers | None = None,
 ) -> Path:
     """Write a volume of another program as OME-Zarr, block by block, with its coarser levels.
@@ -47,6 +49,7 @@ def import_volume(
         labels: the values are names: coarser levels take the most frequent one instead of the mean.
         ignore_metadata: do not read voxel size, position and the like from the file, as it is wrong.
         levels: the number of levels; as many as viewers need unless given.
+        ome_zarr: the version of OME-Zarr to write: 0.4 is zarr of format 2, and 0.5 of format 3.
         workers: processes that import, and memory for each; this process alone unless given.
 
     Returns:
@@ -64,8 +67,6 @@ def import_volume(
     processes = workers or Workers(memory=2 * 2**30)
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
-    if not output.name.endswith(".zarr") and not output.parent.exists():
-        raise FileNotFoundError(f"{output.parent}: no such folder to write {output.name} to; make it first")
     local = local_path(source)
     path = str(source) if local is None else str(local.absolute())
     scale = Fraction(1) if unit is None else nanometres("--unit", unit, None)
@@ -102,6 +103,7 @@ def import_volume(
             stored=file.dtype.name,
             labels=labels,
             levels=count,
+            ome_zarr=ome_zarr,
         )
     return run(job.output, lambda: ImportTask(job), processes)
 

@@ -20,7 +20,7 @@ from scalenet_gp.pipelines.blockwise import (
     levels_within_blocks,
 )
 from scalenet_gp.pipelines.exchange.jobs import ImportJob
-from scalenet_gp.volumes import MultiscaleArrayWriter, create_image
+from scalenet_gp.volumes import MultiscaleArrayWriter, create_image, create_parents
 
 __all__ = ["ImportTask"]
 
@@ -61,7 +61,7 @@ class ImportTask(BlockTask):
         for left in (folder.group, folder.tracking):
             shutil.rmtree(left, ignore_errors=True)
         source = f"{self.job.source}/{self.job.dataset}" if self.job.dataset else self.job.source
-        create_image(folder.group, self.job.layout, {"imported_from": source})
+        create_image(folder.group, self.job.layout, {"imported_from": source}, version=self.job.ome_zarr)
         self.job.write()
         return self
 
@@ -101,7 +101,8 @@ class ImportTask(BlockTask):
         return f"voxels {tuple(roi.begin)} to {tuple(roi.end)}"
 
     def finish(self) -> None:
-        """Give the volume its name, and remove everything else."""
+        """Give the volume its name, make the folders above it groups, and remove everything else."""
+        create_parents(self.folder.output, 2 if self.job.ome_zarr == "0.4" else 3)
         self.folder.group.rename(self.folder.output)
         shutil.rmtree(self.folder.path)
 

@@ -117,6 +117,7 @@ class ImportJob(ExchangeJob):
         stored: the name of the dtype.
         labels: the values are names, not quantities.
         levels: the number of levels.
+        ome_zarr: the version of OME-Zarr to write.
 
     Example:
         >>> ImportJob.model_fields["labels"].annotation.__name__
@@ -135,6 +136,7 @@ class ImportJob(ExchangeJob):
     stored: str
     labels: bool
     levels: int
+    ome_zarr: Literal["0.4", "0.5"]
 
     def open_source(self) -> VolumeFile:
         """Open the volume to read."""

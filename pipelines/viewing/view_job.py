@@ -27,6 +27,7 @@ from scalenet_gp.volumes import (
     find_node,
     group_attributes,
     is_ome_zarr,
+    is_precomputed,
     local_path,
 )
 
@@ -170,11 +171,11 @@ def _raw_layer(raw: StrPath, address: str, translation: Translation | None) -> d
     node = find_node(raw)
     if node is None:
         raise FileNotFoundError(f"{raw}: no such volume")
-    if not is_ome_zarr(node):
-        raise VolumeFormatError(f"{raw} is not an OME-Zarr volume; neuroglancer cannot place any other")
+    if not (is_ome_zarr(node) or is_precomputed(node)):
+        raise VolumeFormatError(f"{raw} is not an OME-Zarr or precomputed volume; neuroglancer cannot place others")
     _check_shown(MultiscaleImage.open(raw, translation))
     where = f"{address}/raw/" if local_path(raw) is not None else os.fspath(raw)
-    return {"type": "image", "name": "raw", "source": f"zarr://{where}"}
+    return {"type": "image", "name": "raw", "source": f"{'zarr' if is_ome_zarr(node) else 'precomputed'}://{where}"}
 
 
 def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool) -> list[dict[str, Any]]:

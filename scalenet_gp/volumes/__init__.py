@@ -15,13 +15,14 @@ from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, S
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, multiscale_groups
-from scalenet_gp.volumes.precomputed import create_precomputed, open_precomputed
+from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.storage import (
     ChunkCache,
     UnwritableDataError,
     create_array,
     create_group,
+    create_parents,
     find_node,
     group_attributes,
     open_array,
@@ -54,12 +55,14 @@ __all__ = [
     "create_array",
     "create_group",
     "create_image",
+    "create_parents",
     "create_precomputed",
     "default_levels",
     "extract_class",
     "find_node",
     "group_attributes",
     "is_ome_zarr",
+    "is_precomputed",
     "join",
     "known_majority",
     "local_path",

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 volumes that many processes write, block by block. All volumes are written in this way."""
+"""OME-Zarr volumes that many processes write, block by block. All volumes are written in this way."""
 
 from __future__ import annotations
 
@@ -17,14 +17,28 @@ from scalenet_gp.errors import ArgumentError, DataError, LatticeError, VolumeFor
 from scalenet_gp.volumes.image_layout import ImageLayout, Kind
 from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.metadata import Level, ReadOptions, malformed_error
-from scalenet_gp.volumes.ome_zarr import channel_names, is_ome_zarr, multiscale_attributes, read_ome_zarr
+from scalenet_gp.volumes.ome_zarr import (
+    WrittenVersion,
+    channel_names,
+    is_ome_zarr,
+    multiscale_attributes,
+    read_ome_zarr,
+)
 from scalenet_gp.volumes.reduction import block_majority, block_mean
-from scalenet_gp.volumes.storage import StoredArray, create_array, create_group, find_node, open_array
+from scalenet_gp.volumes.storage import (
+    StoredArray,
+    create_array,
+    create_array_3,
+    create_group,
+    create_group_3,
+    find_node,
+    open_array,
+)
 
 __all__ = ["MultiscaleArrayWriter", "StoredValues", "create_image", "volume_attributes"]
 
 _OURS = "scalenet_gp"
-_RESERVED = ("multiscales", "omero", _OURS)
+_RESERVED = ("multiscales", "ome", "omero", _OURS)
 
 
 class StoredValues(BaseModel, frozen=True, extra="forbid"):
@@ -189,6 +203,7 @@ def create_image(
     layout: ImageLayout,
     attributes: Mapping[str, object] | None = None,
     name: str | None = None,
+    version: WrittenVersion = "0.4",
 ) -> None:
     """Create a volume of zeros: its metadata and the arrays of all its levels, so that viewers show it from then on.
 
@@ -199,6 +214,7 @@ def create_image(
         layout: the layout of the volume.
         attributes: further attributes of the group, JSON: the origin of the data, for example.
         name: the name of the image; by default that of the folder.
+        version: the version of OME-Zarr: 0.4 is zarr of format 2, and 0.5 of format 3.
 
     Raises:
         FileExistsError: there is something at ``path``.
@@ -206,21 +222,28 @@ def create_image(
             stored.
     """
     path = Path(path)
-    everything = volume_attributes(name or path.name, layout, attributes)
+    everything = volume_attributes(name or path.name, layout, attributes, version)
     if path.exists():
         raise FileExistsError(f"{path} exists; choose another path or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     leading = (len(layout.channels),) if layout.channels else ()
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as workshop:
         group = Path(workshop, path.name)
-        create_group(group, everything)
+        (create_group if version == "0.4" else create_group_3)(group, everything)
         for level in layout.pyramid:
-            chunks = tuple(min(c, n) for c, n in zip(layout.chunks, level.shape, strict=True))
-            create_array(group / level.path, leading + level.shape, (1,) * len(leading) + chunks, layout.dtype)
+            shape, cut = leading + level.shape, zip(layout.chunks, level.shape, strict=True)
+            chunks = (1,) * len(leading) + tuple(min(c, n) for c, n in cut)
+            if version == "0.4":
+                create_array(group / level.path, shape, chunks, layout.dtype)
+            else:
+                names = ("c", *layout.axes) if leading else layout.axes
+                create_array_3(group / level.path, shape, chunks, layout.dtype, names)
         group.rename(path)
 
 
-def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, object] | None) -> dict[str, Any]:
+def volume_attributes(
+    name: str, layout: ImageLayout, attributes: Mapping[str, object] | None, version: WrittenVersion = "0.4"
+) -> dict[str, Any]:
     """Return all attributes of a volume's group: those of :func:`create_image`, of OME-Zarr, and the kind of values.
 
     Raises:
@@ -234,7 +257,7 @@ def volume_attributes(name: str, layout: ImageLayout, attributes: Mapping[str, o
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name}: the attributes are not JSON: {error}") from error
     values = StoredValues(kind=layout.kind, scale=float(layout.scale))
-    ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype)
+    ome = multiscale_attributes(name, layout.axes, layout.pyramid, layout.channels, layout.dtype, version)
     return {**further, _OURS: {"values": values.model_dump()}, **ome}
 
 

@@ -40,7 +40,18 @@ from scalenet_gp.volumes.metadata import (
 )
 from scalenet_gp.volumes.storage import ZarrNode, find_node, open_array
 
-__all__ = ["channel_names", "is_ome_zarr", "level_names", "multiscale_attributes", "multiscale_groups", "read_ome_zarr"]
+__all__ = [
+    "WrittenVersion",
+    "channel_names",
+    "is_ome_zarr",
+    "level_names",
+    "multiscale_attributes",
+    "multiscale_groups",
+    "read_ome_zarr",
+]
+
+WrittenVersion = Literal["0.4", "0.5"]
+"""The versions that are written: in zarr of format 2, and of format 3."""
 
 
 def is_ome_zarr(node: ZarrNode) -> bool:
@@ -110,7 +121,12 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions, level: str | None = None
 
 
 def multiscale_attributes(
-    name: str, axes: Sequence[str], levels: Sequence[Level], channels: Sequence[str], dtype: np.dtype[Any]
+    name: str,
+    axes: Sequence[str],
+    levels: Sequence[Level],
+    channels: Sequence[str],
+    dtype: np.dtype[Any],
+    version: WrittenVersion = "0.4",
 ) -> dict[str, Any]:
     """Return the attributes of a multiscale group, which :func:`read_ome_zarr` reads back as ``levels``, exactly.
 
@@ -120,6 +136,7 @@ def multiscale_attributes(
         levels: the levels, from fine to coarse.
         channels: the names of the channels; none means no channel axis.
         dtype: the dtype of the voxels, from which viewers get the range of values.
+        version: the version of the format.
 
     Raises:
         ArgumentError: a length cannot be stored, since it is not a decimal of twelve digits.
@@ -137,7 +154,7 @@ def multiscale_attributes(
     attributes: dict[str, Any] = {
         "multiscales": [
             {
-                "version": "0.4",
+                **({"version": version} if version == "0.4" else {}),
                 "name": name,
                 "axes": axis_entries + [{"name": axis, "type": "space", "unit": "nanometer"} for axis in axes],
                 "datasets": datasets,
@@ -154,7 +171,7 @@ def multiscale_attributes(
                 for label, color in zip(channels, as_bytes(class_colors(len(channels))), strict=True)
             ]
         }
-    return attributes
+    return attributes if version == "0.4" else {"ome": {"version": version, **attributes}}
 
 
 def channel_names(node: ZarrNode) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """Stored arrays and groups: zarr of format 2 and 3, N5, and neuroglancer's precomputed volumes, local or behind a URL.
 
 Voxels are read and written through tensorstore; the metadata, small JSON files, are read directly. zarr-python only
-creates groups and arrays, and this is the one module that hides its version 2 from its version 3. Everything created is
-of zarr format 2, as OME-Zarr 0.4 demands.
+creates groups and arrays of zarr format 2, as OME-Zarr 0.4 demands, and this is the one module that hides its version 2
+from its version 3. Metadata of zarr format 3, which OME-Zarr 0.5 demands, are written directly: zarr-python 2 cannot.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -35,7 +37,10 @@ __all__ = [
     "UnwritableDataError",
     "ZarrNode",
     "create_array",
+    "create_array_3",
     "create_group",
+    "create_group_3",
+    "create_parents",
     "find_node",
     "group_attributes",
     "open_array",
@@ -389,6 +394,61 @@ def create_array(path: StrPath, shape: Sequence[int], chunks: Sequence[int], dty
         return zarr.open_array(str(path), mode="w-", compressor=compressor, dimension_separator="/", **layout)
     encoding = {"name": "v2", "separator": "/"}
     return zarr.create_array(str(path), zarr_format=2, compressors=compressor, chunk_key_encoding=encoding, **layout)
+
+
+def create_group_3(path: StrPath, attributes: Mapping[str, Any]) -> None:
+    """Create a group of zarr format 3 at ``path``, which must not exist."""
+    Path(path).mkdir(parents=True)
+    _write_metadata(path, "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
+
+
+def create_array_3(
+    path: StrPath, shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype[Any], names: Sequence[str]
+) -> None:
+    """Create an array of zeros at ``path``: zarr format 3, blosc-zstd.
+
+    Args:
+        path: the path of the array.
+        shape: the lengths of its axes.
+        chunks: of a chunk.
+        dtype: of the voxels.
+        names: of the axes.
+    """
+    blosc = {"cname": "zstd", "clevel": 3, "shuffle": "shuffle", "typesize": dtype.itemsize, "blocksize": 0}
+    metadata = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": False if dtype.kind == "b" else 0.0 if dtype.kind == "f" else 0,
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "blosc", "configuration": blosc},
+        ],
+        "dimension_names": list(names),
+        "attributes": {},
+    }
+    Path(path).mkdir(parents=True)
+    _write_metadata(path, "zarr.json", metadata)
+
+
+def create_parents(path: StrPath, zarr_format: Literal[2, 3] = 2) -> None:
+    """Make the folders above ``path`` groups, from the nearest that is named ``*.zarr`` on; those that are stay so."""
+    above = Path(path).absolute().parents
+    top = next((index for index, folder in enumerate(above) if folder.suffix == ".zarr"), -1)
+    for folder in above[top::-1] if top >= 0 else ():
+        if not any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray")):
+            folder.mkdir(parents=True, exist_ok=True)
+            if zarr_format == 2:
+                _write_metadata(folder, ".zgroup", {"zarr_format": 2})
+            else:
+                _write_metadata(folder, "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
+
+
+def _write_metadata(folder: StrPath, name: str, content: Mapping[str, Any]) -> None:
+    (Path(folder) / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import mrcfile
 import nibabel
 import numpy as np
 import pytest
+import tensorstore as ts
 import tifffile
 from scipy.stats import mode
 
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
 from scalenet_gp.pipelines.exchange import import_volume
 from scalenet_gp.pipelines.exchange.jobs import block_shape
-from scalenet_gp.volumes import MultiscaleImage, StoredValues, group_attributes, open_array
+from scalenet_gp.volumes import MultiscaleImage, StoredValues, create_group, group_attributes, open_array
 from tests.pipelines.exchange import files
 from tests.pipelines.exchange.files import cremi, ids, raw
 
@@ -129,6 +130,34 @@ def test_channels_and_axes_of_any_order(tmp_path):
     np.testing.assert_array_equal(read(import_volume(tmp_path / "a.tif", tmp_path / "b.zarr", voxel_size=[8])), array)
     with pytest.raises(ValueError, match=r"with the axes z, y; state with --axes which is which"):
         import_volume(tmp_path / "a.h5" / "b", tmp_path / "c.zarr", axes="zy", voxel_size=[8])
+
+
+@pytest.mark.parametrize(("version", "driver", "file"), [("0.4", "zarr", ".zgroup"), ("0.5", "zarr3", "zarr.json")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.float16, bool])
+def test_either_version_of_ome_zarr_is_written(tmp_path, version, driver, file, dtype):
+    array = raw(shape=(2, 20, 70, 66)).astype(dtype)
+    with h5py.File(tmp_path / "a.h5", "w") as source:
+        source["a"] = array
+    made = import_volume(
+        tmp_path / "a.h5", tmp_path / "new" / "v.zarr" / "em" / "raw", voxel_size=SIZE, levels=2, ome_zarr=version
+    )
+    assert [(folder / file).exists() for folder in list(made.parents)[:3]] == [True, True, False]
+    specification = {"driver": driver, "kvstore": f"file://{made}/s0/"}
+    np.testing.assert_array_equal(ts.open(specification).result().read().result(), array, strict=True)
+    volume = MultiscaleImage.open(made)
+    assert [level.voxel_size for level in volume.levels] == [SIZE, (40, Fraction("9.2"), 10)]
+    assert MultiscaleImage.open(made / "s1").levels[0].begin == ZERO
+    content = json.loads((made / (".zattrs" if version == "0.4" else "zarr.json")).read_text())
+    ome = content if version == "0.4" else content["attributes"]["ome"]
+    assert (ome if version == "0.5" else ome["multiscales"][0])["version"] == version
+    assert [path.name for path in made.parent.iterdir() if path.is_dir()] == ["raw"]
+
+
+def test_groups_above_stay_as_they_are(tmp_path):
+    create_group(tmp_path / "v.zarr", {"mine": 1})
+    source = files.plain_tiff(tmp_path / "a.tif", raw())
+    import_volume(source, tmp_path / "v.zarr" / "raw", voxel_size=SIZE)
+    assert group_attributes(tmp_path / "v.zarr") == {"mine": 1}
 
 
 def test_a_picture_has_two_axes(tmp_path):

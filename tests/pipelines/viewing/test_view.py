@@ -146,7 +146,7 @@ def test_raw_data_that_is_no_ome_zarr_is_refused(prediction, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such volume"):
         viewer_state(prediction, ADDRESS, tmp_path / "nowhere")
     create_array(tmp_path / "array", (4, 4, 4), (4, 4, 4), np.dtype(np.uint8))
-    with pytest.raises(ValueError, match="array is not an OME-Zarr volume; neuroglancer cannot place any other"):
+    with pytest.raises(ValueError, match="array is not an OME-Zarr or precomputed volume; neuroglancer"):
         viewer_state(prediction, ADDRESS, tmp_path / "array")
 
 
