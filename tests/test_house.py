@@ -56,7 +56,7 @@ ROOMS = {
     # pipelines
     "pipelines": "",
     "pipelines.blockwise": "kernels options volumes .process",
-    "pipelines.challenge": "metrics options serialization volumes .process",
+    "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process",
     "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
     "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",

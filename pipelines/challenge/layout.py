@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from scalenet_gp.errors import ConfigError
@@ -15,8 +15,8 @@ DEFAULT_LAYOUT = "{crop}/{label}"
 _NAMES = ("dataset", "crop", "label")
 
 
-def check_layout(layout: str) -> None:
-    """Check that a layout names nothing but the dataset, the crop and the class.
+def check_layout(layout: str, names: Sequence[str] = _NAMES, option: str = "--layout") -> None:
+    """Check that a layout names nothing but the dataset, the crop and the class, or those of them that are given.
 
     Raises:
         ConfigError: it does not.
@@ -24,10 +24,10 @@ def check_layout(layout: str) -> None:
     try:
         fields = [name for _, name, *_ in string.Formatter().parse(layout) if name is not None]
     except ValueError as error:
-        raise ConfigError(f"--layout {layout!r}: {error}") from error
-    if odd := [name for name in fields if name not in _NAMES]:
-        known = ", ".join(f"{{{name}}}" for name in _NAMES)
-        raise ConfigError(f"--layout {layout!r} names {{{odd[0]}}}; it can name {known}, as in {DEFAULT_LAYOUT!r}")
+        raise ConfigError(f"{option} {layout!r}: {error}") from error
+    if odd := [name for name in fields if name not in names]:
+        known = ", ".join(f"{{{name}}}" for name in names)
+        raise ConfigError(f"{option} {layout!r} names {{{odd[0]}}}; it can name {known}")
 
 
 def place_of(folder: Path, layout: str, names: Mapping[str, str]) -> Path:

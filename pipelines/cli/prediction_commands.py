@@ -71,6 +71,22 @@ def predict(
     memory: Annotated[
         float, typer.Option("--memory", min=0, help="GiB for the blocks that a worker has at a time.")
     ] = 8,
+    crops: Annotated[
+        Path | None,
+        typer.Option(
+            "--crops",
+            help="Manifest of the CellMap challenge's test crops; each is predicted into OUTPUT/<crop>.zarr, from the "
+            "raw volumes below --volume.",
+        ),
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            "--raw",
+            help="With --crops: path of a dataset's raw volume below --volume; {dataset}/{dataset}.zarr/recon-1/em/* "
+            "unless given.",
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Predict a region with a run's best network, or with its newest checkpoint if none was validated.
@@ -107,6 +123,18 @@ def predict(
     except TypeError as error:
         raise ConfigError(f"--set {of_workers[0].partition('=')[0]}: {error}") from None
     folder = folder_of(config, settings, volume)
+    if crops is not None:
+        from scalenet_gp.pipelines.challenge import RAW_LAYOUT, predict_crops
+
+        if output is None or region is not None or source is not None:
+            raise ConfigError(
+                "--crops needs --output, a folder, and takes neither --region nor --source: crops have theirs"
+            )
+        predict_crops(settings, Path(folder), networks, output, crops, raw=raw or RAW_LAYOUT, workers=processes)
+        print_results({"predicted crops": output})
+        return
+    if raw is not None:
+        raise ConfigError("--raw says where the raw volumes of --crops are: leave it out")
     prediction = run_prediction(settings, folder, networks, made, read_region(region), source=source, workers=processes)
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")

@@ -23,6 +23,7 @@ __all__ = [
     "ChallengeConfig",
     "DataConfig",
     "DatasplitConfig",
+    "ReadingConfig",
     "SamplingConfig",
     "SourceConfig",
     "SplitConfig",

@@ -4,7 +4,7 @@ from scalenet_gp.volumes.cellmap_annotation import read_annotation
 from scalenet_gp.volumes.cellmap_files import Crop, read_class_groups, read_datasplit
 from scalenet_gp.volumes.cellmap_manifest import ManifestEntry, read_crop_manifest
 from scalenet_gp.volumes.cellmap_submission import SubmissionWriter, extract_class, submitted_classes
-from scalenet_gp.volumes.class_prediction import ClassPrediction, stated_place
+from scalenet_gp.volumes.class_prediction import ClassPrediction, nearest_voxel_size, stated_place
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
@@ -69,6 +69,7 @@ __all__ = [
     "multiscale_attributes",
     "multiscale_groups",
     "nanometres",
+    "nearest_voxel_size",
     "number",
     "open_array",
     "open_precomputed",

@@ -19,7 +19,7 @@ from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 from scalenet_gp.volumes.ome_zarr import channel_names, is_ome_zarr, multiscale_groups
 from scalenet_gp.volumes.storage import ZarrNode, find_node, open_array
 
-__all__ = ["ClassPrediction", "stated_place"]
+__all__ = ["ClassPrediction", "nearest_voxel_size", "stated_place"]
 
 _SIZES, _POSITIONS = ("voxel_size", "resolution", "scale"), ("translation", "offset")
 
@@ -66,11 +66,9 @@ class ClassPrediction:
             return cls._of_image(node, label, alone=True)
         outputs = [find_node(path / name) for name in multiscale_groups(path)]
         found = [cls._of_image(output, label, alone=False) for output in outputs if output is not None]
-        return min(
-            (prediction for prediction in found if prediction is not None),
-            key=lambda prediction: _apart(prediction.image.levels[0].voxel_size, voxel_size),
-            default=None,
-        )
+        having = [prediction for prediction in found if prediction is not None]
+        sizes = [prediction.image.levels[0].voxel_size for prediction in having]
+        return having[nearest_voxel_size(sizes, voxel_size)] if having else None
 
     @classmethod
     def _of_image(cls, node: ZarrNode, label: str, alone: bool) -> ClassPrediction | None:
@@ -145,7 +143,16 @@ def stated_place(path: str, attributes: Mapping[str, Any]) -> tuple[tuple[Fracti
     return found[0], found[1]
 
 
-def _apart(voxel_size: Sequence[Fraction], wanted: Sequence[Fraction]) -> tuple[float, bool]:
-    """Return how far apart two voxel sizes are; of two that are equally far, the finer one is nearer."""
-    steps = [math.log(own / other) for own, other in zip(voxel_size, wanted, strict=True)]
-    return round(sum(map(abs, steps)), 9), sum(steps) > 0
+def nearest_voxel_size(voxel_sizes: Sequence[Sequence[Fraction]], wanted: Sequence[Fraction]) -> int:
+    """Return the index of the voxel size that is nearest, by the ratios along the axes; the finer of two equally near.
+
+    Example:
+        >>> nearest_voxel_size([(8, 8, 8), (16, 16, 16), (32, 32, 32)], (16, 20, 20))
+        1
+    """
+
+    def apart(size: Sequence[Fraction]) -> tuple[float, float]:
+        steps = [math.log(own / other) for own, other in zip(size, wanted, strict=True)]
+        return round(sum(map(abs, steps)), 9), sum(steps)
+
+    return min(range(len(voxel_sizes)), key=lambda index: apart(voxel_sizes[index]))

@@ -67,6 +67,11 @@ class CropLattice:
         """The centre of the first voxel, nm."""
         return tuple(c + v / 2 for c, v in zip(self.corner, self.voxel_size, strict=True))
 
+    @property
+    def end(self) -> tuple[Fraction, ...]:
+        """The far corner of the last voxel, nm."""
+        return tuple(c + n * v for c, n, v in zip(self.corner, self.shape, self.voxel_size, strict=True))
+
     def planes(self, begin: int, end: int) -> CropLattice:
         """Return the part of the lattice from one plane to another."""
         corner = (self.corner[0] + begin * self.voxel_size[0], *self.corner[1:])
@@ -129,10 +134,9 @@ def check_covered(image: MultiscaleImage, lattice: CropLattice) -> None:
         )
     )
     if not all(inside):
-        end = tuple(c + n * v for c, n, v in zip(lattice.corner, lattice.shape, lattice.voxel_size, strict=True))
         raise LatticeError(
             f"{image.path} spans {format_size(level.begin)} to {format_size(level.end)} nm, and the crop "
-            f"{format_size(lattice.corner)} to {format_size(end)} nm: it is not covered"
+            f"{format_size(lattice.corner)} to {format_size(lattice.end)} nm: it is not covered"
         )
 
 

@@ -103,7 +103,7 @@ def score_instances(
     is no threshold. The distance of a match is the Hausdorff distance between voxel centres, at most half the shortest
     side of the crop; objects without match have that distance.
 
-    Takes about 12 bytes for each voxel besides the arrays, and up to 20 where single objects fill the crop.
+    Takes about 6 bytes for each voxel besides the arrays, and up to 14 where one object fills the crop.
 
     Args:
         prediction: ids on the lattice of the truth, 0 for none, (z, y, x).

@@ -142,6 +142,22 @@ def test_a_submission_is_packed_and_scored(tmp_path):
     assert json.loads((tmp_path / "scores.json").read_text())["overall_semantic"] == 1
 
 
+def test_crops_are_predicted_into_a_folder(monkeypatch, tmp_path, capsys):
+    config, manifest = write_config(tmp_path / "run.yaml"), tmp_path / "manifest.csv"
+    common = ["predict", config, "--volume", tmp_path, "--checkpoint", tmp_path / "c.safetensors"]
+    assert run(monkeypatch, *common, "--crops", manifest, "--output", tmp_path / "made") == 1
+    assert "no such file" in said(capsys)[1][-1]
+    assert run(monkeypatch, *common, "--crops", manifest, "--output", tmp_path / "made", "--region", "all") == 1
+    assert "takes neither --region nor --source" in said(capsys)[1][-1]
+    assert run(monkeypatch, *common, "--raw", "{dataset}", "--output", tmp_path / "made") == 1
+    assert "leave it out" in said(capsys)[1][-1]
+    called = {}
+    monkeypatch.setattr("scalenet_gp.pipelines.challenge.predict_crops", lambda *args, **named: called.update(named))
+    assert run(monkeypatch, *common, "--crops", manifest, "--raw", "{dataset}", "--output", tmp_path / "made") == 0
+    assert called["raw"] == "{dataset}"
+    assert said(capsys)[0].split() == ["predicted", "crops", str(tmp_path / "made")]
+
+
 def test_train_predict_and_evaluate_say_where_everything_is(finished):
     folder, printed = finished
     run_folder = folder / "run"
