@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.tissue.lost_sections import fill_lost_sections
 from scalenet_gp.tissue.options import BLANK_EDGE, TextureOptions
 from scalenet_gp.volumes import block_mean
 
@@ -59,13 +60,17 @@ def cell_texture(
     core = tuple(slice(0, n) for n in volume.shape) if core is None else tuple(core)
     core = tuple(part for axis, part in enumerate(core) if axis not in flat)
     intensities = volume.squeeze(flat)
+    if intensities.dtype == np.float16:  # which scipy's filters do not know
+        intensities = intensities.astype(np.float32)
+    if intensities.ndim == 3:
+        intensities = fill_lost_sections(intensities)
     single = intensities.astype(np.float32)
     rounding = _rounding(single, volume.dtype, options, core)
     *energies, noise = (
         np.log(values + rounding * np.exp(alone)) - alone
         for values, alone in zip(_energies(single, options, core), reference, strict=True)
     )
-    blank = _blank(single if volume.dtype == np.float16 else intensities)  # which scipy's filters do not know
+    blank = _blank(intensities)
     near_blank = ndimage.maximum_filter(blank, 2 * options.clearance + 1) if blank.any() else blank
     shares = (_cells(part[core].astype(np.float32), options.cell) for part in (~near_blank, blank))
     texture = np.stack([sum(energies[1:], energies[0]) / len(energies), noise, *shares], dtype=np.float32)

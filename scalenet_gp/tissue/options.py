@@ -7,10 +7,13 @@ from math import ceil, isfinite
 
 from scalenet_gp.errors import ArgumentError
 
-__all__ = ["BLANK_EDGE", "TextureOptions"]
+__all__ = ["BLANK_EDGE", "MOST_LOST", "TextureOptions"]
 
 BLANK_EDGE = 5
 """Voxels: a cube of this edge that holds one value was not recorded."""
+
+MOST_LOST = 8
+"""Sections: more in a row without content are a part that was not recorded, fewer were lost."""
 
 _CELLS_PER_BLOCK = 16
 _LEAST_CELL = 2  # voxels: what is smaller holds no structure tensor of its own
@@ -80,4 +83,5 @@ class TextureOptions:
     def reach(self) -> int:
         """The distance that the features of a voxel depend on: with a margin of this, blocks agree with the whole."""
         kernels = sum(ceil(_TRUNCATION * sigma) + 1 for sigma in (self.background_sigma, self.edge_sigma))
-        return max(kernels, self.clearance + BLANK_EDGE)
+        # what a lost section is filled with lies beyond the sections lost with it
+        return max(kernels, self.clearance + BLANK_EDGE) + MOST_LOST + 2

@@ -37,8 +37,10 @@ def em_texture_masking(
     midway between the two parts that Otsu's method makes of log T if the lower is resin, but never under 2, and 2 if it
     is not. It is resin if its median is under 2 or under an eighth of the other's. So a volume of tissue alone is all
     tissue, and one of resin has none. Regions and holes smaller than ``min_region_size`` go, and gaps narrower than
-    half a block, which windows cannot resolve, are closed; the confidence there is mirrored at ½. Blank voxels (cubes
-    of 5 voxels of one value: never recorded, or saturated) are not tissue, and texture within reach of them is ignored.
+    half a block, which windows cannot resolve, are closed; the confidence there is mirrored at ½. Sections that were
+    lost (of one value, up to 8 in a row along z) count as the mirror image of those beside them. Blank voxels (cubes of
+    5 voxels of one value in more sections: never recorded, or saturated) are not tissue, and texture within reach of
+    them is ignored.
 
     If noise is not white (the volume was interpolated or smoothed) and tissue not much stronger, all of it counts as
     tissue. Tissue weaker than noise is not found.

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from scalenet_gp.tissue import TextureOptions, em_texture_masking
 from scalenet_gp.tissue.features import cell_texture
+from scalenet_gp.tissue.lost_sections import fill_lost_sections
 from scalenet_gp.tissue.regions import NOISE, texture_threshold, tissue_confidence
 from tests.scalenet_gp.tissue.generated import best_by_brightness, blob, embedded, overlap
 
@@ -267,3 +268,29 @@ def test_what_is_no_volume_is_refused(volume, message):
 def test_sizes_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         em_texture_masking(np.zeros((8, 8, 8)), **options)
+
+
+LOST = {"one": [30], "four": [10, 25, 40, 55], "six in a row": [*range(30, 36)], "at the ends": [0, 1, 63]}
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
+def test_lost_sections_change_the_mask_little(lost):
+    true = blob((64, 96, 96))
+    whole = embedded(true)
+    recording = whole.copy()
+    recording[lost] = 0
+    mask, _ = em_texture_masking(recording, BLOCK)
+    expected, _ = em_texture_masking(whole, BLOCK)
+    assert overlap(mask, expected) > 0.95
+    beside = [z for z in range(64) if z not in lost and any(abs(z - other) <= 3 for other in lost)]
+    assert not expected[beside].any() or overlap(mask[beside], expected[beside]) > 0.9
+
+
+def test_a_lost_section_is_the_mirror_image_of_those_beside_it():
+    volume = np.random.default_rng(0).integers(1, 255, (30, 12, 12), dtype=np.uint8)
+    recording = volume.copy()
+    recording[0], recording[10:13], recording[20:29] = 7, 0, 9
+    filled = fill_lost_sections(recording)
+    expected = recording.copy()
+    expected[0], expected[10:13] = volume[2], volume[[8, 7, 14]]
+    np.testing.assert_array_equal(filled, expected)  # nine in a row were not recorded
