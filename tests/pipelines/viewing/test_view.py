@@ -8,7 +8,7 @@ import sys
 import threading
 from http.server import SimpleHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -262,3 +262,41 @@ def test_positions_of_raw_data_may_be_those_of_corners(prediction, raw, tmp_path
     result = CliRunner().invoke(app, [*command, "--translation", "corner"])
     assert result.exit_code == 0, result.output
     assert json.loads(output.read_text())["layers"][0]["name"] == "raw"
+
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.mark.parametrize(
+    ("asked", "begin", "end"),
+    [("0-0", 0, 1), ("100-299", 100, 300), ("10000-", 10000, 10240), ("-36", 10204, 10240), ("5-99999", 5, 10240)],
+)
+def test_parts_of_a_file_are_served_as_shards_are_read(tmp_path, asked, begin, end):
+    (tmp_path / "0").write_bytes(CONTENT)
+    with serve_files({"shard": tmp_path}, 0) as address:
+        request = Request(f"{address}/shard/0", headers={"Range": f"bytes={asked}"})
+        with urlopen(request) as answer:
+            assert answer.status == 206
+            assert answer.headers["Content-Range"] == f"bytes {begin}-{end - 1}/{len(CONTENT)}"
+            assert answer.headers["Content-Length"] == str(end - begin)
+            assert answer.read() == CONTENT[begin:end]
+
+
+def test_a_connection_goes_on_after_parts_and_requests_that_name_none(tmp_path):
+    (tmp_path / "0").write_bytes(CONTENT)
+    with serve_files({"shard": tmp_path}, 0) as address:
+        host = urlsplit(address)
+        connection = http.client.HTTPConnection(host.hostname, host.port)
+        answers = []
+        for asked in ("bytes=1-2", "bytes=20000-", "bytes=-0", "bytes=3-1", "bytes=0-1,4-5", "lines=1-2", None):
+            connection.request("GET", "/shard/0", headers={} if asked is None else {"Range": asked})
+            answer = connection.getresponse()
+            answers.append((answer.status, len(answer.read()), answer.headers["Accept-Ranges"]))
+        connection.request("HEAD", "/shard/0", headers={"Range": "bytes=5-9"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Content-Length"], answer.read()) == (206, "5", b"")
+        connection.request("GET", "/shard/1", headers={"Range": "bytes=5-9"})
+        assert connection.getresponse().status == 404
+        connection.close()
+    whole = (200, len(CONTENT), "bytes")
+    assert answers == [(206, 2, "bytes"), (416, 0, "bytes"), (416, 0, "bytes"), whole, whole, whole, whole]
