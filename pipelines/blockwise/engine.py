@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import torch
 from daisy import logging as daisy_logging
 from pydantic import NonNegativeInt, model_validator
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ArgumentError, ConfigError
+from scalenet_gp.kernels import find_device
 from scalenet_gp.options import Options
 from scalenet_gp.pipelines.blockwise.records import BlockFailure, UnfinishedBlocksError, read_cause
 from scalenet_gp.pipelines.blockwise.scheduling import BlockProgress, EndedEarly, Received, run_alone, run_by_workers
@@ -59,6 +61,22 @@ class Workers(Options):
             )
         return self
 
+    def check_start(self) -> None:
+        """Check all that can be known of the start of workers before one is started: devices and launcher.
+
+        Raises:
+            ConfigError: a device is not here, which a launcher's may be elsewhere; or there is no such launcher.
+        """
+        try:
+            for name in self.devices:
+                torch.device(name) if self.launcher else find_device(name)
+        except (RuntimeError, ArgumentError) as error:
+            raise ConfigError(f"--devices {','.join(self.devices)}: {error}") from None
+        if self.launcher and shutil.which(program := shlex.split(self.launcher)[0]) is None:
+            raise ConfigError(
+                f"--launcher {self.launcher!r} begins with {program!r}, and there is no such program here"
+            )
+
     @property
     def on_processor(self) -> bool:
         """True if all workers are known to compute on processors."""
@@ -83,13 +101,15 @@ def run(output: Path, open_task: Callable[[], BlockTask], workers: Workers) -> P
         BlockingIOError: another process makes it.
         UnfinishedBlocksError: blocks are missing; the rest is done.
         Interrupted: a signal asked to end; finished blocks are kept.
-        ConfigError: the unfinished work there is another task's; or as ``open_task``.
+        ConfigError: a device or launcher of the workers is not there; the unfinished work is another task's; or as
+            ``open_task``.
     """
     folder = WorkFolder(output)
     # signals are obeyed at once as long as nothing is lost by that, and when nothing is left to do, not at all
     with stop_requested() as received, ExitStack() as at_once:
         at_once.enter_context(ending_at_once(folder.path))
         _check_absent(output)
+        workers.check_start()
         task = open_task()
         with folder_lock(folder.path, task.doing):
             _check_absent(output)  # another process may have finished it meanwhile

@@ -1,7 +1,7 @@
 """Processor craft: memory format, fast convolutions, activation checkpointing, devices."""
 
 from scalenet_gp.kernels.activation_checkpointing import run_checkpointed
-from scalenet_gp.kernels.device import choose_device, keep_freed_memory, set_deterministic_mkl
+from scalenet_gp.kernels.device import choose_device, find_device, keep_freed_memory, set_deterministic_mkl
 from scalenet_gp.kernels.group_norm import GroupNorm, GroupNormGuard, most_groups
 from scalenet_gp.kernels.joined_convolution import accepts_unfused_inputs, convolve_joined, join_parts
 from scalenet_gp.kernels.memory_tracker import (
@@ -33,6 +33,7 @@ __all__ = [
     "crop_tensor",
     "fake_copy",
     "fake_tensors",
+    "find_device",
     "join_parts",
     "keep_freed_memory",
     "most_groups",

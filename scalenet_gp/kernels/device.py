@@ -10,7 +10,7 @@ import torch
 
 from scalenet_gp.errors import ArgumentError
 
-__all__ = ["choose_device", "keep_freed_memory", "set_deterministic_mkl"]
+__all__ = ["choose_device", "find_device", "keep_freed_memory", "set_deterministic_mkl"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # mallopt(3)
 
@@ -25,20 +25,37 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
         >>> choose_device("cpu")
         device(type='cpu')
     """
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ArgumentError(f"{name!r} is not a device; here are {', '.join(there)}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError(f"device {name!r} was asked for by name and is not here; here are {', '.join(there)}")
+    device = find_device(name)
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise ArgumentError(f"device {name!r} cannot be used here ({error}); here are {', '.join(there)}") from error
+        raise ArgumentError(f"device {name!r} cannot be used here ({error}); here are {_devices_here()}") from error
     return device
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return the device of that name, without using it: a GPU is left to the processes that will.
+
+    Raises:
+        ArgumentError: there is no such device here; the message lists the devices.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(f"{name!r} is not a device; here are {_devices_here()}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError(f"device {name!r} was asked for by name and is not here; here are {_devices_here()}")
+    return device
+
+
+def _devices_here() -> str:
+    return ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
 
 
 def keep_freed_memory() -> bool:

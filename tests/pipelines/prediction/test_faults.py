@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError
 from scalenet_gp.pipelines.prediction import Workers, predict
 from scalenet_gp.pipelines.prediction.block_work import BlockWork
@@ -228,6 +230,27 @@ def test_too_little_memory_is_refused_with_what_it_takes(volume, checkpoint, tmp
             REGION,
             workers=Workers(count=0, devices=("cpu",), memory=2**12),
         )
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        (
+            {"devices": ("cpu", "cuda:77")},
+            "--devices cpu,cuda:77: device 'cuda:77' was asked for by name and is not here",
+        ),
+        ({"devices": ("gpu",)}, "--devices gpu: 'gpu' is not a device; here are cpu"),
+        (
+            {"launcher": "no-such-launcher -n1"},
+            "--launcher 'no-such-launcher -n1' begins with 'no-such-launcher', which is not",
+        ),
+    ],
+)
+def test_faults_that_all_workers_share_are_told_before_one_is_started(volume, checkpoint, tmp_path, workers, message):
+    output = tmp_path / "out" / "out.zarr"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        predict(CONFIG, volume, checkpoint, output, REGION, workers=Workers(count=2, **workers))
     assert files_below(tmp_path) == []
 
 
