@@ -63,9 +63,9 @@ ROOMS = {
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",
     "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
     "pipelines.exchange": "exchange geometry options serialization volumes .blockwise",
-    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .config .data .evaluation .plots .training",  # noqa: E501
+    "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
-    "pipelines.plots": "geometry nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
+    "pipelines.plots": "geometry nodes nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.runs": ".config .process",

@@ -19,7 +19,7 @@ from scalenet_gp.pipelines.cli.options import (
     read_config,
 )
 
-__all__ = ["config_app", "inspect", "preview", "schema"]
+__all__ = ["check", "config_app", "inspect", "preview", "schema"]
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at the values of a run file.")
 
@@ -78,6 +78,29 @@ def inspect(
         plan = plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
     print_table(plan_table(net, plan))
     typer.echo(net.to_mermaid())
+
+
+def check(
+    config: ConfigFile,
+    volume: Volume = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="PNG file to make, with a section of each source.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Look at the data before training: a line for each source, and what is wrong; then the exit code is 1."""
+    from scalenet_gp.pipelines.inspection import check as look
+    from scalenet_gp.pipelines.inspection import check_table
+
+    settings = read_config(config, overrides)
+    result = look(settings, folder_of(config, settings, volume), picture)
+    print_table(check_table(result))
+    if picture is not None and picture.exists():
+        print_results({"picture": picture})
+    for fault in result.all_faults:
+        typer.echo(fault)
+    if result.all_faults:
+        raise typer.Exit(1)
 
 
 def preview(

@@ -5,5 +5,13 @@ from scalenet_gp.pipelines.plots.batch_picture import draw_batch
 from scalenet_gp.pipelines.plots.comparison_picture import draw_comparison
 from scalenet_gp.pipelines.plots.mask_picture import draw_mask
 from scalenet_gp.pipelines.plots.picture import draw_prediction
+from scalenet_gp.pipelines.plots.sources_picture import draw_sources
 
-__all__ = ["describe_augmentation", "draw_batch", "draw_comparison", "draw_mask", "draw_prediction"]
+__all__ = [
+    "describe_augmentation",
+    "draw_batch",
+    "draw_comparison",
+    "draw_mask",
+    "draw_prediction",
+    "draw_sources",
+]
