@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import final
 
 import numpy as np
@@ -33,7 +33,7 @@ class Affinities(DerivedArray):
         offsets: from a voxel to its neighbors, in voxels of ``labels``.
         mask: 1 where the labels are known. None: they are known everywhere.
         affinities_mask: the key of the mask of the affinities.
-        unknown: the label of voxels that nobody has annotated, if there is one.
+        unknown: the label of voxels that nobody has annotated, or several, if there are any.
 
     Raises:
         ArgumentError: no offsets, or offsets that are not whole numbers of voxels along the same axes.
@@ -55,10 +55,11 @@ class Affinities(DerivedArray):
         *,
         mask: ArrayKey | None = None,
         affinities_mask: ArrayKey | None = None,
-        unknown: int | None = None,
+        unknown: int | Collection[int] | None = None,
     ) -> None:
         super().__init__(labels, mask, (affinities, np.uint8), (affinities_mask, np.uint8))
-        self.affinities, self.affinities_mask, self.unknown = affinities, affinities_mask, unknown
+        self.affinities, self.affinities_mask = affinities, affinities_mask
+        self.unknown = () if unknown is None else (unknown,) if isinstance(unknown, int) else tuple(unknown)
         self.offsets = _whole(tuple(offsets))
 
     def margin(self, voxel_size: Coordinate) -> tuple[Coordinate, Coordinate]:
@@ -80,8 +81,8 @@ class Affinities(DerivedArray):
         if len(values) != 1:
             raise DataError(f"{self.name()}: the labels {self.source} have {len(values)} channels; they have to have 1")
         labels, sure = values[0], known[0]
-        if self.unknown is not None:
-            sure = sure & (labels != self.unknown)
+        for unknown in self.unknown:
+            sure = sure & (labels != unknown)
         below, above = self.margin(voxel_size)
         shape = tuple(n - b - a for n, b, a in zip(labels.shape, below, above, strict=True))
 

@@ -181,6 +181,7 @@ class Dataset:
             self.arrays,
             {name: self.net.voxel_size[name] for name in self.targets},
             self.world,
+            self.source.config.unlabelled,
         )
 
     def target_sources(self, within: Roi | None = None) -> tuple[gp.BatchProvider, ...]:

@@ -33,6 +33,7 @@ class TargetChain:
         arrays: the keys of targets and masks.
         voxel_sizes: the voxel size of each output, world units.
         world: the world that the pipeline counts in.
+        unlabelled: labels of instances that nobody has annotated, beside those of the targets.
     """
 
     targets: Mapping[str, TargetOptions]
@@ -40,6 +41,7 @@ class TargetChain:
     arrays: SampleArrays
     voxel_sizes: Mapping[str, Coordinate]
     world: World
+    unlabelled: tuple[int, ...] = ()
 
     def label_keys(self) -> tuple[gp.ArrayKey, ...]:
         """Return the keys of the arrays that the sources provide."""
@@ -91,8 +93,10 @@ class TargetChain:
         for name, options in self.targets.items():
             (read, known), target, mask = self._read(name), self.arrays.targets[name], self.arrays.masks[name]
             if isinstance(options, AffinityTargetsOptions):
-                made = {"affinities_mask": mask, "unknown": options.unknown}
-                nodes.append(Affinities(read, target, options.offsets, mask=known, **made))
+                unknown = {*self.unlabelled, *(() if options.unknown is None else (options.unknown,))}
+                nodes.append(
+                    Affinities(read, target, options.offsets, mask=known, affinities_mask=mask, unknown=unknown)
+                )
             elif isinstance(options, BoundaryDistanceTargetsOptions):
                 length = options.maximum
                 made = {"world": self.world, "distance_mask": mask, "unit": length}

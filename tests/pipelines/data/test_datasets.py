@@ -222,20 +222,36 @@ def test_instances_are_one_class_and_make_affinities(tmp_path):
     raw, masks = tissue()
     numbers = (np.arange(SHAPE[2]) // 4 + 1)[None, None] * masks["bright"].astype(np.uint16)
     write_array(tmp_path / "raw", raw, levels=2)
+    numbers[4, 4:7] = UNLABELLED
     write_array(tmp_path / "cells", numbers, labels=True)
-    source = {"raw": "raw", "labels": "cells", "encoding": "instances"}
+    source = {"raw": "raw", "labels": "cells", "encoding": "instances", "unlabelled": UNLABELLED}
     targets = {"0_*": {"kind": "classes"}, "1_*": {"kind": "affinities", "labels": "any", "offsets": [[0, 0, 1]]}}
     config = config_of(data__sources=[source], data__classes=["cell"], training__targets=targets)
     dataset = Dataset.open(tmp_path, config, config.build_network())
     present, known = dataset.class_volumes()["cell"].read(numbers)
-    np.testing.assert_array_equal(present, masks["bright"] > 0)
-    assert known.all()
-    key = dataset.arrays.targets["1_output"]
+    np.testing.assert_array_equal(present, (masks["bright"] > 0) & (numbers != UNLABELLED))
+    np.testing.assert_array_equal(known, numbers != UNLABELLED)
+    key, sure = dataset.arrays.targets["1_output"], dataset.arrays.masks["1_output"]
     with build_chain((*dataset.target_sources(),) + gp.MergeProvider() + dataset.target_nodes()[0]) as pipeline:
         roi = dataset.roi(Region(begin=(9, 9, 9), end=(36, 45, 54)))
-        found = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi)}))[key].data[0]
+        batch = pipeline.request_batch(gp.BatchRequest({k: gp.ArraySpec(roi=roi) for k in (key, sure)}))
     box = numbers[2:8, 2:10, 2:13]
-    np.testing.assert_array_equal(found, (box[..., :-1] == box[..., 1:]) & (box[..., :-1] > 0))
+    both = (box[..., :-1] != UNLABELLED) & (box[..., 1:] != UNLABELLED)
+    np.testing.assert_array_equal(batch[sure].data[0], both)
+    np.testing.assert_array_equal(batch[key].data[0], (box[..., :-1] == box[..., 1:]) & (box[..., :-1] > 0) & both)
+
+
+def test_a_class_of_a_table_is_united_from_its_group(tmp_path):
+    raw, masks = tissue()
+    write_array(tmp_path / "raw", raw, levels=2)
+    for name, values in (("mito_mem", masks["bright"]), ("mito_lum", masks["dark"]), ("er", masks["dark"])):
+        write_array(tmp_path / "gt" / name, values, labels=True)
+    (tmp_path / "classes.csv").write_text('mito,50,"3,4"\nmito_mem,3,\nmito_lum,4,\ner,5,\n')
+    source = {"raw": "raw", "labels": "gt", "groups": "classes.csv"}
+    config = config_of(data__sources=[source], data__classes=["mito", "er"])
+    dataset = Dataset.open(tmp_path, config, config.build_network())
+    assert dataset.groups == {"mito": ("mito_mem", "mito_lum"), "er": ("er",)}
+    assert set(dataset.class_volumes()) == {"mito_mem", "mito_lum", "er"}
 
 
 @pytest.mark.parametrize(
