@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.options import Options
+from scalenet_gp.options import Length, Options
 from scalenet_gp.pipelines.config.region import Region
 
 __all__ = [
@@ -133,6 +133,7 @@ class SourceConfig(ReadingConfig):
             given.
         alignment: the treatment of labels whose voxels lie between those of the raw data: ``exact`` refuses them,
             ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+        voxel_size: the voxel size of raw data whose files state none, and of such labels.
         intensities: instead of those of ``data``, for raw data that are darker or brighter than others.
         groups: table of classes, as CellMap's ``classes.csv``: a label volume that is missing is united from those of
             its group.
@@ -151,6 +152,7 @@ class SourceConfig(ReadingConfig):
     unlabelled: Ids = ()
     only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     alignment: Literal["exact", "resample"] = "exact"
+    voxel_size: Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None = None
 
     @model_validator(mode="after")
     def _check_encoding(self) -> SourceConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import gunpowder as gp
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError, DataError
+from scalenet_gp.errors import ConfigError, DataError, VolumeFormatError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.layers import Head
@@ -110,6 +110,7 @@ class Dataset:
                 given.translation,
                 select=given.select,
                 unit=given.unit,
+                voxel_size=given.voxel_size,
                 alignment=given.alignment,
                 cache=cache,
             )
@@ -121,7 +122,7 @@ class Dataset:
             labelled = next(_label_paths(source, config.data), None)
             with source.naming_faults("labels"):
                 if labelled is not None:
-                    leading = MultiscaleImage.open(labelled, given.translation, unit=given.unit)
+                    leading = _open_labels(labelled, given)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         run = source.narrow(config, net.dims)
         return cls(run, targets, folder, source, raw, net, world, cache, alone)
@@ -383,7 +384,7 @@ class Dataset:
     def _class_volume(self, path: str) -> ClassVolume:
         """Return the label volume of one class."""
         options = self.source.config
-        volume = MultiscaleImage.open(path, options.translation, unit=options.unit, cache=self.cache)
+        volume = _open_labels(path, options, self.cache)
         meaning = read_annotation(path, volume.levels[0].path)
         unknown = options.unlabelled or meaning.unknown
         absent = None if meaning.absent in options.unlabelled else meaning.absent
@@ -391,7 +392,7 @@ class Dataset:
 
     def _classes_of_one(self, options: SourceConfig) -> dict[str, ClassVolume]:
         """Return the classes of a volume of ids or of instances."""
-        volume = MultiscaleImage.open(options.labels, options.translation, unit=options.unit, cache=self.cache)
+        volume = _open_labels(options.labels, options, self.cache)
         classes = {}
         for name in self.config.classes:
             ids = self.config.ids(name)
@@ -439,7 +440,7 @@ class Dataset:
             path = join(options.labels, name)
             if find_node(path) is None:
                 raise self._no_labels(name)
-        return MultiscaleImage.open(path, options.translation, unit=options.unit, cache=self.cache)
+        return _open_labels(path, options, self.cache)
 
     def _labels(self, name: str) -> str | None:
         """Return the path of a label volume; None if the class is unknown in this source.
@@ -475,6 +476,17 @@ class Dataset:
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))
+
+
+def _open_labels(path: str, options: SourceConfig, cache: ChunkCache | None = None) -> MultiscaleImage:
+    """Open a label volume. The source's voxel size is its own if its file states none."""
+    read = partial(MultiscaleImage.open, path, options.translation, unit=options.unit, cache=cache)
+    try:
+        return read()
+    except VolumeFormatError:
+        if options.voxel_size is None:
+            raise
+        return read(voxel_size=options.voxel_size)
 
 
 def _label_paths(source: Source, data: DataConfig) -> Iterator[str]:

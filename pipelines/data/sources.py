@@ -32,7 +32,7 @@ _GROUND_TRUTH = "recon-*/labels/groundtruth/crop*"
 _RAW = "em/fibsem-uint8"
 _LISTED = 9
 _RESAMPLED = re.compile("; opened with alignment=.*")
-_ARGUMENT = re.compile(r"\b(select|unit|translation|alignment)=")
+_ARGUMENT = re.compile(r"\b(select|unit|voxel_size|translation|alignment)=")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,23 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import format_size
-from scalenet_gp.volumes.metadata import Number, ReadOptions, Translation, malformed_error, nanometres
+from scalenet_gp.volumes.metadata import (
+    Number,
+    ReadOptions,
+    Translation,
+    check_stated,
+    malformed_error,
+    nanometres,
+)
 from scalenet_gp.volumes.storage import ZarrNode
 
 __all__ = ["Geometry", "factors_of", "geometries_of", "require_agreement", "transform_geometry"]
 
 _Lengths = tuple[Fraction, ...]
 
-_CURE = "; state it with voxel_size, or import the array (scalenet-gp import --voxel-size)"
+_CURE = (
+    "; state it in nm, for example voxel_size=[40, 4, 4], or bring the array in with scalenet-gp import --voxel-size"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,11 @@ def geometries_of(node: ZarrNode, options: ReadOptions) -> tuple[Geometry, ...]:
             f"{path}: an 'offset' belongs to a 'resolution' or 'voxel_size', and there is neither{_CURE}"
         )
     found = tuple(read(path, attributes, is_n5, options) for read in readers.values())
-    if stated is not None:
-        position = None if found else _offset(path, attributes, (Fraction(1),) * len(stated), -1 if is_n5 else 1)
-        found += (Geometry("the argument voxel_size", stated, position, "corner"),)
+    if stated is not None and not found:
+        position = _offset(path, attributes, (Fraction(1),) * len(stated), -1 if is_n5 else 1)
+        found = (Geometry("voxel_size", stated, position, "corner"),)
+    for geometry in found:
+        check_stated(path, geometry.source, geometry.voxel_size, stated)
     names = _dimension_names(node)
     for geometry in found:
         _check_names(path, "dimension_names", names, len(geometry.voxel_size))

@@ -115,7 +115,7 @@ def _read_array(node: ZarrNode, options: ReadOptions) -> VolumeMetadata:
     if not found and another:
         raise VolumeFormatError(
             f"{node.path}: no voxel size: {another}the array has none of the attributes resolution, voxel_size and "
-            "transform; open a level that is listed, or state it with voxel_size"
+            "transform; open a level that is listed, or state it in nm, for example voxel_size=[40, 4, 4]"
         )
     geometry = require_agreement(node.path, found, options.translation)
     return _read_arrays(node, [_Described(".", node, geometry)], options)

@@ -29,6 +29,7 @@ __all__ = [
     "VolumeMetadata",
     "VoxelArray",
     "check_arrays",
+    "check_stated",
     "consistent_levels",
     "malformed_error",
     "nanometres",
@@ -224,6 +225,20 @@ def check_arrays(path: str, levels: Sequence[Level], arrays: Sequence[VoxelArray
                 f"{path}: levels disagree in channels or dtype: {levels[0].path} is {first.dtype} of "
                 f"shape {first.shape}, {level.path} is {array.dtype} of shape {array.shape}"
             )
+
+
+def check_stated(path: str, source: str, found: Sequence[Fraction], stated: Sequence[Fraction] | None) -> None:
+    """Check that the voxel size (nm) of a file is the one that the user states, if any.
+
+    Raises:
+        VolumeFormatError: it is not.
+    """
+    if stated is not None and tuple(found) != tuple(stated):
+        lengths = ", ".join(format_size((length,)) for length in stated)
+        raise VolumeFormatError(
+            f"{path}: {source} says voxels of {format_size(found)} nm, and voxel_size=[{lengths}] contradicts it: "
+            "leave it out"
+        )
 
 
 def _disagreement(levels: Sequence[Level]) -> str | None:

@@ -33,6 +33,7 @@ from scalenet_gp.volumes.metadata import (
     Translation,
     VolumeMetadata,
     check_arrays,
+    check_stated,
     consistent_levels,
     malformed_error,
     nanometres,
@@ -111,11 +112,7 @@ def read_ome_zarr(node: ZarrNode, options: ReadOptions, level: str | None = None
         order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
         raise VolumeFormatError(f"{path}: the levels are {order}; they have to be listed from fine to coarse")
     check_arrays(path, result, arrays)
-    if (stated := options.voxel_size) not in (None, result[0].voxel_size):
-        raise VolumeFormatError(
-            f"{path}: its metadata say voxels of {format_size(result[0].voxel_size)} nm, the argument voxel_size of "
-            f"{format_size(stated or ())} nm; leave it out"
-        )
+    check_stated(path, "its OME-Zarr metadata", result[0].voxel_size, options.voxel_size)
     channels = arrays[0].shape[0] if arrays[0].ndim > len(spatial) else None
     return VolumeMetadata(spatial, channels, arrays[0].dtype, result, arrays)
 

@@ -30,6 +30,7 @@ from scalenet_gp.volumes.metadata import (
     Translation,
     VolumeMetadata,
     check_arrays,
+    check_stated,
     consistent_levels,
     malformed_error,
 )
@@ -91,11 +92,7 @@ def read_precomputed(node: ZarrNode, options: ReadOptions, key: str | None = Non
     if any(math.prod(b.voxel_size) < math.prod(a.voxel_size) for a, b in pairwise(result)):
         order = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in result)
         raise VolumeFormatError(f"{path}: the scales are {order}; they have to be listed from fine to coarse")
-    if (stated := options.voxel_size) not in (None, result[0].voxel_size):
-        raise VolumeFormatError(
-            f"{path}: its metadata say voxels of {format_size(result[0].voxel_size)} nm, the argument voxel_size of "
-            f"{format_size(stated or ())} nm; leave it out"
-        )
+    check_stated(path, "its info", result[0].voxel_size, options.voxel_size)
     check_arrays(path, result, arrays)
     result = result if key is None else tuple(replace(level, path=".") for level in result)
     channels = arrays[0].shape[0] if arrays[0].ndim > 3 else None

@@ -17,6 +17,7 @@ from scalenet_gp.pipelines.data.chain import training_chain
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.weights import source_weights
+from scalenet_gp.volumes import create_array
 from tests.pipelines.conftest import CROPS, SHAPE, VOXEL, tiny_config, tissue, write_array
 from tests.pipelines.data.many_sources import (
     CLASSES,
@@ -273,3 +274,16 @@ def test_a_config_of_several_sources_is_written_and_read(two, tmp_path):
     config = config_of()
     config.write(tmp_path / "config.yaml")
     assert Config.read(tmp_path / "config.yaml") == config
+
+
+def test_files_without_metadata_have_the_voxel_size_of_their_source(tmp_path):
+    raw, masks = tissue()
+    for name, array in (("raw", raw), ("ids", np.where(masks["bright"] > 0, 7, 3).astype(np.uint8))):
+        create_array(tmp_path / name, array.shape, (16,) * 3, array.dtype)[...] = array
+    source = {"raw": "raw", "labels": "ids", "encoding": "ids"}
+    unsaid = datasets_of(tmp_path, data__sources=[source])
+    with pytest.raises(ValueError, match=r"data.sources.0.raw: .*no voxel size.*data.sources.0.voxel_size: \[40, 4,"):
+        _ = unsaid.first
+    dataset = datasets_of(tmp_path, data__sources=[source | {"voxel_size": [VOXEL] * 3}]).first
+    assert dataset.raw.levels[0].voxel_size == (VOXEL,) * 3
+    assert {volume.volume.levels[0].voxel_size for volume in dataset.class_volumes().values()} == {(VOXEL,) * 3}

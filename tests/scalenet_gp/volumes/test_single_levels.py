@@ -120,14 +120,16 @@ def test_a_scale_of_zarr_is_a_voxel_size(tmp_path):
 @pytest.mark.parametrize("write", [write_zarr2, write_zarr3, write_n5])
 def test_a_voxel_size_can_be_stated_where_there_is_none(tmp_path, write):
     write(tmp_path / "v", ramps())
-    with pytest.raises(ValueError, match=r"no voxel size: .*; state it with voxel_size"):
+    with pytest.raises(ValueError, match=r"no voxel size: .*; state it in nm, for example voxel_size=\[40, 4, 4\]"):
         MultiscaleImage.open(tmp_path / "v")
     (level,) = MultiscaleImage.open(tmp_path / "v", voxel_size=(40, "4.6", 4)).levels
     assert (level.voxel_size, level.begin) == ((40, Fraction("4.6"), 4), (0, 0, 0))
     with pytest.raises(ValueError, match=r"v has 4 dimensions and a voxel size of 2"):
         MultiscaleImage.open(tmp_path / "v", voxel_size=(4, 4))
     write(tmp_path / "v", ramps(), {"voxel_size": [8, 8, 8]})
-    with pytest.raises(ValueError, match=r"voxel_size says voxels of 8 × 8 × 8 nm .*, the argument voxel_size of 4 ×"):
+    with pytest.raises(
+        ValueError, match=r"voxel_size says voxels of 8 × 8 × 8 nm, and voxel_size=\[4, 4, 4\] contradi"
+    ):
         MultiscaleImage.open(tmp_path / "v", voxel_size=(4, 4, 4))
 
 
@@ -235,7 +237,7 @@ def test_precomputed_volumes_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"levels begin at different corners.*; or open one scale alone, as .*v/s0"):
         MultiscaleImage.open(path)
     assert MultiscaleImage.open(path / "s0").levels[0].begin == (4, 4, 4)
-    with pytest.raises(ValueError, match=r"its metadata say voxels of 4 × 4 × 4 nm, the argument voxel_size of 5 × 5"):
+    with pytest.raises(ValueError, match=r"its info says voxels of 4 × 4 × 4 nm, and voxel_size=\[5, 5, 5\] contra"):
         MultiscaleImage.open(path / "s0", voxel_size=(5, 5, 5))
     info = json.loads((path / "info").read_text())
     (path / "info").write_text(json.dumps(info | {"data_type": "complex64"}))

@@ -69,7 +69,9 @@ def test_no_case_is_read_otherwise(tmp_path, case):
     units = expected["units"][-3:]
     options = {} if all(units) else {"unit": "nanometer"}
     if set(expected["voxel_size"]) == {1} and not any(units):  # there it is 1 of no unit, as nothing says it
-        with pytest.raises(ValueError, match=r"(no voxel size|an 'offset' belongs to).* state it with voxel_size"):
+        with pytest.raises(
+            ValueError, match=r"(no voxel size|an 'offset' belongs to).* state it in nm, for example voxel_size="
+        ):
             MultiscaleImage.open(path)
         options = {"voxel_size": (1, 1, 1)}
     volume = MultiscaleImage.open(path, **options)
