@@ -58,10 +58,12 @@ ROOMS = {
     "pipelines.blockwise": "kernels options volumes .process",
     "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process",
     "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .plots .prediction .process .runs .training .viewing",  # noqa: E501
-    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training",
-    "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment options volumes .config",
+    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training "
+    "volumes",
+    "pipelines.data": "geometry inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
+    "volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",
-    "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch nodes.sources serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
+    "pipelines.evaluation": "leibnet losses metrics nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
     "pipelines.exchange": "exchange geometry options serialization volumes .blockwise",
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
@@ -69,8 +71,8 @@ ROOMS = {
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.runs": ".config .process",
-    "pipelines.training": "graph leibnet nodes nodes.chains nodes.prefetch serialization training volumes "
-    ".config .data .evaluation .process .runs",
+    "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "
+    "volumes .config .data .evaluation .process .runs",
     "pipelines.viewing": "volumes",
 }
 

@@ -11,6 +11,8 @@ from scalenet_gp.pipelines.config.data import (
     SplitConfig,
     Use,
 )
+from scalenet_gp.pipelines.config.intensities import Intensities
+from scalenet_gp.pipelines.config.learned_volume import LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
@@ -44,6 +46,8 @@ __all__ = [
     "Config",
     "DataConfig",
     "DatasplitConfig",
+    "Intensities",
+    "LearnedVolume",
     "MapSamplerOptions",
     "MaskSamplerOptions",
     "PredictionOptions",

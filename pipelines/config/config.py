@@ -19,6 +19,7 @@ from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.config.data import DataConfig, DatasplitConfig
 from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
+from scalenet_gp.pipelines.config.learned_volume import LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides, name_sources
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.targets import match_output, match_outputs
@@ -44,6 +45,7 @@ class Config(Options):
         validation: how it is validated meanwhile; not at all if absent.
         prediction: how a region is predicted, block by block.
         evaluation: how the prediction is compared with the annotation.
+        learned_from: the raw volumes that a run has learned from. A run writes them; no run file needs them.
     """
 
     version: Literal[1] = 1
@@ -54,6 +56,7 @@ class Config(Options):
     validation: ValidationConfig | None = None
     prediction: PredictionOptions
     evaluation: EvaluationConfig = EvaluationConfig()
+    learned_from: tuple[LearnedVolume, ...] = ()
 
     @model_validator(mode="after")
     def _check_uses(self) -> Config:

@@ -11,12 +11,12 @@ from pydantic import (
     PlainSerializer,
     Tag,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Length, Options
+from scalenet_gp.pipelines.config.intensities import Intensities
 from scalenet_gp.pipelines.config.region import Region
 
 __all__ = [
@@ -96,13 +96,8 @@ class ReadingConfig(Options):
     unit: str | None = None
     select: dict[str, int | str] = Field(default_factory=dict)
     translation: Literal["centre", "corner"] | None = None
-    intensities: tuple[float, float] | None = None
+    intensities: Intensities | None = None
     groups: str | None = None
-
-    @field_validator("intensities")
-    @classmethod
-    def _within_the_range(cls, intensities: tuple[float, float] | None) -> tuple[float, float] | None:
-        return None if intensities is None else _rising(intensities)
 
 
 class SourceConfig(ReadingConfig):
@@ -281,8 +276,10 @@ class DataConfig(Options):
         sampling: the shares of the sources in the samples.
         split: the choice of sources to validate with.
         padding: values that the network sees beyond the raw volume: zero, or the volume mirrored.
-        intensities: intensities that the network sees as -1 and 1, as fractions of the data type's range: about the
-            darkest and the brightest of the tissue. Networks learn faster from values that vary about zero.
+        intensities: stored values that the network sees as -1 and 1: about the darkest and the brightest of the
+            tissue, for example ``[52, 200]``. Networks learn faster from values that vary about zero. ``auto`` takes
+            percentiles 0.5 and 99.5 of sampled tissue when a run begins, and the run keeps them. ``range`` is the whole
+            range of a type of integers, and 0 to 1 for floats.
         cache: MiB of decoded chunks that every process keeps.
 
     Example:
@@ -297,7 +294,7 @@ class DataConfig(Options):
     sampling: SamplingConfig = SamplingConfig()
     split: SplitConfig | None = None
     padding: Literal["constant", "reflect"] = "reflect"
-    intensities: tuple[float, float] = (0.0, 1.0)
+    intensities: Intensities = "range"
     cache: int = Field(256, ge=0)
 
     @property
@@ -318,11 +315,6 @@ class DataConfig(Options):
     def ids(self, name: str) -> tuple[int, ...]:
         """Return the ids of a class in volumes of ids."""
         return tuple(member for member in self.classes[name] if isinstance(member, int))
-
-    @field_validator("intensities")
-    @classmethod
-    def _within_the_range(cls, intensities: tuple[float, float]) -> tuple[float, float]:
-        return _rising(intensities)
 
     @model_validator(mode="after")
     def _check_sources(self) -> DataConfig:
@@ -349,10 +341,3 @@ class DataConfig(Options):
                 if other < name and set(given) & set(self.ids(other)):
                     raise ConfigError(f"classes: {name} and {other} share an id, and a voxel has one id")
         return self
-
-
-def _rising(intensities: tuple[float, float]) -> tuple[float, float]:
-    low, high = intensities
-    if not 0 <= low < high <= 1:
-        raise ConfigError(f"intensities go up within 0 and 1; {low} to {high} do not")
-    return intensities

@@ -1,24 +1,30 @@
 """Volumes with their annotation, and the chain that draws samples from them."""
 
+from scalenet_gp.pipelines.data.annotation import AnnotationCounts, count_annotation
 from scalenet_gp.pipelines.data.boxes import sample_boxes
 from scalenet_gp.pipelines.data.chain import draw_from_sources, sample_chain, training_chain
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
+from scalenet_gp.pipelines.data.learned_volumes import check_intensities, record_volumes
 from scalenet_gp.pipelines.data.sampling import build_sampler
 from scalenet_gp.pipelines.data.source_survey import SourceSurvey, Survey, survey, survey_source
 from scalenet_gp.pipelines.data.sources import Source, choose_source, resolve_sources, sources_of
 from scalenet_gp.pipelines.data.weights import class_amounts
 
 __all__ = [
+    "AnnotationCounts",
     "Dataset",
     "Datasets",
     "Source",
     "SourceSurvey",
     "Survey",
     "build_sampler",
+    "check_intensities",
     "choose_source",
     "class_amounts",
+    "count_annotation",
     "draw_from_sources",
+    "record_volumes",
     "resolve_sources",
     "sample_boxes",
     "sample_chain",

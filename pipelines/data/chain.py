@@ -89,7 +89,7 @@ def sample_chain(
     """
     raw = dataset.arrays.raw
     sources = dataset.target_sources(dataset.roi(dataset.training_region))
-    chain = (dataset.raw_source(raw), *sources) + gp.MergeProvider()
+    chain = (dataset.fractions(raw), *sources) + gp.MergeProvider()
     labels = dataset.target_chain.label_keys()
     for node in build_augmentation(config.augmentation, dataset, tuple(raw.values()), labels, replay):
         chain += node

@@ -20,9 +20,19 @@ from scalenet_gp.layers import Head
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
+from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.options import Size
-from scalenet_gp.pipelines.config import Config, DataConfig, Region, SourceConfig, TargetOptions, match_outputs
+from scalenet_gp.pipelines.config import (
+    Config,
+    DataConfig,
+    Intensities,
+    Region,
+    SourceConfig,
+    TargetOptions,
+    match_outputs,
+)
 from scalenet_gp.pipelines.data.boxes import common_lattice, finest_output, sample_boxes, whole_voxels
+from scalenet_gp.pipelines.data.intensities import sample_raw
 from scalenet_gp.pipelines.data.sources import Source, choose_source
 from scalenet_gp.pipelines.data.targets import TargetChain
 from scalenet_gp.volumes import (
@@ -31,12 +41,14 @@ from scalenet_gp.volumes import (
     MultiscaleImage,
     StoredValues,
     StrPath,
+    VolumeFingerprint,
     find_node,
     group_attributes,
     join,
     multiscale_groups,
     read_annotation,
     read_class_groups,
+    read_separately,
 )
 
 __all__ = ["Dataset"]
@@ -132,6 +144,11 @@ class Dataset:
         """The part ``data`` of the run file, with this source alone."""
         return self.run.data
 
+    @cached_property
+    def fingerprint(self) -> VolumeFingerprint:
+        """The fingerprint of the raw volume, for which a few blocks are read in a process of their own."""
+        return read_separately(lambda: VolumeFingerprint.of(self.raw))
+
     @property
     def arrays(self) -> SampleArrays:
         """The array keys of samples for the network."""
@@ -157,18 +174,46 @@ class Dataset:
         return common_lattice(self.net, outputs)
 
     @property
+    def intensity_options(self) -> Intensities:
+        """The intensities that the run file says for this volume."""
+        given = self.source.config.intensities
+        return self.config.intensities if given is None else given
+
+    @cached_property
     def intensities(self) -> IntensityWindow:
-        """The window of intensities that the network sees."""
+        """The window of intensities that the network sees; sampled ones are those of the run, or of now."""
         stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
-        return IntensityWindow(stored, *(self.source.config.intensities or self.config.intensities))
+        window = self.intensity_options
+        if window == "auto":
+            recorded = [one.intensities for one in self.run.learned_from if one.raw.path == self.raw.path]
+            known = recorded[0] if recorded else None
+            if known is None:
+                known = read_separately(lambda: sample_raw(self.raw, self.net).window())
+            window = known
+        if window == "range":
+            return IntensityWindow.of_range(stored)
+        return IntensityWindow(stored, *window)
 
     def raw_source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
         """Return a source of raw data at the voxel size of every tensor in ``keys``, padded without end."""
         sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
         return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
 
+    def fractions(self, keys: Mapping[str, gp.ArrayKey], *, of_type: bool = False) -> gp.Pipeline:
+        """Return :meth:`raw_source` with raw data as fractions of :attr:`.IntensityWindow.bounds`.
+
+        Args:
+            keys: as for :meth:`raw_source`.
+            of_type: take fractions of an integer type's range here, too. Unless asked, they stay integers, of which
+                :class:`.DeformAugment` takes fractions when it resamples them.
+        """
+        source, window = self.raw_source(keys), self.intensities
+        if not window.of_type:
+            return source + ToUnitRange(*keys.values(), bounds=window.bounds)
+        return source + ToUnitRange(*keys.values()) if of_type else gp.Pipeline(source)
+
     def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
-        """Return ``chain`` with raw data scaled from fractions of the data type's range to what the network sees."""
+        """Return ``chain`` with raw data scaled from the fractions of :meth:`fractions` to what the network sees."""
         for key in keys.values():
             chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
         return chain
@@ -284,8 +329,10 @@ class Dataset:
 
         Raises:
             FileNotFoundError: the prediction does not exist.
-            ConfigError: it has other classes or voxels than the network, or does not cover ``roi``.
+            ConfigError: it was made of other raw data, has other classes or voxels than the network, or does not cover
+                ``roi``.
         """
+        self._check_predicted(prediction)
         sources = []
         for name, key in keys.items():
             volume, size = MultiscaleImage.open(prediction / name), self.net.voxel_size[name]
@@ -315,6 +362,20 @@ class Dataset:
         origin = self.world.position_in_nm(Coordinate((0,) * self.raw.dims))
         ends = zip(self.raw.levels[0].begin, origin, strict=True)
         return Coordinate(round((begin - o) / self.world.unit) for begin, o in ends)
+
+    def _check_predicted(self, prediction: Path) -> None:
+        """Refuse a prediction that says that it was made of other raw data than these."""
+        node = find_node(prediction)
+        recorded = {} if node is None else node.attributes.get("job") or {}
+        if recorded.get("raw") is None:
+            return
+        there = VolumeFingerprint.model_validate(recorded["raw"])
+        if differences := there.differences(self.fingerprint):
+            raise ConfigError(
+                f"{prediction} was predicted from {there}, and the data to compare it with are {self.fingerprint}: "
+                f"{'; '.join(differences)}. Take the volume that was predicted, wherever it has been moved to, or a "
+                "prediction of this one"
+            )
 
     def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
         """Return a size in world units that is a whole number of voxels of every output, or of those named.

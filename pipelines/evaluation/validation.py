@@ -21,7 +21,6 @@ from scalenet_gp.nodes import SampleLocation, UniformSampler
 from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.nodes.prefetch import SeededBatches
-from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, Datasets, draw_from_sources
 from scalenet_gp.pipelines.evaluation.held_out import held_out
@@ -220,8 +219,8 @@ def validation_chain(dataset: Dataset, region: Region, apart_from: Mapping[str, 
     """
     annotated = held_out(dataset, region, "the region of the validation", apart_from or {})
     raw = dataset.arrays.raw
-    chain = (dataset.raw_source(raw), *dataset.target_sources(annotated)) + gp.MergeProvider()
-    chain += ToUnitRange(*raw.values())
+    source = dataset.fractions(raw, of_type=True)
+    chain = (source, *dataset.target_sources(annotated)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
     chain = dataset.scaled(chain, raw)

@@ -24,9 +24,9 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Datasets, survey, training_chain
+from scalenet_gp.pipelines.data import Datasets, record_volumes, survey, training_chain
 from scalenet_gp.pipelines.evaluation import Validation, check_evaluation
-from scalenet_gp.pipelines.training import build_trainer
+from scalenet_gp.pipelines.training import build_trainer, check_run_memory
 from scalenet_gp.training import Callback, StepResult, TrainerView, peak_resident_bytes
 from scalenet_gp.volumes import StrPath
 
@@ -106,7 +106,10 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
     net = config.build_network()
     datasets = Datasets.find(volume, config, net)
     survey(datasets).check()
+    config = config.model_copy(update={"learned_from": record_volumes(datasets)})
+    datasets = datasets.with_config(config)
     check_evaluation(config, datasets)
+    check_run_memory(config, datasets, device)
     node = build_trainer(config, datasets.first, device)
     trainer, watch = node.trainer, _Waiting()
     trainer.add(watch)

@@ -15,8 +15,9 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Prefetch, Stack
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Datasets, training_chain
+from scalenet_gp.pipelines.data import Datasets, record_volumes, training_chain
 from scalenet_gp.pipelines.plots import describe_augmentation, draw_batch
+from scalenet_gp.training import check_data_memory
 from scalenet_gp.volumes import StrPath
 
 if TYPE_CHECKING:  # matplotlib is slow to import
@@ -60,14 +61,17 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
         ConfigError: the config does not fit the volume, or the number of samples or the seed is out of its range.
+        MemoryError: the samples do not fit into the memory that is free.
     """
     seed = config.training.seed if seed is None else seed
     if samples < 1 or seed < 0:
         raise ConfigError(f"{samples} samples of the run with seed {seed}: one sample is the least, 0 the lowest seed")
     net = config.build_network()
     datasets = Datasets.find(volume, config, net)
+    datasets = datasets.with_config(config.model_copy(update={"learned_from": record_volumes(datasets)}))
     dataset = datasets.first
     plan = net.plan(datasets.boxes(config.training.output_shape))
+    check_data_memory(net, plan, 2 * samples)  # with and without augmentation
     shape = plan.outputs[dataset.finest].shape
     arrays = dataset.arrays
     request = arrays.request(plan)

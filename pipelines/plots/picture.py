@@ -39,7 +39,7 @@ def draw_prediction(
 ) -> Path:
     """Draw the middle section of a predicted region: a row for each scale, with raw data, truth and prediction.
 
-    The truth is dark where nothing is annotated.
+    The truth is dark where nothing is annotated. Black and white are the ``intensities`` of the config.
 
     Args:
         config: the run.
@@ -70,7 +70,8 @@ def draw_prediction(
     arrays = dataset.arrays
     raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
     sources = dataset.predicted(prediction, predictions, roi)
-    chain = (dataset.raw_source(raw), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+    chosen = dataset.scaled(dataset.fractions(raw, of_type=True), raw)
+    chain = (chosen, *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
     figure = Figure(figsize=_size(roi, len(names)), layout="constrained")
@@ -86,7 +87,7 @@ def draw_prediction(
                 section(batch[keys[name]].data, middle, middle) for keys in (raw, predictions, targets, masks)
             )
             predicted, true = (spread_channels(values, dataset.channels[name], classes) for values in (predicted, true))
-            background = as_greys(image[0])
+            background = as_greys(image[0], (-1.0, 1.0))
             size = net.specs[name].voxel_size
             height, width = (float(s) * n for s, n in zip(size[-2:], image.shape[-2:], strict=True))
             pictures = (background, true_classes(true, annotated, background), overlay(predicted, background))

@@ -17,6 +17,7 @@ from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
 from scalenet_gp.serialization import atomic_write
+from scalenet_gp.volumes import VolumeFingerprint
 
 __all__ = ["NetworkFile", "PredictionJob"]
 
@@ -87,6 +88,7 @@ class PredictionJob(Options):
         version: version of the file's format.
         config: the run. Its options of prediction name the outputs, and the path of their mask is absolute.
         volume: folder or URL of the raw data.
+        raw: fingerprint of the raw data.
         networks: checkpoints, whose predictions are averaged.
         output: zarr group to make.
         region: region to predict; all bounds are given.
@@ -97,6 +99,7 @@ class PredictionJob(Options):
     version: Literal[1] = _VERSION
     config: Config
     volume: str
+    raw: VolumeFingerprint | None = None
     networks: tuple[NetworkFile, ...] = Field(min_length=1)
     output: Path
     region: Region

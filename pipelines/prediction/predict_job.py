@@ -10,10 +10,11 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.blockwise import Workers, run
-from scalenet_gp.pipelines.config import Config, PredictionOptions, Region
-from scalenet_gp.pipelines.data import Dataset, choose_source
+from scalenet_gp.pipelines.config import Config, LearnedVolume, PredictionOptions, Region
+from scalenet_gp.pipelines.data import Dataset, check_intensities, choose_source
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.task import PredictionTask
+from scalenet_gp.training import load_checkpoint
 from scalenet_gp.volumes import StrPath, whole_path
 
 __all__ = ["predict"]
@@ -66,14 +67,17 @@ def predict(
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
+    check_intensities(dataset)
+    record = LearnedVolume(raw=dataset.fingerprint, intensities=_sampled(dataset, next(iter(weights))))
     chosen = config.prediction if options is None else options
     names = chosen.outputs or net.output_keys
     _check_outputs(net, names)
     mask = None if chosen.mask is None else whole_path(chosen.mask)
     resolved = chosen.model_copy(update={"outputs": names, "mask": mask})
     job = PredictionJob(
-        config=dataset.run.model_copy(update={"prediction": resolved}),
+        config=dataset.run.model_copy(update={"prediction": resolved, "learned_from": (record,)}),
         volume=whole_path(volume),
+        raw=dataset.fingerprint,
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
         region=_region(dataset, dataset.evaluation_region if region is None else region, names),
@@ -98,6 +102,18 @@ def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence
             f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
         )
     return predicted
+
+
+def _sampled(dataset: Dataset, checkpoint: Path) -> tuple[float, float] | None:
+    """Return the intensities of ``auto``: those that the network learned with, if it learned from this volume."""
+    if dataset.intensity_options != "auto":
+        return None
+    learned = load_checkpoint(checkpoint).metadata.get("config", {}).get("learned_from", ())
+    for one in map(LearnedVolume.model_validate, learned):
+        if one.intensities is not None and not one.raw.differences(dataset.fingerprint):
+            return one.intensities
+    window = dataset.intensities
+    return window.low, window.high
 
 
 def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import torch
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from scalenet_gp.pipelines.prediction.prediction import Prediction, output_of
 from scalenet_gp.pipelines.prediction.skipping import empty_blocks
 from scalenet_gp.pipelines.prediction.tile_store import TileStore
 from scalenet_gp.pipelines.prediction.volume_writer import VolumeWriter
+from scalenet_gp.training import free_bytes
 from scalenet_gp.volumes import (
     MultiscaleImage,
     create_array,
@@ -68,11 +70,14 @@ class PredictionTask(BlockTask):
             workers: processes that begin it, whose memory says how thick slabs may be; unless given, the job says it.
 
         Raises:
-            ConfigError: the memory of ``workers`` is too little; or as :meth:`.Prediction.open`.
+            ConfigError: the memory of ``workers`` is too little, or more than what is free here; or as
+                :meth:`.Prediction.open`.
         """
         prediction = Prediction.open(job)
         if workers is not None:
             thickness = prediction.thickness(workers.memory, workers.on_processor)
+            if workers.on_processor and not workers.launcher:
+                _check_free(prediction, thickness, workers)
             prediction = replace(prediction, job=job.model_copy(update={"thickness": thickness}))
         return cls(prediction)
 
@@ -217,3 +222,26 @@ def _resumed(job: PredictionJob) -> PredictionJob:
             "remove the folder"
         )
     return job.model_copy(update={"thickness": begun.thickness})
+
+
+def _check_free(prediction: Prediction, thickness: int | None, workers: Workers) -> None:
+    """Refuse blocks that take more memory than is free on this machine.
+
+    Raises:
+        ConfigError: they do.
+    """
+    count = max(1, workers.count)
+    free = free_bytes(torch.device("cpu")) // count
+    if workers.memory <= free:
+        return
+    try:
+        fits = prediction.thickness(free, True) == thickness
+    except ConfigError:
+        fits = False
+    if not fits:
+        allowed, there = workers.memory / 2**30, free / 2**30
+        raise ConfigError(
+            f"blocks may take {allowed:.1f} GiB (--memory) in each of {count} processes, and {there * count:.1f} GiB "
+            f"are free here: give --memory {0.9 * there:.1f}, fewer --workers, or a smaller prediction.block_shape, "
+            "whose lengths are nanometres"
+        )

@@ -99,6 +99,14 @@ class RunFolder:
         """
         return folder_lock(self.path, "being trained")
 
+    def begun(self) -> Config | None:
+        """Return the config that the run was begun with; None if there is no run with a checkpoint.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        return Config.read(self.config) if self.config.exists() and self._holds_network() else None
+
     def check_config(self, config: Config) -> None:
         """Check that the run was begun with this config. Fields of :data:`MAY_CHANGE` may differ.
 
@@ -107,15 +115,39 @@ class RunFolder:
         Raises:
             ConfigError: the configs differ. The message names every field that differs, and both values.
         """
-        if not (self.config.exists() and self._holds_network()):
+        there = self.begun()
+        if there is None:
             return
-        begun, ours = (c.model_dump(mode="json") for c in (Config.read(self.config), config))
+        begun, ours = (c.model_dump(mode="json", exclude={"learned_from"}) for c in (there, config))
         free = MAY_CHANGE if begun["validation"] else (*MAY_CHANGE, "evaluation.threshold")
         if differences := list(_differences(begun, ours, free)):
             raise ConfigError(
                 f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
                 f"{', '.join(free)} may change; choose another folder for this config"
             )
+
+    def check_volumes(self, config: Config) -> None:
+        """Check that the run has learned from the volumes of ``config.learned_from``, which may have been moved.
+
+        Raises:
+            ConfigError: it has learned from others; the message names the first of them.
+        """
+        there = self.begun()
+        if there is None:
+            return
+        before, now = there.learned_from, config.learned_from
+        if before and len(before) != len(now):
+            raise ConfigError(
+                f"{self.path} holds a run that has learned from {len(before)} volumes, and now there are {len(now)}; "
+                "choose another folder for the run"
+            )
+        for one, other in zip(before, now, strict=False):
+            if differences := one.raw.differences(other.raw):
+                raise ConfigError(
+                    f"{self.path} holds a run that has learned from {one.raw}, and the data now are {other.raw}: "
+                    f"{'; '.join(differences)}. Give the run its own data, wherever they have been moved to, or choose "
+                    "another folder for the run; training.start_from begins with its weights"
+                )
 
     def _holds_network(self) -> bool:
         return self.best.exists() or any(self.checkpoints.glob("*.safetensors"))

@@ -7,7 +7,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import torch
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.process import Advance, Interrupted, console, progress_bar
+from scalenet_gp.pipelines.training.learned_from import LearnedFrom
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.training import Callback, StepResult, TrainerView, Validated, resident_bytes
 
@@ -137,14 +138,18 @@ class BarReport(TrainingReport):
         iterations: iterations of the whole run.
         first: iterations that were done before.
         device: device of the network.
+        learned: the data that the run learns from.
     """
 
-    def __init__(self, iterations: int, first: int, device: torch.device) -> None:
+    def __init__(self, iterations: int, first: int, device: torch.device, learned: Sequence[LearnedFrom] = ()) -> None:
         super().__init__(iterations, first, device)
+        self._learned = learned
         self._shown = ExitStack()
         self._advance: Advance | None = None
 
     def __enter__(self) -> Self:
+        for part in self._learned:
+            self._say(str(part))
         self._advance = self._shown.enter_context(progress_bar("training", self.iterations, self.first))
         return self
 
@@ -179,7 +184,9 @@ class JsonReport(TrainingReport):
     =============  ================================================================================================
     ``event``      other keys
     =============  ================================================================================================
-    "begin"        ``iterations``, ``first``, ``device``, ``versions``
+    "begin"        ``iterations``, ``first``, ``device``, ``versions``, ``data``: for each source of a few
+                   the volume, region, voxels, and of each class the share that is annotated, and the share of that in
+                   which it is present
     "step"         ``iteration``, ``loss``, ``losses``, ``learning_rate``, ``gradient_norm`` before clipping,
                    ``samples_per_second``, ``waiting`` (share of the time), ``memory`` of this process and
                    ``device_memory`` (bytes; null without a GPU), ``skipped`` (number of steps)
@@ -196,6 +203,7 @@ class JsonReport(TrainingReport):
         device: device of the network.
         every: iterations from one "step" line to the next.
         stream: the stream to write to. By default it is standard output.
+        learned: the data that the run learns from.
 
     Raises:
         ConfigError: ``every`` is below 1.
@@ -210,17 +218,26 @@ class JsonReport(TrainingReport):
     """
 
     def __init__(
-        self, iterations: int, first: int, device: torch.device, every: int = 1, stream: TextIO | None = None
+        self,
+        iterations: int,
+        first: int,
+        device: torch.device,
+        every: int = 1,
+        stream: TextIO | None = None,
+        learned: Sequence[LearnedFrom] = (),
     ) -> None:
         if every < 1:
             raise ConfigError(f"every is a number of iterations from 1 up, not {every}")
         super().__init__(iterations, first, device, every)
         self._every = every
+        self._learned = learned
         self._stream = sys.stdout if stream is None else stream
 
     def __enter__(self) -> Self:
         versions = package_versions(_PACKAGES)
-        self._write("begin", iterations=self.iterations, first=self.first, device=str(self.device), versions=versions)
+        data = [part.to_json() for part in self._learned]
+        begun = {"iterations": self.iterations, "first": self.first, "device": str(self.device)}
+        self._write("begin", **begun, versions=versions, data=data)
         return self
 
     def _step(self, result: StepResult) -> None:
@@ -267,7 +284,12 @@ class NoReport(TrainingReport):
 
 
 def training_report(
-    form: ReportForm, iterations: int, first: int, device: torch.device, every: int = 1
+    form: ReportForm,
+    iterations: int,
+    first: int,
+    device: torch.device,
+    every: int = 1,
+    learned: Sequence[LearnedFrom] = (),
 ) -> TrainingReport:
     """Return the report of a form. Only :class:`JsonReport` uses ``every``.
 
@@ -275,9 +297,9 @@ def training_report(
         ConfigError: there is no such form.
     """
     if form == "bar":
-        return BarReport(iterations, first, device)
+        return BarReport(iterations, first, device, learned)
     if form == "json":
-        return JsonReport(iterations, first, device, every)
+        return JsonReport(iterations, first, device, every, learned=learned)
     if form == "none":
         return NoReport(iterations, first, device)
     raise ConfigError(f"a report is of the form 'bar', 'json' or 'none', not {form!r}")

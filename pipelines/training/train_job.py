@@ -9,10 +9,12 @@ import torch
 
 from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Datasets, survey, training_chain
+from scalenet_gp.pipelines.data import Datasets, record_volumes, survey, training_chain
 from scalenet_gp.pipelines.evaluation import check_evaluation
 from scalenet_gp.pipelines.process import console, stop_requested
 from scalenet_gp.pipelines.runs import RunFolder
+from scalenet_gp.pipelines.training.learned_from import describe_data
+from scalenet_gp.pipelines.training.memory_guard import check_run_memory
 from scalenet_gp.pipelines.training.reports import ReportForm
 from scalenet_gp.pipelines.training.trainer import build_trainer
 from scalenet_gp.pipelines.training.training_loop import TrainingLoop
@@ -40,8 +42,8 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
 
     Raises:
         FileNotFoundError: there is no such volume, or a class has no labels.
-        ConfigError: the config does not fit the volume, its evaluation included, or the folder holds a run with
-            another config, see :data:`.MAY_CHANGE`.
+        ConfigError: no class is annotated anywhere; the config does not fit the volume, its evaluation included; or
+            the folder holds a run with another config, see :data:`.MAY_CHANGE`, or of other data.
         BlockingIOError: the run is being trained already.
         TrainingDivergedError: too many steps in a row had a loss or gradient that is not finite.
         MemoryError: a step does not fit into memory; the message says which step would.
@@ -56,15 +58,23 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
     ):
         folder.check_config(config)
         torch.manual_seed(config.training.seed)
-        datasets = Datasets.find(volume, config, config.build_network())
+        net = config.build_network()
+        datasets = Datasets.find(volume, config, net)
         found = survey(datasets)
         found.check()
+        begun = folder.begun()
+        volumes = record_volumes(datasets, () if begun is None else begun.learned_from)
+        config = config.model_copy(update={"learned_from": volumes})
+        folder.check_volumes(config)
+        datasets = datasets.with_config(config)
         if report == "bar" and ranks.is_main and len(datasets.sources) > 1:
             for line in found.lines():
                 console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
         check_evaluation(config, datasets)
+        check_run_memory(config, datasets, device)
+        learned = describe_data(datasets)
         node = build_trainer(config, datasets.first, device, folder, ranks)
         size = config.training.batch_size
         samples = training_chain(datasets) + Stack(size, ranks.rank * size)
-        with TrainingLoop(config, datasets, samples, node, folder, received) as loop:
+        with TrainingLoop(config, datasets, samples, node, folder, received, learned) as loop:
             return loop.run(report)

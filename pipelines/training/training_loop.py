@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, final
@@ -19,6 +19,7 @@ from scalenet_gp.pipelines.data import Datasets
 from scalenet_gp.pipelines.evaluation import Validation
 from scalenet_gp.pipelines.process import Interrupted
 from scalenet_gp.pipelines.runs import RunFolder
+from scalenet_gp.pipelines.training.learned_from import LearnedFrom
 from scalenet_gp.pipelines.training.norm_samples import DrawnInputs
 from scalenet_gp.pipelines.training.notes import training_notes
 from scalenet_gp.pipelines.training.reports import ReportForm, TrainingReport, training_report
@@ -42,6 +43,7 @@ class TrainingLoop:
         train: the node that learns from them.
         folder: the folder of the run.
         received: returns the signal that asks to stop, or None.
+        learned: the data that the run learns from, for the report.
 
     Raises:
         ConfigError: the config does not fit the volume.
@@ -55,7 +57,9 @@ class TrainingLoop:
         train: Train,
         folder: RunFolder,
         received: Callable[[], signal.Signals | None],
+        learned: Sequence[LearnedFrom],
     ) -> None:
+        self._learned = learned
         self._config, self._folder, self._received = config, folder, received
         self._trainer, self._arrays = train.trainer, train.arrays
         boxes = datasets.boxes(config.training.output_shape)
@@ -147,6 +151,7 @@ class TrainingLoop:
             trainer.iteration,
             trainer.state.device,
             settings.log.scalars_every,
+            self._learned,
         )
 
     def _learn(self) -> str | signal.Signals:

@@ -12,7 +12,14 @@ from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup, distributed_context
 from scalenet_gp.training.early_stopping import EarlyStopping, Validated, ValidationResult, save_best
 from scalenet_gp.training.fault_file import write_fault
-from scalenet_gp.training.memory import explain_memory_errors, peak_resident_bytes, resident_bytes
+from scalenet_gp.training.memory import (
+    check_data_memory,
+    check_step_memory,
+    explain_memory_errors,
+    free_bytes,
+    peak_resident_bytes,
+    resident_bytes,
+)
 from scalenet_gp.training.norm_statistics import NormSamples, estimate_norm_statistics, norms_with_statistics
 from scalenet_gp.training.optimization import Optimization, OptimizerOptions, ScheduleOptions
 from scalenet_gp.training.options import (
@@ -55,9 +62,12 @@ __all__ = [
     "ValidationCallback",
     "ValidationOptions",
     "ValidationResult",
+    "check_data_memory",
+    "check_step_memory",
     "distributed_context",
     "estimate_norm_statistics",
     "explain_memory_errors",
+    "free_bytes",
     "latest_checkpoint",
     "load_checkpoint",
     "load_network",

@@ -22,7 +22,15 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 
-__all__ = ["explain_memory_errors", "explain_out_of_memory", "free_bytes", "peak_resident_bytes", "resident_bytes"]
+__all__ = [
+    "check_data_memory",
+    "check_step_memory",
+    "explain_memory_errors",
+    "explain_out_of_memory",
+    "free_bytes",
+    "peak_resident_bytes",
+    "resident_bytes",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +40,12 @@ _SHARE = 1 / 2
 Loss and optimizer take more, and allocators leave gaps: those of the C library are up to half the size of the tensors.
 See :func:`.predict_cost` and :func:`.keep_freed_memory`.
 """
+
+_MOST_TIMES = 8
+"""The most that a step was seen to take, in sizes of all its tensors: with gradients, workspace and copies."""
+
+_COPIES = 4
+"""Arrays of about the size of an input or output that preparing a sample takes at a time."""
 
 _SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 """Parts of a RuntimeError's message by torch's allocators, the C++ library, drivers and oneDNN if memory is short."""
@@ -107,6 +121,63 @@ def explain_out_of_memory(
         f"{listed}. {_what_fits(net, plan, int(_SHARE * min(there, need)), batch, dtype, activation_checkpointing)}"
         + (f". Less is needed with {' or '.join(ways)}" if ways else "")
     )
+
+
+def check_step_memory(
+    net: LeibNet,
+    plan: Plan,
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    activation_checkpointing: Collection[str] = (),
+) -> None:
+    """Check that a training step fits into the memory that is free now, before any of it is taken.
+
+    Only a step that may be too large is predicted in full, which takes a second or more. Arguments are those of
+    :func:`explain_out_of_memory`.
+
+    Raises:
+        MemoryError: more is needed than is free; the message has both numbers, and the largest step that would fit.
+    """
+    there = free_bytes(device)
+    tensors = batch * sum(tensor.numbytes(dtype.itemsize) for tensor in plan.tensors)
+    if _MOST_TIMES * tensors <= there:
+        return
+    need = predict_cost(
+        net.graph, plan, batch=batch, training=True, dtype=dtype, activation_checkpointing=activation_checkpointing
+    ).peak
+    if need > there:
+        _logger.warning("a step is too large for the memory; working out what would fit, which can take a minute")
+        raise MemoryError(explain_out_of_memory(net, plan, batch, dtype, device, activation_checkpointing))
+
+
+def check_data_memory(net: LeibNet, plan: Plan, samples: int) -> None:
+    """Check that the data of samples fit into the memory of this machine that is free now.
+
+    Args:
+        net: the network.
+        plan: the plan of a sample.
+        samples: samples that are held at a time, in all processes.
+
+    Raises:
+        MemoryError: they do not; the message has both numbers.
+    """
+    channels = {name: net.specs[name].channels for name in (*plan.inputs, *plan.outputs)}
+    boxes = {**plan.inputs, **plan.outputs}
+    voxels = {name: math.prod(roi.shape / Coordinate(net.voxel_size[name])) for name, roi in boxes.items()}
+    need = samples * _COPIES * sum(int(voxels[name]) * channels[name] * 4 for name in boxes)
+    there = free_bytes(torch.device("cpu"))
+    if need > there:
+        parts = ", ".join(
+            f"{name!r} {' × '.join(str(n) for n in roi.shape / Coordinate(net.voxel_size[name]))} voxels "
+            f"({format_size(length * net.unit for length in roi.shape)} nm)"
+            for name, roi in boxes.items()
+        )
+        raise MemoryError(
+            f"{samples} samples of {parts} take about {_mebibytes(need)} of memory to prepare, and "
+            f"{_mebibytes(there)} are free: take a smaller sample, batch or number of workers; sizes in a run file are "
+            "nanometres, not voxels"
+        )
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from scalenet_gp.volumes.cellmap_submission import SubmissionWriter, extract_cla
 from scalenet_gp.volumes.class_prediction import ClassPrediction, nearest_voxel_size, stated_place
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
+from scalenet_gp.volumes.fingerprint import VolumeFingerprint
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
+from scalenet_gp.volumes.intensity_sample import IntensitySample, sample_intensities, spread_boxes
 from scalenet_gp.volumes.level_match import Alignment
 from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path, whole_path
 from scalenet_gp.volumes.metadata import Level, Translation, nanometres, number
@@ -17,6 +19,7 @@ from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, multiscale_groups
 from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
+from scalenet_gp.volumes.separate_reads import read_separately
 from scalenet_gp.volumes.storage import (
     ChunkCache,
     UnwritableDataError,
@@ -37,6 +40,7 @@ __all__ = [
     "Crop",
     "CropLattice",
     "ImageLayout",
+    "IntensitySample",
     "Level",
     "ManifestEntry",
     "MultiscaleArrayWriter",
@@ -48,6 +52,7 @@ __all__ = [
     "SubmissionWriter",
     "Translation",
     "UnwritableDataError",
+    "VolumeFingerprint",
     "block_majority",
     "block_mean",
     "bulk_reads_begun",
@@ -78,6 +83,9 @@ __all__ = [
     "read_crop_manifest",
     "read_datasplit",
     "read_on_lattice",
+    "read_separately",
+    "sample_intensities",
+    "spread_boxes",
     "stated_place",
     "submitted_classes",
     "update_attributes",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from gunpowder import Array, ArrayKey, ArraySpec, BatchRequest, Coordinate, Roi
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.nodes import DeformAugment
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.sources.to_unit_range import ToUnitRange
@@ -68,3 +69,16 @@ def test_other_arrays_stay_as_they_are():
     batch, spec = through(ToUnitRange(RAW), RAW=labels, LABELS=labels)
     np.testing.assert_array_equal(batch[LABELS].data, labels)
     assert spec[LABELS].dtype == np.uint8
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float64"])
+def test_values_become_fractions_between_bounds_and_stop_there(dtype):
+    raw = np.linspace(-900, 900, int(np.prod(SHAPE))).reshape(SHAPE).astype(dtype)
+    batch, spec = through(ToUnitRange(RAW, bounds=(-450, 550)), RAW=raw)
+    assert batch[RAW].data.dtype == spec[RAW].dtype == np.float32
+    np.testing.assert_allclose(batch[RAW].data, np.clip((raw.astype(float) + 450) / 1000, 0, 1), atol=1e-6)
+
+
+def test_bounds_that_do_not_go_up_are_refused():
+    with pytest.raises(ArgumentError, match="lower one first"):
+        ToUnitRange(RAW, bounds=(1, 1))

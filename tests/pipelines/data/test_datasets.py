@@ -83,7 +83,7 @@ def truth():
     raw = {"crop": (first / 255, first), "ids": (fine / 65535, fine)}
     levels = {}
     for name, (fractions, _) in raw.items():
-        low, high = WINDOW if name == "ids" else (0, 1)
+        low, high = WINDOW if name == "ids" else (0, 255)
         top = 65535 if name == "ids" else 255
         coarse = np.rint(blocks(np.rint(fractions * top)).mean(-1)) / top
         levels[name] = {4.5: (fractions - low) / (high - low) * 2 - 1, 9.0: (coarse - low) / (high - low) * 2 - 1}

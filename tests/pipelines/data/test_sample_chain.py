@@ -75,7 +75,7 @@ def test_each_augmentation_of_the_list_is_a_node(volume):
 
 def test_without_augmentation_samples_are_the_volume_itself(volume):
     raw, _ = tissue()
-    config = tiny_config(augmentation=[], data__intensities=[0, 1])
+    config = tiny_config(augmentation=[], data__intensities=[0, 255])
     array = samples(config, volume, 5)["RAW_1_INPUT"]
     for drawn, text in zip(array.data, array.attrs["location"], strict=True):
         record = json.loads(text)

@@ -10,8 +10,12 @@ import pytest
 from rich.console import Console
 
 from scalenet_gp.analysis.cost import predict_cost
+from scalenet_gp.nodes import Train
+from scalenet_gp.pipelines.inspection import draw_samples
 from scalenet_gp.pipelines.inspection import dry_run_job as dry_run_module
 from scalenet_gp.pipelines.inspection.dry_run_job import dry_run, dry_run_table
+from scalenet_gp.pipelines.training import train
+from scalenet_gp.training import memory
 from tests.pipelines.conftest import files_below, tiny_config
 
 
@@ -118,3 +122,17 @@ def test_the_table_fits_a_terminal(result):
         "the run 0:50:10 for 1,000 iterations, without validation, pictures, checkpoints",
     ):
         assert expected in lines
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_anything_is_computed(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**17)
+    monkeypatch.setattr(Train, "process", lambda *_: pytest.fail("a step was done"))
+    config = tiny_config()
+    for job in (
+        lambda: dry_run(config, volume, "cpu"),
+        lambda: train(config, volume, tmp_path / "run", "cpu", "none"),
+        lambda: draw_samples(config, volume, 9),
+    ):
+        with pytest.raises(MemoryError, match=r"needs about|are free"):
+            job()
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -179,7 +179,7 @@ def test_displaced_sections_are_shown_against_the_place_itself(volume):
 
 def test_intensities_are_those_of_the_config(volume):
     plain = draw_samples(tiny_config(augmentation=[]), volume, samples=1)
-    stretched = draw_samples(tiny_config(augmentation=[], data__intensities=[0.25, 0.75]), volume, samples=1)
+    stretched = draw_samples(tiny_config(augmentation=[], data__intensities=[63.75, 191.25]), volume, samples=1)
     for one, other in zip(panels(plain, 0)[:2], panels(stretched, 0)[:2], strict=True):
         np.testing.assert_allclose(picture(other), np.clip(2 * picture(one) - 0.5, 0, 1), atol=1e-5)
 

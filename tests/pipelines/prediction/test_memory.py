@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.pipelines.prediction import Workers, predict
+from scalenet_gp.pipelines.prediction import Workers, predict, task
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.prediction import Prediction
 from scalenet_gp.training.checkpoint import save_checkpoint
@@ -116,6 +117,16 @@ def test_too_little_is_refused_with_what_it_takes(folder, tmp_path):
     told = r"\(384, 96, 96\) voxels of '0_output' takes \d+ MiB.* make blocks smaller.*of the 50 MiB that a worker may"
     with pytest.raises(ValueError, match=told):
         predict(config, folder, checkpoint, output, "all", workers=Workers(devices=("cpu",), memory=50 * MIB))
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_than_is_free_is_refused(folder, tmp_path, monkeypatch):
+    config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
+    monkeypatch.setattr(task, "free_bytes", lambda device: 800 * MIB)
+    workers = Workers(count=2, devices=("cpu",), memory=4096 * MIB)
+    told = r"4\.0 GiB \(--memory\) in each of 2 processes, and 0\.8 GiB are free here: give --memory 0\.4"
+    with pytest.raises(ConfigError, match=told):
+        predict(config, folder, checkpoint, tmp_path / "out.zarr", "all", workers=workers)
     assert not list(tmp_path.iterdir())
 
 

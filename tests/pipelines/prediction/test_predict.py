@@ -101,7 +101,7 @@ def test_the_network_sees_the_raw_data_of_that_place(volume, checkpoint, tmp_pat
     net = load_network(checkpoint)
     checkpoint = save_checkpoint(tmp_path, net, {"iteration": 1})
     prediction = predict(
-        tiny_config(data__intensities=(0.2, 0.8)), volume, checkpoint, tmp_path / "out.zarr", region=PART
+        tiny_config(data__intensities=(51, 204)), volume, checkpoint, tmp_path / "out.zarr", region=PART
     )
     begin, end = ([int(2 * edge) for edge in edges] for edges in (PART.begin, PART.end))  # half nanometres
     roi = Roi(begin, Coordinate(end) - Coordinate(begin))
@@ -185,7 +185,7 @@ def test_a_network_of_other_voxel_sizes_than_the_levels_can_give_is_refused(volu
 
 
 @pytest.mark.parametrize(
-    "changes", [{"data__classes": CLASSES[::-1]}, {"data__intensities": [0.2, 0.8]}, {"data__padding": "constant"}]
+    "changes", [{"data__classes": CLASSES[::-1]}, {"data__intensities": [51, 204]}, {"data__padding": "constant"}]
 )
 def test_what_the_network_learned_has_to_stay(volume, checkpoint, tmp_path, changes):
     with pytest.raises(ValueError, match=r"checkpoint_4\.safetensors was trained with \{.*\}, the config has \{.*\}"):

@@ -317,7 +317,7 @@ def test_another_config_is_refused_with_the_difference(tmp_path, changes, differ
 REGION = TINY["evaluation"]["region"]
 OTHER = {
     "data.sources.0.raw": "em/other",
-    "data.intensities": [0.1, 0.9],
+    "data.intensities": [20, 230],
     "data.cache": 7,
     "network.subnets.0.base_nc": 3,
     "network.subnets.1.dropout_prob": 0.5,

@@ -61,7 +61,7 @@ def test_a_run_leaves_config_checkpoints_and_log(volume, trained):
     checkpoint = load_checkpoint(trained / "checkpoints" / "checkpoint_4.safetensors")
     assert checkpoint.iteration == 4
     channels = {name: list(CLASSES) for name in ("0_output", "1_output")}
-    assert checkpoint.metadata["learned"] == {"channels": channels, "padding": "reflect", "intensities": [0.0, 1.0]}
+    assert checkpoint.metadata["learned"] == {"channels": channels, "padding": "reflect", "intensities": "range"}
     log = EventAccumulator(str(trained / "log"), size_guidance={"scalars": 0, "images": 0}).Reload()
     assert [event.step for event in log.Scalars("loss/total")] == [1, 2, 3, 4]
     assert [event.step for event in log.Images("raw, target, prediction, mask/1_output")] == [1, 2, 4]

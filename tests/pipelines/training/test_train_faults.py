@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 import zarr
 from safetensors.numpy import load_file
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
 from tests.pipelines.cli.test_cli import run, said
@@ -193,9 +196,13 @@ FULL = """
 import json, resource, shutil, sys
 from pathlib import Path
 import torch
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.config.config import Config
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.training.train_job import train
 torch.set_num_threads(1)
 kind, short, long, volume, run, left = sys.argv[1:]
@@ -259,7 +266,9 @@ LITTLE_MEMORY = """
 import resource, sys
 import torch
 from scalenet_gp.training import memory
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 torch.set_num_threads(1)
 memory._what_fits = lambda *_: "What would fit is for tests of that"  # looking for it takes long
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -296,3 +305,27 @@ def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volu
         one_error([line]),
     ), line
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_run_is_resumed_with_its_own_data_only(volume, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (recorded,) = yaml.safe_load((run / "config.yaml").read_text())["learned_from"]
+    assert recorded["raw"]["path"] == str(volume / "em" / "raw")
+    checkpoint = load_checkpoint(run / "checkpoints" / "checkpoint_4.safetensors")
+    assert checkpoint.metadata["config"]["learned_from"] == [recorded]
+
+    moved = shutil.copytree(volume, tmp_path / "moved.zarr")
+    before = files_below(run / "checkpoints")
+    train(tiny_config(), moved, run, "cpu", "none")
+    write_array(shutil.rmtree(moved / "em" / "raw") or moved / "em" / "raw", 255 - tissue()[0], levels=3)
+    with pytest.raises(ConfigError, match=r"has learned from .*raw .*, and the data now are .*: the voxels differ"):
+        train(tiny_config(), moved, run, "cpu", "none")
+    assert files_below(run / "checkpoints") == before
+
+
+def test_a_prediction_is_compared_with_the_annotation_of_its_own_volume(volume, predicted, tmp_path):
+    other = shutil.copytree(volume, tmp_path / "other.zarr")
+    assert evaluate(tiny_config(), other, predicted) == evaluate(tiny_config(), volume, predicted)
+    write_array(shutil.rmtree(other / "em" / "raw") or other / "em" / "raw", 255 - tissue()[0], levels=3)
+    with pytest.raises(ConfigError, match=r"was predicted from .*/volume\.zarr/em/raw .*: the voxels differ"):
+        evaluate(tiny_config(), other, predicted)

@@ -17,6 +17,8 @@ from scalenet_gp.analysis.cost import predict_cost
 from scalenet_gp.layers import ConvPass
 from scalenet_gp.training import memory
 from scalenet_gp.training.memory import (
+    check_data_memory,
+    check_step_memory,
     explain_memory_errors,
     explain_out_of_memory,
     free_bytes,
@@ -268,3 +270,32 @@ def test_a_gpu_without_memory():
     ):
         net({"a": torch.empty(1, 1, 702, 702, 702, device=device)}, plan)
     del held
+
+
+def test_a_step_is_refused_before_it_takes_memory(monkeypatch):
+    net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], norm_layer=None)
+    plan = over(net, 30)
+    need = predict_cost(net.graph, plan, batch=2, training=True).peak
+    for there in (100 * need, need):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, there=there: there)
+        check_step_memory(net, plan, 2, torch.float32, CPU)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: need - 1)
+    with pytest.raises(MemoryError, match=r"in batches of 2, needs about [\d,]+ MiB and more.*What would fit"):
+        check_step_memory(net, plan, 2, torch.float32, CPU)
+
+
+def test_a_step_that_is_not_predicted_in_full_takes_less():
+    net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], norm_layer=None)
+    for size in (8, 200):
+        plan = over(net, size)
+        tensors = sum(tensor.numbytes() for tensor in plan.tensors)
+        assert predict_cost(net.graph, plan, training=True).activations < memory._MOST_TIMES * tensors
+
+
+def test_data_are_refused_before_they_take_memory(monkeypatch):
+    net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], norm_layer=None)
+    plan = over(net, 1000)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
+    check_data_memory(net, plan, 1)
+    with pytest.raises(MemoryError, match=r"4 samples of 'input' .* voxels .*100 MiB are free.*nanometres, not voxels"):
+        check_data_memory(net, plan, 4)

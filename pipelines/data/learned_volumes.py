@@ -1,0 +1,91 @@
+"""The raw volumes of a run: their fingerprints, and the intensities that the network sees of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.config import LearnedVolume
+from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.datasets import Datasets
+from scalenet_gp.pipelines.data.intensities import compare_intensities, sample_raw
+from scalenet_gp.volumes import VolumeFingerprint, read_separately
+
+__all__ = ["check_intensities", "record_volumes"]
+
+_logger = logging.getLogger(__name__)
+
+
+def record_volumes(datasets: Datasets, begun: Sequence[LearnedVolume] = ()) -> tuple[LearnedVolume, ...]:
+    """Return the raw volumes to train on, each once, after a comparison of their values with their intensities.
+
+    A few blocks of each are read, in a process of their own: worker processes may be forked afterwards.
+
+    Args:
+        datasets: the sources.
+        begun: the volumes that a run of this config began with, in the same order. The intensities that were sampled of
+            them then stand for ``auto``, if they are the same volumes.
+
+    Raises:
+        ConfigError: hardly any sampled value of a volume lies within its intensities.
+        DataError: ``auto`` finds one value only.
+    """
+    sources = list({source.config.raw: source for source in reversed(datasets.of("train"))}.values())[::-1]
+
+    def look() -> list[tuple[LearnedVolume, str, bool]]:
+        found = []
+        for number, source in enumerate(sources):
+            dataset = datasets.open(source)
+            fingerprint = VolumeFingerprint.of(dataset.raw)
+            before = begun[number] if number < len(begun) else None
+            kept = None if before is None or before.raw.differences(fingerprint) else before.intensities
+            found.append(_look(dataset, fingerprint, kept))
+        return found
+
+    looked = read_separately(look)
+    for _, fault, refused in looked:
+        _tell(fault, refused)
+    return tuple(volume for volume, *_ in looked)
+
+
+def check_intensities(dataset: Dataset) -> None:
+    """Compare the values of a volume with its intensities, and say so if they do not fit.
+
+    Raises:
+        ConfigError: hardly any sampled value lies within them.
+    """
+    if dataset.intensity_options != "auto" and not _is_whole_range(dataset):
+        _tell(*read_separately(lambda: _compare(dataset)))
+
+
+def _look(
+    dataset: Dataset, fingerprint: VolumeFingerprint, kept: tuple[float, float] | None
+) -> tuple[LearnedVolume, str, bool]:
+    """Return the record of a volume, and the fault of its intensities."""
+    if dataset.intensity_options == "auto":
+        window = kept or sample_raw(dataset.raw, dataset.net).window()
+        return LearnedVolume(raw=fingerprint, intensities=window), "", False
+    fault, refused = ("", False) if _is_whole_range(dataset) else _compare(dataset)
+    return LearnedVolume(raw=fingerprint), fault, refused
+
+
+def _compare(dataset: Dataset) -> tuple[str, bool]:
+    own = dataset.source.config.intensities is not None
+    field = f"{dataset.source.field}.intensities" if own else "data.intensities"
+    sample = sample_raw(dataset.raw, dataset.net)
+    return compare_intensities(sample, dataset.raw.dtype, dataset.intensity_options, field)
+
+
+def _is_whole_range(dataset: Dataset) -> bool:
+    """Return whether all values may be seen, as those of one byte are."""
+    return dataset.intensity_options == "range" and dataset.raw.dtype == np.uint8
+
+
+def _tell(fault: str, refused: bool) -> None:
+    if refused:
+        raise ConfigError(fault)
+    if fault:
+        _logger.warning("%s", fault)
