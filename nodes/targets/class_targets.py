@@ -15,7 +15,7 @@ from scalenet_gp.errors import ArgumentError, DataError, PipelineError, UnknownN
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
 from scalenet_gp.nodes.sources import ReadingSource, check_masks
-from scalenet_gp.volumes import ClassVolume, MultiscaleImage, StrPath, known_majority, local_path, multiscale_groups
+from scalenet_gp.volumes import ClassVolume, MultiscaleImage, StrPath, known_majority, local_path, volumes_below
 
 __all__ = ["ClassTargets"]
 
@@ -274,6 +274,6 @@ def _opened(name: str, volume: ClassVolume | MultiscaleImage | StrPath) -> Class
         return ClassVolume(volume)
     place = local_path(volume)
     if place is not None and not place.exists():
-        found = ", ".join(multiscale_groups(place.parent)) if place.parent.is_dir() else ""
+        found = ", ".join(volumes_below(place.parent)) if place.parent.is_dir() else ""
         raise FileNotFoundError(f"class {name!r} has no labels at {volume}; beside it there are: {found or 'none'}")
     return ClassVolume(MultiscaleImage.open(volume))

@@ -73,9 +73,7 @@ class Workers(Options):
         except (RuntimeError, ArgumentError) as error:
             raise ConfigError(f"--devices {','.join(self.devices)}: {error}") from None
         if self.launcher and shutil.which(program := shlex.split(self.launcher)[0]) is None:
-            raise ConfigError(
-                f"--launcher {self.launcher!r} begins with {program!r}, and there is no such program here"
-            )
+            raise ConfigError(f"--launcher {self.launcher!r} begins with {program!r}, which is not a program here")
 
     @property
     def on_processor(self) -> bool:

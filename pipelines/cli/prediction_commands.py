@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields
 from enum import StrEnum
@@ -163,6 +164,17 @@ def mask(
             "--translation", help="Point of a voxel that positions in VOLUME's file give; else as its format says."
         ),
     ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Unit of lengths in VOLUME's file if it names none: nanometer.")
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select",
+            metavar="AXIS=ENTRY",
+            help="Entry of an axis before the spatial ones, as in c=0 or t=5; can be repeated.",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,11 +202,12 @@ def mask(
                 "--threshold is one of probabilities: name the class of a prediction with --predicted too"
             )
         size = voxel_size and voxel_size.split(",")
-        made = mask_tissue(
-            volume, output, TextureOptions(**coerce_arguments(TextureOptions, options)), size, translation=positions
-        )
+        texture = TextureOptions(**coerce_arguments(TextureOptions, options))
+        chosen = _selection(select or ())
+        made = mask_tissue(volume, output, texture, size, translation=positions, unit=unit, select=chosen)
     else:
-        for_texture = [*([] if voxel_size is None else ["--voxel-size"]), *(f"--set {name}" for name in options)]
+        given = {"--voxel-size": voxel_size, "--unit": unit, "--select": select}
+        for_texture = [name for name, value in given.items() if value] + [f"--set {name}" for name in options]
         if for_texture:
             raise ConfigError(
                 f"{', '.join(for_texture)}: this is for texture; leave it out with --predicted, which takes voxels as "
@@ -235,6 +248,21 @@ def view(
         if serve:
             with suppress(KeyboardInterrupt):
                 Event().wait()
+
+
+def _selection(entries: Iterable[str]) -> dict[str, int | str]:
+    """Return the entries to read of axes.
+
+    Raises:
+        ConfigError: one is not ``AXIS=ENTRY``.
+    """
+    chosen: dict[str, int | str] = {}
+    for entry in entries:
+        axis, equals, value = entry.partition("=")
+        if not (axis and equals and value):
+            raise ConfigError(f"--select is an axis and an entry of it, as c=0, not {entry!r}")
+        chosen[axis] = int(value) if value.isdecimal() else value
+    return chosen
 
 
 def _network_of(run: Path) -> Path:

@@ -1,7 +1,7 @@
 """Volumes with their annotation, and the chain that draws samples from them."""
 
 from scalenet_gp.pipelines.data.annotation import AnnotationCounts, count_annotation
-from scalenet_gp.pipelines.data.boxes import sample_boxes
+from scalenet_gp.pipelines.data.boxes import sample_boxes, say_if_small
 from scalenet_gp.pipelines.data.chain import draw_from_sources, sample_chain, training_chain
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
@@ -28,6 +28,7 @@ __all__ = [
     "resolve_sources",
     "sample_boxes",
     "sample_chain",
+    "say_if_small",
     "sources_of",
     "survey",
     "survey_source",

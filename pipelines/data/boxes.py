@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 from math import inf, lcm, prod
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, LatticeError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.options import Size, suggest
 
-__all__ = ["common_lattice", "finest_output", "sample_boxes", "whole_voxels"]
+__all__ = ["common_lattice", "finest_output", "sample_boxes", "say_if_small", "whole_voxels"]
+
+_logger = logging.getLogger(__name__)
 
 _VOXELS = {2: 64**2, 3: 16**3}
 """Voxels of a box, about, by the number of axes: several small boxes in a batch teach more than one large one."""
@@ -34,16 +38,36 @@ def whole_voxels(net: LeibNet, size: Size, what: str, outputs: Collection[str] |
 
     Raises:
         ConfigError: it is not a whole number of voxels. ``what`` names it.
+        LatticeError: it is not a whole number of world units.
     """
     world = World(net.unit)
-    shape, lattice = world.size(size, what), common_lattice(net, outputs)
+    lattice = common_lattice(net, outputs)
+    try:
+        shape = world.size(size, what)
+    except LatticeError as error:
+        raise LatticeError(f"{error}{_other_unit(net, size, lattice)}") from error
     fits = len(shape) == net.dims and min(shape) > 0
     if not fits or any(s % step for s, step in zip(shape, lattice, strict=True)):
         raise ConfigError(
             f"{what} {format_size(size)} nm has to be a positive multiple of {format_size(world.size_in_nm(lattice))} "
-            "nm, so that it is whole voxels of every output"
+            f"nm, so that it is whole voxels of every output{_other_unit(net, size, lattice)}"
         )
     return shape
+
+
+def _other_unit(net: LeibNet, size: Size, lattice: Coordinate) -> str:
+    """Return a hint if a size would fit in voxels or in micrometres."""
+    if len(size) != net.dims or min(size) <= 0:
+        return ""
+    finest = finest_output(net)
+    micrometre = (Fraction(1000),) * net.dims
+    units = {f"voxels of {finest!r}": net.specs[finest].voxel_size, "µm": micrometre}
+    for name, lengths in units.items():
+        meant = [length * unit for length, unit in zip(size, lengths, strict=True)]
+        inside = name == "µm" or all(length.denominator == 1 for length in size)
+        if inside and all(not (length / net.unit) % step for length, step in zip(meant, lattice, strict=True)):
+            return f"; {format_size(size)} {name} are {format_size(meant)} nm"
+    return ""
 
 
 def sample_boxes(
@@ -102,3 +126,22 @@ def _balanced_shapes(net: LeibNet, largest: Coordinate | None) -> dict[str, Coor
         # whole voxels of an output that is coarser than its subnet
         shapes[name] = Coordinate(-(-o // s) * s for o, s in zip(own, size, strict=True))
     return shapes
+
+
+def say_if_small(net: LeibNet, roi: Roi, sample: Coordinate, what: str) -> None:
+    """Log a warning if a region is smaller than one sample, as regions are that were meant in voxels.
+
+    Args:
+        net: the network.
+        roi: the region, world units.
+        sample: shape of a sample of the finest output, world units.
+        what: the name of the region.
+    """
+    if not any(have < want for have, want in zip(roi.shape, sample, strict=True)):
+        return
+    world, size = World(net.unit), Coordinate(net.voxel_size[finest_output(net)])
+    have, want = (
+        f"{format_size(world.size_in_nm(shape))} nm ({' × '.join(str(n) for n in shape // size)} voxels)"
+        for shape in (roi.shape, sample)
+    )
+    _logger.warning("%s is %s, less than one sample of %s; regions and sizes are in nm, not voxels", what, have, want)

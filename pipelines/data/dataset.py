@@ -45,10 +45,10 @@ from scalenet_gp.volumes import (
     find_node,
     group_attributes,
     join,
-    multiscale_groups,
     read_annotation,
     read_class_groups,
     read_separately,
+    volumes_below,
 )
 
 __all__ = ["Dataset"]
@@ -107,8 +107,8 @@ class Dataset:
         Raises:
             FileNotFoundError: the volume does not exist.
             VolumeFormatError: it cannot be read.
-            ConfigError: it has other axes than the network, the network cannot learn the targets, or there are several
-                sources. The message names the field of the run file.
+            ConfigError: it has other axes or channels than the network, the network cannot learn the targets, or there
+                are several sources. The message names the field of the run file.
         """
         targets = match_outputs(config.training.targets, net.output_keys)
         for name, options in targets.items():
@@ -128,6 +128,7 @@ class Dataset:
             )
             if raw.dims != net.dims:
                 raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
+            _check_channels(raw, net)
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
         if given.alignment == "resample":
@@ -527,7 +528,7 @@ class Dataset:
 
     def _listed_labels(self) -> str:
         labels = self.source.config.labels
-        return ", ".join(multiscale_groups(labels) if find_node(labels) is not None else ()) or "none"
+        return ", ".join(volumes_below(labels) if find_node(labels) is not None else ()) or "none"
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
@@ -562,6 +563,18 @@ def _label_paths(source: Source, data: DataConfig) -> Iterator[str]:
             for member in (volume, *groups.get(volume, ())):
                 if find_node(join(labels, member)) is not None:
                     yield join(labels, member)
+
+
+def _check_channels(raw: MultiscaleImage, net: LeibNet) -> None:
+    """Refuse raw data of other channels than the network's inputs have."""
+    for name in net.input_keys:
+        if (wanted := net.specs[name].channels) != raw.channels:
+            several = f"{raw.channels} channels" if raw.channels != 1 else "one channel"
+            cure = "select one of them with `select: {c: 0}` of the source, or " if wanted == 1 else ""
+            raise ConfigError(
+                f"{raw.path} has {several}, and the network's input {name!r} has {wanted}: {cure}give the network "
+                f"input_nc: {raw.channels}"
+            )
 
 
 def _check_output(net: LeibNet, name: str, options: TargetOptions, channels: Sequence[str]) -> None:

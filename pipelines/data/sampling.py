@@ -9,7 +9,7 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, MaskSampler, Sampler, StratifiedSampler, UniformSampler
-from scalenet_gp.options import Size
+from scalenet_gp.options import Size, suggest
 from scalenet_gp.pipelines.config import (
     MapSamplerOptions,
     MaskSamplerOptions,
@@ -66,7 +66,8 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
     for label in options.shares:
         members = dataset.groups.get(label)
         if members is None:
-            raise ConfigError(f"{where}.shares names {label}; the classes are {', '.join(dataset.config.class_names)}")
+            classes = suggest(label, dataset.config.class_names, "the classes")
+            raise ConfigError(f"{where}.shares names {label}, which is not a class; {classes}")
         known = [volumes[name] for name in members if volumes[name].volume is not None]
         if known:  # a class that nobody has annotated here leaves its share to what is elsewhere
             chosen[label] = known

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import gunpowder as gp
+import numpy as np
 
+from scalenet_gp.errors import DataError
 from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, choose_source
+from scalenet_gp.pipelines.data import Dataset, choose_source, say_if_small
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.pipelines.process import progress_bar
@@ -112,6 +114,7 @@ def evaluate(
     Raises:
         FileExistsError: ``output`` exists.
         FileNotFoundError: there is no such volume, labels or prediction.
+        DataError: every voxel of the region is unknown.
         ScaleNetError: nothing is annotated in the region, the network learns from a part of it, the prediction does
             not cover it, or it has other classes.
     """
@@ -120,6 +123,8 @@ def evaluate(
     net, settings = config.build_network(), config.evaluation
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     roi = evaluation_roi(config, dataset, region)
+    sample = dataset.boxes(config.training.output_shape)[dataset.finest].shape
+    say_if_small(net, roi, sample, "the annotated part of the region to evaluate")
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
     arrays = dataset.arrays
     predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks
@@ -133,6 +138,7 @@ def evaluate(
     for node in dataset.target_nodes():
         chain += node
 
+    annotated = 0
     with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
         for tile in boxes:
             request = gp.BatchRequest()
@@ -142,10 +148,16 @@ def evaluate(
             for name in net.output_keys:
                 block = [batch[keys[name]].data for keys in (predictions, targets, masks)]
                 sums.add(name, *block)
+                annotated += int(np.count_nonzero(block[2]))
                 for group, found in objects.get(name, {}).items():
                     channels = sums.channels[name][group]
                     found.add(tile.begin / net.voxel_size[name], *(array[channels] for array in block))
             advance("")
+    if not annotated:
+        raise DataError(
+            f"every voxel of {dataset.region(roi)} is unknown to the labels, so that there is nothing to compare a "
+            "prediction with; give another region or other labels"
+        )
     counted = {}
     for name, groups in objects.items():
         voxel = math.prod(dataset.world.size_in_nm(net.voxel_size[name]))

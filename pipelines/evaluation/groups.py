@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.options import suggest
 
 __all__ = ["group_channels"]
 
@@ -25,6 +26,12 @@ def group_channels(
     for group, classes in groups.items():
         having = [output for output, names in channels.items() if set(classes) <= set(names)]
         if not having:
+            everywhere = list(dict.fromkeys(name for names in channels.values() for name in names))
+            if unknown := [name for name in classes if name not in everywhere]:
+                raise ConfigError(
+                    f"evaluation.groups.{group} has {unknown[0]!r}, which no output has; "
+                    f"{suggest(unknown[0], everywhere)}"
+                )
             outputs = "; ".join(f"{output} has {', '.join(names)}" for output, names in channels.items())
             raise ConfigError(
                 f"evaluation.groups.{group} has the classes {', '.join(classes)}, and no output has all of them: "

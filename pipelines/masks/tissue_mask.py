@@ -43,6 +43,8 @@ def mask_tissue(
     voxel_size: Iterable[Length] | None = None,
     block: int | None = None,
     translation: Translation | None = None,
+    unit: str | None = None,
+    select: Mapping[str, int | str] | None = None,
 ) -> Path:
     """Find tissue by its texture: see :func:`scalenet_gp.tissue.em_texture_masking`, whose result this is.
 
@@ -50,13 +52,15 @@ def mask_tissue(
     about 2 bytes for every voxel at ``voxel_size`` with ``block_size`` 64, and 16 with 32 or less.
 
     Args:
-        volume: raw data, a multiscale volume of one channel.
+        volume: raw data, a multiscale volume of one channel, or with one that is selected.
         output: zarr group to make, whole or not at all: the volumes ``mask`` (uint8, 1 is tissue) and ``confidence``
             (float32), and ``mask.png``, sections of both.
         options: options of the texture; lengths in voxels of ``voxel_size``.
         voxel_size: nm, one for each axis or one for all; :func:`texture_voxel_size` unless given.
         block: edge of a block, voxels; 256, or 4096 in two dimensions, unless given. It does not change the result.
         translation: the point of a voxel that the volume's file states: see :meth:`.MultiscaleImage.open`.
+        unit: the unit of lengths in a file that names none.
+        select: for an axis before the spatial ones the entry to read.
 
     Returns:
         ``output``.
@@ -68,7 +72,7 @@ def mask_tissue(
         DataError: the volume is a single voxel, or has values that are not finite.
     """
     options = options or TextureOptions()
-    raw = _Grid.of(MultiscaleImage.open(volume, translation), voxel_size)
+    raw = _Grid.of(MultiscaleImage.open(volume, translation, select=select, unit=unit), voxel_size)
     edge = max(1, (block or _BLOCK[raw.dims]) // options.cell) * options.cell
     boxes = list(_boxes(raw.shape, edge))
     cells = np.empty((TEXTURE_CHANNELS, *(-(-n // options.cell) for n in raw.shape)), np.float32)

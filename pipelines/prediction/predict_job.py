@@ -9,9 +9,10 @@ from typing import Literal
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.options import Size, suggest
 from scalenet_gp.pipelines.blockwise import Workers, run
 from scalenet_gp.pipelines.config import Config, LearnedVolume, PredictionOptions, Region
-from scalenet_gp.pipelines.data import Dataset, check_intensities, choose_source
+from scalenet_gp.pipelines.data import Dataset, check_intensities, choose_source, sample_boxes, say_if_small
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.task import PredictionTask
 from scalenet_gp.training import load_checkpoint
@@ -80,14 +81,21 @@ def predict(
         raw=dataset.fingerprint,
         networks=tuple(NetworkFile.of(path, weight) for path, weight in weights.items()),
         output=output.absolute(),
-        region=_region(dataset, dataset.evaluation_region if region is None else region, names),
+        region=_region(
+            dataset, dataset.evaluation_region if region is None else region, names, config.training.output_shape
+        ),
     )
     processes = workers or Workers()
     return run(job.output, lambda: PredictionTask.open(job.resume(), processes), processes)
 
 
-def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence[str]) -> Region:
-    """Return the region with all bounds given, in whole voxels of every output.
+def _region(
+    dataset: Dataset,
+    region: Region | Literal["all"],
+    outputs: Sequence[str],
+    shape: Size | Mapping[str, Size] | None,
+) -> Region:
+    """Return the region with all bounds given, in whole voxels of every output; say so if it is less than a sample.
 
     Raises:
         ConfigError: it reaches beyond the volume; or as :meth:`.Dataset.roi`.
@@ -101,6 +109,9 @@ def _region(dataset: Dataset, region: Region | Literal["all"], outputs: Sequence
         raise ConfigError(
             f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
         )
+    sample = sample_boxes(dataset.net, shape, "training.output_shape")[dataset.finest].shape
+    if region != "all":
+        say_if_small(dataset.net, roi, sample, f"the region {predicted}")
     return predicted
 
 
@@ -120,6 +131,6 @@ def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in net.output_keys]
     if unknown:
         raise ConfigError(
-            f"prediction.outputs names {unknown[0]!r}, which is not an output of {net.name}; it has "
-            f"{', '.join(net.output_keys)}"
+            f"prediction.outputs names {unknown[0]!r}, which is not an output of {net.name}; "
+            f"{suggest(unknown[0], net.output_keys)}"
         )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Coordinate
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.data import AnnotationCounts, Dataset, Datasets, count_annotation
+from scalenet_gp.pipelines.data import AnnotationCounts, Datasets, count_annotation, say_if_small
 from scalenet_gp.volumes import read_separately
 
 __all__ = ["LearnedFrom", "describe_data"]
@@ -85,7 +85,7 @@ def describe_data(datasets: Datasets) -> tuple[LearnedFrom, ...]:
     sample = datasets.boxes(datasets.config.training.output_shape)[datasets.first.finest].shape
     learned = []
     for dataset, roi, counts in zip(opened, parts, counted, strict=True):
-        _compare_with_sample(dataset, roi, sample)
+        say_if_small(dataset.net, roi, sample, "the annotated part of training.region")
         size = dataset.net.voxel_size[dataset.finest]
         learned.append(
             LearnedFrom(
@@ -121,19 +121,3 @@ def _check_known(counted: Sequence[AnnotationCounts], region: Region | None) -> 
     for name in known:
         if known[name] and not present[name]:
             _logger.warning("%s is absent from all voxels of %s in which it is annotated", name, where)
-
-
-def _compare_with_sample(dataset: Dataset, roi: Roi, sample: Coordinate) -> None:
-    """Say so if the annotation is smaller than a sample."""
-    size = Coordinate(dataset.net.voxel_size[dataset.finest])
-    if any(have < want for have, want in zip(roi.shape, sample, strict=True)):
-        have, want = (
-            f"{format_size(dataset.world.size_in_nm(shape))} nm ({' × '.join(str(n) for n in shape // size)} voxels)"
-            for shape in (roi.shape, sample)
-        )
-        _logger.warning(
-            "the annotated part of training.region is %s, less than one sample of %s; regions and sizes are in nm, not "
-            "voxels",
-            have,
-            want,
-        )

@@ -20,6 +20,7 @@ from scalenet_gp.graph.phases import PhaseCache
 from scalenet_gp.graph.plan import Plan, PlannedTensor, Step
 from scalenet_gp.graph.planning import Planner, check_request
 from scalenet_gp.graph.topology import resolve_specs, topological_order
+from scalenet_gp.options import suggest
 
 __all__ = ["Graph"]
 
@@ -162,7 +163,7 @@ class Graph:
         """
         for name in names:
             if name not in self.output_keys:
-                raise UnknownNameError(f"there is no output {name!r}; there are {', '.join(self.output_keys)}")
+                raise UnknownNameError(f"there is no output {name!r}; {suggest(name, self.output_keys)}")
 
     def required_rois(self, outputs: Mapping[str, Roi]) -> dict[str, Roi]:
         """Return the ROI of every tensor that ``outputs`` depend on, the outputs included."""

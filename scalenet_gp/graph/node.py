@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from scalenet_gp.errors import GraphError
 from scalenet_gp.geometry import exact_size, format_size
-from scalenet_gp.options import coerce_arguments, to_json_value
+from scalenet_gp.options import coerce_arguments, suggest, to_json_value
 
 __all__ = ["Node", "TensorSpec", "build_node"]
 
@@ -250,7 +250,7 @@ def build_node(kind: str, **arguments: Any) -> Node:
         GraphError: no class of that name has been defined, or it takes other arguments.
     """
     if kind not in _NodeType.kinds:
-        raise GraphError(f"there is no kind of node {kind!r}; there are {', '.join(sorted(_NodeType.kinds))}")
+        raise GraphError(f"there is no kind of node {kind!r}; {suggest(kind, sorted(_NodeType.kinds))}")
     cls = _NodeType.kinds[kind]
     try:
         cls.signature().bind(**arguments)

@@ -11,6 +11,7 @@ from scalenet_gp.errors import GraphError, LatticeError, UnknownNameError
 from scalenet_gp.graph.fusion import fused_inputs
 from scalenet_gp.graph.node import Node, TensorSpec
 from scalenet_gp.graph.plan import Crop, InputCrop, Plan, PlannedTensor, Step
+from scalenet_gp.options import suggest
 
 __all__ = ["Planner", "check_request"]
 
@@ -27,7 +28,7 @@ def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordina
         raise GraphError(f"ask for at least one output of {', '.join(voxel_sizes)}")
     for key, roi in outputs.items():
         if key not in voxel_sizes:
-            raise UnknownNameError(f"there is no output {key!r}; there are {', '.join(voxel_sizes)}")
+            raise UnknownNameError(f"there is no output {key!r}; {suggest(key, voxel_sizes)}")
         voxel_size = voxel_sizes[key]
         if roi.dims != voxel_size.dims:
             raise GraphError(f"{key!r}: the ROI {roi} has {roi.dims} axes, the network has {voxel_size.dims}")

@@ -28,6 +28,7 @@ from scalenet_gp.graph import Graph, Node, Plan, SpecializedNet, TensorSpec, exe
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.leibnet.files import read_network_file, write_network_file
 from scalenet_gp.leibnet.spec import graph_spec, read_spec
+from scalenet_gp.options import suggest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,7 +178,7 @@ class LeibNet(nn.Module):
             UnknownNameError: the network has no such output.
         """
         if output not in self.output_keys:
-            raise UnknownNameError(f"{self.name} has no output {output!r}; it has {', '.join(self.output_keys)}")
+            raise UnknownNameError(f"{self.name} has no output {output!r}; {suggest(output, self.output_keys)}")
         nodes: list[Node] = list(self.nodes.values())  # type: ignore[arg-type]
         return next(node.output_activation for node in nodes if output in node.output_keys)
 

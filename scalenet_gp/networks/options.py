@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import exact_size
 from scalenet_gp.graph import TensorSpec
-from scalenet_gp.options import Factor, Options, Size, Whole, to_json_value
+from scalenet_gp.options import Factor, Options, Size, Whole, suggest, to_json_value
 
 __all__ = ["BottleneckJoin", "EncoderDecoderOptions", "SubnetOptions", "UNetOptions"]
 
@@ -173,7 +173,7 @@ class EncoderDecoderOptions(Options):
         for name, arguments in self.head_options.items():
             unknown = [argument for argument in arguments if argument not in _HEAD]
             if unknown:
-                message = f"the head {name!r} has no argument {unknown[0]!r}; it has {', '.join(_HEAD)}"
+                message = f"the head {name!r} has no argument {unknown[0]!r}; {suggest(unknown[0], _HEAD)}"
                 raise PydanticCustomError("unknown_argument", "{message}", {"message": message})
             if "classes" not in arguments:
                 raise ArgumentError(f"the head {name!r} has no 'classes', the names of its channels")

@@ -14,7 +14,7 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.options import Options, Precision
+from scalenet_gp.options import Options, Precision, suggest
 from scalenet_gp.training.distributed import ProcessGroup
 
 __all__ = ["ComputeConfig", "Forward"]
@@ -75,9 +75,7 @@ class ComputeConfig(Options):
         names = list(net.nodes)
         for pattern in self.activation_checkpointing:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise ArgumentError(
-                    f"activation_checkpointing={pattern!r} matches no node; there are {', '.join(names)}"
-                )
+                raise ArgumentError(f"activation_checkpointing={pattern!r} matches no node; {suggest(pattern, names)}")
         return frozenset(name for name in names if any(fnmatchcase(name, p) for p in self.activation_checkpointing))
 
 

@@ -54,7 +54,7 @@ class _TorchOptions(Options):
         taken = [key for key in inspect.signature(found).parameters if key not in self.given]
         unknown = [key for key in self.arguments if key not in taken]
         if unknown:
-            raise ArgumentError(f"{name} takes no argument {', '.join(unknown)} here; it takes {', '.join(taken)}")
+            raise ArgumentError(f"{name} takes no argument {unknown[0]} here; {suggest(unknown[0], taken)}")
         return self
 
     def make(self, *given: Any, **named: Any) -> Any:
@@ -197,7 +197,7 @@ class Optimization(Options):
         for pattern in self.frozen:
             matching = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matching:
-                raise ArgumentError(f"frozen={pattern!r} matches no parameter; there are {', '.join(parameters)}")
+                raise ArgumentError(f"frozen={pattern!r} matches no parameter; {suggest(pattern, parameters)}")
             for name in matching:
                 parameters[name].requires_grad_(False)
         if not any(parameter.requires_grad for parameter in parameters.values()):

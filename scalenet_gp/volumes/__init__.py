@@ -8,6 +8,7 @@ from scalenet_gp.volumes.class_prediction import ClassPrediction, nearest_voxel_
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
 from scalenet_gp.volumes.fingerprint import VolumeFingerprint
+from scalenet_gp.volumes.formats import volumes_below
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.intensity_sample import IntensitySample, sample_intensities, spread_boxes
 from scalenet_gp.volumes.level_match import Alignment
@@ -89,5 +90,6 @@ __all__ = [
     "stated_place",
     "submitted_classes",
     "update_attributes",
+    "volumes_below",
     "whole_path",
 ]

@@ -31,7 +31,7 @@ def served_axes(
         labels: the labels of the channels.
 
     Raises:
-        VolumeFormatError: axes in another order.
+        VolumeFormatError: axes in another order, or a selection by a label of channels that are not all named.
         ArgumentError: no selection from an axis that has several entries and is not the channel axis, or a selection
             that does not exist.
     """
@@ -69,6 +69,11 @@ def served_axes(
 def _index(path: str, axis: str, wanted: int | str, length: int, labels: Sequence[str]) -> int:
     if isinstance(wanted, str):
         named = f"the labels are {', '.join(labels)}" if labels else "it has no labels: give its index"
+        if labels and len(labels) != length:
+            raise VolumeFormatError(
+                f"{path}: axis {axis} has {length} entries, and its metadata name {len(labels)}, {', '.join(labels)}: "
+                "select an entry by its index"
+            )
         if labels.count(wanted) != 1:
             raise ArgumentError(f"{path}: axis {axis} has {labels.count(wanted)} entries labelled {wanted!r}; {named}")
         wanted = labels.index(wanted)

@@ -28,7 +28,8 @@ class VolumeFingerprint(Options):
         begin: corner of the first voxel, nm.
         channels: number of channels.
         dtype: type of the voxels.
-        voxels: digest of the voxels of a few blocks of the finest level, which are spread over it.
+        voxels: digests of the voxels of a few blocks of the finest level, which are spread over it; None for a block
+            that could not be read.
 
     Example:
         >>> import numpy as np
@@ -47,7 +48,7 @@ class VolumeFingerprint(Options):
     begin: Size
     channels: int
     dtype: str
-    voxels: str
+    voxels: tuple[str | None, ...]
 
     def __str__(self) -> str:
         shape = " × ".join(map(str, self.shape))
@@ -55,15 +56,8 @@ class VolumeFingerprint(Options):
 
     @classmethod
     def of(cls, image: MultiscaleImage) -> VolumeFingerprint:
-        """Return the fingerprint of a volume, of which a few blocks are read.
-
-        Raises:
-            UnreadableDataError: a chunk cannot be decoded.
-        """
+        """Return the fingerprint of a volume, of which a few blocks are read."""
         level = image.levels[0]
-        digest = hashlib.sha256()
-        for block in spread_blocks(image, level, _BLOCKS):
-            digest.update(np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")).tobytes())
         return cls(
             path=image.path,
             shape=level.shape,
@@ -71,7 +65,7 @@ class VolumeFingerprint(Options):
             begin=level.begin,
             channels=image.channels,
             dtype=image.dtype.name,
-            voxels=digest.hexdigest()[:32],
+            voxels=tuple(map(_digest, spread_blocks(image, level, _BLOCKS))),
         )
 
     def differences(self, other: VolumeFingerprint) -> list[str]:
@@ -82,6 +76,14 @@ class VolumeFingerprint(Options):
             if mine != others:
                 shown = [format_size(value) if isinstance(value, tuple) else str(value) for value in (mine, others)]
                 found.append(f"{name.replace('_', ' ')}: {shown[0]} and {shown[1]}")
-        if not found and self.voxels != other.voxels:
+        pairs = zip(self.voxels, other.voxels, strict=False)
+        if not found and any(mine != others for mine, others in pairs if None not in (mine, others)):
             found.append("the voxels differ")
         return found
+
+
+def _digest(block: np.ndarray | None) -> str | None:
+    if block is None:
+        return None
+    stored = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<"))
+    return hashlib.sha256(stored.tobytes()).hexdigest()[:16]

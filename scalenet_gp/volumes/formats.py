@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.volumes.array_attributes import Geometry, geometries_of, require_agreement
 from scalenet_gp.volumes.axes import served_axes
+from scalenet_gp.volumes.found_instead import describe_absence
 from scalenet_gp.volumes.level_groups import geometries_in_group, level_geometries, level_nodes
-from scalenet_gp.volumes.location import StrPath, local_path, parent
+from scalenet_gp.volumes.location import StrPath, local_path, parent, read_json
 from scalenet_gp.volumes.metadata import (
     Level,
     ReadOptions,
@@ -21,11 +23,11 @@ from scalenet_gp.volumes.metadata import (
     check_arrays,
     consistent_levels,
 )
-from scalenet_gp.volumes.ome_zarr import is_ome_zarr, level_names, multiscale_groups, read_ome_zarr
+from scalenet_gp.volumes.ome_zarr import is_ome_zarr, level_names, read_ome_zarr
 from scalenet_gp.volumes.precomputed import is_precomputed, read_precomputed, scale_keys
 from scalenet_gp.volumes.storage import ZarrNode, array_of, find_node
 
-__all__ = ["read_volume"]
+__all__ = ["read_volume", "volumes_below"]
 
 _ABOVE = 4
 """Folders above an array in which an OME-Zarr group may list it."""
@@ -54,14 +56,50 @@ def read_volume(path: StrPath, options: ReadOptions | None = None) -> VolumeMeta
         # a group of N5 need not have metadata, and a URL none to be found by
         node = ZarrNode(str(path), "n5", {}, None)
         if not level_nodes(node):
-            raise FileNotFoundError(f"{path}: no such multiscale group")
+            there = describe_absence(path)
+            raise FileNotFoundError(f"{path}: no such multiscale group" + (f"; {there}" if there else ""))
     if node.array is not None:
         return _read_array(node, options)
     if is_precomputed(node):
         return read_precomputed(node, options)
     if is_ome_zarr(node):
-        return read_ome_zarr(node, options)
+        return _agreeing_with_n5(node, read_ome_zarr(node, options), options)
     return _read_arrays(node, _described_group(node, options), options)
+
+
+def _agreeing_with_n5(node: ZarrNode, metadata: VolumeMetadata, options: ReadOptions) -> VolumeMetadata:
+    """Return the metadata of a zarr group, unless those of N5 beside them contradict them."""
+    local = local_path(node.path)
+    if local is None or not (local / "attributes.json").is_file():
+        return metadata
+    attributes = read_json(local, ["attributes.json"])["attributes.json"]
+    if not isinstance(attributes, dict):
+        return metadata
+    own = {name: value for name, value in attributes.items() if name != "downsamplingFactors"}
+    size = metadata.levels[0].voxel_size
+    for geometry in geometries_of(ZarrNode(node.path, "n5", own, None), replace(options, voxel_size=None)):
+        if geometry.voxel_size != size:
+            raise VolumeFormatError(
+                f"{node.path}: its OME-Zarr metadata say voxels of {format_size(size)} nm, and {geometry.source} in "
+                f"attributes.json of {format_size(geometry.voxel_size)} nm (z, y, x); remove the one that is wrong"
+            )
+    return metadata
+
+
+def volumes_below(path: StrPath) -> tuple[str, ...]:
+    """Return the sorted names of the volumes of any format in the local folder ``path``: the classes of a crop, say."""
+    nodes = ((entry.name, find_node(entry)) for entry in Path(path).iterdir() if entry.is_dir())
+    return tuple(sorted(name for name, node in nodes if node is not None and _is_volume(node)))
+
+
+def _is_volume(node: ZarrNode) -> bool:
+    """Return True if a node looks like a volume; whether its metadata can be read is another question."""
+    if node.array is not None or is_ome_zarr(node) or is_precomputed(node):
+        return True
+    try:
+        return bool(level_nodes(node))
+    except (OSError, VolumeFormatError):
+        return True
 
 
 def _scale_of(path: str) -> tuple[ZarrNode, str] | None:
@@ -194,9 +232,10 @@ def _described_group(group: ZarrNode, options: ReadOptions) -> list[_Described]:
         described.append(_Described(name, level, require_agreement(level.path, found, options.translation)))
     if not described:
         local = local_path(group.path)
-        below = ", ".join(multiscale_groups(local)) if local is not None else ""
+        below = ", ".join(volumes_below(local)) if local is not None else ""
+        there = f"multiscale groups below it: {below}" if below else describe_absence(group.path)
         raise VolumeFormatError(
             f"{group.path}: a group without OME-Zarr metadata ('multiscales') and without arrays s0, s1, ..."
-            + (f"; multiscale groups below it: {below}" if below else "")
+            + (f"; {there}" if there else "")
         )
     return described

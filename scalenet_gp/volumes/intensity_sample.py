@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import floor, prod
 from typing import final
@@ -14,6 +14,7 @@ from scalenet_gp.errors import DataError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.volumes.metadata import Level
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
+from scalenet_gp.volumes.storage import UnreadableDataError
 
 __all__ = ["IntensitySample", "sample_intensities", "spread_blocks", "spread_boxes"]
 
@@ -78,30 +79,27 @@ def sample_intensities(
     Args:
         image: the volume.
         voxel_size: nm; the level to read is the coarsest that is as fine. The finest unless given.
-        blocks: number of blocks, of 32 voxels along an edge, or of 256 in two dimensions.
-
-    Raises:
-        UnreadableDataError: a chunk cannot be decoded.
+        blocks: number of blocks, of 32 voxels along an edge, or of 256 in two dimensions. Those that cannot be read are
+            left out.
     """
     wanted = None if voxel_size is None else exact_size(voxel_size)
     level = image.levels[0]
     for other in image.levels[1:]:
         if wanted is not None and all(a <= b for a, b in zip(other.voxel_size, wanted, strict=True)):
             level = other
-    values = _of_tissue(spread_blocks(image, level, blocks))
+    values = _of_tissue([block for block in spread_blocks(image, level, blocks) if block is not None])
     return IntensitySample(image.path, values.astype(np.float64), image.dtype.kind in "iub")
 
 
-def spread_blocks(image: MultiscaleImage, level: Level, most: int) -> list[np.ndarray]:
+def spread_blocks(image: MultiscaleImage, level: Level, most: int) -> list[np.ndarray | None]:
     """Return blocks of a level, (channel, z, y, x), of 32 voxels along an edge, or of 256 in two dimensions.
+
+    A block that cannot be read is None.
 
     Args:
         image: the volume.
         level: one of its levels.
         most: number of blocks; a small level has fewer.
-
-    Raises:
-        UnreadableDataError: a chunk cannot be decoded.
     """
     world = image.world(level.voxel_size)
     size = world.size(level.voxel_size, "a voxel")
@@ -110,7 +108,14 @@ def spread_blocks(image: MultiscaleImage, level: Level, most: int) -> list[np.nd
         corner = world.position(level.begin) + Coordinate(begin) * size
         roi = Roi(corner, (Coordinate(end) - Coordinate(begin)) * size)
         reads.append(image.start(roi, size, world))
-    return [finish() for finish in reads]
+    return [_read(finish) for finish in reads]
+
+
+def _read(finish: Callable[[], np.ndarray]) -> np.ndarray | None:
+    try:
+        return finish()
+    except UnreadableDataError:
+        return None
 
 
 def spread_boxes(shape: Sequence[int], edge: int, most: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -142,6 +147,8 @@ def spread_boxes(shape: Sequence[int], edge: int, most: int) -> Iterator[tuple[t
 
 def _of_tissue(blocks: list[np.ndarray]) -> np.ndarray:
     """Return the finite values of blocks with texture, without areas of one value, unless that leaves none."""
+    if not blocks:
+        return np.empty(0)
     kept = [block[_varied(block)] for block in blocks]
     deviations = np.array([values.astype(np.float64).std() if values.size else 0.0 for values in kept])
     contrast = np.percentile(deviations, 90)

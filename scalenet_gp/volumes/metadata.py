@@ -47,6 +47,7 @@ _NANOMETRES = {
     "millimeter": (Fraction(10**6), ("millimetre", "mm")),
     "meter": (Fraction(10**9), ("metre", "m")),
 }
+_NO_LENGTHS = ("pixel", "pixels", "px", "voxel", "voxels", "vx", "arbitrary", "unknown", "none")
 _ROUNDING = Fraction(1, 10**5)  # of a voxel: what single precision leaves of pyramids down to 64 times the finest voxel
 _UNITS = {name: length for key, (length, others) in _NANOMETRES.items() for name in (key, *others)}
 
@@ -158,16 +159,20 @@ def nanometres(what: str, unit: str | None, stated: str | None) -> Fraction:
 
     Args:
         what: the name of the thing that has this unit, for messages.
-        unit: as the file names it; None or empty if it does not.
+        unit: as the file names it; None, empty, or such as "pixel" and "voxel" if it does not.
         stated: the unit that the user states for lengths without one.
 
     Raises:
         ValueError: no such unit of length, or none at all, or one that contradicts the one stated.
     """
     known = f"it has to be one of {', '.join(_NANOMETRES)}"
-    if not unit and stated is None:
-        raise VolumeFormatError(f"{what} has no unit; state what it is counted in, for example unit='nanometer'")
-    name = unit or stated or ""
+    named = (unit or "").strip()
+    if named.lower() in _NO_LENGTHS:
+        named = ""
+    if not named and stated is None:
+        but = f", only {unit!r}" if unit else ""
+        raise VolumeFormatError(f"{what} has no unit{but}; state what it is counted in, for example unit='nanometer'")
+    name = named or stated or ""
     length = _UNITS.get(name, _UNITS.get(name.lower()) if len(name) > 2 or name == "Å" else None)
     if length is None:
         raise VolumeFormatError(f"{what} has the unit {name!r}; {known}")
@@ -201,9 +206,13 @@ def consistent_levels(
         translation: the point that positions are taken to name.
 
     Raises:
-        VolumeFormatError: the levels disagree. The message says if they would agree with positions read otherwise.
+        VolumeFormatError: a level has no voxels, or the levels disagree. The message says if they would agree with
+            positions read otherwise.
     """
     levels = read(translation)
+    for level in levels:
+        if 0 in level.shape:
+            raise VolumeFormatError(f"{path}: {level.path} has no voxels: its shape is {level.shape}")
     if (fault := _disagreement(levels)) is not None:
         others: tuple[Translation, ...] = ("centre", "corner")
         fitting = [other for other in others if other != translation and _disagreement(read(other)) is None]

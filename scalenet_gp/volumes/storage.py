@@ -7,7 +7,10 @@ from its version 3. Metadata of zarr format 3, which OME-Zarr 0.5 demands, are w
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,6 +50,9 @@ __all__ = [
     "open_scale",
     "update_attributes",
 ]
+
+_NAMES = 64
+"""Names of files that are looked at to see how chunks are named."""
 
 _ZARR_2 = int(zarr.__version__.split(".")[0]) < 3
 
@@ -336,6 +342,7 @@ def array_of(node: ZarrNode, cache: ChunkCache | None = None) -> StoredArray:
             "recheck_cached_data": "open",
         }
         ts.Spec(specification)
+        _check_chunk_names(node, metadata, len(shape))
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise VolumeFormatError(f"{node.path}: no readable {node.driver} array: {reason}") from error
@@ -468,6 +475,32 @@ def _supported(driver: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
         # numcodecs notes whether there are checksums, tensorstore knows no such setting: zstd finds them by itself
         metadata["compressor"] = {key: value for key, value in compressor.items() if key != "checksum"}
     return metadata
+
+
+def _check_chunk_names(node: ZarrNode, metadata: Mapping[str, Any], dims: int) -> None:
+    """Refuse a local array whose chunks have other names than its metadata say: all of it would be read as empty.
+
+    Raises:
+        VolumeFormatError: it is one.
+    """
+    local = local_path(node.path)
+    if local is None or dims < 2 or node.driver == "n5":
+        return
+    field, before = "dimension_separator", ""
+    separator = metadata.get(field) or "."
+    if node.driver == "zarr3":
+        encoding = metadata["chunk_key_encoding"]
+        default = encoding.get("name") == "default"
+        field, before = "chunk_key_encoding", "c" if default else ""
+        separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+    flat, nested = (rf"{before}\.(\d+\.)*\d+", before) if before else (r"\d+(\.\d+)+", r"\d+")
+    names = {entry.name for entry in itertools.islice(os.scandir(local), _NAMES)} if local.is_dir() else set()
+    found = {mark for mark, form in ((".", flat), ("/", nested)) if any(re.fullmatch(form, name) for name in names)}
+    if found and separator not in found:
+        raise VolumeFormatError(
+            f"its {field} says that {separator!r} is between the numbers in the names of chunks, and it is "
+            f"{found.pop()!r}: correct its metadata"
+        )
 
 
 def _layout(driver: str, metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]:

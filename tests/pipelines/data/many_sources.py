@@ -8,7 +8,7 @@ CLASSES = {"bright": ["bright", 7], "dark": ["dark", 3, 4]}
 UNLABELLED = 255
 FIRST = (200, 40, -80)  # the first voxel of the second volume, in voxels of 4.5 nm from the corner of the first one
 CROP = ((2, 14), (4, 26), (6, 30))  # its annotation, in voxels of 4.5 nm
-WINDOW = (25.5, 178.5)
+WINDOW = (6553.5, 45874.5)  # stored values of uint16
 SOURCES = [
     {"raw": "a.zarr/em/raw", "labels": "a.zarr/labels/crop", "use": "train"},
     {

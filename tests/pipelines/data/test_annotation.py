@@ -7,12 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data import Dataset, Datasets, annotation, count_annotation
+from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.learned_from import describe_data
 from scalenet_gp.pipelines.training.train_job import train
-from tests.pipelines.conftest import CLASSES, CROPS, SHAPE, tiny_config, tissue, write_array
+from tests.pipelines.conftest import CLASSES, CPU, CROPS, SHAPE, tiny_config, tissue, write_array
 
 EVERYWHERE = Region(begin=[None] * 3, end=[None] * 3)
 
@@ -100,3 +102,31 @@ def test_less_than_one_sample_is_said(volume, caplog):
         (learned,) = describe_data(datasets_of(volume, config))
     assert "less than one sample of 36 × 36 × 36 nm (8 × 8 × 8 voxels); regions and sizes are in nm" in caplog.text
     assert "[18, 45, 27] to [90, 54, 99] nm, 16 × 2 × 16 voxels of 4.5 × 4.5 × 4.5 nm" in str(learned)
+
+
+def test_a_prediction_of_a_region_in_voxels_is_said(volume, trained, tmp_path, caplog):
+    checkpoint = trained / "checkpoints" / "checkpoint_4.safetensors"
+    region = Region(begin=(0, 0, 0), end=(27, 36, 36))
+    with caplog.at_level(logging.WARNING):
+        predict(tiny_config(), volume, checkpoint, tmp_path / "p.zarr", region, workers=CPU)
+    assert "the region [0, 0, 0] to [27, 36, 36] nm is 27 × 36 × 36 nm (6 × 8 × 8 voxels), less than one" in caplog.text
+
+
+def test_labels_that_know_nothing_are_not_compared(volume, predicted, tmp_path):
+    copy = without_annotation(volume, tmp_path / "volume.zarr", *CLASSES)
+    with pytest.raises(DataError, match=r"every voxel of \[18, 36, 99\] to \[90, 144, 153\] nm is unknown"):
+        evaluate(tiny_config(), copy, predicted)
+
+
+@pytest.mark.parametrize(
+    ("size", "hint"),
+    [
+        ([8, 8, 8], "; 8 × 8 × 8 voxels of '1_output' are 36 × 36 × 36 nm"),
+        ([0.036, 0.072, 0.036], "; 0.036 × 0.072 × 0.036 µm are 36 × 72 × 36 nm"),
+        ([7, 7, 7], ""),
+    ],
+)
+def test_sizes_in_other_units_are_recognised(volume, size, hint):
+    config = tiny_config(training__output_shape=size)
+    with pytest.raises(ValueError, match=rf"(whole voxels of every output|would fit){hint}$"):
+        dataset_of(volume, config).boxes(config.training.output_shape)

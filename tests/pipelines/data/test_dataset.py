@@ -1,16 +1,22 @@
 """A volume in the world that fits a network: the tiny volume's corner is at -2.25 nm, its voxels are of 4.5 nm."""
 
 import re
+import shutil
 from fractions import Fraction
 
 import gunpowder as gp
 import numpy as np
 import pytest
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
-from tests.pipelines.conftest import CORNER, CROPS, VOXEL, tiny_config, tissue, write_array
+from scalenet_gp.pipelines.inspection import draw_samples
+from scalenet_gp.pipelines.prediction import predict
+from scalenet_gp.pipelines.training import train
+from scalenet_gp.volumes import create_array
+from tests.pipelines.conftest import CLASSES, CORNER, CROPS, VOXEL, files_below, tiny_config, tissue, write_array
 
 EVERYWHERE = Region(begin=(None,) * 3, end=(None,) * 3)
 
@@ -165,3 +171,33 @@ def test_a_volume_of_other_axes_than_the_network_is_refused(tmp_path):
     write_array(tmp_path / "em" / "raw", np.zeros((16, 16), np.uint8))
     with pytest.raises(ValueError, match="raw has 2 spatial axes, the network has 3"):
         opened(tmp_path)
+
+
+def test_raw_data_of_several_channels_are_refused_by_every_job(volume, trained, tmp_path):
+    copy = shutil.copytree(volume, tmp_path / "volume.zarr")
+    shutil.rmtree(copy / "em" / "raw")
+    raw = np.stack([tissue()[0]] * 2)
+    write_array(copy / "em" / "raw", raw, channels=("EM", "Fluorescence"), levels=3)
+    checkpoint = trained / "checkpoints" / "checkpoint_4.safetensors"
+    before = files_below(tmp_path)
+    for job in (
+        lambda: train(tiny_config(), copy, tmp_path / "run", "cpu", "none"),
+        lambda: draw_samples(tiny_config(), copy, 1),
+        lambda: predict(tiny_config(), copy, checkpoint, tmp_path / "p.zarr"),
+    ):
+        with pytest.raises(ConfigError, match=r"em/raw has 2 channels, and the network's input '0_input' has 1: "):
+            job()
+    assert [name for name in files_below(tmp_path) if name not in before and name != "run"] == []
+
+
+def test_labels_of_any_format_are_named_where_one_is_missing(volume, tmp_path):
+    copy = shutil.copytree(volume, tmp_path / "volume.zarr")
+    for name in CLASSES:
+        folder = copy / "labels" / "crop" / name
+        shutil.rmtree(folder)
+        array = create_array(folder, (16, 24, 28), (8, 8, 8), np.dtype(np.uint8))
+        array.attrs.update(resolution=[4.5] * 3, offset=[18, 36, 27])
+    config = tiny_config(data__classes=["bright", "grey"])
+    dataset = Dataset.open(copy, config, config.build_network())
+    with pytest.raises(FileNotFoundError, match=r"class 'grey' has no labels .*; beside it there are: bright, dark"):
+        dataset.class_volumes()

@@ -83,8 +83,8 @@ def truth():
     raw = {"crop": (first / 255, first), "ids": (fine / 65535, fine)}
     levels = {}
     for name, (fractions, _) in raw.items():
-        low, high = WINDOW if name == "ids" else (0, 255)
         top = 65535 if name == "ids" else 255
+        low, high = (value / top for value in (WINDOW if name == "ids" else (0, top)))
         coarse = np.rint(blocks(np.rint(fractions * top)).mean(-1)) / top
         levels[name] = {4.5: (fractions - low) / (high - low) * 2 - 1, 9.0: (coarse - low) / (high - low) * 2 - 1}
     boxes = {name: tuple(slice(*bounds) for bounds in CROPS[name]) for name in CROPS}

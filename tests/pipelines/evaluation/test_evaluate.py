@@ -188,7 +188,7 @@ def test_an_output_without_all_classes_of_a_group_is_left_out(volume, tmp_path):
     targets["*"]["classes"] = ["bright"]
     config = tiny_config(**GROUP, training__targets=targets)
     datasets = Datasets.find(volume, config, config.build_network())
-    message = r"evaluation\.groups\.shade has the classes dark, bright, and no output has all of them: 0_output"
+    message = r"evaluation\.groups\.shade has 'dark', which no output has; there are bright, background"
     with pytest.raises(ValueError, match=message):
         check_evaluation(config, datasets)
 

@@ -301,3 +301,18 @@ def test_a_network_learns_it_and_its_prediction_becomes_the_mask(tmp_path):
     held_out = tissue[64:]
     assert best_by_brightness(recording[64:], held_out) < 0.35
     assert overlap(voxels(group, "mask") > 0, held_out) > 0.55
+
+
+def test_a_channel_and_a_unit_can_be_stated(volume, recording, tmp_path):
+    expected = voxels(mask_tissue(volume, tmp_path / "expected.zarr", OPTIONS), "mask")
+    path = write_array(tmp_path / "raw", np.stack([recording * 0, recording]), voxel=100.5, channels=("a", "b"))
+    attributes = json.loads((path / ".zattrs").read_text())
+    for axis in attributes["multiscales"][0]["axes"]:
+        axis.pop("unit", None)
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    command = ["mask", str(path), "--output", str(tmp_path / "m.zarr"), "--set", "block_size=16"]
+    stated = ["--unit", "nanometer", "--select", "c=1"]
+    assert CliRunner().invoke(app, [*command, *stated]).exit_code == 0
+    np.testing.assert_array_equal(voxels(tmp_path / "m.zarr", "mask"), expected)
+    done = CliRunner().invoke(app, [*command, "--select", "c"])
+    assert "--select is an axis and an entry of it, as c=0, not 'c'" in str(done.exception)

@@ -76,7 +76,7 @@ def test_a_line_of_json_for_each_event():
         report.finish("SIGTERM", Path("run/checkpoint_3.safetensors"))
     begin, step, validation, checkpoint, end = events(stream)
     versions = begin.pop("versions")
-    assert begin == {"event": "begin", "iterations": 4, "first": 2, "device": "cpu"}
+    assert begin == {"event": "begin", "iterations": 4, "first": 2, "device": "cpu", "data": []}
     assert versions["torch"] == version("torch")
     assert versions["python"] == platform.python_version()
     assert versions.keys() == {"python", "scalenet_gp", "gunpowder", "torch", "numpy"}

@@ -169,7 +169,11 @@ GOOD = Roi((0, 0), (8, 8))
     ("request_", "error", "message"),
     [
         ({}, ValueError, "ask for at least one output of 0_output, 1_output"),
-        ({"1_input": GOOD}, KeyError, "there is no output '1_input'; there are 0_output, 1_output"),
+        (
+            {"1_input": GOOD},
+            KeyError,
+            "there is no output '1_input'; did you mean 1_output? There are",
+        ),
         ({"1_output": Roi((0,) * 3, (8,) * 3)}, ValueError, "'1_output': the ROI [0:8, 0:8, 0:8] (8, 8, 8) has 3 axes"),
         ({"1_output": Roi((0, 0), (0, 8))}, ValueError, "'1_output': the ROI [empty ROI] is empty"),
         ({"1_output": Roi((0, 0), (None, 8))}, ValueError, "'1_output': the ROI [:, 0:8] (inf, 8) is unbounded"),

@@ -636,7 +636,7 @@ def test_an_argument_that_does_not_exist():
         build_autoencoder((8, 8), latent_nc=1, output_nc=2)
     with pytest.raises(TypeError, match="base_channels"):
         build_scalenet([{"top_resolution": (8, 8), "base_channels": 2}])
-    with pytest.raises(TypeError, match="the head 'a' has no argument 'dims'; it has classes, hidden_nc, activation, "):
+    with pytest.raises(TypeError, match="the head 'a' has no argument 'dims'; there are classes, hidden_nc, "):
         build_unet((8, 8), heads={"a": {"classes": ["b"], "dims": 2}})
     with pytest.raises(TypeError, match=r"subnet 'coarse': .*'heads_nc'"):
         build_scalenet([{"top_resolution": (8, 8), "subnet_id": "coarse", "heads_nc": 2}])

@@ -377,7 +377,7 @@ def test_a_state_of_another_number_of_processes_is_refused():
         ({"clip_norm": 0.0}, "Optimization: clip_norm is 0.0: it has to be greater than 0"),
         ({"skips_in_a_row": -1}, "skips_in_a_row"),
         ({"optimizer": {"kind": "Radam"}}, "there is no torch.optim.Radam; did you mean RAdam"),
-        ({"optimizer": {"kind": "SGD", "arguments": {"lr": 1}}}, "takes no argument lr here; it takes momentum"),
+        ({"optimizer": {"kind": "SGD", "arguments": {"lr": 1}}}, "takes no argument lr here; there are momentum"),
         ({"schedule": {"kind": "ExponentialLR", "arguments": {"gama": 0.9}}}, "takes no argument gama .* gamma"),
         ({"optimizer": {"kind": "SGD", "arguments": {"momentum": "much"}}}, "torch.optim.SGD refuses its arguments"),
         ({"optimizer": {"kind": "Adam", "arguments": {"betas": [2, 3]}}}, "Invalid beta parameter at index 0: 2"),

@@ -4,9 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from scalenet_gp.volumes.formats import read_volume
+from scalenet_gp.volumes.formats import read_volume, volumes_below
 from scalenet_gp.volumes.metadata import Level, ReadOptions, number
-from scalenet_gp.volumes.ome_zarr import multiscale_attributes, multiscale_groups
+from scalenet_gp.volumes.ome_zarr import multiscale_attributes
 from scalenet_gp.volumes.storage import create_group, open_array
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC, edit_metadata, write_multiscale
 
@@ -174,13 +174,20 @@ def test_far_corners_a_coarse_voxel_apart_are_refused(tmp_path):
         read_multiscale(path)
 
 
+@pytest.mark.parametrize("unit", [None, " ", "pixel", "Voxel"])
+def test_a_unit_can_be_stated_where_the_file_names_none(tmp_path, unit):
+    path = write_multiscale(tmp_path / "v", [CUBE], [(8, 8, 8)])
+    edit_metadata(path, lambda m: [axis.update(unit=unit) for axis in m["axes"]])
+    assert read_volume(path, ReadOptions(unit="micrometer")).levels[0].voxel_size == (8000,) * 3
+
+
 def test_missing_things_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing: no such multiscale group"):
         read_multiscale(tmp_path / "nothing")
     path = write_multiscale(tmp_path / "crop" / "mito", [CUBE], [(8,) * 3])
     create_group(tmp_path / "crop" / "empty", {})
     (tmp_path / "crop" / ".zgroup").write_text('{"zarr_format": 2}')
-    assert multiscale_groups(tmp_path / "crop") == ("mito",)
+    assert volumes_below(tmp_path / "crop") == ("mito",)
     with pytest.raises(ValueError, match=r"crop: a group without OME-Zarr metadata.*below it: mito"):
         read_multiscale(tmp_path / "crop")
     with pytest.raises(ValueError, match=r"mito: a group, not an array"):
@@ -210,6 +217,8 @@ def first(metadata):
         (lambda m: m["axes"][0].update(type="time"), r"axis z is of type 'time'; it has to be 'space'"),
         (lambda m: m["axes"][1].pop("unit"), r"axis y has no unit; state what it is counted in, .* unit='nanometer'"),
         (lambda m: m["axes"][1].update(unit="parsec"), r"axis y has the unit 'parsec'"),
+        (lambda m: m["axes"][1].update(unit=" "), r"axis y has no unit, only ' '; state what"),
+        (lambda m: m["axes"][1].update(unit="voxel"), r"axis y has no unit, only 'voxel'; state what"),
         (lambda m: m["axes"].insert(0, {"name": "c", "type": "channel"}), r"s0 has 3 dimensions, the axes are 4"),
         (lambda m: first(m)[0].update(scale=[8, 8]), r"s0: .* the scale has 2 entries for 3 axes"),
         (lambda m: first(m)[0].update(scale=[8, 0, 8]), r"s0: .* the scale 8 × 0 × 8 has to be positive"),
@@ -268,7 +277,7 @@ def test_a_length_that_cannot_be_stored_is_refused():
 @pytest.mark.skipif(not VNC.exists(), reason="the real data ../shared/data/vnc.zarr is absent")
 def test_real_pyramids_are_exact():
     crop = VNC / "recon-1" / "labels" / "groundtruth" / "crop1"
-    assert multiscale_groups(crop) == ("glia", "membrane", "mito", "synapse")
+    assert volumes_below(crop) == ("glia", "membrane", "mito", "synapse")
     raw, mito = read_multiscale(VNC / "recon-1" / "em" / "tem-uint8"), read_multiscale(crop / "mito")
     assert {level.begin for level in raw.levels} == {fractions(-25, "-2.3", "-2.3")}
     assert {level.begin for level in mito.levels} == {fractions(-25, "586.5", "439.3")}
