@@ -14,6 +14,7 @@ from scalenet_gp.metrics.cellmap.rule import COST_SCALE, DISTANCE_BASE, MOST_PAI
 __all__ = ["InstanceCounts", "connected_objects", "count_missing_instances", "score_instances"]
 
 _VOXELS = 2**22  # counted at a time
+_FEW = 5000  # voxels that are searched one by one
 _DENSE = 4  # boxes of this many times the volume of what they hold are searched as a whole
 
 
@@ -196,16 +197,16 @@ def hausdorff_distance(
 
 def _directed_distance(apart: np.ndarray, other: np.ndarray, voxel_size: Sequence[float], limit: float) -> float:
     """Return the largest distance of voxels of ``apart`` from the nearest one of ``other``."""
-    if not apart.any():
-        return 0.0
-    from edt import edt  # slow to import
+    if np.count_nonzero(apart) > _FEW:
+        from edt import edt  # slow to import
 
-    field = edt(~other, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
-    field[~apart] = 0
-    largest = float(field.max())
-    if largest > 1.001 * limit:
-        return limit
-    return _largest_distance(np.argwhere(field > 0.9999 * largest), np.argwhere(_surface(other)), voxel_size, limit)
+        field = edt(~other, anisotropy=tuple(voxel_size), black_border=False, parallel=1)
+        field[~apart] = 0
+        largest = float(field.max())
+        if largest > 1.001 * limit:
+            return limit
+        apart = field > 0.9999 * largest  # in single precision
+    return _largest_distance(np.argwhere(apart), np.argwhere(_surface(other)), voxel_size, limit)
 
 
 def _largest_distance(voxels: np.ndarray, others: np.ndarray, voxel_size: Sequence[float], limit: float) -> float:

@@ -114,9 +114,15 @@ def test_counts_are_those_of_the_best_matching_of_all(monkeypatch, dense, predic
     assert counts.distances == expected[4]
 
 
-@settings(max_examples=30, deadline=None)
-@given(*[arrays(bool, (4, 5, 6)).filter(np.any)] * 2, st.floats(0.5, 60))
-def test_distances_are_exact_and_end_at_the_limit(first, second, limit):
+@pytest.mark.parametrize("few", [0, 1000])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=arrays(bool, (4, 5, 6)).filter(np.any),
+    second=arrays(bool, (4, 5, 6)).filter(np.any),
+    limit=st.floats(0.5, 60),
+)
+def test_distances_are_exact_and_end_at_the_limit(monkeypatch, few, first, second, limit):
+    monkeypatch.setattr("scalenet_gp.metrics.cellmap.instances._FEW", few)
     exact = slow_distance(first, second, VOXELS)
     assert hausdorff_distance(first, second, VOXELS) == pytest.approx(exact, rel=1e-12)
     assert hausdorff_distance(second, first, VOXELS) == hausdorff_distance(first, second, VOXELS)
