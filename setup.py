@@ -27,6 +27,7 @@ TEST = [
     "onnx>=1.17",
     "onnxruntime>=1.20",
     "onnxscript>=0.3",
+    "pillow>=10",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "pytest-xdist[psutil]>=3.6",

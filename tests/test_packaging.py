@@ -24,6 +24,8 @@ FLOORS = {
     "pipelines": sorted((REPOSITORY / "pipelines").rglob("*.py")),
 }
 DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cc3d": "connected-components-3d",
     "funlib": "funlib.geometry",
     "ome_zarr_models": "ome-zarr-models",
     "pydantic_core": "pydantic",
