@@ -82,6 +82,7 @@ def import_volume(
         ignore_metadata=ignore_metadata,
     ) as file:
         file.check()
+        file.read((0,) * len(file.shape), (1,) * len(file.shape))  # a codec that is missing is told of now
         size, begin = _geometry(file, given, place, unit)
         count = default_levels(size, file.shape) if levels is None else levels
         chunks = ImageLayout(size, begin, file.shape, (), file.dtype.name, "quantities", count).chunks

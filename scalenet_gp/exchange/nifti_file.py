@@ -54,7 +54,7 @@ def open_nifti(path: str, axes: str | None, ignore_metadata: bool) -> VolumeFile
     lengths = tuple(shape[axis] for axis in kept)
     return VolumeFile(
         path,
-        axes or ("xyz" + "c" * (len(lengths) - 3)),
+        axes or ("xyz"[: len(lengths)] + "c" * (len(lengths) - 3)),
         lengths,
         np.dtype(raw.dtype),
         read,
@@ -64,20 +64,21 @@ def open_nifti(path: str, axes: str | None, ignore_metadata: bool) -> VolumeFile
 
 
 def _stated(path: str, image: Any) -> Stated | None:
-    affine = np.asarray(image.affine)
     sizes = [float(length) for length in image.header.get_zooms()[:3]]
+    dims = len(sizes)
+    turn, centre = np.asarray(image.affine)[:dims, :dims], np.asarray(image.affine)[:dims, 3]
     unit = _UNITS.get(image.header.get_xyzt_units()[0])
     code = max(int(image.header["sform_code"]), int(image.header["qform_code"]))
     if min(sizes) <= 0:
         return None
     corner = None
     if code > 0:
-        if not np.allclose(affine[:3, :3], np.diag(sizes), rtol=1e-4, atol=1e-4 * min(sizes)):
+        if not np.allclose(turn, np.diag(sizes), rtol=1e-4, atol=1e-4 * min(sizes)):
             raise VolumeFormatError(
-                f"{path}: its header turns or mirrors the axes: {affine[:3, :3].tolist()}; import the voxels as they "
+                f"{path}: its header turns or mirrors the axes: {turn.tolist()}; import the voxels as they "
                 "are stored with --ignore-metadata and --voxel-size"
             )
         corner = tuple(
-            rounded(centre) - rounded(size) / 2 for centre, size in zip(affine[2::-1, 3], sizes[::-1], strict=True)
+            rounded(place) - rounded(size) / 2 for place, size in zip(centre[::-1], sizes[::-1], strict=True)
         )
     return Stated("its header", tuple(rounded(size) for size in sizes[::-1]), unit, corner)

@@ -83,6 +83,13 @@ def nifti(path, array):
     return path
 
 
+def nifti_picture(path, picture):
+    image = nibabel.Nifti1Image(picture.T, np.diag([*(v / 1000 for v in VOXEL[:0:-1]), 1, 1]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, path)
+    return path
+
+
 def slices(write, suffix):
     def made(path, array):
         path.mkdir()
