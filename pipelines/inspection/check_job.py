@@ -252,7 +252,8 @@ def _context(dataset: Dataset, plan: Plan, labelled: Roi) -> dict[str, float]:
 
 def check_table(result: CheckResult) -> Table:
     """Return the content of the sources as a table for the terminal, a line for each."""
-    table = Table(title=f"{len(result.sources)} sources", title_justify="left", box=SIMPLE_HEAD)
+    count = len(result.sources)
+    table = Table(title=f"{count} source{'s' if count > 1 else ''}", title_justify="left", box=SIMPLE_HEAD)
     heads = ("source", "use", "voxel size", "extent, µm", "annotated, µm", "classes: share (objects)", "raw data")
     for head in (*heads, "context"):
         table.add_column(head)

@@ -33,7 +33,11 @@ _EDGE = 256
 
 _MOST = 100
 _COLUMNS = 6
-_LEGEND_COLUMNS = 8
+_SMALLEST = 5
+"""Inches of the narrowest picture, which has to hold the legend."""
+
+_ENTRY = 1.2
+"""Inches of an entry of the legend."""
 
 
 def draw_sources(datasets: Iterable[Dataset], count: int, output: Path) -> Path:
@@ -54,7 +58,8 @@ def draw_sources(datasets: Iterable[Dataset], count: int, output: Path) -> Path:
     panels = min(count, _MOST)
     columns = min(panels, _COLUMNS)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(2.5 * columns, 2.7 * rows + 0.5), layout="constrained")
+    edge = max(2.5, _SMALLEST / columns)  # inches
+    figure = Figure(figsize=(edge * columns, 1.1 * edge * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     names: tuple[str, ...] = ()
     for panel, dataset in zip(axes, datasets, strict=False):
@@ -63,7 +68,7 @@ def draw_sources(datasets: Iterable[Dataset], count: int, output: Path) -> Path:
         panel.set_title(dataset.source.name, fontsize=8)
     for panel in axes[panels:]:
         panel.set_axis_off()
-    legend = min(len(names), _LEGEND_COLUMNS)
+    legend = min(len(names), int(edge * columns / _ENTRY))
     figure.legend(handles=class_patches(names), loc="outside lower center", ncols=legend, frameon=False, fontsize=8)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
