@@ -5,11 +5,11 @@ from scalenet_gp.pipelines.data.boxes import sample_boxes, say_if_small
 from scalenet_gp.pipelines.data.chain import draw_from_sources, sample_chain, training_chain
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
+from scalenet_gp.pipelines.data.intensities import compare_intensities
 from scalenet_gp.pipelines.data.learned_volumes import check_intensities, record_volumes
 from scalenet_gp.pipelines.data.sampling import build_sampler
 from scalenet_gp.pipelines.data.source_survey import SourceSurvey, Survey, survey, survey_source
 from scalenet_gp.pipelines.data.sources import Source, choose_source, resolve_sources, sources_of
-from scalenet_gp.pipelines.data.weights import class_amounts
 
 __all__ = [
     "AnnotationCounts",
@@ -21,7 +21,7 @@ __all__ = [
     "build_sampler",
     "check_intensities",
     "choose_source",
-    "class_amounts",
+    "compare_intensities",
     "count_annotation",
     "draw_from_sources",
     "record_volumes",

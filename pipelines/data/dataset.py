@@ -180,6 +180,12 @@ class Dataset:
         given = self.source.config.intensities
         return self.config.intensities if given is None else given
 
+    @property
+    def intensity_field(self) -> str:
+        """The field of the run file that says them."""
+        own = self.source.config.intensities is not None
+        return f"{self.source.field}.intensities" if own else "data.intensities"
+
     @cached_property
     def intensities(self) -> IntensityWindow:
         """The window of intensities that the network sees; sampled ones are those of the run, or of now."""

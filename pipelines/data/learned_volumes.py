@@ -73,10 +73,8 @@ def _look(
 
 
 def _compare(dataset: Dataset) -> tuple[str, bool]:
-    own = dataset.source.config.intensities is not None
-    field = f"{dataset.source.field}.intensities" if own else "data.intensities"
     sample = sample_raw(dataset.raw, dataset.net)
-    return compare_intensities(sample, dataset.raw.dtype, dataset.intensity_options, field)
+    return compare_intensities(sample, dataset.raw.dtype, dataset.intensity_options, dataset.intensity_field)
 
 
 def _is_whole_range(dataset: Dataset) -> bool:

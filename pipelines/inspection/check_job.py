@@ -9,7 +9,6 @@ from pathlib import Path
 
 import gunpowder as gp
 import numpy as np
-import torch
 from funlib.geometry import Coordinate, Roi
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -21,10 +20,10 @@ from scalenet_gp.graph import Plan
 from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, Datasets, SourceSurvey, survey
+from scalenet_gp.pipelines.data import Dataset, Datasets, SourceSurvey, compare_intensities, survey
 from scalenet_gp.pipelines.plots import draw_sources
 from scalenet_gp.pipelines.process import progress_bar
-from scalenet_gp.volumes import StrPath
+from scalenet_gp.volumes import IntensitySample, StrPath
 
 __all__ = ["CheckResult", "ClassAmount", "SourceCheck", "check", "check_table"]
 
@@ -75,7 +74,8 @@ class SourceCheck:
         survey: its metadata.
         classes: the annotation of each class.
         percentiles: of the raw data round the annotation, as stored: 0.5, 50 and 99.5 %.
-        outside: the share of them that is darker or brighter than the intensities that the network is told.
+        window: the intensities that the network sees as -1 and 1, as stored; those that ``auto`` samples, too.
+        outside: the share of the raw data that is darker or brighter.
         context: for each input of the network, the share of it that lies within the raw volume.
         faults: what is wrong, a sentence each.
 
@@ -90,6 +90,7 @@ class SourceCheck:
     survey: SourceSurvey
     classes: Mapping[str, ClassAmount] = field(default_factory=dict)
     percentiles: tuple[float, ...] = ()
+    window: tuple[float, float] | None = None
     outside: float = math.nan
     context: Mapping[str, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -170,20 +171,27 @@ def _look_into(one: SourceCheck, dataset: Dataset, plan: Plan | None) -> None:
         one.faults.append(f"{source.field}.labels: {source.name}: no class is known in any voxel")
     elif not any(amount.present for amount in one.classes.values()):
         one.faults.append(f"{source.field}.labels: {source.name}: no voxel is of any class")
+    if plan is not None:
+        one.context = _context(dataset, plan, labelled)
     values = _sampled(dataset, labelled)
     finite = values[np.isfinite(values)]
     if len(finite) < len(values):
         one.faults.append(f"{source.field}.raw: {source.name}: {1 - len(finite) / len(values):.1%} are not numbers")
     if len(finite):
         one.percentiles = tuple(float(p) for p in np.percentile(finite, _PERCENTILES))
-        seen = dataset.intensities.apply(torch.from_numpy(finite))
-        one.outside = float(((seen < -1) | (seen > 1)).double().mean())
         if finite.min() == finite.max():
             one.faults.append(
                 f"{source.field}.raw: {source.name}: all voxels round the annotation are {finite.min()}: it is empty"
             )
-    if plan is not None:
-        one.context = _context(dataset, plan, labelled)
+            return
+        one.window = dataset.intensities.low, dataset.intensities.high
+        sample = IntensitySample(dataset.raw.path, finite.astype(np.float64), dataset.raw.dtype.kind in "iub")
+        one.outside = 1 - sample.share_within(*one.window)
+        if dataset.intensity_options != "auto":
+            fault, refused = compare_intensities(
+                sample, dataset.raw.dtype, dataset.intensity_options, dataset.intensity_field
+            )
+            one.faults += [f"{source.field}: {source.name}: {fault}"] if refused else []
 
 
 def _amounts(dataset: Dataset, labelled: Roi) -> dict[str, ClassAmount]:
@@ -302,4 +310,8 @@ def _class_column(classes: Mapping[str, ClassAmount]) -> str:
 def _raw_column(one: SourceCheck) -> str:
     if not one.percentiles:
         return "?"
-    return f"{' to '.join(f'{value:.4g}' for value in one.percentiles[::2])}, {one.outside:.1%} outside"
+    spread = " to ".join(f"{value:.4g}" for value in one.percentiles[::2])
+    if one.window is None:
+        return spread
+    low, high = one.window
+    return f"{spread}; {one.outside:.1%} outside {low:.4g} to {high:.4g}"

@@ -9,7 +9,7 @@ from scalenet_gp.pipelines.data import Datasets
 from scalenet_gp.pipelines.inspection import check, check_table
 from scalenet_gp.pipelines.inspection.check_job import _context
 from tests.pipelines.conftest import CROPS, SHAPE, tiny_config, tissue, write_array, write_config
-from tests.pipelines.data.many_sources import CLASSES, SOURCES, UNLABELLED, second_ids, second_raw, write_two
+from tests.pipelines.data.many_sources import CLASSES, SOURCES, UNLABELLED, WINDOW, second_ids, second_raw, write_two
 
 WITHOUT = {"augmentation": [], "training__overhang": None, "training__region": None, "evaluation": {}}
 
@@ -41,6 +41,7 @@ def test_annotation_and_intensities_are_those_counted_by_hand(two, tmp_path):
     low, middle, high = second.percentiles
     raw = second_raw()
     assert raw.min() <= low < middle < high <= raw.max()
+    assert second.window == WINDOW
     assert 0 < second.outside < 0.5  # the window of the second source leaves out the darkest and the brightest
     assert first.outside == 0
     rows = check_table(result).columns[0]
@@ -89,6 +90,15 @@ def test_all_faults_are_told_at_once(two, tmp_path):
     assert len(result.all_faults) == len(expected)
     for fault, begin in zip(result.all_faults, expected, strict=True):
         assert fault.startswith(begin), fault
+
+
+def test_intensities_that_do_not_fit_are_a_fault_and_auto_is_shown(two):
+    result = check(config_of({**SOURCES[1], "intensities": [0, 1]}, {**SOURCES[0], "intensities": "auto"}), two)
+    (fault,) = result.all_faults
+    assert fault.startswith("data.sources.0: ids: ")
+    assert "data.sources.0.intensities is 0 to 1 in stored values" in fault
+    low, high = result.sources[1].window
+    assert 0 <= low < high <= 255
 
 
 def test_the_command_exits_with_1_if_anything_is_wrong(two, tmp_path, monkeypatch, capsys):
