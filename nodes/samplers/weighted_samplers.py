@@ -12,7 +12,7 @@ from typing import Self, final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.errors import ArgumentError, DataError, ScaleNetError
+from scalenet_gp.errors import ArgumentError, DataError, LatticeError, ScaleNetError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler, UniformSampler
@@ -46,7 +46,8 @@ class ClassSampler(Sampler):
         voxel_size: see :class:`MaskSampler`.
         within: take only the voxels of the volumes inside this ROI. World units.
         inside: keep the samples of a class inside this ROI, too. World units.
-        absent_elsewhere: leave the share of a class without a voxel to ``otherwise``, instead of an error.
+        absent_elsewhere: leave the share of a class without a voxel, or without one that a sample can hold, to
+            ``otherwise``, instead of an error.
 
     Raises:
         ArgumentError: shares that are negative, sum to more than 1, or name an unknown class; no sampler for the rest.
@@ -114,7 +115,12 @@ class ClassSampler(Sampler):
         choices: list[_Choice] = [(name, sampler, self.shares[name]) for name, sampler in self._loaded.items()]
         if self.otherwise is not None:
             choices.append((None, self.otherwise, max(0.0, 1 - fsum(share for *_, share in choices))))
-        return _draw(generator, opening, "class", choices)
+        try:
+            return _draw(generator, opening, "class", choices)
+        except LatticeError:
+            if not self.absent_elsewhere:
+                raise
+            return _draw(generator, opening, "class", choices[-1:])
 
 
 @final

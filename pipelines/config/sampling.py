@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import fsum
 from typing import Annotated, Literal, Self
 
@@ -163,7 +164,8 @@ class ClassSamplerOptions(Options):
     Attributes:
         kind: ``class``.
         shares: share of the samples to lay on a voxel of each class; 1 in sum at most. The voxels of a class that
-            unites several are those of any of them.
+            unites several are those of any of them. Unless given, half of the samples go to the classes, in equal
+            parts; the part of a class that is absent goes elsewhere.
         elsewhere: sampler of the rest.
         voxel_size: nm at which the labels are searched; that of the finest level of moderate size unless given.
         within: take only the classes' voxels in this part of the training region.
@@ -174,17 +176,21 @@ class ClassSamplerOptions(Options):
     """
 
     kind: Literal["class"] = "class"
-    shares: dict[str, Probability] = Field(min_length=1)
+    shares: Annotated[dict[str, Probability], Field(min_length=1)] | None = None
     elsewhere: SamplerOptions = UniformSamplerOptions()
     voxel_size: Size | None = None
     within: Region | None = None
 
     @field_validator("shares")
     @classmethod
-    def _share(cls, shares: dict[str, float]) -> dict[str, float]:
-        if (total := fsum(shares.values())) > 1 + _SLACK:
+    def _share(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is not None and (total := fsum(shares.values())) > 1 + _SLACK:
             raise ConfigError(f"the shares sum to {total:g}; they may sum to 1 at most")
         return shares
+
+    def shares_of(self, classes: Collection[str]) -> dict[str, float]:
+        """Return the share of each class; of all ``classes`` unless some are named."""
+        return dict.fromkeys(classes, 0.5 / len(classes)) if self.shares is None else self.shares
 
 
 SamplerOptions = Annotated[

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from scalenet_gp.options import Options, Size
 from scalenet_gp.pipelines.config.region import Region
-from scalenet_gp.pipelines.config.sampling import SamplerOptions, UniformSamplerOptions
+from scalenet_gp.pipelines.config.sampling import SamplerOptions
 from scalenet_gp.pipelines.config.targets import TargetOptions
 from scalenet_gp.training import (
     CheckpointOptions,
@@ -34,7 +34,8 @@ class TrainingConfig(Options):
             is.
         workers: processes that prepare batches ahead; with 0 they are prepared in between.
         overhang: nm by which a sample may reach out of the region, where it is masked.
-        sampler: where in the region samples are taken.
+        sampler: where in the region samples are taken. Unless given, half of the samples of a single volume hold a
+            voxel of a class that is drawn evenly, and those of several volumes lie anywhere: see ``data.sampling``.
         targets: what each output learns, by its name. A name may be a pattern as file names have them; the first that
             matches an output counts. All outputs learn all classes unless given.
         optimization: how weights change.
@@ -52,7 +53,7 @@ class TrainingConfig(Options):
     seed: int = Field(0, ge=0)
     workers: int = Field(0, ge=0)
     overhang: Size | None = None
-    sampler: SamplerOptions = UniformSamplerOptions()
+    sampler: SamplerOptions | None = None
     targets: dict[str, TargetOptions] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
     optimization: Optimization = Field(default_factory=Optimization)
     compute: ComputeConfig = ComputeConfig()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, LatticeError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, MaskSampler, Sampler, StratifiedSampler, UniformSampler
 from scalenet_gp.options import Size, suggest
 from scalenet_gp.pipelines.config import (
+    ClassSamplerOptions,
     MapSamplerOptions,
     MaskSamplerOptions,
     Region,
@@ -22,6 +24,8 @@ from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.volumes import MultiscaleImage, join
 
 __all__ = ["build_sampler"]
+
+_log = logging.getLogger(__name__)
 
 
 def build_sampler(dataset: Dataset, options: SamplerOptions | None = None) -> Sampler:
@@ -37,7 +41,15 @@ def build_sampler(dataset: Dataset, options: SamplerOptions | None = None) -> Sa
     settings = dataset.run.training
     annotated = dataset.annotated(dataset.training_region)
     chosen = settings.sampler if options is None else options
-    return _build(chosen, "training.sampler", dataset, annotated, _overhang(settings.overhang, dataset))
+    overhang = _overhang(settings.overhang, dataset)
+    if chosen is not None:
+        return _build(chosen, "training.sampler", dataset, annotated, overhang)
+    if dataset.alone:  # the classes of many volumes would take long to search
+        try:
+            return _build(ClassSamplerOptions(), "training.sampler", dataset, annotated, overhang)
+        except LatticeError as error:
+            _log.warning("samples lie anywhere in the annotation, not half of them on the classes: %s", error)
+    return _build(UniformSamplerOptions(), "training.sampler", dataset, annotated, overhang)
 
 
 def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi, overhang: Coordinate) -> Sampler:
@@ -63,7 +75,8 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
         volume = _open(dataset, options.map)
         return StratifiedSampler.of_map(volume, names, weights, world, voxel_size=size, within=within, inside=inside)
     volumes, chosen = dataset.class_volumes(), {}
-    for label in options.shares:
+    given_shares = options.shares_of(dataset.config.class_names)
+    for label in given_shares:
         members = dataset.groups.get(label)
         if members is None:
             classes = suggest(label, dataset.config.class_names, "the classes")
@@ -71,11 +84,10 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
         known = [volumes[name] for name in members if volumes[name].volume is not None]
         if known:  # a class that nobody has annotated here leaves its share to what is elsewhere
             chosen[label] = known
-    shares = {label: share for label, share in options.shares.items() if label in chosen}
+    shares = {label: share for label, share in given_shares.items() if label in chosen}
     elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
-    return ClassSampler(
-        chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=not dataset.alone
-    )
+    absent = options.shares is None or not dataset.alone
+    return ClassSampler(chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=absent)
 
 
 def _open(dataset: Dataset, path: str) -> MultiscaleImage:

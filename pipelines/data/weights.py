@@ -8,7 +8,7 @@ from math import fsum, prod
 
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.nodes import MaskSampler
-from scalenet_gp.pipelines.config import ClassSamplerOptions, SamplerOptions, UniformSamplerOptions
+from scalenet_gp.pipelines.config import ClassSamplerOptions, SamplerOptions
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
 
@@ -38,7 +38,7 @@ def source_weights(datasets: Datasets) -> dict[str, SourceWeight]:
     sampling, sources = datasets.config.data.sampling, datasets.of("train")
     given = {source.name: source.config.weight for source in sources}
     if sampling.by == "class":
-        if datasets.config.training.sampler != UniformSamplerOptions():
+        if datasets.config.training.sampler is not None:
             raise ConfigError(
                 "data.sampling is by class, and training.sampler says where samples are taken too: leave one out"
             )

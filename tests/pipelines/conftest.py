@@ -59,6 +59,7 @@ TINY = {
         "output_shape": [36, 36, 36],
         "overhang": [18, 36, 36],
         "batch_size": 1,
+        "sampler": {"kind": "uniform"},
         "iterations": 4,
         "seed": 1,
         "checkpoints": {"every": 3},

@@ -389,6 +389,18 @@ def test_classes_come_in_their_shares(shares: dict[str, float]) -> None:
             assert CLASSES[name].data[tuple(voxel)]
 
 
+def test_shares_of_classes_that_no_sample_can_hold_go_elsewhere() -> None:
+    shares = {"mito": 0.3, "none": 0.3, "er": 0.2}
+    opening = (Axis(64, 8, 8, 0, 3000, 3016, "RAW", "RAW"), OPENING[1])
+    elsewhere = UniformSampler(Roi((3000, 2000), (96, 96)))
+    sampler = ClassSampler(CLASSES, shares, elsewhere, absent_elsewhere=True)
+    assert_frequencies(Counter(place.info["class"] for place in draws(sampler, 50, opening)), {None: 1})
+    found = Counter(
+        place.info["class"] for place in draws(ClassSampler(CLASSES, shares, ELSEWHERE, absent_elsewhere=True), 2000)
+    )
+    assert_frequencies(found, {"mito": 0.3, "er": 0.2, None: 0.5})
+
+
 def corners_of_class(labels: LabelArray) -> set[tuple[int, ...]]:
     return {tuple(corner) for corner in (np.argwhere(labels.data) * labels.voxel_size + labels.begin).tolist()}
 
