@@ -169,7 +169,9 @@ def amounts():
 
 @pytest.mark.parametrize("temperature", [0, 0.5, 1])
 def test_drawing_by_class_is_a_class_then_a_source_that_has_it(two, temperature):
-    weights = source_weights(datasets_of(two, data__sampling={"by": "class", "temperature": temperature}))
+    weights = source_weights(
+        datasets_of(two, data__sampling={"by": "class", "temperature": temperature}, training__sampler=None)
+    )
     found, given = amounts(), {"crop": 1, "ids": 3}
     totals = {name: sum(of[name] for of in found.values()) ** temperature for name in CLASSES}
     total = sum(entry.weight for entry in weights.values())
