@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import threading
+from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.viewing.file_server import serve_files
 from scalenet_gp.pipelines.viewing.view_job import view, viewer_link, viewer_state
+from scalenet_gp.volumes import Level, create_precomputed
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
@@ -140,6 +142,13 @@ def test_what_cannot_be_shown_is_said(tmp_path, make, error, message):
     with pytest.raises(error, match=message), view(tmp_path / "v", serve=False):
         pass
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_raw_data_may_be_precomputed(prediction, tmp_path):
+    level = Level("s0", (4, 4, 4), (Fraction(8),) * 3, (Fraction(0),) * 3)
+    create_precomputed(tmp_path / "em", [level], 1, np.dtype(np.uint8), labels=False)
+    layer = viewer_state(prediction, ADDRESS, tmp_path / "em")["layers"][0]
+    assert (layer["type"], layer["source"]) == ("image", f"precomputed://{ADDRESS}/raw/")
 
 
 def test_raw_data_that_is_no_ome_zarr_is_refused(prediction, tmp_path):
