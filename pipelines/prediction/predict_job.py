@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, ScaleNetError
 from scalenet_gp.inference import Weight
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.options import Size, suggest
@@ -109,9 +110,10 @@ def _region(
         raise ConfigError(
             f"the region {predicted} reaches beyond the volume {dataset.raw.path}, which is {whole}; choose one within"
         )
-    sample = sample_boxes(dataset.net, shape, "training.output_shape")[dataset.finest].shape
     if region != "all":
-        say_if_small(dataset.net, roi, sample, f"the region {predicted}")
+        with suppress(ScaleNetError):  # a sample that does not fit the network is no matter here
+            sample = sample_boxes(dataset.net, shape, "training.output_shape")[dataset.finest].shape
+            say_if_small(dataset.net, roi, sample, f"the region {predicted}")
     return predicted
 
 

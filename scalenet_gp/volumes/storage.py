@@ -494,7 +494,10 @@ def _check_chunk_names(node: ZarrNode, metadata: Mapping[str, Any], dims: int) -
         field, before = "chunk_key_encoding", "c" if default else ""
         separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
     flat, nested = (rf"{before}\.(\d+\.)*\d+", before) if before else (r"\d+(\.\d+)+", r"\d+")
-    names = {entry.name for entry in itertools.islice(os.scandir(local), _NAMES)} if local.is_dir() else set()
+    names: set[str] = set()
+    if local.is_dir():
+        with os.scandir(local) as entries:
+            names = {entry.name for entry in itertools.islice(entries, _NAMES)}
     found = {mark for mark, form in ((".", flat), ("/", nested)) if any(re.fullmatch(form, name) for name in names)}
     if found and separator not in found:
         raise VolumeFormatError(
