@@ -67,7 +67,6 @@ class Dataset:
         net: the network whose voxel sizes the world fits.
         world: the world coordinates that all arrays share; see :meth:`MultiscaleImage.world`.
         cache: cache of the decoded chunks of all volumes.
-        alone: refuse a class without labels. Otherwise it counts as unknown: other sources may have it.
     """
 
     run: Config
@@ -78,7 +77,6 @@ class Dataset:
     net: LeibNet
     world: World
     cache: ChunkCache
-    alone: bool = True
 
     @classmethod
     def open(
@@ -88,8 +86,6 @@ class Dataset:
         net: LeibNet,
         source: Source | None = None,
         cache: ChunkCache | None = None,
-        *,
-        alone: bool = True,
     ) -> Dataset:
         """Open the raw volume of a source for a network of a run.
 
@@ -102,7 +98,6 @@ class Dataset:
             net: the network.
             source: the source; the only one unless given.
             cache: cache of decoded chunks, which several volumes can share.
-            alone: refuse a class without labels; False if there are other sources, which may have it.
 
         Raises:
             FileNotFoundError: the volume does not exist.
@@ -138,7 +133,7 @@ class Dataset:
                     leading = _open_labels(labelled, given)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         run = source.narrow(config, net.dims)
-        return cls(run, targets, folder, source, raw, net, world, cache, alone)
+        return cls(run, targets, folder, source, raw, net, world, cache)
 
     @property
     def config(self) -> DataConfig:
@@ -522,7 +517,7 @@ class Dataset:
         path = join(options.labels, name)
         if find_node(path) is not None:
             return path
-        if self.alone and options.groups is None:
+        if self.source.alone and options.groups is None:
             raise self._no_labels(name)
         return None
 

@@ -69,8 +69,7 @@ class Datasets:
 
     def open(self, source: Source) -> Dataset:
         """Open a source."""
-        alone = len(self.sources) == 1
-        return Dataset.open(self.folder, self.config, self.net, source, self.cache, alone=alone)
+        return Dataset.open(self.folder, self.config, self.net, source, self.cache)
 
     def named(self, name: str) -> Source:
         """Return the source of a name."""

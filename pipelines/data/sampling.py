@@ -86,7 +86,7 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
             chosen[label] = known
     shares = {label: share for label, share in given_shares.items() if label in chosen}
     elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
-    absent = options.shares is None or not dataset.alone
+    absent = options.shares is None or not dataset.source.alone
     return ClassSampler(chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=absent)
 
 

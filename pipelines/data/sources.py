@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Source:
         name: the name in tables, records and files: the end of the labels' path, as short as it is unique.
         field: the field of the run file that it comes from, as ``data.sources.0``.
         config: its options, without wildcards, and with whole paths.
+        alone: True for the only source: a class without labels is a mistake then. Of several, others may have it.
 
     Example:
         >>> Source("crop1", "data.sources.0", SourceConfig(raw="/a.zarr/raw", labels="/a.zarr/gt/crop1")).use is None
@@ -52,6 +53,7 @@ class Source:
     name: str
     field: str
     config: SourceConfig
+    alone: bool = True
 
     @property
     def use(self) -> Use | None:
@@ -113,7 +115,8 @@ def resolve_sources(data: DataConfig, folder: StrPath) -> tuple[Source, ...]:
         field = f"data.sources.{number}"
         found += [(field, source) for source in _expand(entry, field, folder)]
     names = _short_names([source.labels for _, source in found])
-    sources = [Source(name, field, source) for name, (field, source) in zip(names, found, strict=True)]
+    alone = len(found) == 1
+    sources = [Source(name, field, source, alone) for name, (field, source) in zip(names, found, strict=True)]
     if data.split is not None:
         open_ones = [number for number, source in enumerate(sources) if source.use is None]
         units = [names[number] for number in open_ones]
@@ -125,7 +128,7 @@ def resolve_sources(data: DataConfig, folder: StrPath) -> tuple[Source, ...]:
         for number, unit in zip(open_ones, units, strict=True):
             use: Use = "validate" if unit in validated else "train"
             with_use = sources[number].config.model_copy(update={"use": use})
-            sources[number] = Source(names[number], sources[number].field, with_use)
+            sources[number] = replace(sources[number], config=with_use)
     for source in sources:
         if source.use is None and source.config.region is not None:
             raise ConfigError(
