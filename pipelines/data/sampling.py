@@ -44,7 +44,7 @@ def build_sampler(dataset: Dataset, options: SamplerOptions | None = None) -> Sa
     overhang = _overhang(settings.overhang, dataset)
     if chosen is not None:
         return _build(chosen, "training.sampler", dataset, annotated, overhang)
-    if dataset.alone:  # the classes of many volumes would take long to search
+    if dataset.source.alone:  # the classes of many volumes would take long to search
         try:
             return _build(ClassSamplerOptions(), "training.sampler", dataset, annotated, overhang)
         except LatticeError as error:
