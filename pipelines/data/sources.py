@@ -32,6 +32,7 @@ _GROUND_TRUTH = "recon-*/labels/groundtruth/crop*"
 _RAW = "em/fibsem-uint8"
 _LISTED = 9
 _RESAMPLED = re.compile("; opened with alignment=.*")
+_WORLD = re.compile(r"; World\(.*?\) would fit(?=;|$)")
 _ARGUMENT = re.compile(r"\b(select|unit|voxel_size|translation|alignment)=")
 
 
@@ -92,8 +93,12 @@ class Source:
             yield
         except (ScaleNetError, FileNotFoundError) as error:
             text = str(error)
+            text = _WORLD.sub("", text)
             if part == "labels":
-                text = _RESAMPLED.sub("; labels are not resampled: choose voxel sizes that theirs divide", text)
+                cure = "choose voxel sizes that theirs divide"
+                if self.config.alignment != "resample":
+                    cure = f"write {self.field}.alignment: resample, so that raw data are, or {cure}"
+                text = _RESAMPLED.sub(f"; labels are not resampled: {cure}", text)
             text = _ARGUMENT.sub(rf"{self.field}.\1: ", text)
             raise type(error)(text if text.startswith(self.field) else f"{field}: {text}") from error
 
