@@ -10,7 +10,7 @@ from math import inf, lcm, prod
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ConfigError, LatticeError
-from scalenet_gp.geometry import World, format_size
+from scalenet_gp.geometry import World, exact_size, format_size
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.options import Size, suggest
 
@@ -57,6 +57,7 @@ def whole_voxels(net: LeibNet, size: Size, what: str, outputs: Collection[str] |
 
 def _other_unit(net: LeibNet, size: Size, lattice: Coordinate) -> str:
     """Return a hint if a size would fit in voxels or in micrometres."""
+    size = exact_size(size)
     if len(size) != net.dims or min(size) <= 0:
         return ""
     finest = finest_output(net)

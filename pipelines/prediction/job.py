@@ -31,10 +31,12 @@ _WITHOUT_VOXELS = (
     "config.validation",
     "config.evaluation",
     "config.data.cache",
+    "config.learned_from",
+    "raw",
     "output",
     "thickness",
 )
-"""Fields that change no voxel of a prediction, other than by rounding."""
+"""Fields that change no voxel of a prediction, other than by rounding, and those that are compared otherwise."""
 
 
 class NetworkFile(Options):
@@ -173,8 +175,13 @@ class PredictionJob(Options):
     def differences(self, other: PredictionJob) -> list[str]:
         """Return the fields that change voxels and differ, each as ``prediction.stored: "uint8" and "float32"``."""
         mine, others = (dict(_flat("", job.model_dump(mode="json"))) for job in (self, other))
+        for job, values in ((self, mine), (other, others)):
+            values["intensities"] = [one.intensities for one in job.config.learned_from]
         unequal = [name for name in mine | others if mine.get(name) != others.get(name)]
-        return [
+        # a block that could not be read says nothing
+        volumes = [] if self.raw is None or other.raw is None else self.raw.differences(other.raw)
+        found = [f"the volume: {difference}" for difference in volumes]
+        return found + [
             f"{name.removeprefix('config.')}: {json.dumps(mine.get(name))} and {json.dumps(others.get(name))}"
             for name in unequal
         ]
