@@ -34,7 +34,7 @@ from scalenet_gp.pipelines.config.targets import (
     TargetOptions,
     match_outputs,
 )
-from scalenet_gp.pipelines.config.yaml_files import to_yaml
+from scalenet_gp.pipelines.config.yaml_files import load_yaml, parse_yaml, to_yaml
 
 __all__ = [
     "BACKGROUND",
@@ -62,7 +62,9 @@ __all__ = [
     "UniformSamplerOptions",
     "Use",
     "apply_overrides",
+    "load_yaml",
     "match_outputs",
+    "parse_yaml",
     "reference_text",
     "resolved_yaml",
     "schema_text",

@@ -3,7 +3,8 @@
 from scalenet_gp.pipelines.data.annotation import AnnotationCounts, count_annotation
 from scalenet_gp.pipelines.data.boxes import sample_boxes, say_if_small
 from scalenet_gp.pipelines.data.chain import draw_from_sources, sample_chain, training_chain
-from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.context import context_shares
+from scalenet_gp.pipelines.data.dataset import Dataset, open_raw
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.intensities import compare_intensities
 from scalenet_gp.pipelines.data.learned_volumes import check_intensities, record_volumes
@@ -22,8 +23,10 @@ __all__ = [
     "check_intensities",
     "choose_source",
     "compare_intensities",
+    "context_shares",
     "count_annotation",
     "draw_from_sources",
+    "open_raw",
     "record_volumes",
     "resolve_sources",
     "sample_boxes",

@@ -51,7 +51,7 @@ from scalenet_gp.volumes import (
     volumes_below,
 )
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "open_raw"]
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,7 @@ class Dataset:
         cache = ChunkCache(config.data.cache * 2**20) if cache is None else cache
         given = source.config
         with source.naming_faults("raw"):
-            raw = MultiscaleImage.open(
-                given.raw,
-                given.translation,
-                select=given.select,
-                unit=given.unit,
-                voxel_size=given.voxel_size,
-                alignment=given.alignment,
-                cache=cache,
-            )
+            raw = open_raw(source, cache)
             if raw.dims != net.dims:
                 raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
             _check_channels(raw, net)
@@ -539,6 +531,25 @@ class Dataset:
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))
+
+
+def open_raw(source: Source, cache: ChunkCache | None = None) -> MultiscaleImage:
+    """Open the raw volume of a source.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        VolumeFormatError: it cannot be read.
+    """
+    given = source.config
+    return MultiscaleImage.open(
+        given.raw,
+        given.translation,
+        select=given.select,
+        unit=given.unit,
+        voxel_size=given.voxel_size,
+        alignment=given.alignment,
+        cache=cache,
+    )
 
 
 def _open_labels(path: str, options: SourceConfig, cache: ChunkCache | None = None) -> MultiscaleImage:

@@ -20,7 +20,7 @@ from scalenet_gp.graph import Plan
 from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, Datasets, SourceSurvey, compare_intensities, survey
+from scalenet_gp.pipelines.data import Dataset, Datasets, SourceSurvey, compare_intensities, context_shares, survey
 from scalenet_gp.pipelines.plots import draw_sources
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.volumes import IntensitySample, StrPath
@@ -36,9 +36,6 @@ _COUNTED_OBJECTS = 2**25
 _SAMPLED = 8
 _SAMPLE_EDGE = 32
 _PERCENTILES = (0.5, 50.0, 99.5)
-_PLACES = 65
-"""Places along each axis over which the share of existing context is averaged."""
-
 _CLASSES = 6
 
 
@@ -172,7 +169,7 @@ def _look_into(one: SourceCheck, dataset: Dataset, plan: Plan | None) -> None:
     elif not any(amount.present for amount in one.classes.values()):
         one.faults.append(f"{source.field}.labels: {source.name}: no voxel is of any class")
     if plan is not None:
-        one.context = _context(dataset, plan, labelled)
+        one.context = context_shares(dataset, plan, labelled)
     values = _sampled(dataset, labelled)
     finite = values[np.isfinite(values)]
     if len(finite) < len(values):
@@ -233,29 +230,6 @@ def _sampled(dataset: Dataset, labelled: Roi) -> np.ndarray:
         values.append(dataset.raw.read(Roi(begin, shape), size, dataset.world).ravel())
     together = np.concatenate(values)
     return together.astype(together.dtype.newbyteorder("="), copy=False)
-
-
-def _context(dataset: Dataset, plan: Plan, labelled: Roi) -> dict[str, float]:
-    """Return the mean share of each input that lies within the raw volume, over places in the annotated part.
-
-    Along each axis, places are independent of those along the others, so the mean is the product of means.
-    """
-    raw = dataset.raw.levels[0]
-    finest = plan.outputs[dataset.finest]
-    shares = {}
-    for name, roi in plan.inputs.items():
-        share = 1.0
-        for axis in range(roi.dims):
-            low = int(labelled.begin[axis])
-            high = max(low, int(labelled.end[axis] - finest.shape[axis]))
-            begin = np.linspace(low, high, _PLACES) + int(roi.begin[axis] - finest.begin[axis])
-            end = begin + int(roi.shape[axis])
-            first = float(dataset.corner[axis])
-            last = first + float(raw.shape[axis] * raw.voxel_size[axis] / dataset.world.unit)
-            inside = np.clip(np.minimum(end, last) - np.maximum(begin, first), 0, None)
-            share *= float(inside.mean() / int(roi.shape[axis]))
-        shares[name] = share
-    return shares
 
 
 def check_table(result: CheckResult) -> Table:

@@ -5,9 +5,8 @@ import pytest
 from funlib.geometry import Coordinate, Roi
 from scipy.ndimage import label
 
-from scalenet_gp.pipelines.data import Datasets
+from scalenet_gp.pipelines.data import Datasets, context_shares
 from scalenet_gp.pipelines.inspection import check, check_table
-from scalenet_gp.pipelines.inspection.check_job import _context
 from tests.pipelines.conftest import CROPS, SHAPE, tiny_config, tissue, write_array, write_config
 from tests.pipelines.data.many_sources import CLASSES, SOURCES, UNLABELLED, WINDOW, second_ids, second_raw, write_two
 
@@ -54,7 +53,7 @@ def test_the_share_of_context_is_that_over_all_places(two):
     dataset = datasets.first
     plan = datasets.net.plan(datasets.boxes(config.training.output_shape))
     labelled, size = dataset.labelled(), dataset.net.voxel_size["1_output"]
-    found = _context(dataset, plan, labelled)
+    found = context_shares(dataset, plan, labelled)
     whole = Roi(dataset.corner, dataset.world.size([4.5 * n for n in SHAPE]))
     finest = plan.outputs["1_output"]
     for name, roi in plan.inputs.items():
