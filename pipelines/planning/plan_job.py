@@ -66,7 +66,8 @@ def data_of_paths(raw: str, labels: str, classes: Sequence[str], folder: Path) -
     source = {"raw": _from(raw, folder), "labels": _from(labels, folder)}
     names = list(classes)
     if not names:
-        found = resolve_sources(DataConfig.create(sources=[source], classes=["any"]), str(folder))
+        as_given = DataConfig.create(sources=[{"raw": raw, "labels": labels}], classes=["any"])
+        found = resolve_sources(as_given, str(Path.cwd()))
         paths = [one.config.labels for one in found]
         for path in paths:
             if local_path(path) is None:
@@ -98,7 +99,7 @@ def data_of_file(path: Path, folder: Path) -> dict[str, Any]:
     if isinstance(data, dict) and own != folder.absolute():
         start = data.get("folder") or "."
         data = {**data, "folder": start if "://" in str(start) else os.path.relpath(own / start, folder.absolute())}
-    return data  # type: ignore[no-any-return]
+    return data
 
 
 def plan_run(
@@ -117,9 +118,10 @@ def plan_run(
 
     Raises:
         FileExistsError: there is such a file.
-        FileNotFoundError: a volume does not exist.
+        FileNotFoundError: the folder of the run file, or a volume does not exist.
         ScaleNetError: the data cannot be learned from; the message names the field.
     """
+    _check_folder(output)
     beside = output.parent / "fingerprint.json"
     for path in (output, beside):
         if path.exists() and not overwrite:
@@ -137,7 +139,6 @@ def plan_run(
     text = planned_text(data, fingerprint, choice, held_out, voxels, memory)
     config = Config.model_validate(parse_yaml(text))
     survey(Datasets.find(folder, config, config.build_network())).check()
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as made:
         made.write_text(text, encoding="utf-8")
     fingerprint.write(beside)
@@ -149,13 +150,19 @@ def write_fresh(output: Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         FileExistsError: there is such a file.
+        FileNotFoundError: its folder does not exist.
     """
+    _check_folder(output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; replace it with --force, or choose another path with --output")
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as made:
         made.write_text(fresh_text(), encoding="utf-8")
     return output
+
+
+def _check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"the folder {output.parent} of --output does not exist: make it first")
 
 
 def _held_out(data: DataConfig, choice: NetworkChoice, folder: StrPath) -> tuple[HeldOut, float]:
@@ -181,21 +188,32 @@ def _held_out(data: DataConfig, choice: NetworkChoice, folder: StrPath) -> tuple
         by = "dataset" if len(raws) > 1 else "crop"
         reason = f"A fifth of the {'raw volumes' if len(raws) > 1 else 'crops'} is kept for validation"
         split = {"by": by, "share": _HELD_OUT}
-        return HeldOut(reason, split=split, validated=True), (1 - _HELD_OUT) * math.fsum(voxels)
+        return HeldOut(reason, split=split, validated=True), (1 - _HELD_OUT) * math.fsum(voxels.values())
     dataset = opened[open_ones[0].name]
     labelled, lattice = dataset.labelled(), dataset.lattice()
     counts = labelled.shape / lattice
     axis = max(range(len(counts)), key=lambda a: (counts[a], a))
-    kept = max(1, round(int(counts[axis]) * (1 - _HELD_OUT)))
-    cut = labelled.begin + Coordinate(n * (a == axis) for a, n in enumerate(lattice)) * kept
-    corner = dataset.region(Roi(cut, lattice)).begin
-    bound = [corner[a] if a == axis else None for a in range(len(corner))]
-    everywhere = [None] * len(bound)
-    reason = (
-        f"The last {1 - kept / int(counts[axis]):.0%} of the annotation along {'zyx'[-len(bound) :][axis]} is held out"
+    count = int(counts[axis])
+    kept = max(1, round(count * (1 - _HELD_OUT)))
+    ends = [kept, kept + (count - kept + 1) // 2]
+    everywhere: list[Fraction | None] = [None] * len(counts)
+
+    def bounds(steps: int) -> list[Fraction | None]:
+        step = Coordinate(n * (a == axis) for a, n in enumerate(lattice))
+        corner = dataset.region(Roi(labelled.begin + step * steps, lattice)).begin
+        return [corner[a] if a == axis else None for a in range(len(corner))]
+
+    first, second = map(bounds, ends)
+    last = ends[1] < count
+    held = HeldOut(
+        f"The last {1 - kept / count:.0%} of the annotation along {'zyx'[-len(counts) :][axis]} is held out"
+        + (", one half to validate with and one to evaluate" if last else ""),
+        {"begin": everywhere, "end": first},
+        {"begin": first, "end": second if last else everywhere},
+        {"begin": second, "end": everywhere} if last else None,
+        validated=True,
     )
-    held = HeldOut(reason, {"begin": everywhere, "end": bound}, {"begin": bound, "end": everywhere}, validated=True)
-    return held, math.fsum(voxels) * kept / int(counts[axis])
+    return held, math.fsum(voxels.values()) * kept / count
 
 
 def _from(path: str, folder: Path) -> str:

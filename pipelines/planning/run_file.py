@@ -28,6 +28,7 @@ class HeldOut:
         reason: a sentence.
         train: the part ``training.region``, if any.
         validate: the part ``validation.region``, if any.
+        evaluate: the part ``evaluation.region``, if any.
         split: the part ``data.split``, if any.
         validated: whether there is anything to validate with.
 
@@ -39,6 +40,7 @@ class HeldOut:
     reason: str
     train: Mapping[str, Any] | None = None
     validate: Mapping[str, Any] | None = None
+    evaluate: Mapping[str, Any] | None = None
     split: Mapping[str, Any] | None = None
     validated: bool = False
 
@@ -111,15 +113,9 @@ def planned_text(
     lines += ["prediction:"]
     lines += _comment(["About as long along each axis, whole voxels of every output, within the memory above."], "  ")
     lines.append(f"  block_shape: {to_yaml(_plain(choice.block))}")
-    if held_out.validate is not None:
-        lines += _comment(
-            [
-                "The part that is validated with, by which the best network is chosen: scores are a little too good. "
-                "Annotate another place for figures that are to be published."
-            ],
-            "",
-        )
-        lines += ["evaluation:", f"  region: {to_yaml(_plain(held_out.validate))}"]
+    if held_out.evaluate is not None:
+        lines += ["evaluation:  # neither learned from nor used to choose the best network"]
+        lines.append(f"  region: {to_yaml(_plain(held_out.evaluate))}")
     return "\n".join(lines) + "\n"
 
 
@@ -248,14 +244,14 @@ augmentation:
    transpose_axes: [0, 1, 2]}  # leave out axes along which the tissue looks different
 - {kind: intensity, scale: [0.9, 1.1], shift: [-0.05, 0.05]}
 training:
-  region: {begin: [null, null, null], end: [null, null, 8000]}  # null: as far as the annotation reaches
+  region: {begin: [null, null, null], end: [null, null, 8192]}  # null: as far as the annotation reaches
   iterations: 4000  # more help as long as validation gets better
   workers: 1  # prepares batches while the network learns
 validation:
-  region: {begin: [null, null, 8000], end: [null, null, null]}  # shares nothing with training.region
+  region: {begin: [null, null, 8192], end: [null, null, 9216]}  # shares nothing with training.region
   every: 200
 prediction:
   block_shape: [1024, 1024, 1024]  # whole voxels of every output
 evaluation:
-  region: {begin: [null, null, 8000], end: [null, null, null]}
+  region: {begin: [null, null, 9216], end: [null, null, null]}  # shares nothing with the other two
 """

@@ -37,7 +37,7 @@ from tests.pipelines.conftest import (
 
 COMMANDS = (
     *("demo", "preview", "train", "predict", "evaluate", "mask", "view", "inspect", "config show", "schema"),
-    *("pack", "score"),
+    *("pack", "score", "plan", "init"),
 )
 
 

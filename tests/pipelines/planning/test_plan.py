@@ -1,0 +1,297 @@
+"""A run file from a look at data: measured numbers are those drawn, and choices follow from them."""
+
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from funlib.geometry import Coordinate
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.config import Config, DataConfig
+from scalenet_gp.pipelines.data import Datasets
+from scalenet_gp.pipelines.demo import write_demo_volume
+from scalenet_gp.pipelines.planning.choices import (
+    Scale,
+    choose_network,
+    choose_scales,
+    choose_voxel_size,
+    field_of_view,
+    training_memory,
+)
+from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, measure
+from scalenet_gp.pipelines.planning.plan_job import data_of_file, data_of_paths, plan_run, write_fresh
+from tests.pipelines.conftest import write_array
+from tests.scalenet_gp.analysis.test_cost import in_a_process, risen
+
+GIB = 2**30
+VOXEL = 8
+SHAPE = (64, 72, 96)
+SHEET = 4  # voxels of 8 nm
+BLOCKS = [((8, 20), (8, 20), (10, 22)), ((8, 20), (40, 52), (10, 22)), ((40, 52), (8, 20), (60, 84))]
+"""Their shortest edge is 12 voxels, the longest ones 12 and 24; the nearest ones are 20 voxels apart."""
+
+
+def drawn():
+    sheet, blocks = np.zeros((2, *SHAPE), dtype=np.uint8)
+    sheet[30 : 30 + SHEET] = 1
+    for block in BLOCKS:
+        blocks[tuple(slice(*ends) for ends in block)] = 1
+    return {"er_mem": sheet, "block": blocks}
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """A volume of known sizes."""
+    path = tmp_path_factory.mktemp("plan") / "volume.zarr"
+    raw = np.random.default_rng(0).integers(60, 200, SHAPE, dtype=np.uint8)
+    write_array(path / "raw", raw, voxel=VOXEL, levels=3, chunks=(32, 32, 32))
+    for name, mask in drawn().items():
+        write_array(path / "labels" / name, mask, voxel=VOXEL, levels=3, labels=True, chunks=(32, 32, 32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def planned(volume):
+    """The files planned for it, and what was chosen."""
+    folder = volume.parent / "planned"
+    folder.mkdir()
+    data = data_of_paths(str(volume / "raw"), str(volume / "labels"), [], folder)
+    return plan_run(data, folder / "run.yaml", GIB)
+
+
+def data_of(volume, **changes):
+    source = {"raw": str(volume / "raw"), "labels": str(volume / "labels")}
+    return DataConfig.create(**{"sources": [source], "classes": ["block", "er_mem"], **changes})
+
+
+def test_the_fingerprint_has_the_numbers_that_the_volume_was_drawn_with(planned):
+    found = json.loads(planned.fingerprint_path.read_text())
+    block, sheet = found["classes"]["block"], found["classes"]["er_mem"]
+    masks = drawn()
+    for name, one in (("block", block), ("er_mem", sheet)):
+        assert one["fraction"] == pytest.approx(masks[name].mean(), abs=1e-6)
+    assert (block["objects"], sheet["objects"]) == (3, 1)
+    assert sheet["thickness"] == [SHEET * VOXEL] * 2
+    assert block["thickness"] == [12 * VOXEL] * 2
+    assert block["extent"] == pytest.approx([12 * VOXEL, np.percentile([12, 12, 24], 95) * VOXEL])
+    assert block["gap"] == pytest.approx(20 * VOXEL)
+    assert sheet["gap"] is None
+    (source,) = found["sources"]
+    assert source["voxel_sizes"] == [[VOXEL * 2**level] * 3 for level in range(3)]
+    assert source["extent"] == source["annotated"] == [n * VOXEL for n in SHAPE]
+    assert source["context"] == [[0] * 3] * 2
+
+
+def test_the_run_file_says_why_and_can_be_trained_with(planned):
+    config = Config.read(planned.path)
+    text = planned.path.read_text()
+    assert [subnet.top_resolution for subnet in config.network.subnets][-1] == (16, 16, 16)
+    assert "the coarsest at which the thinnest membrane, er_mem, is 32 nm thick" in text.replace("\n  # ", " ").lower()
+    assert config.training.batch_size == 4
+    assert "batch_size" not in text  # it is a default
+    for number in ("top_resolution", "iterations", "block_shape", "kind: deform", "region"):
+        lines = text.splitlines()
+        place = next(n for n, line in enumerate(lines) if number in line and not line.lstrip().startswith("#"))
+        assert "#" in lines[place] or any("#" in line for line in lines[max(0, place - 4) : place]), number
+    cut = config.training.region.end
+    assert config.validation.region.begin == cut
+    assert config.validation.region.end == config.evaluation.region.begin
+    assert [bound is None for bound in cut] == [True, True, False]  # the longest axis
+    datasets = Datasets.find(planned.path.parent, config, config.build_network())
+    assert not datasets.first.annotated(config.validation.region).empty
+
+
+def test_the_same_data_give_the_same_files(volume, planned):
+    again = volume.parent / "again"
+    again.mkdir()
+    half = again / "half.yaml"
+    data = data_of_paths(str(volume / "raw"), str(volume / "labels"), [], again)
+    half.write_text(json.dumps({"version": 1, "data": data}))
+    found = plan_run(data_of_file(half, again), again / "run.yaml", GIB)
+    assert found.path.read_text() == planned.path.read_text()
+    assert found.fingerprint_path.read_text() == planned.fingerprint_path.read_text()
+    with pytest.raises(FileExistsError, match="replace it with --force"):
+        plan_run(data, again / "run.yaml", GIB)
+
+
+def fingerprint_with(fingerprint, **thickness):
+    classes = {name: ClassFingerprint(0.1, 3, (value, value), (100, 100), None) for name, value in thickness.items()}
+    return Fingerprint(classes, fingerprint.sources)
+
+
+@pytest.mark.parametrize(
+    ("thickness", "size"),
+    [
+        ({"mito": 32}, 8),
+        ({"mito": 63}, 8),
+        ({"mito": 64}, 16),
+        ({"mito": 128}, 32),
+        ({"mito": 500, "pm_mem": 31}, 8),
+        ({"mito": 500, "pm_mem": 32}, 16),
+        ({"mito": 9}, 8),  # the finest there is
+    ],
+)
+def test_the_voxel_size_is_the_coarsest_that_shows_the_thinnest_class(volume, planned, thickness, size):
+    found = fingerprint_with(planned.fingerprint, **thickness)
+    assert choose_voxel_size(found, data_of(volume), volume).voxel_size == (size,) * 3
+
+
+def test_scales_are_added_until_the_context_is_seen_or_not_recorded(volume, planned):
+    wide = volume.parent / "wide"
+    write_array(wide / "raw", np.zeros((160, 160, 160), np.uint8), voxel=VOXEL, chunks=(80, 80, 80))
+    box = np.ones((32, 32, 32), np.uint8)
+    write_array(wide / "labels" / "block", box, first=(64, 64, 64), voxel=VOXEL, labels=True, chunks=(32, 32, 32))
+    finest = Scale((Fraction(VOXEL),) * 3, "")
+    alone = field_of_view([finest.voxel_size])
+    data = data_of(wide, classes=["block"])
+    by_two, by_four = ([(Fraction(size),) * 3 for size in (8, factor * 8)] for factor in (2, 4))
+    for context, expected in (
+        (alone, [8]),
+        (alone + 1, [16, 8]),
+        (field_of_view(by_two), [16, 8]),
+        (field_of_view(by_two) + 1, [32, 8]),
+        (field_of_view(by_four), [32, 8]),
+    ):
+        scales, end, share = choose_scales(finest, planned.fingerprint, data, wide, Fraction(context))
+        assert [scale.voxel_size[0] for scale in scales] == expected, end
+        assert share >= 0.5
+    scales, end, share = choose_scales(finest, planned.fingerprint, data, wide, Fraction(10**6))
+    assert [scale.voxel_size[0] for scale in scales] == [32, 8]
+    assert "lies within the raw data, less than half" in end
+    assert share >= 0.5
+    scales, end, _ = choose_scales(finest, planned.fingerprint, data_of(volume), volume, Fraction(10**6))
+    assert len(scales) == 1
+
+
+def test_coarse_sections_are_left_alone(tmp_path):
+    from scalenet_gp.volumes import MultiscaleWriter
+
+    rng = np.random.default_rng(1)
+    mask = np.zeros((12, 128, 128), dtype=np.uint8)
+    mask[:, 20:60, 30:100] = 1
+    for path, values in (
+        (tmp_path / "raw", rng.integers(0, 255, mask.shape, dtype=np.uint8)),
+        (tmp_path / "labels" / "mito", mask),
+    ):
+        with MultiscaleWriter(
+            path, voxel_size=(40, 4, 4), corner=(0, 0, 0), shape=mask.shape, dtype=np.dtype(np.uint8),
+            labels=path.name == "mito", chunks=(8, 32, 32),
+        ) as writer:  # fmt: skip
+            writer.write((0, 0, 0), values)
+    data = DataConfig.create(sources=[{"raw": "raw", "labels": "labels"}], classes=["mito"])
+    fingerprint = measure(data, str(tmp_path))
+    assert fingerprint.classes["mito"].thickness == (160, 160)
+    chosen = choose_voxel_size(fingerprint, data, str(tmp_path))
+    assert chosen.voxel_size == (40, 32, 32)
+    scales = [Scale((Fraction(40), Fraction(4), Fraction(4)), "")]
+    subnet = choose_network(scales, "", 1, data, str(tmp_path), GIB).network["subnets"][0]
+    assert subnet["kernel_sizes"] == [(1, 3, 3)] * 2
+    assert subnet["downsample_factors"] == [(1, 2, 2)] * 2
+
+
+def test_little_memory_makes_batch_crop_and_channels_smaller(volume, planned):
+    data, scales = data_of(volume), [Scale((Fraction(VOXEL),) * 3, "")]
+    ample = choose_network(scales, "", 1, data, volume, GIB)
+    assert (ample.batch, ample.width, ample.crop) == (4, 12, None)
+    less = choose_network(scales, "", 1, data, volume, ample.memory - 1)
+    assert (less.batch, less.width, less.crop) == (2, 12, None)
+    least = choose_network(scales, "", 1, data, volume, ample.memory // 8)
+    assert least.batch == 1
+    assert least.crop is not None or least.width < 12
+    assert least.memory <= ample.memory // 8
+    with pytest.raises(ConfigError, match="--memory of 0 MiB is too little"):
+        choose_network(scales, "", 1, data, volume, 10_000)
+
+
+def measured_step(folder):
+    """Bytes that steps of training take, and those predicted, of a run file."""
+    import torch
+
+    from scalenet_gp.training import Trainer
+
+    torch.set_num_threads(1)
+    config = Config.read(folder / "run.yaml")
+    net = config.build_network()
+    datasets = Datasets.find(folder, config, net)
+    plan, batch = net.plan(datasets.boxes(None)), config.training.batch_size
+    predicted = training_memory(net, plan, batch)
+    trainer = Trainer(net, optimization=config.training.optimization, iterations=config.training.iterations)
+
+    inputs = {key: torch.rand((batch, t.channels, *t.shape)) for key, t in plan.input_tensors.items()}
+    targets = {}
+    for name, roi in plan.outputs.items():
+        shape = roi.shape / Coordinate(net.voxel_size[name])
+        targets[name] = torch.zeros((batch, net.specs[name].channels, *shape))
+    masks = {name: torch.ones_like(target) for name, target in targets.items()}
+    trainer.step(inputs, targets, masks)
+    weights = sum(4 * weight.numel() for weight in net.parameters())
+    given = sum(4 * tensor.numel() for tensor in inputs.values())
+    # weights, AdamW's averages and inputs are there already
+    return risen(lambda: trainer.step(inputs, targets, masks)) + 3 * weights + given, predicted
+
+
+def test_the_predicted_memory_is_what_is_measured(planned):
+    module = "__import__('importlib').import_module('tests.pipelines.planning.test_plan')"
+    measured, predicted = in_a_process(f"{module}.measured_step({str(planned.path.parent)!r})")
+    assert measured > 80 * 2**20
+    assert math.isclose(predicted, measured, rel_tol=0.1), (predicted / 2**20, measured / 2**20)
+
+
+def test_scales_of_the_demo_see_the_nucleus(tmp_path):
+    write_demo_volume(tmp_path / "demo.zarr", shape=(40, 48, 80), voxel_size_nm=64)
+    at = tmp_path / "demo.zarr" / "recon-1"
+    found = plan_run(
+        data_of_paths(str(at / "em" / "fibsem-uint8"), str(at / "labels/groundtruth/crop1"), [], tmp_path),
+        tmp_path / "run.yaml",
+        8 * GIB,
+    )
+    sizes = [scale.voxel_size for scale in reversed(found.choice.scales)]
+    assert float(field_of_view(sizes)) >= found.fingerprint.classes["nucleus"].extent[1]
+    assert found.choice.share >= 0.5
+
+
+def test_several_sources_are_split(volume, tmp_path):
+    (tmp_path / "half.yaml").write_text(
+        json.dumps(
+            {
+                "data": {
+                    "folder": str(volume),
+                    "sources": [{"raw": "raw", "labels": "labels"}, {"raw": "raw", "labels": "labels/../labels"}],
+                    "classes": ["block", "er_mem"],
+                }
+            }
+        )
+    )
+    (tmp_path / "other").mkdir()
+    data = data_of_file(tmp_path / "half.yaml", tmp_path / "other")
+    config = Config.read(plan_run(data, tmp_path / "other" / "run.yaml", GIB).path)
+    assert (config.data.split.by, config.data.split.share) == ("crop", 0.2)
+    assert config.data.sampling.by == "class"
+    assert config.training.region is None
+    assert config.validation is not None
+
+
+def test_what_cannot_be_planned(volume, tmp_path):
+    whole = tmp_path / "whole.yaml"
+    whole.write_text("{version: 1, data: {}, network: {}}")
+    with pytest.raises(ConfigError, match="plan writes network itself"):
+        data_of_file(whole, tmp_path)
+    with pytest.raises(ConfigError, match="one volume of ids or instances"):
+        data_of_paths(str(volume / "raw"), str(volume / "labels" / "block"), [], tmp_path)
+    with pytest.raises(FileNotFoundError, match="no volume or group"):
+        data_of_paths(str(volume / "raw"), str(volume / "gone"), [], tmp_path)
+    with pytest.raises(ConfigError, match="there is no field klasses"):
+        plan_run({"sources": [{"raw": "a", "labels": "b"}], "klasses": ["a"]}, tmp_path / "run.yaml", GIB)
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        plan_run({}, tmp_path / "gone" / "run.yaml", GIB)
+
+
+def test_a_fresh_file_can_be_read(tmp_path):
+    path = write_fresh(tmp_path / "run.yaml")
+    config = Config.read(path)
+    assert config.build_network().dims == 3
+    with pytest.raises(FileExistsError, match="--force"):
+        write_fresh(path)
+    assert write_fresh(path, overwrite=True) == path
