@@ -274,7 +274,7 @@ def choose_network(
         ConfigError: nothing fits.
     """
     sizes = [scale.voxel_size for scale in reversed(scales)]
-    least = 0
+    fault = ""
     for width in _WIDTHS:
         network = _network(sizes, width)
         config = provisional_config(data, network, sizes[-1])
@@ -290,8 +290,8 @@ def choose_network(
             try:
                 states = need - predict_cost(net.graph, plan, training=True).peak
                 plan = net.largest_plan(memory - states, training=True)
-            except GraphError:
-                least = need
+            except GraphError as error:
+                fault = str(error)
                 continue
             need = training_memory(net, plan, 1)
             box = next(iter(plan.outputs.values()))
@@ -301,8 +301,8 @@ def choose_network(
         block = _block(net, datasets.first, memory)
         return NetworkChoice(scales, network, end, width, batch, crop, voxels, need, block, share)
     raise ConfigError(
-        f"--memory of {memory / 2**20:,.0f} MiB is too little: the smallest network tried, of {_WIDTHS[-1]} channels "
-        f"at {', '.join(format_size(size) for size in sizes)} nm, takes {least / 2**20:,.0f} MiB for a sample"
+        f"--memory of {memory / 2**20:,.0f} MiB is too little, even for {_WIDTHS[-1]} channels at "
+        f"{', '.join(format_size(size) for size in sizes)} nm: {fault}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from funlib.geometry import Coordinate, Roi
 from pydantic import ValidationError
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, VolumeFormatError
 from scalenet_gp.options import describe_problems
 from scalenet_gp.pipelines.config import Config, DataConfig, load_yaml, parse_yaml
 from scalenet_gp.pipelines.data import Datasets, resolve_sources, survey
@@ -21,7 +21,7 @@ from scalenet_gp.pipelines.planning.choices import NetworkChoice, choose_network
 from scalenet_gp.pipelines.planning.fingerprint import Fingerprint, measure, provisional_config
 from scalenet_gp.pipelines.planning.run_file import HeldOut, fresh_text, planned_text
 from scalenet_gp.serialization import atomic_write
-from scalenet_gp.volumes import StrPath, find_node, local_path, volumes_below
+from scalenet_gp.volumes import MultiscaleImage, StrPath, find_node, local_path, volumes_below
 
 __all__ = ["PlannedRun", "data_of_file", "data_of_paths", "plan_run", "write_fresh"]
 
@@ -74,6 +74,8 @@ def data_of_paths(raw: str, labels: str, classes: Sequence[str], folder: Path) -
                 raise ConfigError(f"--labels {labels} is a URL, whose content cannot be listed: say --classes")
             if find_node(path) is None:
                 raise FileNotFoundError(f"--labels: there is no volume or group at {path}")
+        if any(_is_volume(path) for path in paths):
+            paths = []
         names = sorted({name for path in paths for name in volumes_below(path)})
     if not names:
         raise ConfigError(
@@ -158,6 +160,14 @@ def write_fresh(output: Path, *, overwrite: bool = False) -> Path:
     with atomic_write(output) as made:
         made.write_text(fresh_text(), encoding="utf-8")
     return output
+
+
+def _is_volume(path: str) -> bool:
+    try:
+        MultiscaleImage.open(path)
+    except VolumeFormatError:
+        return False
+    return True
 
 
 def _check_folder(output: Path) -> None:
