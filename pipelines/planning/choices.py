@@ -243,7 +243,7 @@ def _share(sizes: Sequence[Size], data: DataConfig, folder: StrPath) -> tuple[fl
     shares = []
     for source in _asked(data, folder):
         try:
-            dataset = Dataset.open(folder, config, net, source, alone=False)
+            dataset = Dataset.open(folder, config, net, source)
             labelled = dataset.labelled()
             dataset.target_sources()
         except (ScaleNetError, OSError) as error:

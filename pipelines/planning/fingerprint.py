@@ -206,7 +206,7 @@ def open_at(source: Source, data: DataConfig, folder: StrPath, size: Size) -> Da
     """Open a source at one voxel size, nm."""
     network = {"kind": "unet", "top_resolution": size, "base_nc": 1, "downsample_factors": [(1,) * len(size)]}
     config = provisional_config(data, network, size)
-    return Dataset.open(folder, config, config.build_network(), source, alone=False)
+    return Dataset.open(folder, config, config.build_network(), source)
 
 
 def _measure_source(
