@@ -35,9 +35,6 @@ _WIDTHS = (12, 8, 6, 4)
 _ASKED = 32
 """Sources that a choice opens, spread evenly over all of them."""
 
-_CUT_OFF = 0.95
-"""Objects of about this share of the annotation's longest edge are cut off by its border: their size is unknown."""
-
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -198,11 +195,9 @@ def choose_scales(
 def _wanted_context(fingerprint: Fingerprint, context: Fraction | None) -> tuple[Fraction, str]:
     if context is not None:
         return context, "the context that was asked for"
-    longest = max(float(max(one.annotated)) for one in fingerprint.sources)
     extents = {name: one.extent[1] for name, one in fingerprint.classes.items() if one.extent is not None}
     extents = {name: extent for name, extent in extents.items() if not is_membrane(name)} or extents
-    whole = {name: extent for name, extent in extents.items() if extent < _CUT_OFF * longest}
-    name = max(whole or extents, key=lambda name: (extents[name], name))
+    name = max(extents, key=lambda name: (extents[name], name))
     return Fraction(round(extents[name])), f"95 % of the extents of {name}"
 
 
