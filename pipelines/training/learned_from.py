@@ -45,10 +45,11 @@ class LearnedFrom:
         classes = []
         for name in self.annotation.known:
             known, present = self.annotation.shares(name)
-            classes.append(f"{name} in {known:.3g} of it, present in {present:.2g} of that")
+            annotated = "" if known == 1 else f" of the {_percent(known)} that are annotated"
+            classes.append(f"{name} {_percent(present)}{annotated}")
         return (
             f"learning from {self.path}: {self.region}, {' × '.join(map(str, self.voxels))} voxels of "
-            f"{self.voxel_size} nm; annotated: {'; '.join(classes)}"
+            f"{self.voxel_size} nm; {', '.join(classes)}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +61,10 @@ class LearnedFrom:
             "voxels": list(self.voxels),
             "classes": {name: {"annotated": known, "present": present} for name, (known, present) in shares.items()},
         }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def describe_data(datasets: Datasets) -> tuple[LearnedFrom, ...]:
