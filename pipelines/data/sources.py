@@ -23,7 +23,7 @@ from scalenet_gp.pipelines.config import (
     Use,
 )
 from scalenet_gp.pipelines.data.split import validated_units
-from scalenet_gp.volumes import StrPath, find_node, join, local_path, multiscale_groups, read_datasplit
+from scalenet_gp.volumes import StrPath, find_node, join, local_path, multiscale_groups, read_datasplit, whole_path
 
 __all__ = ["Source", "resolve_sources", "sources_of"]
 
@@ -115,6 +115,7 @@ def resolve_sources(data: DataConfig, folder: StrPath) -> tuple[Source, ...]:
         VolumeFormatError: a datasplit is malformed.
         ConfigError: wildcards match nothing, or a crop is not there; the message names the field.
     """
+    folder = whole_path(folder)  # paths that go to other processes, or into a job, do not start at it again
     found: list[tuple[str, SourceConfig]] = []
     for number, entry in enumerate(data.sources):
         field = f"data.sources.{number}"

@@ -26,6 +26,12 @@ def resolved(folder, *sources, **options):
     return resolve_sources(data, folder)
 
 
+def test_paths_do_not_depend_on_the_working_directory(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    data = DataConfig.create(sources=[{"raw": "a.zarr/em", "labels": "a.zarr/labels/crop1"}], classes=["mito"])
+    assert resolve_sources(data, tree.name) == resolve_sources(data, tree)
+
+
 def test_wildcards_are_sources_in_the_order_of_their_numbers(tree):
     top = "hela/hela.zarr/recon-1"
     sources = resolved(tree, {"raw": f"{top}/em/fib*", "labels": f"{top}/labels/groundtruth/crop*", "weight": 2})

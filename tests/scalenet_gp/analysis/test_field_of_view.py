@@ -134,7 +134,7 @@ def test_a_network_without_weights_has_one_too():
 def test_what_there_is_not():
     net = build_unet((8, 8), base_nc=1)
     for ask in (receptive_field, effective_receptive_field):
-        with pytest.raises(KeyError, match="no output 'input'; there are output"):
+        with pytest.raises(KeyError, match="no output 'input'; there is only output"):
             ask(net.graph, "input")
     for options in ({"samples": 0}, {"share": 0}, {"share": 1.1}):
         with pytest.raises(ValueError, match=r"samples is at least 1 and share in \(0, 1\]"):

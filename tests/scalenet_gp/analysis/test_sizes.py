@@ -113,7 +113,7 @@ def test_tiles_of_other_shapes_do_not():
     [
         ("output", (64, 3), ValueError, r"at most \(64, 3\) voxels .* the smallest has \(4, 4\)"),
         ("output", (64, 64, 64), ValueError, r"at_most has 3 axes, \(64, 64, 64\); the network has 2"),
-        ("input", (64, 64), KeyError, "no output 'input'; there are output"),
+        ("input", (64, 64), KeyError, "no output 'input'; there is only output"),
     ],
 )
 def test_sizes_that_there_are_not(output, at_most, error, message):

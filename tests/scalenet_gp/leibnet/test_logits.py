@@ -92,5 +92,5 @@ def test_the_activation_is_told_by_name() -> None:
     names = {name: net.output_activation(name) for name in net.output_keys}
     assert names == {"output": "Sigmoid", "organelles": "Sigmoid", "cell": "Softmax", "output_1": "Sigmoid"}
     assert NETS["tanh"]().output_activation("output") is None
-    with pytest.raises(UnknownNameError, match="no output 'nothing'; it has output"):
+    with pytest.raises(UnknownNameError, match="no output 'nothing'; there are output"):
         net.output_activation("nothing")
