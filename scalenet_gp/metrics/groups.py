@@ -58,6 +58,7 @@ class GroupCounts:
     def _decided(cls, classes: Iterable[str], true: np.ndarray, values: np.ndarray) -> Self:
         """Return the counts of voxels or objects: the class of each, and its predicted values (class, one each)."""
         classes = tuple(classes)
+        values = values.astype(np.result_type(values, np.float32), copy=False)  # of no object, bincount has integers
         with np.errstate(invalid="ignore"):  # a value that is not a number is never the highest
             highest = values == values.max(axis=0, initial=-math.inf)
         share = np.take_along_axis(highest, true[None], axis=0)[0] / np.maximum(highest.sum(axis=0), 1)

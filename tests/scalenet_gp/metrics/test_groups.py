@@ -125,3 +125,11 @@ def test_a_class_that_does_not_occur_leaves_no_accuracy_to_compare_with_chance()
     assert math.isnan(counts.accuracy)
     plain = json.loads(json.dumps(counts.to_json(), allow_nan=False))
     assert plain["accuracy"] is plain["classes"]["glia"]["recall"] is None
+
+
+def test_a_scale_that_shows_no_object_has_no_recall():
+    objects = GroupObjects(("neuron", "glia"))
+    empty = np.zeros((2, 4, 4), np.uint8)
+    objects.add((0, 0), empty.astype(np.float32), empty, np.ones_like(empty))
+    assert objects.counts().total == (0, 0)
+    assert all(np.isnan(value) for value in objects.counts().recall.values())
