@@ -64,7 +64,7 @@ class DemoVolume:
     labels: dict[str, NDArray[np.uint8]]
 
 
-def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 256, 448), voxel_size_nm: int = 32) -> DemoVolume:
+def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 256, 320), voxel_size_nm: int = 32) -> DemoVolume:
     """Return a generated volume; the same arguments give the same volume.
 
     Args:
@@ -100,7 +100,7 @@ def make_demo_volume(seed: int = 0, shape: Sequence[int] = (160, 256, 448), voxe
 def write_demo_volume(
     path: StrPath,
     seed: int = 0,
-    shape: Sequence[int] = (160, 256, 448),
+    shape: Sequence[int] = (160, 256, 320),
     voxel_size_nm: int = 32,
     progress: Callable[[str], None] | None = None,
 ) -> None:

@@ -173,8 +173,8 @@ def test_what_is_broken_off_leaves_nothing(tmp_path):
 
 
 def test_the_part_of_the_default_volume_that_is_held_out_has_forty_mitochondria_of_each_kind():
-    tissue = lay_out_tissue(np.random.default_rng(0).spawn(2)[0], (160, 256, 448), VOXEL)
-    held_out = [mitochondrion for mitochondrion in tissue.mitochondria if mitochondrion.centre[2] > 12288]
+    tissue = lay_out_tissue(np.random.default_rng(0).spawn(2)[0], (160, 256, 320), VOXEL)
+    held_out = [mitochondrion for mitochondrion in tissue.mitochondria if mitochondrion.centre[2] > 8192]
     cells = [tissue.cell[tuple((mitochondrion.centre // VOXEL).astype(int))] for mitochondrion in held_out]
     kinds = np.bincount(tissue.is_glia[cells], minlength=2)
     assert kinds.min() >= 40
