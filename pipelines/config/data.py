@@ -151,6 +151,8 @@ class SourceConfig(ReadingConfig):
 
     @model_validator(mode="after")
     def _check_encoding(self) -> SourceConfig:
+        if self.raw.rstrip("/") == self.labels.rstrip("/"):
+            raise ConfigError(f"labels is {self.labels}, as raw is: name the volume of its labels")
         if self.encoding != "classes" and self.only is not None:
             raise ConfigError(f"only names label volumes, and the encoding {self.encoding} has one: leave it out")
         if self.encoding != "instances" and self.instances_of is not None:

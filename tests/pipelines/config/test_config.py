@@ -170,6 +170,10 @@ def blurred(**options):
             r"no field data.sources.0.weigth; did you mean weight\?",
         ),
         ({"data__sources__0__use": "test"}, "data.sources.0.use is 'test': it has to be 'train', "),
+        (
+            {"data__sources__0__labels": "em/raw/"},
+            "sources.0.* labels is em/raw/, as raw is: name the volume of its labels",
+        ),
         ({"data__sources__0__encoding": "ids"}, "data.*sources.0 has the encoding ids, and classes says no ids"),
         (
             {"data__sources__0__encoding": "instances"},
