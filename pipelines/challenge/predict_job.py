@@ -143,8 +143,8 @@ def _reading(config: Config, folder: Path, crop: _Crop) -> dict[str, Any]:
 
 def _job(config: Config, net: LeibNet, folder: Path, crop: _Crop) -> tuple[Config, Region]:
     """Return the config that is narrowed to a crop's volume and outputs, and the region to predict."""
-    path = str(crop.raw.absolute())  # a source has labels; where there are none, its own path stands for them
-    source = SourceConfig(raw=path, labels=path, alignment="resample", **_reading(config, folder, crop))
+    path = str(crop.raw.absolute())
+    source = SourceConfig(raw=path, labels=f"{path}/labels", alignment="resample", **_reading(config, folder, crop))
     narrowed = config.model_copy(update={"data": config.data.model_copy(update={"sources": (source,), "split": None})})
     dataset = Dataset.open(crop.raw.parent, narrowed, net)
     names = config.prediction.outputs or net.output_keys
