@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from scalenet_gp.kernels import set_deterministic_mkl
 from scalenet_gp.nodes import Stack
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Datasets, record_volumes, survey, training_chain
@@ -49,6 +50,7 @@ def train(config: Config, volume: StrPath, run: Path, device: str | None = None,
         MemoryError: a step does not fit into memory; the message says which step would.
         Interrupted: a signal asked to stop. The newest checkpoint can be resumed.
     """
+    set_deterministic_mkl()  # as the command line does, so that both give one result
     folder = RunFolder(run)
     config = config.model_copy(update={"data": config.data.model_copy(update={"folder": whole_path(volume)})})
     with (
