@@ -1,5 +1,6 @@
 """Multiscale images on disk: formats, reading, writing, the CellMap layout."""
 
+from scalenet_gp.volumes.array_creation import create_array, create_group, create_parents, update_attributes
 from scalenet_gp.volumes.cellmap_annotation import read_annotation
 from scalenet_gp.volumes.cellmap_files import Crop, read_class_groups, read_datasplit
 from scalenet_gp.volumes.cellmap_manifest import ManifestEntry, read_crop_manifest
@@ -21,17 +22,8 @@ from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, mul
 from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.separate_reads import read_separately
-from scalenet_gp.volumes.storage import (
-    ChunkCache,
-    UnwritableDataError,
-    create_array,
-    create_group,
-    create_parents,
-    find_node,
-    group_attributes,
-    open_array,
-    update_attributes,
-)
+from scalenet_gp.volumes.storage import find_node, group_attributes, open_array
+from scalenet_gp.volumes.stored_array import ChunkCache, UnwritableDataError
 
 __all__ = [
     "Alignment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
-from scalenet_gp.volumes.storage import StoredArray
+from scalenet_gp.volumes.stored_array import StoredArray
 
 __all__ = ["served_axes"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
-from scalenet_gp.volumes.storage import create_array
+from scalenet_gp.volumes.array_creation import create_array
 
 __all__ = ["SubmissionWriter", "extract_class", "submitted_classes"]
 

@@ -14,7 +14,7 @@ from scalenet_gp.errors import DataError
 from scalenet_gp.geometry import Length, exact_size
 from scalenet_gp.volumes.metadata import Level
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from scalenet_gp.volumes.storage import UnreadableDataError
+from scalenet_gp.volumes.stored_array import UnreadableDataError
 
 __all__ = ["IntensitySample", "sample_intensities", "spread_blocks", "spread_boxes"]
 

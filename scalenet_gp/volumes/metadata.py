@@ -19,7 +19,7 @@ from pydantic import PlainValidator, ValidationError
 from scalenet_gp.errors import ArgumentError, VolumeFormatError
 from scalenet_gp.geometry import exact, format_size
 from scalenet_gp.options import reword, show_value
-from scalenet_gp.volumes.storage import ChunkCache
+from scalenet_gp.volumes.stored_array import ChunkCache
 
 __all__ = [
     "Level",

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from scalenet_gp.errors import ArgumentError, DataError, LatticeError, VolumeFormatError
+from scalenet_gp.volumes.array_creation import create_array, create_array_3, create_group, create_group_3
 from scalenet_gp.volumes.image_layout import ImageLayout, Kind
 from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.metadata import Level, ReadOptions, malformed_error
@@ -25,15 +26,8 @@ from scalenet_gp.volumes.ome_zarr import (
     read_ome_zarr,
 )
 from scalenet_gp.volumes.reduction import block_majority, block_mean
-from scalenet_gp.volumes.storage import (
-    StoredArray,
-    create_array,
-    create_array_3,
-    create_group,
-    create_group_3,
-    find_node,
-    open_array,
-)
+from scalenet_gp.volumes.storage import find_node, open_array
+from scalenet_gp.volumes.stored_array import StoredArray
 
 __all__ = ["MultiscaleArrayWriter", "StoredValues", "create_image", "volume_attributes"]
 

@@ -18,7 +18,7 @@ from scalenet_gp.volumes.memory_array import describe_arrays
 from scalenet_gp.volumes.metadata import Level, ReadOptions, Translation, VolumeMetadata, VoxelArray
 from scalenet_gp.volumes.reduction import block_majority, block_mean
 from scalenet_gp.volumes.resampling import weighted_mean
-from scalenet_gp.volumes.storage import ChunkCache
+from scalenet_gp.volumes.stored_array import ChunkCache
 
 __all__ = ["MultiscaleImage", "Padding"]
 

@@ -34,7 +34,8 @@ from scalenet_gp.volumes.metadata import (
     consistent_levels,
     malformed_error,
 )
-from scalenet_gp.volumes.storage import ChunkCache, StoredArray, ZarrNode, find_node, open_scale
+from scalenet_gp.volumes.storage import ZarrNode, find_node, open_scale
+from scalenet_gp.volumes.stored_array import ChunkCache, StoredArray
 
 __all__ = ["create_precomputed", "is_precomputed", "open_precomputed", "read_precomputed", "scale_keys"]
 

@@ -4,7 +4,7 @@ from gunpowder import ArrayKey, ArraySpec, BatchRequest, Coordinate, MergeProvid
 
 from scalenet_gp.geometry.world import World
 from scalenet_gp.nodes.sources.multiscale_source import MultiscaleSource
-from scalenet_gp.volumes.storage import StoredArray
+from scalenet_gp.volumes.stored_array import StoredArray
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC, position_ramps, write_multiscale
 
 FINE, COARSE, FINE_MASK = ArrayKey("FINE"), ArrayKey("COARSE"), ArrayKey("FINE_MASK")

@@ -17,7 +17,8 @@ from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training.train_job import train
 from scalenet_gp.tissue import TextureOptions, em_texture_masking
 from scalenet_gp.volumes import MultiscaleImage, MultiscaleWriter
-from scalenet_gp.volumes.storage import UnreadableDataError, group_attributes, open_array
+from scalenet_gp.volumes.storage import group_attributes, open_array
+from scalenet_gp.volumes.stored_array import UnreadableDataError
 from tests.pipelines.conftest import CPU, changed, files_below, positions_of_corners, write_array
 from tests.scalenet_gp.tissue.generated import best_by_brightness, blob, embedded, overlap
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC

@@ -19,10 +19,10 @@ from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.viewing.file_server import serve_files
 from scalenet_gp.pipelines.viewing.view_job import view, viewer_link, viewer_state
 from scalenet_gp.volumes import Level, create_precomputed
+from scalenet_gp.volumes.array_creation import create_array, create_group
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.volumes.storage import create_array, create_group
 from tests.pipelines.conftest import positions_of_corners
 
 ADDRESS = "http://127.0.0.1:9876"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scalenet_gp.volumes.storage import create_array
+from scalenet_gp.volumes.array_creation import create_array
 
 VNC = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "vnc.zarr"
 

@@ -21,7 +21,7 @@ from ome_zarr_models.v04.image import Image
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, StoredValues, create_image
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from scalenet_gp.volumes.storage import UnwritableDataError
+from scalenet_gp.volumes.stored_array import UnwritableDataError
 
 SPACE = {"voxel_size": (8, 8, 8), "corner": (0, 0, 0)}
 SHAPE, CHUNKS, CLASSES = (20, 33, 40), (8, 16, 16), ("mito", "er", "glia")

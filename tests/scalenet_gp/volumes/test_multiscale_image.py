@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scalenet_gp.geometry.world import World
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from scalenet_gp.volumes.storage import UnreadableDataError
+from scalenet_gp.volumes.stored_array import UnreadableDataError
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC, position_ramps, write_multiscale
 
 VOXEL = (50.0, 4.5, 4.5)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.volumes.storage import StoredArray, open_array
+from scalenet_gp.volumes.storage import open_array
+from scalenet_gp.volumes.stored_array import StoredArray
 from tests.scalenet_gp.volumes.ome_zarr_files import position_ramps
 
 SPACE = {"voxel_size": (50, "4.6", "4.6"), "corner": (-25, "586.5", "1/8"), "shape": (6, 40, 33)}

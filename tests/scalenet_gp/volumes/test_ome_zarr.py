@@ -4,10 +4,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from scalenet_gp.volumes.array_creation import create_group
 from scalenet_gp.volumes.formats import read_volume, volumes_below
 from scalenet_gp.volumes.metadata import Level, ReadOptions, number
 from scalenet_gp.volumes.ome_zarr import multiscale_attributes
-from scalenet_gp.volumes.storage import create_group, open_array
+from scalenet_gp.volumes.storage import open_array
 from tests.scalenet_gp.volumes.ome_zarr_files import VNC, edit_metadata, write_multiscale
 
 CUBE = np.zeros((8, 8, 8), np.uint8)

@@ -12,18 +12,11 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
+from scalenet_gp.volumes.array_creation import create_array, create_group
 from scalenet_gp.volumes.location import bulk_reads_begun, key_value_store
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
-from scalenet_gp.volumes.storage import (
-    ChunkCache,
-    UnreadableDataError,
-    UnwritableDataError,
-    create_array,
-    create_group,
-    find_node,
-    group_attributes,
-    open_array,
-)
+from scalenet_gp.volumes.storage import find_node, group_attributes, open_array
+from scalenet_gp.volumes.stored_array import ChunkCache, UnreadableDataError, UnwritableDataError
 from tests.scalenet_gp.volumes.volume_files import (
     multiscale,
     ramps,
