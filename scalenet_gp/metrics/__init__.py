@@ -1,4 +1,4 @@
-"""Confusion counts and their scores, recall within groups of exclusive classes, the metric of CellMap's challenge."""
+"""Confusion counts and their scores, groups of exclusive classes, instances, the metric of CellMap's challenge."""
 
 from scalenet_gp.metrics.cellmap.instances import (
     InstanceCounts,
@@ -19,29 +19,63 @@ from scalenet_gp.metrics.confusion import (
     update_scores,
 )
 from scalenet_gp.metrics.groups import GroupCounts, GroupObjects, GroupScores
+from scalenet_gp.metrics.instances.boundary import BoundaryCounts, count_boundaries
+from scalenet_gp.metrics.instances.clustering import (
+    AdaptedRand,
+    VariationOfInformation,
+    adapted_rand,
+    cremi_score,
+    variation_of_information,
+)
+from scalenet_gp.metrics.instances.contingency import ContingencyTable
+from scalenet_gp.metrics.instances.matching import (
+    IOU_THRESHOLDS,
+    ObjectCounts,
+    PanopticQuality,
+    average_precision,
+    match_objects,
+    panoptic_quality,
+)
+from scalenet_gp.metrics.instances.run_length import RunLength, expected_run_length
 
 __all__ = [
     "CELLMAP_RULE",
     "INSTANCE_CLASSES",
+    "IOU_THRESHOLDS",
+    "AdaptedRand",
+    "BoundaryCounts",
     "CellMapScores",
     "ConfusionCounts",
+    "ContingencyTable",
     "CropGrid",
     "GroupCounts",
     "GroupObjects",
     "GroupScores",
     "InstanceCounts",
+    "ObjectCounts",
+    "PanopticQuality",
+    "RunLength",
     "Scores",
+    "VariationOfInformation",
+    "adapted_rand",
+    "average_precision",
     "closest_level",
     "connected_objects",
+    "count_boundaries",
     "count_missing_instances",
     "count_missing_semantic",
+    "cremi_score",
     "empty_scores",
+    "expected_run_length",
     "is_instance_class",
+    "match_objects",
     "mean_scores",
+    "panoptic_quality",
     "place_on_grid",
     "score_instances",
     "score_semantic",
     "scores_from_json",
     "scores_to_json",
     "update_scores",
+    "variation_of_information",
 ]

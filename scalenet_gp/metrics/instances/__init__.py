@@ -1,0 +1,1 @@
+"""Metrics of instances: how well predicted objects agree with true ones."""
