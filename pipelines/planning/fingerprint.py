@@ -59,7 +59,7 @@ class ClassFingerprint:
     Attributes:
         fraction: the share of the annotated volume that is of the class.
         objects: the number of connected components.
-        thickness: 5 and 50 % of the thickness along the middle.
+        thickness: 5 and 50 % of the thickness, over the voxels of the class, see :func:`.measure_thickness`.
         extent: 50 and 95 % of the longest edges of bounding boxes.
         gap: the median distance from an object to the next one.
 

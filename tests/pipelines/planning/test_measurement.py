@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from scalenet_gp.pipelines.planning.measurement import measure_objects, measure_thickness
 
@@ -25,6 +29,34 @@ def test_the_thickness_of_a_rod_and_a_ball_is_their_diameter_to_three_voxels():
     for inside, diameter in ((y**2 + x**2 < 40**2, 80), (z**2 + y**2 + x**2 < 50**2, 100)):
         thickness = measure_thickness(inside, ~inside, (4, 4, 4))
         assert np.median(thickness) == pytest.approx(diameter, abs=3 * 4)
+
+
+def test_the_thickness_of_a_nucleus_is_not_that_of_its_uneven_surface():
+    """Most maxima of the distance are those of bumps: by their median, a nucleus would seem two voxels thick."""
+    hollows = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((48, 48, 48)), 1.5)
+    z, y, x = places((48, 48, 48), (32, 32, 32)) - 768
+    nucleus = z**2 + (1.3 * y) ** 2 + (1.2 * x) ** 2 < (600 + 40 * hollows / hollows.std()) ** 2
+    thickness = np.median(measure_thickness(nucleus, ~nucleus, (32, 32, 32)))
+    assert 0.8 * 2 * 600 / 1.3 < thickness <= 2 * 600
+
+
+@given(arrays(bool, (7, 8), elements=st.booleans()), st.sampled_from([(8, 8), (6, 8)]))
+def test_the_thickness_is_that_of_brute_force(present, size):
+    """Every voxel of the class as the centre of a ball that ends at the nearest voxel without it."""
+    if not present.any() or present.all():
+        return
+    inside, outside = (np.argwhere(mask) for mask in (present, ~present))
+    # to the nearest face of each voxel, at the place of its centre
+    gaps = np.abs(inside[:, None] - outside[None]) * np.array(size)
+    distances = np.sqrt((np.clip(gaps - np.array(size) / 2, 0, None) ** 2).sum(-1)).min(1)
+    apart = np.sqrt((((inside[:, None] - inside[None]) * np.array(size)) ** 2).sum(-1))
+    largest = np.where(apart < distances, 2 * distances, 0).max(1)
+    found = np.sort(measure_thickness(present, ~present, size))
+    held = np.sort(largest[largest > 0])
+    # a middle between two voxels is measured exactly, so up to a voxel more
+    assert len(found) <= len(held)
+    assert found.max() >= held.max() - 1e-9
+    assert found.max() <= held.max() + max(size) + 1e-9
 
 
 def test_sections_are_measured_one_by_one():
