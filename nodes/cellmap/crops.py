@@ -103,7 +103,8 @@ def open_branch(
         groups: the single classes of every class, from :func:`~scalenet_gp.volumes.read_class_groups`. A class without
             labels of its own in the crop is united from its single classes.
         unit: nm per world unit.
-        alignment: the treatment of raw data if the labels lie between its voxels, as in most crops of the challenge.
+        alignment: the treatment of raw data if the labels lie between its voxels, as in most crops of the challenge;
+            and of labels whose voxels do not divide those of the targets.
         padding: the values outside the raw volume.
         raw_masks: for a raw array, the key of the mask of its data.
         cache: keeps decoded chunks; by default nothing is kept.
@@ -120,7 +121,9 @@ def open_branch(
     if groups is not None and (strange := [name for name in wanted if name not in groups]):
         raise UnknownNameError(f"the class groups have no {', '.join(strange)}; they have {', '.join(groups)}")
     parts = {name: tuple(groups[name]) if groups is not None else (name,) for name in wanted}
-    opened = open_classes(crop, {part: None for name in wanted for part in (name, *parts[name])}, cache=cache)
+    opened = open_classes(
+        crop, {part: None for name in wanted for part in (name, *parts[name])}, alignment, cache=cache
+    )
     channels = {name: parts[name] if opened[name].volume is None else (name,) for name in wanted}
     needed = {part: opened[part] for united in channels.values() for part in united}
     annotated = [label.volume for label in needed.values() if label.volume is not None]
@@ -136,7 +139,7 @@ def open_branch(
 
 
 def open_classes(
-    crop: Crop, names: Iterable[str] | None = None, *, cache: ChunkCache | None = None
+    crop: Crop, names: Iterable[str] | None = None, alignment: Alignment = "exact", *, cache: ChunkCache | None = None
 ) -> dict[str, ClassVolume]:
     """Open the label volumes of a crop, with the meaning of their values.
 
@@ -145,13 +148,15 @@ def open_classes(
     Args:
         crop: of a datasplit.
         names: of the classes to open; by default those of the crop.
+        alignment: the treatment of label volumes whose voxels do not fit.
         cache: keeps decoded chunks; by default nothing is kept.
 
     Raises:
         FileNotFoundError: there is neither a folder of the crop nor any class in it.
         ValueError: a malformed label volume or annotation.
     """
-    return {name: label for name, label, _ in _opened(crop, crop.classes if names is None else names, cache)}
+    chosen = crop.classes if names is None else names
+    return {name: label for name, label, _ in _opened(crop, chosen, cache, alignment)}
 
 
 def class_frequencies(crops: Iterable[Crop]) -> dict[str, float]:
@@ -222,7 +227,7 @@ def _listed(position: Iterable[Fraction]) -> str:
 
 
 def _opened(
-    crop: Crop, names: Iterable[str], cache: ChunkCache | None
+    crop: Crop, names: Iterable[str], cache: ChunkCache | None, alignment: Alignment = "exact"
 ) -> Iterator[tuple[str, ClassVolume, Mapping[str, int] | None]]:
     """Yield every class with its label volume and the ``complement_counts`` that its file states."""
     # behind a URL, a folder without metadata of its own cannot be told from none: its classes can
@@ -234,7 +239,7 @@ def _opened(
         if name not in crop.classes or find_node(path) is None:
             yield name, ClassVolume(None), None
             continue
-        volume = MultiscaleImage.open(path, cache=cache)
+        volume = MultiscaleImage.open(path, alignment=alignment, cache=cache)
         annotation = read_annotation(path, volume.levels[0].path)
         label = ClassVolume(volume, annotation.absent, annotation.present, annotation.unknown)
         yield name, label, annotation.complement_counts

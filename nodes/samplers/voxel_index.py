@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from math import prod
+from math import floor, prod
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError, DataError, LatticeError
 from scalenet_gp.geometry import World, format_size
-from scalenet_gp.volumes import ClassVolume, MultiscaleImage, known_majority
+from scalenet_gp.volumes import ClassVolume, ClassVoxels, MultiscaleImage, class_majority
 
 __all__ = ["LabelArray", "Labels", "VoxelGrid", "VoxelIndex"]
 
@@ -23,7 +23,7 @@ _MOST_VOXELS = 2**27
 """Voxels of the searched box, unless a voxel size is given: at 4 bytes each, 512 MiB at most."""
 
 _BLOCK = 256
-"""Stored voxels per axis that are read at once: 16 million in 3D."""
+"""Stored voxels per axis that are read at once: 16 million in 3D; a quarter where they are resampled."""
 
 
 @final
@@ -118,7 +118,7 @@ class VoxelGrid:
         volume = _pyramid(labels)
         if size is None:
             return cls(labels, world, *_finest(volume, world, within))
-        return cls(labels, world, size, _box(volume, volume.roi(size, world), size, within))
+        return cls(labels, world, size, _box(volume, volume.roi(size, world, labels=True), size, within))
 
     def index(self) -> VoxelIndex:
         """Read the box, block by block, and list the voxels."""
@@ -139,15 +139,18 @@ class VoxelGrid:
         if isinstance(self.labels, LabelArray):
             return (_BLOCK,) * self.box.dims
         one = Roi(self.box.begin, self.voxel_size)
-        _, factor = _pyramid(self.labels).start_stored(one, self.voxel_size, self.world)
-        return tuple(max(1, _BLOCK // f) for f in factor)
+        _, grid = _pyramid(self.labels).start_stored(one, self.voxel_size, self.world)
+        edge = _BLOCK // 4 if grid.factor is None else _BLOCK
+        return tuple(min(edge, max(1, floor(edge * length))) for length in grid.length)
 
     def _present(self, block: Roi) -> NDArray[Any]:
         if isinstance(self.labels, LabelArray):
             present: NDArray[Any] = self.labels.data[((block - self.labels.begin) // self.voxel_size).to_slices()] > 0
             return present
-        stored, factor = _pyramid(self.labels).start_stored(block, self.voxel_size, self.world)
-        return known_majority(*self.labels.read(stored()[0]), factor)[0]
+        stored, grid = _pyramid(self.labels).start_stored(block, self.voxel_size, self.world)
+        begin, end = block.begin // self.voxel_size, block.end // self.voxel_size
+        voxels = ClassVoxels(tuple(zip(begin, end, strict=True)), *self.labels.read(stored()[0]), grid)
+        return class_majority([voxels])[1]
 
     def __str__(self) -> str:
         volume = self.labels if isinstance(self.labels, LabelArray) else _pyramid(self.labels)
@@ -218,7 +221,7 @@ def _finest(volume: MultiscaleImage, world: World, within: Roi | None) -> tuple[
     for level in volume.levels:
         try:
             size = world.size(level.voxel_size, "voxel size")
-            box = _box(volume, volume.roi(size, world), size, within)
+            box = _box(volume, volume.roi(size, world, labels=True), size, within)
         except ValueError as error:
             reasons.append(str(error))
             outside += [error] if isinstance(error, DataError) else []

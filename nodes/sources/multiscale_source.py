@@ -70,8 +70,6 @@ class MultiscaleSource(ReadingSource):
         self.world = World() if world is None else world
         self.labels, self.padding, self.fill_value = labels, padding, fill_value
         self.volume.check_padding(padding, fill_value)
-        if labels:
-            self.volume.check_labels()
         self.within = within
         self._masks = dict(masks or {})
         check_masks(voxel_sizes, self._masks)
@@ -79,7 +77,7 @@ class MultiscaleSource(ReadingSource):
         unbounded = Roi((None,) * self.volume.dims, (None,) * self.volume.dims)
         for key, voxel_size in voxel_sizes.items():
             size = tuple(voxel_size)
-            roi = self.volume.roi(size, self.world)
+            roi = self.volume.roi(size, self.world, labels)
             if roi.empty:
                 raise LatticeError(f"{self.volume.path} holds no whole voxel of the {size} world units of {key}")
             self._specs[key] = CheapCopySpec(
@@ -107,7 +105,7 @@ class MultiscaleSource(ReadingSource):
 
     def _valid(self, roi: Roi, size: Coordinate, world: World) -> np.ndarray:
         """Return the mask of the whole voxels inside the volume and ``within``, (1, z, y, x)."""
-        valid = self.volume.valid(roi, size, world)
+        valid = self.volume.valid(roi, size, world, self.labels)
         if self.within is None:
             return valid
         inside = np.zeros_like(valid)

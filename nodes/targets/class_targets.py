@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial, reduce
 from typing import final
 
@@ -15,19 +13,18 @@ from scalenet_gp.errors import ArgumentError, DataError, PipelineError, UnknownN
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
 from scalenet_gp.nodes.sources import ReadingSource, check_masks
-from scalenet_gp.volumes import ClassVolume, MultiscaleImage, StrPath, known_majority, local_path, volumes_below
+from scalenet_gp.volumes import (
+    ClassVolume,
+    ClassVoxels,
+    MultiscaleImage,
+    StoredGrid,
+    StrPath,
+    class_majority,
+    local_path,
+    volumes_below,
+)
 
 __all__ = ["ClassTargets"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Annotation:
-    """The annotation of a class in a box: boolean (z, y, x) of ``factor`` voxels per voxel of the target."""
-
-    roi: Roi
-    present: np.ndarray
-    known: np.ndarray
-    factor: tuple[int, ...]
 
 
 @final
@@ -48,6 +45,9 @@ class ClassTargets(ReadingSource):
     voxel of a coarser level counts for all the finer ones within. A voxel that reaches out of the label volume or out
     of ``within`` is unknown.
 
+    Of label volumes that were opened with ``alignment="resample"``, voxels may have any size and place. Then the parts
+    of voxels count by their volume instead: see :func:`~scalenet_gp.volumes.class_majority`.
+
     With ``exclusive``, at most one channel is present in a voxel, as a Softmax needs it. The first channel of the
     target is the background then, present where no class is. Its mask and those of all channels are the same: 1 where a
     class is present, or all classes are known. Voxels in which several classes are present are unknown.
@@ -64,7 +64,7 @@ class ClassTargets(ReadingSource):
     Raises:
         FileNotFoundError: a class has no labels.
         ArgumentError: no classes; a group without classes or of an unknown one; masks that name an unknown target or a
-            key twice; label volumes with channels, or that may be resampled.
+            key twice; label volumes with channels.
         PipelineError: label volumes that differ in their number of axes.
         LatticeError: a voxel size that a label volume cannot give.
         DataError: nothing is annotated at any of the voxel sizes; while reading, with ``exclusive``: most voxels of a
@@ -146,9 +146,10 @@ class ClassTargets(ReadingSource):
     def _start(self, target: ArrayKey, roi: Roi) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """Start to read target and mask, (channel, z, y, x); call the result to wait for them."""
         size = self._specs[target].voxel_size
+        first = roi.begin // size
         parts = {name: part.intersect(roi) for name, part in self._annotated[target].items()}
         # classes that are told apart by ids share a volume, and what is read of it
-        started: dict[tuple[int, Coordinate, Coordinate], tuple[Callable[[], np.ndarray], tuple[int, ...]]] = {}
+        started: dict[tuple[int, Coordinate, Coordinate], tuple[Callable[[], np.ndarray], StoredGrid]] = {}
         reading = {}
         for name, part in parts.items():
             if part.empty:
@@ -156,24 +157,24 @@ class ClassTargets(ReadingSource):
             volume = self._volumes[name]
             place = (id(volume), part.begin, part.shape)
             if place not in started:
-                values, factor = volume.start_stored(part, size, self.world)
-                started[place] = cache(values), factor
-            reading[name] = (part, *started[place])
+                values, grid = volume.start_stored(part, size, self.world)
+                started[place] = cache(values), grid
+            box = tuple(zip(part.begin // size, part.end // size, strict=True))
+            reading[name] = (box, *started[place])
 
         @cache
         def finish() -> tuple[np.ndarray, np.ndarray]:
             read = {
-                name: _Annotation(part, *self.classes[name].read(values()[0]), factor)
-                for name, (part, values, factor) in reading.items()
+                name: ClassVoxels(box, *self.classes[name].read(values()[0]), grid)
+                for name, (box, values, grid) in reading.items()
             }
             data = np.zeros((len(self.groups), *(roi.shape // size)), dtype=np.uint8)
             mask = np.zeros_like(data)
             for channel, names in enumerate(self.groups.values()):
-                if annotations := [read[name] for name in names if name in read]:
-                    group = _union(annotations, size, complete=len(annotations) == len(names))
-                    voxels = ((group.roi - roi.begin) // size).to_slices()
-                    majority = known_majority(group.present, group.known, group.factor)
-                    data[channel][voxels], mask[channel][voxels] = majority
+                if there := [read[name] for name in names if name in read]:
+                    box, present, known = class_majority(there, complete=len(there) == len(names))
+                    voxels = tuple(slice(b - f, e - f) for (b, e), f in zip(box, first, strict=True))
+                    data[channel][voxels], mask[channel][voxels] = present, known
             return _exclusive(data, mask, tuple(self.groups)) if self.exclusive else (data, mask)
 
         return finish
@@ -181,7 +182,9 @@ class ClassTargets(ReadingSource):
     def _annotated_parts(self, size: tuple[int, ...], within: Roi | None) -> dict[str, Roi]:
         """Return the box of whole voxels in which each class is annotated, without classes that have none."""
         names = {name for group in self.groups.values() for name in group}
-        parts = {name: volume.roi(size, self.world) for name, volume in self._volumes.items() if name in names}
+        parts = {
+            name: volume.roi(size, self.world, labels=True) for name, volume in self._volumes.items() if name in names
+        }
         if within is not None:
             inside = within.snap_to_grid(size, mode="shrink")
             parts = {name: part.intersect(inside) for name, part in parts.items()}
@@ -210,35 +213,6 @@ def _exclusive(data: np.ndarray, mask: np.ndarray, names: tuple[str, ...]) -> tu
 
 def _part(finish: Callable[[], tuple[np.ndarray, np.ndarray]], index: int) -> np.ndarray:
     return finish()[index]
-
-
-def _union(annotations: list[_Annotation], size: Coordinate, complete: bool) -> _Annotation:
-    """Join the annotations of a group: present where any class is, known there and where all classes are.
-
-    Args:
-        annotations: those of the classes that have any.
-        size: the voxel size of the target, world units.
-        complete: True if those are all classes of the group.
-    """
-    if complete and len(annotations) == 1:
-        return annotations[0]
-    roi = reduce(Roi.union, (annotation.roi for annotation in annotations))
-    factor = Coordinate(math.lcm(*factors) for factors in zip(*(a.factor for a in annotations), strict=True))
-    present = np.zeros(roi.shape // size * factor, dtype=bool)
-    classes_known = np.zeros(present.shape, dtype=np.intp)
-    for annotation in annotations:
-        voxels = ((annotation.roi - roi.begin) // size * factor).to_slices()
-        repeats = factor // Coordinate(annotation.factor)
-        present[voxels] |= _repeated(annotation.present, repeats)
-        classes_known[voxels] += _repeated(annotation.known, repeats)
-    known = present | (classes_known == len(annotations)) if complete else present
-    return _Annotation(roi, present, known, tuple(factor))
-
-
-def _repeated(voxels: np.ndarray, repeats: Iterable[int]) -> np.ndarray:
-    for axis, times in enumerate(repeats):
-        voxels = voxels if times == 1 else np.repeat(voxels, times, axis)
-    return voxels
 
 
 def _groups(

@@ -126,8 +126,9 @@ class SourceConfig(ReadingConfig):
             name: ``{t: 0, c: mito}``.
         translation: the points that the files' positions name, voxel centres or corners; as their format says unless
             given.
-        alignment: the treatment of labels whose voxels lie between those of the raw data: ``exact`` refuses them,
-            ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+        alignment: the treatment of voxels that do not fit: those of labels that lie between those of the raw data, or
+            that do not divide an output's. ``exact`` refuses them. ``resample`` reads the raw data at the labels'
+            voxels, to the part of a voxel, and makes an output's voxels of the labels by the majority of their volume.
         voxel_size: the voxel size of raw data whose files state none, and of such labels.
         intensities: instead of those of ``data``, for raw data that are darker or brighter than others.
         groups: table of classes, as CellMap's ``classes.csv``: a label volume that is missing is united from those of
@@ -167,7 +168,7 @@ class DatasplitConfig(ReadingConfig):
         datasplit: CSV file. Each row says what a crop is used for, its raw volume and its classes. Paths in it start
             where those of the run file do.
         weight: weight of each crop.
-        alignment: as that of a source; ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+        alignment: as that of a source.
 
     Example:
         >>> DatasplitConfig(datasplit="datasplit.csv").alignment
@@ -186,7 +187,7 @@ class ChallengeConfig(ReadingConfig):
         crops: numbers of the crops to use; ``all`` of them unless given.
         use: the purpose of the crops; ``data.split`` says unless given.
         weight: weight of each crop.
-        alignment: as that of a source; ``resample`` reads the raw data at the labels' voxels, to the part of a voxel.
+        alignment: as that of a source.
 
     Example:
         >>> ChallengeConfig.create(challenge="data", crops=[1, 2]).crops

@@ -89,8 +89,8 @@ class Dataset:
     ) -> Dataset:
         """Open the raw volume of a source for a network of a run.
 
-        The world has the raw volume's corner on the lattice of every tensor. Where raw data may be resampled, it has
-        the labels' corner there instead, as labels are never resampled.
+        The world has the raw volume's corner on the lattice of every tensor. Where volumes may be resampled, it has the
+        labels' corner there instead, so that labels are kept as they are wherever their voxels fit.
 
         Args:
             folder: folder, or its URL, that relative paths of the config start at.
@@ -554,7 +554,9 @@ def open_raw(source: Source, cache: ChunkCache | None = None) -> MultiscaleImage
 
 def _open_labels(path: str, options: SourceConfig, cache: ChunkCache | None = None) -> MultiscaleImage:
     """Open a label volume. The source's voxel size is its own if its file states none."""
-    read = partial(MultiscaleImage.open, path, options.translation, unit=options.unit, cache=cache)
+    read = partial(
+        MultiscaleImage.open, path, options.translation, unit=options.unit, alignment=options.alignment, cache=cache
+    )
     try:
         return read()
     except VolumeFormatError:

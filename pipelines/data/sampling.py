@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from math import prod
 
 from funlib.geometry import Coordinate, Roi
 
@@ -23,7 +24,10 @@ from scalenet_gp.pipelines.config import (
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.volumes import MultiscaleImage, join
 
-__all__ = ["build_sampler"]
+__all__ = ["build_sampler", "search_size"]
+
+_SEARCHED = 2**27
+"""Voxels among which those of a class are searched, at most: a list of them takes 4 bytes each."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,9 +89,24 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
         if known:  # a class that nobody has annotated here leaves its share to what is elsewhere
             chosen[label] = known
     shares = {label: share for label, share in given_shares.items() if label in chosen}
+    size = search_size(dataset, within) if size is None else size
     elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
     absent = options.shares is None or not dataset.source.alone
     return ClassSampler(chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=absent)
+
+
+def search_size(dataset: Dataset, within: Roi) -> Coordinate | None:
+    """Return the voxel size (world units) at which classes are searched; None for that of the labels.
+
+    Labels that may be resampled are searched at the voxels of the finest output, which exist whatever their own are,
+    and are what is learned. In a large part, at coarser ones, as the voxels that are found are kept in a list.
+    """
+    if dataset.source.config.alignment == "exact":
+        return None
+    size = Coordinate(dataset.net.voxel_size[dataset.finest])
+    while prod(within.shape / size) > _SEARCHED:
+        size *= 2
+    return size
 
 
 def _open(dataset: Dataset, path: str) -> MultiscaleImage:

@@ -94,11 +94,8 @@ class Source:
         except (ScaleNetError, FileNotFoundError) as error:
             text = str(error)
             text = _WORLD.sub("", text)
-            if part == "labels":
-                cure = "choose voxel sizes that theirs divide"
-                if self.config.alignment != "resample":
-                    cure = f"write {self.field}.alignment: resample, so that raw data are, or {cure}"
-                text = _RESAMPLED.sub(f"; labels are not resampled: {cure}", text)
+            cure = f"write {self.field}.alignment: resample, so that raw data and labels are resampled"
+            text = _RESAMPLED.sub(f"; {cure}, or choose voxel sizes that theirs divide", text)
             text = _ARGUMENT.sub(rf"{self.field}.\1: ", text)
             raise type(error)(text if text.startswith(self.field) else f"{field}: {text}") from error
 

@@ -11,6 +11,7 @@ from scalenet_gp.nodes import MaskSampler
 from scalenet_gp.pipelines.config import ClassSamplerOptions, SamplerOptions
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
+from scalenet_gp.pipelines.data.sampling import search_size
 
 __all__ = ["SourceWeight", "class_amounts", "source_weights"]
 
@@ -57,16 +58,17 @@ def source_weights(datasets: Datasets) -> dict[str, SourceWeight]:
 def class_amounts(dataset: Dataset) -> dict[str, float]:
     """Return the volume (world units) of each class in the training region; classes without any are left out.
 
-    Voxels are counted at the voxel size at which :class:`.MaskSampler` lays samples on them.
+    Voxels are counted at the voxel size at which samples are laid on them.
     """
     within, volumes = dataset.annotated(dataset.training_region), dataset.class_volumes()
+    size = search_size(dataset, within)
     amounts = {}
     for name, members in dataset.groups.items():
         known = [volumes[member] for member in members if volumes[member].volume is not None]
         if not known:
             continue
         try:
-            voxels = MaskSampler(known, dataset.world, within=within).voxels
+            voxels = MaskSampler(known, dataset.world, size, within=within).voxels
         except DataError:
             continue
         amounts[name] = float(len(voxels) * prod(voxels.voxel_size))

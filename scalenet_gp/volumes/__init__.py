@@ -12,6 +12,7 @@ from scalenet_gp.volumes.fingerprint import VolumeFingerprint
 from scalenet_gp.volumes.formats import volumes_below
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.intensity_sample import IntensitySample, sample_intensities, spread_boxes
+from scalenet_gp.volumes.label_resampling import ClassVoxels, StoredGrid, class_majority
 from scalenet_gp.volumes.level_match import Alignment
 from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path, whole_path
 from scalenet_gp.volumes.metadata import Level, Translation, nanometres, number
@@ -30,6 +31,7 @@ __all__ = [
     "ChunkCache",
     "ClassPrediction",
     "ClassVolume",
+    "ClassVoxels",
     "Crop",
     "CropLattice",
     "ImageLayout",
@@ -40,6 +42,7 @@ __all__ = [
     "MultiscaleImage",
     "MultiscaleWriter",
     "Padding",
+    "StoredGrid",
     "StoredValues",
     "StrPath",
     "SubmissionWriter",
@@ -50,6 +53,7 @@ __all__ = [
     "block_mean",
     "bulk_reads_begun",
     "check_covered",
+    "class_majority",
     "create_array",
     "create_group",
     "create_image",

@@ -33,7 +33,7 @@ class ClassVolume:
         unknown: the value of voxels that are not annotated, or several. None if all are.
 
     Raises:
-        ArgumentError: one value for two meanings, or a volume that may be resampled.
+        ArgumentError: one value for two meanings.
         VolumeFormatError: a volume of several channels.
 
     Example:
@@ -58,8 +58,6 @@ class ClassVolume:
             raise ArgumentError(f"one value stands for two of {meanings}; they have to differ")
         if self.absent == "others" and self.present is None:
             raise ArgumentError("absent='others' says what is not of the class, so present has to say what is")
-        if self.volume is not None:
-            self.volume.check_labels()
         if self.volume is not None and self.volume.channels > 1:
             raise VolumeFormatError(
                 f"{self.volume.path}: the label volume of a class has one channel, not {self.volume.channels}"

@@ -106,7 +106,6 @@ def read_on_lattice(image: MultiscaleImage, lattice: CropLattice, *, labels: boo
     check_covered(image, lattice)
     level = _level(image, lattice)
     if labels:
-        image.check_labels()
         chosen = [_containing(lattice, level, axis) for axis in range(image.dims)]
         spans = [(int(index.min()), int(index.max()) + 1) for index in chosen]
         data = _read(image, level, spans)

@@ -13,6 +13,7 @@ from funlib.geometry import Coordinate
 
 from scalenet_gp.errors import LatticeError
 from scalenet_gp.geometry import World, common_unit, format_size
+from scalenet_gp.volumes.label_resampling import StoredGrid
 from scalenet_gp.volumes.metadata import Level
 from scalenet_gp.volumes.resampling import Coverage
 
@@ -28,6 +29,10 @@ smoother where the shift is a part of a voxel. A voxel that reaches beyond a fac
 
 A finer level whose blocks would fit is not preferred: a crop may lie 4 nm off the lattice of 128 nm voxels, and a patch
 of them is 32768 times as large at 4 nm.
+
+Labels are read by whole blocks where "exact" reads them, and give the same. Elsewhere they are resampled as
+:mod:`scalenet_gp.volumes.label_resampling` describes, from the coarsest level that is as fine on every axis; from the
+finest if there is none, as labels may be coarser than what is asked for.
 """
 
 _Box = Iterable[tuple[int, int]]
@@ -65,11 +70,16 @@ class LevelMatch:
         return (begin, end) if all(b < e for b, e in zip(begin, end, strict=True)) else None
 
     def blocks(self, box: _Box) -> list[tuple[int, int]]:
-        """Return the box of the level's voxels, counted from its first one, that make the served ones in ``box``."""
+        """Return the box of the level's voxels, counted from its first one, that cover the served ones in ``box``."""
         return [
-            (int(b * factor - first), int(e * factor - first))
+            (math.floor(b * factor - first), math.ceil(e * factor - first))
             for (b, e), factor, first in zip(box, self.factor, self.first, strict=True)
         ]
+
+    def grid(self, stored: _Box) -> StoredGrid:
+        """Return the place of the level's voxels in a box of them, counted from its first one."""
+        begin = ((first + b) / factor for (b, _), factor, first in zip(stored, self.factor, self.first, strict=True))
+        return StoredGrid(tuple(begin), tuple(1 / factor for factor in self.factor))
 
     def coverage(self, box: _Box) -> list[Coverage]:
         """Return the coverage of the level's voxels by the served ones in ``box``, mirrored at the level's faces."""
@@ -79,31 +89,34 @@ class LevelMatch:
         return [replace(c, index=reflect_indices(c.index, 0, n)) for c, n in zip(covered, self.shape, strict=True)]
 
 
-def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignment: Alignment) -> LevelMatch:
+def match_level(
+    levels: Sequence[Level], size: Coordinate, world: World, alignment: Alignment, *, labels: bool = False
+) -> LevelMatch:
     """Return the coarsest level that can give the voxel size.
 
     An exact alignment needs a level that has or divides the voxel size, and lies on its own lattice of the world.
-    Resampling needs one that is as fine on every axis.
+    Resampling needs one that is as fine on every axis. For labels it prefers the level of an exact alignment, and needs
+    none.
 
     Args:
-        levels: the levels of one volume.
+        levels: the levels of one volume, from fine to coarse.
         size: the voxel size, world units.
         world: the world in whose lattice the voxels lie.
         alignment: see :data:`Alignment`.
+        labels: the values are names, not quantities.
 
     Raises:
         LatticeError: no level can.
     """
     asked = world.size_in_nm(size)
     origin = world.position_in_nm(Coordinate((0,) * len(asked)))
-    finer: list[LevelMatch] = []
+    matches: list[LevelMatch] = []
     reasons: list[str] = []
     remedy = ""
     for index, level in enumerate(levels):
         factor = tuple(a / v for a, v in zip(asked, level.voxel_size, strict=True))
         first = tuple((b - o) / v for b, o, v in zip(level.begin, origin, level.voxel_size, strict=True))
-        if min(factor) >= 1:
-            finer.append(LevelMatch(index, level.shape, factor, first))
+        matches.append(LevelMatch(index, level.shape, factor, first))
         if any(f.denominator != 1 for f in factor):
             reasons.append(f"{level.path}: {format_size(level.voxel_size)} nm does not divide it")
         elif any(f.denominator != 1 for f in first):
@@ -113,9 +126,12 @@ def match_level(levels: Sequence[Level], size: Coordinate, world: World, alignme
             )
             fitting = fitting_world(level.begin, [asked], world.unit)
             remedy = f"; World(unit={str(fitting.unit)!r}, origin={tuple(map(str, fitting.origin))}) would fit"
-    found = finer if alignment == "resample" else [match for match in finer if match.whole]
+    whole = [match for match in matches if match.whole]
+    finer = [match for match in matches if min(match.factor) >= 1]
+    resampled = (whole or finer or matches[:1]) if labels else finer
+    found = whole if alignment == "exact" else resampled
     if not found and alignment == "exact":
-        remedy += "; opened with alignment='resample', the volume would be resampled" if finer else ""
+        remedy += "; opened with alignment='resample', the volume would be resampled" if resampled else ""
         raise LatticeError(f"no level can give voxels of {format_size(asked)} nm: {'; '.join(reasons)}{remedy}")
     if not found:
         sizes = ", ".join(f"{level.path} of {format_size(level.voxel_size)} nm" for level in levels)

@@ -12,6 +12,7 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ArgumentError, LatticeError
 from scalenet_gp.geometry import Length, World, exact, exact_size, format_size
 from scalenet_gp.volumes.formats import read_volume
+from scalenet_gp.volumes.label_resampling import StoredGrid, volume_mode
 from scalenet_gp.volumes.level_match import Alignment, LevelMatch, fitting_world, match_level, reflect_indices
 from scalenet_gp.volumes.location import StrPath
 from scalenet_gp.volumes.memory_array import describe_arrays
@@ -28,10 +29,8 @@ Padding = Literal["constant", "reflect"]
 The faces are where the levels meet (numpy.pad calls it "symmetric"). Mirrored at the centres of the border voxels, as
 numpy's "reflect" is, every level would be mirrored elsewhere: 8 and 128 nm voxels would part by 120 nm. A voxel size
 that does not divide the volume is mirrored at the last whole voxel, up to one such voxel inside the face. What is
-resampled is mirrored at the very faces of the volume, wherever they lie in the lattice that is asked for.
+resampled is mirrored at the very faces of the volume, wherever they lie in the lattice that is asked for; labels never.
 """
-
-_Reduction = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
 @final
@@ -47,8 +46,7 @@ class MultiscaleImage:
         levels: the levels, from fine to coarse.
         channels: the number of channels; 1 if the file has no channel axis.
         dtype: the dtype of the voxels.
-        alignment: the treatment of a lattice that does not fit, see :data:`Alignment`; "resample" is for intensities
-            only.
+        alignment: the treatment of a lattice that does not fit, see :data:`Alignment`.
 
     Example:
         >>> import numpy as np
@@ -65,7 +63,7 @@ class MultiscaleImage:
     _arrays: tuple[VoxelArray, ...]
     alignment: Alignment = "exact"
 
-    _matches: dict[tuple[Coordinate, World], LevelMatch] = field(default_factory=dict, init=False, repr=False)
+    _matches: dict[tuple[Coordinate, World, bool], LevelMatch] = field(default_factory=dict, init=False, repr=False)
     """The matches that were found already: to find one takes longer than to read a small box."""
 
     def __post_init__(self) -> None:
@@ -172,14 +170,19 @@ class MultiscaleImage:
                 )
         return fitting_world(self.levels[0].begin, sizes, None if unit is None else exact(unit))
 
-    def roi(self, voxel_size: Iterable[int], world: World) -> Roi:
+    def roi(self, voxel_size: Iterable[int], world: World, labels: bool = False) -> Roi:
         """Return the world ROI of the whole voxels at ``voxel_size``; empty if there is none.
+
+        Args:
+            voxel_size: world units.
+            world: the world in whose lattice the voxels lie.
+            labels: the values are names, not quantities.
 
         Raises:
             LatticeError: no level can give this voxel size.
         """
         size = self._size(voxel_size)
-        available = self._match(size, world).available()
+        available = self._match(size, world, labels).available()
         if available is None:
             return Roi((None,) * self.dims, (0,) * self.dims)
         begin, end = (Coordinate(corner) * size for corner in available)
@@ -199,7 +202,7 @@ class MultiscaleImage:
         They come from the level of this voxel size. Without such a level, they come from the coarsest level that
         divides it: the mean of whole blocks of voxels (integers rounded, halves to even) or, for labels, their majority
         (the smallest label of several). A volume opened with ``alignment="resample"`` is read from its coarsest level
-        that is fine enough: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
+        that is fine enough, and its labels also where none is: see :data:`~scalenet_gp.volumes.level_match.Alignment`.
 
         Args:
             roi: world units, on the lattice of ``voxel_size``.
@@ -213,7 +216,7 @@ class MultiscaleImage:
         Raises:
             LatticeError: no level can give this voxel size; ``roi`` is off its lattice, or, without padding, reaches
                 out of the volume.
-            ArgumentError: ``fill_value`` does not fit the dtype; labels of a volume that may be resampled.
+            ArgumentError: ``fill_value`` does not fit the dtype.
             UnreadableDataError: a chunk cannot be decoded.
         """
         return self.start(roi, voxel_size, world, labels, padding, fill_value)()
@@ -231,32 +234,60 @@ class MultiscaleImage:
 
         Reads that are started together are decoded together, on all cores. Raises as :meth:`read`, now or then.
         """
-        if labels:
-            self.check_labels()
-        return self._start(roi, voxel_size, world, block_majority if labels else block_mean, padding, fill_value)
+        self.check_padding(padding, fill_value)
+        size = self._size(voxel_size)
+        match = self._match(size, world, labels)
+        begin, end = self._voxels(roi, size)
+        low, high = self._available(match, size, world)
+        wanted = list(zip(begin, end, strict=True))
+        inside = [
+            (min(max(b, first), last), min(max(e, first), last))
+            for (b, e), first, last in zip(wanted, low, high, strict=True)
+        ]
+        if inside == wanted or (padding == "reflect" and not match.whole and not labels):
+            return self._blocks(match, wanted, labels)
+        if padding == "reflect":
+            return self._mirrored(match, wanted, (low, high), labels)
+        if padding is None:
+            raise self._beyond(roi, size, world, labels)
+        content = self._blocks(match, inside, labels) if all(b < e for b, e in inside) else None
+        target = (slice(None), *(slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True)))
+
+        def padded() -> np.ndarray:
+            data = np.full((self.channels, *np.subtract(end, begin)), fill_value, dtype=self.dtype)
+            if content is not None:
+                data[target] = content()
+            return data
+
+        return padded
 
     def start_stored(
         self, roi: Roi, voxel_size: Iterable[int], world: World
-    ) -> tuple[Callable[[], np.ndarray], tuple[int, ...]]:
-        """Start to read the stored voxels from which :meth:`read` makes its own, for other reductions.
+    ) -> tuple[Callable[[], np.ndarray], StoredGrid]:
+        """Start to read the stored voxels from which :meth:`read` makes labels, for other reductions.
 
         Returns:
             The function to call to wait for the voxels of the level that serves this voxel size, (channel, z, y, x);
-            and the number of them that makes one voxel along each axis. Raises as :meth:`read` of labels, unpadded.
+            and their place. Those at the faces of ``roi`` may reach out of it, unless whole ones make the served
+            voxels. Raises as :meth:`read` of labels, unpadded.
         """
-        self.check_labels()
         size = self._size(voxel_size)
-        factor = tuple(map(int, self._match(size, world).factor))
-        return self._start(roi, size, world, lambda data, factor: data, None, 0), factor
+        match = self._match(size, world, labels=True)
+        box = list(zip(*self._voxels(roi, size), strict=True))
+        available = zip(*self._available(match, size, world), strict=True)
+        if any(b < first or e > last for (b, e), (first, last) in zip(box, available, strict=True)):
+            raise self._beyond(roi, size, world, labels=True)
+        stored = match.blocks(box)
+        return self._stored(match.level, stored), match.grid(stored)
 
-    def valid(self, roi: Roi, voxel_size: Iterable[int], world: World) -> np.ndarray:
+    def valid(self, roi: Roi, voxel_size: Iterable[int], world: World, labels: bool = False) -> np.ndarray:
         """Return a mask of the data: uint8 (1, z, y, x), 1 inside the volume and 0 outside.
 
         Raises:
             LatticeError: as :meth:`read` with padding.
         """
         size = self._size(voxel_size)
-        available = self._match(size, world).available()
+        available = self._match(size, world, labels).available()
         begin, end = self._voxels(roi, size)
         mask = np.zeros((1, *np.subtract(end, begin)), dtype=np.uint8)
         if available is not None:
@@ -279,71 +310,30 @@ class MultiscaleImage:
         if not (low <= fill_value <= high and fill_value == int(fill_value)):
             raise ArgumentError(f"{self.path}: the fill value {fill_value} does not fit {self.dtype}")
 
-    def check_labels(self) -> None:
-        """Check that this volume can be read as labels: names have no mean, so they are never resampled.
-
-        Raises:
-            ArgumentError: it was opened with ``alignment="resample"``.
-        """
-        if self.alignment != "exact":
-            raise ArgumentError(
-                f"{self.path}: labels are never resampled: open them with alignment='exact', in a world whose origin "
-                "lies on their lattice (MultiscaleImage.world gives one), and resample the intensities"
-            )
-
-    def _start(
-        self,
-        roi: Roi,
-        voxel_size: Iterable[int],
-        world: World,
-        reduce: _Reduction,
-        padding: Padding | None,
-        fill_value: float,
-    ) -> Callable[[], np.ndarray]:
-        self.check_padding(padding, fill_value)
-        size = self._size(voxel_size)
-        match = self._match(size, world)
-        begin, end = self._voxels(roi, size)
+    def _available(self, match: LevelMatch, size: Coordinate, world: World) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return begin and end of the served voxels that there are."""
         available = match.available()
         if available is None:
             raise LatticeError(f"{self.path} has no whole voxel of {self._nm(size, world)}")
-        low, high = available
-        wanted = list(zip(begin, end, strict=True))
-        inside = [
-            (min(max(b, first), last), min(max(e, first), last))
-            for (b, e), first, last in zip(wanted, low, high, strict=True)
-        ]
-        if inside == wanted or (padding == "reflect" and not match.whole):
-            return self._blocks(match, wanted, reduce)
-        if padding == "reflect":
-            return self._mirrored(match, wanted, (low, high), reduce)
-        if padding is None:
-            raise LatticeError(
-                f"{self.path}: ROI {roi} reaches out of {self.roi(size, world)}, which is all there is at "
-                f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
-            )
-        content = self._blocks(match, inside, reduce) if all(b < e for b, e in inside) else None
-        target = (slice(None), *(slice(f - b, t - b) for (f, t), b in zip(inside, begin, strict=True)))
+        return available
 
-        def padded() -> np.ndarray:
-            data = np.full((self.channels, *np.subtract(end, begin)), fill_value, dtype=self.dtype)
-            if content is not None:
-                data[target] = content()
-            return data
-
-        return padded
+    def _beyond(self, roi: Roi, size: Coordinate, world: World, labels: bool) -> LatticeError:
+        return LatticeError(
+            f"{self.path}: ROI {roi} reaches out of {self.roi(size, world, labels)}, which is all there is at "
+            f"{self._nm(size, world)}; padding='constant' or 'reflect' would fill it"
+        )
 
     def _mirrored(
         self,
         match: LevelMatch,
         box: Iterable[tuple[int, int]],
         available: tuple[tuple[int, ...], tuple[int, ...]],
-        reduce: _Reduction,
+        labels: bool,
     ) -> Callable[[], np.ndarray]:
         """Start to read the served voxels in ``box``, those outside ``available`` mirrored at its faces."""
         indices = [reflect_indices(np.arange(*ends), *faces) for ends, *faces in zip(box, *available, strict=True)]
         spans = [(int(index.min()), int(index.max()) + 1) for index in indices]
-        blocks = self._blocks(match, spans, reduce)
+        blocks = self._blocks(match, spans, labels)
 
         def mirrored() -> np.ndarray:
             data = blocks()
@@ -354,16 +344,19 @@ class MultiscaleImage:
 
         return mirrored
 
-    def _blocks(
-        self, match: LevelMatch, box: Iterable[tuple[int, int]], reduce: _Reduction
-    ) -> Callable[[], np.ndarray]:
+    def _blocks(self, match: LevelMatch, box: Sequence[tuple[int, int]], labels: bool) -> Callable[[], np.ndarray]:
         """Start to read the served voxels in ``box``, (channel, z, y, x).
 
-        It lies inside the volume. Where voxels are resampled it need not: the volume is mirrored at its faces.
+        It lies inside the volume. Where quantities are resampled it need not: the volume is mirrored at its faces.
         """
         if match.whole:
-            stored = self._stored(match.level, match.blocks(box))
-            return lambda: reduce(stored(), tuple(map(int, match.factor)))
+            whole = self._stored(match.level, match.blocks(box))
+            reduce = block_majority if labels else block_mean
+            return lambda: reduce(whole(), tuple(map(int, match.factor)))
+        if labels:
+            spans = match.blocks(box)
+            names, grid = self._stored(match.level, spans), match.grid(spans)
+            return lambda: volume_mode(names(), grid, tuple(box))
         covered = match.coverage(box)
         stored = self._stored(match.level, (along.span for along in covered))
         return lambda: weighted_mean(stored(), covered)
@@ -377,13 +370,14 @@ class MultiscaleImage:
         voxels = array.start(slices)
         return lambda: voxels()[np.newaxis]
 
-    def _match(self, size: Coordinate, world: World) -> LevelMatch:
-        if (size, world) not in self._matches:
+    def _match(self, size: Coordinate, world: World, labels: bool) -> LevelMatch:
+        if (size, world, labels) not in self._matches:
             try:
-                self._matches[size, world] = match_level(self.levels, size, world, self.alignment)
+                match = match_level(self.levels, size, world, self.alignment, labels=labels)
             except ValueError as error:
                 raise LatticeError(f"{self.path}: {error}") from error
-        return self._matches[size, world]
+            self._matches[size, world, labels] = match
+        return self._matches[size, world, labels]
 
     def _size(self, voxel_size: Iterable[int]) -> Coordinate:
         lengths = voxel_size if isinstance(voxel_size, Coordinate) else exact_size(voxel_size)

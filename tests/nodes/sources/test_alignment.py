@@ -262,20 +262,6 @@ def test_by_default_it_is_refused_and_the_policy_named(tmp_path):
         MultiscaleImage.open(tmp_path / "v", alignment="nearest")
 
 
-def test_labels_are_never_resampled(tmp_path):
-    write_multiscale(tmp_path / "v", [np.ones((8, 8, 8), np.uint8)], [(4, 4, 4)], [(2, 2, 2)])
-    volume = MultiscaleImage.open(tmp_path / "v", alignment="resample")
-    roi = gp.Roi((0, 0, 0), (8, 8, 8))
-    with pytest.raises(ValueError, match="labels are never resampled"):
-        volume.read(roi, (4, 4, 4), World(), labels=True)
-    with pytest.raises(ValueError, match="labels are never resampled"):
-        volume.start_stored(roi, (4, 4, 4), World())
-    with pytest.raises(ValueError, match="labels are never resampled"):
-        MultiscaleSource(volume, {gp.ArrayKey("LABELS"): (4, 4, 4)}, labels=True)
-    with pytest.raises(ValueError, match="labels are never resampled"):
-        ClassTargets({"mito": volume}, {gp.ArrayKey("TARGET"): (4, 4, 4)}, {}, World())
-
-
 def test_raw_comes_to_labels_that_lie_between_its_voxels(tmp_path):
     """A ball drawn into raw at its own lattice, and into labels at theirs: in one batch they coincide."""
     corner, voxel_size, n = (13.7, 21.1, 9.35), 4, 24

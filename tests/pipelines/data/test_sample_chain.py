@@ -205,7 +205,7 @@ def off_lattice(tmp_path_factory):
 
 
 def test_labels_between_raw_voxels_are_refused_or_raw_is_resampled(off_lattice):
-    with pytest.raises(ValueError, match=r"write data\.sources\.0\.alignment: resample, so that raw data are"):
+    with pytest.raises(ValueError, match=r"write data\.sources\.0\.alignment: resample, so that raw data and labels"):
         samples(tiny_config(augmentation=[]), off_lattice, 1)
     config = tiny_config(
         augmentation=[], data__sources__0__alignment="resample", network__subnets=tiny_config().network.subnets[1:]

@@ -113,9 +113,10 @@ def test_labels_are_made_by_majority_of_the_stored_voxels(tmp_path):
     data = np.random.default_rng(0).choice(np.array([0, 3, 7, 2**40], np.int64), (4, 6, 8))
     volume, size = write_volume(tmp_path / "v", data), (16, 24, 16)
     roi = volume.roi(size, World())
-    labels, (stored, factor) = volume.read(roi, size, World(), labels=True), volume.start_stored(roi, size, World())
+    labels, (stored, grid) = volume.read(roi, size, World(), labels=True), volume.start_stored(roi, size, World())
     assert labels.dtype == np.int64
-    assert factor == (2, 3, 2)
+    assert grid.factor == (2, 3, 2)
+    assert grid.begin == (0, 0, 0)
     np.testing.assert_array_equal(stored()[0], data)
     for voxel in itertools.product(*map(range, (2, 2, 4))):
         block = data[tuple(slice(i * f, i * f + f) for i, f in zip(voxel, (2, 3, 2), strict=True))].ravel()
