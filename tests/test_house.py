@@ -33,6 +33,7 @@ ROOMS = {
     "networks": "geometry graph layers leibnet options",
     "options": "geometry",
     "pictures": "",
+    "segmentation": "kernels options",
     "serialization": "",
     "testing": "graph kernels leibnet",
     "tissue": "volumes",
@@ -55,16 +56,16 @@ ROOMS = {
     "nodes.write": "geometry volumes",
     # pipelines
     "pipelines": "",
-    "pipelines.blockwise": "kernels options volumes .process",
+    "pipelines.blockwise": "kernels options serialization volumes .process",
     "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process",
-    "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .planning .plots .prediction .process .runs .training .viewing",  # noqa: E501
-    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options serialization training "
-    "volumes",
+    "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
+    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options segmentation serialization "
+    "training volumes",
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
     "volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",
     "pipelines.evaluation": "leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
-    "pipelines.exchange": "exchange geometry options serialization volumes .blockwise",
+    "pipelines.exchange": "exchange geometry volumes .blockwise",
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",
     "pipelines.planning": "analysis geometry graph leibnet networks nodes options serialization volumes .blockwise .config .data .process",  # noqa: E501
@@ -72,6 +73,7 @@ ROOMS = {
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.runs": ".config .process",
+    "pipelines.segmentation": "geometry options segmentation serialization volumes .blockwise .config",
     "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "
     "volumes .config .data .evaluation .process .runs",
     "pipelines.viewing": "volumes",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scalenet_gp.volumes import ImageLayout, MultiscaleArrayWriter
 
-__all__ = ["coarsen", "fine_voxels", "levels_within_blocks"]
+__all__ = ["coarsen", "fine_voxels", "level_boxes", "levels_within_blocks"]
 
 
 def levels_within_blocks(layout: ImageLayout, block: Sequence[int]) -> int:
@@ -22,6 +22,31 @@ def levels_within_blocks(layout: ImageLayout, block: Sequence[int]) -> int:
         if any(length % (factor * chunk) for length, factor, chunk in steps):
             return level
     return layout.levels
+
+
+def level_boxes(layout: ImageLayout, block: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """Return the levels that the blocks do not make, each with the shape of the boxes in which it is made.
+
+    A box is whole chunks of the level, and about as many voxels of the level before it as a block has.
+
+    Args:
+        layout: layout of the volume.
+        block: shape of a block, voxels of the finest level.
+
+    Returns:
+        The shapes in voxels of the finest level.
+    """
+    several = [0 if length >= extent else length for length, extent in zip(block, layout.shape, strict=True)]
+    boxes = {}
+    for level in range(levels_within_blocks(layout, several), layout.levels):
+        factors, before = fine_voxels(layout, level), fine_voxels(layout, level - 1)
+        boxes[level] = tuple(
+            min(extent, factor * chunk * max(1, length * step // (factor * chunk)))
+            for extent, factor, chunk, length, step in zip(
+                layout.shape, factors, layout.chunks, block, before, strict=True
+            )
+        )
+    return boxes
 
 
 def coarsen(volume: MultiscaleArrayWriter, level: int, begin: Sequence[int], end: Sequence[int]) -> None:

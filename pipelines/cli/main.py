@@ -17,6 +17,7 @@ from scalenet_gp.pipelines.cli.exchange_commands import export_, import_
 from scalenet_gp.pipelines.cli.options import OnceEachCommand
 from scalenet_gp.pipelines.cli.planning_commands import init, plan
 from scalenet_gp.pipelines.cli.prediction_commands import mask, predict, view
+from scalenet_gp.pipelines.cli.segmentation_commands import segment
 from scalenet_gp.pipelines.cli.training_commands import demo, evaluate, train
 
 __all__ = ["app", "main"]
@@ -38,7 +39,7 @@ def _computing(command: Any) -> Any:
     return prepared
 
 
-for _command in (demo, plan, check, preview, train, predict, mask, view, evaluate, inspect, pack, score):
+for _command in (demo, plan, check, preview, train, predict, segment, mask, view, evaluate, inspect, pack, score):
     app.command(cls=OnceEachCommand)(_computing(_command))
 app.command("import", cls=OnceEachCommand)(import_)
 app.command("export", cls=OnceEachCommand)(export_)

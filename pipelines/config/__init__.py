@@ -26,6 +26,7 @@ from scalenet_gp.pipelines.config.sampling import (
     UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.config.schema import reference_text, schema_text
+from scalenet_gp.pipelines.config.segmentation import SegmentationConfig
 from scalenet_gp.pipelines.config.targets import (
     BACKGROUND,
     AffinityTargetsOptions,
@@ -55,6 +56,7 @@ __all__ = [
     "Region",
     "SamplerOptions",
     "SamplingConfig",
+    "SegmentationConfig",
     "SourceConfig",
     "SplitConfig",
     "StratifiedSamplerOptions",

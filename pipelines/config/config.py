@@ -22,6 +22,7 @@ from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
 from scalenet_gp.pipelines.config.learned_volume import LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides, name_sources
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
+from scalenet_gp.pipelines.config.segmentation import SegmentationConfig
 from scalenet_gp.pipelines.config.targets import match_output, match_outputs
 from scalenet_gp.pipelines.config.training import TrainingConfig, ValidationConfig
 from scalenet_gp.pipelines.config.yaml_files import dump_yaml, load_yaml
@@ -45,6 +46,7 @@ class Config(Options):
         validation: how it is validated meanwhile; not at all if absent.
         prediction: how a region is predicted, block by block.
         evaluation: how the prediction is compared with the annotation.
+        segmentation: how objects are found in the prediction.
         learned_from: the raw volumes that a run has learned from. A run writes them; no run file needs them.
     """
 
@@ -56,6 +58,7 @@ class Config(Options):
     validation: ValidationConfig | None = None
     prediction: PredictionOptions
     evaluation: EvaluationConfig = EvaluationConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
     learned_from: tuple[LearnedVolume, ...] = ()
 
     @model_validator(mode="after")

@@ -8,9 +8,9 @@ from pathlib import Path
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.exchange import output_of
 from scalenet_gp.geometry import Length, exact_size
-from scalenet_gp.pipelines.blockwise import Workers, run
+from scalenet_gp.pipelines.blockwise import Workers, block_shape, run
 from scalenet_gp.pipelines.exchange.export_task import ExportTask, open_image
-from scalenet_gp.pipelines.exchange.jobs import ExportJob, block_shape
+from scalenet_gp.pipelines.exchange.jobs import ExportJob
 from scalenet_gp.volumes import StoredValues, StrPath, find_node, local_path
 
 __all__ = ["export_volume"]

@@ -10,9 +10,9 @@ from typing import Literal
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.exchange import VolumeFile, file_state, open_volume_file
 from scalenet_gp.geometry import Length, exact_size, format_size
-from scalenet_gp.pipelines.blockwise import Workers, run
+from scalenet_gp.pipelines.blockwise import Workers, block_shape, run
 from scalenet_gp.pipelines.exchange.import_task import ImportTask
-from scalenet_gp.pipelines.exchange.jobs import ImportJob, block_shape
+from scalenet_gp.pipelines.exchange.jobs import ImportJob
 from scalenet_gp.volumes import ImageLayout, StrPath, default_levels, local_path, nanometres
 
 __all__ = ["import_volume"]

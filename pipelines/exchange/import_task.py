@@ -16,8 +16,7 @@ from scalenet_gp.pipelines.blockwise import (
     BlockTask,
     WorkFolder,
     coarsen,
-    fine_voxels,
-    levels_within_blocks,
+    level_boxes,
 )
 from scalenet_gp.pipelines.exchange.jobs import ImportJob
 from scalenet_gp.volumes import MultiscaleArrayWriter, create_image, create_parents
@@ -71,12 +70,7 @@ class ImportTask(BlockTask):
         roi = Roi((0,) * len(block), layout.shape)
         voxels, tracking = math.prod(layout.shape), self.folder.tracking
         yield BlockStage(_IMPORTING, roi, Coordinate(block), tracking, voxels, light=True)
-        for level in range(self._within, layout.levels):
-            factors, before = fine_voxels(layout, level), fine_voxels(layout, level - 1)
-            box = [
-                min(n, f * c * max(1, b * step // (f * c)))
-                for n, f, c, b, step in zip(layout.shape, factors, layout.chunks, block, before, strict=True)
-            ]
+        for level, box in level_boxes(layout, block).items():
             yield BlockStage(f"{_LEVEL}{level}", roi, Coordinate(box), tracking / f"s{level}", voxels, light=True)
 
     @contextmanager
@@ -88,10 +82,11 @@ class ImportTask(BlockTask):
             yield lambda roi: coarsen(volume, level, roi.begin, roi.end)
             return
         with self.job.open_source() as source:
+            left = level_boxes(self.job.layout, self.job.block)
 
             def write(roi: Roi) -> None:
                 volume.write(roi.begin, source.read(roi.begin, roi.end))
-                for level in range(1, self._within):
+                for level in range(1, min(left, default=self.job.layout.levels)):
                     coarsen(volume, level, roi.begin, roi.end)
 
             yield write
@@ -105,10 +100,3 @@ class ImportTask(BlockTask):
         create_parents(self.folder.output, 2 if self.job.ome_zarr == "0.4" else 3)
         self.folder.group.rename(self.folder.output)
         shutil.rmtree(self.folder.path)
-
-    @property
-    def _within(self) -> int:
-        layout = self.job.layout
-        return levels_within_blocks(
-            layout, [0 if b >= n else b for b, n in zip(self.job.block, layout.shape, strict=True)]
-        )

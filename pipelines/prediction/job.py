@@ -30,6 +30,7 @@ _WITHOUT_VOXELS = (
     "config.augmentation",
     "config.validation",
     "config.evaluation",
+    "config.segmentation",
     "config.data.cache",
     "config.learned_from",
     "raw",

@@ -29,12 +29,13 @@ MAY_CHANGE = (
     "evaluation.allow_training_region",
     "evaluation.groups",
     "evaluation.smallest_object",
+    "segmentation",
 )
 """The fields, with all below them, that may change when a run is resumed.
 
 They are its length, the number of worker processes, the device, when checkpoints and the log are written, the memory of
-the cache, and options of prediction and evaluation. ``evaluation.threshold`` may change in a run without a validation,
-which would compare networks by it.
+the cache, and options of prediction, evaluation and segmentation. ``evaluation.threshold`` may change in a run without
+a validation, which would compare networks by it.
 """
 
 _ABSENT = object()
@@ -78,6 +79,11 @@ class RunFolder:
     def prediction(self) -> Path:
         """The zarr group of the prediction of the evaluation region."""
         return self.path / "prediction.zarr"
+
+    @property
+    def segmentation(self) -> Path:
+        """The zarr group of the objects that were found in the prediction."""
+        return self.path / "segmentation.zarr"
 
     @property
     def scores(self) -> Path:

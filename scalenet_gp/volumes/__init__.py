@@ -24,7 +24,7 @@ from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, 
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.separate_reads import read_separately
 from scalenet_gp.volumes.storage import find_node, group_attributes, open_array
-from scalenet_gp.volumes.stored_array import ChunkCache, UnwritableDataError
+from scalenet_gp.volumes.stored_array import ChunkCache, StoredArray, UnwritableDataError
 
 __all__ = [
     "Alignment",
@@ -42,6 +42,7 @@ __all__ = [
     "MultiscaleImage",
     "MultiscaleWriter",
     "Padding",
+    "StoredArray",
     "StoredGrid",
     "StoredValues",
     "StrPath",

@@ -77,6 +77,16 @@ class StoredArray:
         chunks: voxels that are stored together, along the same axes.
         dtype: of the voxels, in native byte order.
         cache: that keeps decoded chunks.
+
+    Example:
+        >>> import tempfile
+        >>> from scalenet_gp.volumes import create_array, open_array
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_array(f"{folder}/ids", (4, 4), (2, 2), np.dtype(np.uint64))
+        ...     array = open_array(f"{folder}/ids")
+        ...     array.write((slice(0, 1), slice(1, 3)), np.array([[7, 9]], np.uint64))
+        ...     array[0:2, 0:3].tolist()
+        [[0, 7, 9], [0, 0, 0]]
     """
 
     path: str

@@ -15,9 +15,8 @@ import tensorstore as ts
 import tifffile
 from scipy.stats import mode
 
-from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
+from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers, block_shape
 from scalenet_gp.pipelines.exchange import import_volume
-from scalenet_gp.pipelines.exchange.jobs import block_shape
 from scalenet_gp.volumes import MultiscaleImage, StoredValues, create_group, group_attributes, open_array
 from tests.pipelines.exchange import files
 from tests.pipelines.exchange.files import cremi, ids, raw

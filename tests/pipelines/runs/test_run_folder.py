@@ -241,6 +241,7 @@ def test_what_may_change_may_change(tmp_path):
         "evaluation.region": {"begin": [0, None, 108], "end": [9, None, None]},
         "evaluation.allow_training_region": True,
         "evaluation.groups": {"kind": ["bright", "dark"]},
+        "segmentation": {"classes": {"dark": {"smallest": 100}}},
     }
     changes = {name: other.get(name) or (attrgetter(name)(tiny_config()) or 0) + 1 for name in MAY_CHANGE}
     larger = {name.replace(".", "__"): value for name, value in changes.items()}

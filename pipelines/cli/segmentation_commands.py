@@ -1,0 +1,83 @@
+"""The command that finds objects in predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.pipelines.cli.options import (
+    ConfigFile,
+    Overrides,
+    print_results,
+    print_table,
+    read_config,
+    read_region,
+)
+
+__all__ = ["segment"]
+
+
+def segment(
+    config: ConfigFile,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run; needed unless --prediction and --output are given.")
+    ] = None,
+    prediction: Annotated[
+        Path | None, typer.Option("--prediction", help="Predicted zarr group; prediction.zarr in the run unless given.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Zarr group to make, with a table of objects beside it; segmentation.zarr in the run unless given.",
+        ),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            help="Region to segment: nm from the raw volume's corner as 0,0,0:800,4096,4096; all that is predicted "
+            "unless given.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Classes to segment, as mito,nucleus; all of segmentation.classes by default."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does block after block.")
+    ] = 0,
+    launcher: Annotated[
+        str, typer.Option("--launcher", help="Command that starts a worker elsewhere: 'srun -n1 -c2'.")
+    ] = "",
+    memory: Annotated[
+        float, typer.Option("--memory", min=0, help="GiB for the blocks that a process has at a time.")
+    ] = 2,
+    overrides: Overrides = None,
+) -> None:
+    """Find the objects of each class in a prediction: volumes of ids, and a table of the objects as CSV.
+
+    The same command resumes an unfinished segmentation. SIGTERM and SIGUSR1 end it with the exit code 75.
+    """
+    from scalenet_gp.pipelines.blockwise import Workers
+    from scalenet_gp.pipelines.runs import RunFolder
+    from scalenet_gp.pipelines.segmentation import objects_path, segmentation_table
+    from scalenet_gp.pipelines.segmentation import segment as find_objects
+
+    settings = read_config(config, overrides)
+    if run is None and (prediction is None or output is None):
+        raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
+    folder = RunFolder(run or Path())
+    made = find_objects(
+        settings,
+        prediction or folder.prediction,
+        output or folder.segmentation,
+        read_region(region),
+        classes=classes.split(",") if classes else (),
+        workers=Workers.create(count=workers, launcher=launcher, memory=int(memory * 2**30)),
+    )
+    print_table(segmentation_table({"": made}))
+    print_results({"segmented OME-Zarr": made, "table of objects": objects_path(made)})

@@ -1,0 +1,46 @@
+"""The part ``segmentation`` of a run file: how the objects of each class are found in a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from pydantic import Field
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.options import Options, suggest
+from scalenet_gp.segmentation import ComponentsOptions
+
+__all__ = ["SegmentationConfig"]
+
+
+class SegmentationConfig(Options):
+    """Segmentation of a prediction: the objects of each class.
+
+    Attributes:
+        classes: the method of each class, by its name; ``"*"`` stands for all other classes, and a class that no name
+            matches is not segmented. All classes are by default.
+
+    Example:
+        >>> config = SegmentationConfig.create(classes={"mito": {"smallest": 1e6}, "*": {}})
+        >>> config.methods(["mito", "nucleus"])["mito"].smallest
+        Fraction(1000000, 1)
+    """
+
+    classes: dict[str, ComponentsOptions] = Field(default={"*": {}}, validate_default=True)
+
+    def methods(self, classes: Sequence[str]) -> dict[str, ComponentsOptions]:
+        """Return the method of each of some classes that is segmented: that of the first pattern which matches.
+
+        Raises:
+            ConfigError: a pattern is of none of the classes.
+        """
+        found = {}
+        for name in classes:
+            pattern = next((pattern for pattern in self.classes if fnmatchcase(name, pattern)), None)
+            if pattern is not None:
+                found[name] = self.classes[pattern]
+        for pattern in self.classes:
+            if pattern != "*" and not any(fnmatchcase(name, pattern) for name in classes):
+                raise ConfigError(f"segmentation.classes.{pattern} is of no class; {suggest(pattern, classes)}")
+        return found

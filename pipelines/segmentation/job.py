@@ -1,0 +1,92 @@
+"""The job file of a segmentation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from scalenet_gp.options import Options
+from scalenet_gp.pipelines.blockwise import BlockJob
+from scalenet_gp.pipelines.config import TargetOptions
+from scalenet_gp.segmentation import ComponentsOptions
+from scalenet_gp.volumes import ImageLayout, VolumeFingerprint, default_levels
+
+__all__ = ["SegmentationJob", "SegmentedClass"]
+
+
+class SegmentedClass(Options):
+    """The segmentation of one class.
+
+    Attributes:
+        volume: name of the network's output that the class is taken from.
+        channel: index of the class among the output's channels.
+        targets: what the output learned, which tells how its values decide.
+        source: the output's volume.
+        begin: first voxel of the region, in voxels of the source.
+        shape: voxels of the region.
+        chunks: voxels of a chunk.
+        block: voxels of a block.
+        options: the method, with its threshold.
+    """
+
+    volume: str
+    channel: int
+    targets: TargetOptions
+    source: VolumeFingerprint
+    begin: tuple[int, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    block: tuple[int, ...]
+    options: ComponentsOptions
+
+    @property
+    def exclusive(self) -> bool:
+        """True if the most probable of the output's classes counts."""
+        return self.targets.kind == "classes" and self.targets.exclusive
+
+    @property
+    def voxel_size(self) -> tuple[Fraction, ...]:
+        """The size of a voxel, nm."""
+        return self.source.voxel_size
+
+    @property
+    def corner(self) -> tuple[Fraction, ...]:
+        """The corner of the first voxel of the region, nm."""
+        parts = zip(self.source.begin, self.begin, self.voxel_size, strict=True)
+        return tuple(corner + first * size for corner, first, size in parts)
+
+    def layout(self, largest: int) -> ImageLayout:
+        """Return the layout of the volume of objects, with ids of the smallest type.
+
+        Args:
+            largest: the largest id.
+        """
+        levels = default_levels(self.voxel_size, self.shape)
+        stored = np.min_scalar_type(largest).name
+        return ImageLayout(self.voxel_size, self.corner, self.shape, (), stored, "labels", levels, self.chunks)
+
+
+class SegmentationJob(BlockJob):
+    """A segmentation.
+
+    Attributes:
+        version: version of the file's format.
+        kind: ``segmentation``.
+        output: zarr group to make.
+        prediction: the predicted zarr group.
+        networks: digests of the checkpoints that predicted it.
+        classes: the classes to segment, by name.
+    """
+
+    without_voxels: ClassVar[tuple[str, ...]] = (
+        *BlockJob.without_voxels,
+        *("prediction", "path", "loss", "weight", "class_weights"),
+    )
+
+    kind: Literal["segmentation"] = "segmentation"
+    prediction: Path
+    networks: tuple[str, ...]
+    classes: dict[str, SegmentedClass]

@@ -1,0 +1,246 @@
+"""The job that segments a prediction block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scalenet_gp.errors import ConfigError, VolumeFormatError
+from scalenet_gp.options import suggest
+from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, block_shape, run
+from scalenet_gp.pipelines.config import Config, Region, TargetOptions, match_outputs
+from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
+from scalenet_gp.pipelines.segmentation.table import objects_path
+from scalenet_gp.pipelines.segmentation.task import SegmentationTask
+from scalenet_gp.segmentation import BallOpening, ComponentsOptions
+from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node
+
+__all__ = ["segment", "segmentation_job"]
+
+_BYTES = 32
+"""Memory of a voxel of a block, a sixth of the bytes that three threads have of it: values, masks, distances, ids."""
+
+
+def segment(
+    config: Config,
+    prediction: Path,
+    output: Path,
+    region: Region | Literal["all"] | None = None,
+    *,
+    classes: Sequence[str] = (),
+    workers: Workers | None = None,
+) -> Path:
+    """Find the objects of classes in a prediction, each class in an OME-Zarr volume of ids, with a table of them all.
+
+    Objects are those of the region in one piece, however it is divided into blocks: their ids count from 1 in the order
+    of their first voxels, in the smallest type of integers. Until it is finished, the segmentation is in the folder
+    ``<output>.partial``. The same call resumes where an earlier one ended.
+
+    Args:
+        config: the run, with the options of the segmentation.
+        prediction: zarr group that :func:`scalenet_gp.pipelines.prediction.predict` wrote. Each class is taken from the
+            finest of its outputs that has it.
+        output: zarr group to make, whole or not at all; ``output/mito`` is the volume of the class ``"mito"``.
+        region: the region to segment, nm from the raw volume's corner; all that is predicted unless given.
+        classes: the classes to segment, of those that the config chooses; all of these unless given.
+        workers: processes that segment, and memory for each; this process alone unless given.
+
+    Returns:
+        ``output``. Its table is at :func:`objects_path`.
+
+    Raises:
+        FileExistsError: there is something at ``output``, or at the place of the table.
+        FileNotFoundError: there is no such prediction.
+        VolumeFormatError: it is not a prediction.
+        ConfigError: the prediction has other classes than the config; there is no class to segment; the region reaches
+            beyond the prediction; a threshold of exclusive classes; or the unfinished segmentation is another one.
+        BlockingIOError: another process makes this output.
+        UnfinishedBlocksError: some blocks could not be segmented; the others are done.
+    """
+    processes = workers or Workers(memory=2 * 2**30)
+    table = objects_path(output)
+    for made in (output, table):
+        if made.exists() and not (made == table and WorkFolder(output).path.exists()):
+            raise FileExistsError(f"{made} exists; choose another output, or remove it")
+    job = segmentation_job(config, prediction, output, region, classes, processes.memory)
+    return run(job.output, lambda: SegmentationTask(job), processes)
+
+
+def segmentation_job(
+    config: Config,
+    prediction: Path,
+    output: Path,
+    region: Region | Literal["all"] | None = None,
+    classes: Sequence[str] = (),
+    memory: int = 2 * 2**30,
+) -> SegmentationJob:
+    """Return the job of :func:`segment`; nothing is made. Raises as that."""
+    attributes = _attributes(prediction)
+    found = _predicted(config, prediction, attributes)
+    methods = config.segmentation.methods(list(found))
+    for name in classes:
+        if name not in methods:
+            raise ConfigError(f"{prediction}: there is no class {name!r} to segment; {suggest(name, list(methods))}")
+    chosen = {name: options for name, options in methods.items() if not classes or name in classes}
+    if not chosen:
+        raise ConfigError(
+            f"{prediction} has no class to segment: segmentation.classes names {', '.join(config.segmentation.classes)}"
+            f", and predicted are {', '.join(found) or 'none'}"
+        )
+    return SegmentationJob(
+        output=output.absolute(),
+        prediction=prediction.absolute(),
+        networks=tuple(network["sha256"] for network in attributes["job"]["networks"]),
+        classes={
+            name: _part(found[name], name, _resolved(config, found[name], name, options), attributes, region, memory)
+            for name, options in chosen.items()
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A class in a prediction.
+
+    Attributes:
+        path: the volume of its output.
+        channel: the index of its channel.
+        targets: what the output learned.
+    """
+
+    path: Path
+    channel: int
+    targets: TargetOptions
+
+
+def _attributes(prediction: Path) -> dict[str, Any]:
+    node = find_node(prediction)
+    if node is None:
+        partial = WorkFolder(prediction).path
+        unfinished = f"; it is unfinished, in {partial}" if partial.exists() else "; predict first"
+        raise FileNotFoundError(f"there is no prediction {prediction}{unfinished}")
+    if not {"channels", "job"} <= node.attributes.keys():
+        raise VolumeFormatError(f"{prediction} is not what scalenet-gp predict makes: it does not tell its outputs")
+    return node.attributes
+
+
+def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> dict[str, _Predicted]:
+    """Return the classes of a prediction, each from the finest output that has it.
+
+    Raises:
+        ConfigError: outputs have other channels than the config says.
+    """
+    outputs: dict[str, list[str]] = attributes["channels"]
+    # outputs of the network that were not predicted have targets too
+    names = config.build_network().output_keys
+    if unknown := [output for output in outputs if output not in names]:
+        raise ConfigError(
+            f"{prediction} has the output {unknown[0]!r}, and the network of the config has {', '.join(names)}: take "
+            "the run file that it was predicted with"
+        )
+    targets = match_outputs(config.training.targets, names)
+    found: dict[str, tuple[Any, _Predicted]] = {}
+    for output, channels in outputs.items():
+        expected = targets[output].channels(config.data)
+        if tuple(channels) != expected:
+            raise ConfigError(
+                f"{prediction / output} holds {', '.join(channels)}; the config has {', '.join(expected)}"
+            )
+        if not (prediction / output).exists():  # only another product, such as its entropy, was stored
+            continue
+        if targets[output].kind == "affinities":
+            continue
+        size = MultiscaleImage.open(prediction / output).levels[0].voxel_size
+        for name in targets[output].scored(channels):
+            one = _Predicted(prediction / output, channels.index(name), targets[output])
+            rank = (math.prod(size), targets[output].kind != "classes")
+            if name not in found or rank < found[name][0]:
+                found[name] = rank, one
+    return {name: one for name, (_, one) in found.items()}
+
+
+def _resolved(config: Config, one: _Predicted, name: str, options: ComponentsOptions) -> ComponentsOptions:
+    """Return the options with their threshold.
+
+    Raises:
+        ConfigError: there is one for classes that have none.
+    """
+    if options.threshold is None:
+        return options.model_copy(update={"threshold": config.evaluation.threshold})
+    if one.targets.kind == "classes" and one.targets.exclusive:
+        raise ConfigError(
+            f"segmentation.classes: {name} has the threshold {options.threshold:g}, and the classes of "
+            f"{one.path.name} exclude each other, so that the most probable one counts: leave the threshold out"
+        )
+    return options
+
+
+def _part(
+    one: _Predicted,
+    name: str,
+    options: ComponentsOptions,
+    attributes: dict[str, Any],
+    region: Region | Literal["all"] | None,
+    memory: int,
+) -> SegmentedClass:
+    image = MultiscaleImage.open(one.path)
+    level = image.levels[0]
+    begin, end = _bounds(image, attributes, region)
+    shape = tuple(e - b for b, e in zip(begin, end, strict=True))
+    chunks = tuple(min(c, n) for c, n in zip(MultiscaleArrayWriter.open(one.path).layout.chunks, shape, strict=True))
+    exclusive = one.targets.kind == "classes" and one.targets.exclusive
+    # of exclusive classes all channels are read, as they are stored and as floats
+    voxel = _BYTES + (4 * image.channels if exclusive else 0)
+    block = block_shape(shape, chunks, chunks, voxel, memory)
+    margin = BallOpening(options.opening, level.voxel_size).margin
+    if any(2 * m >= n for m, n in zip(margin, block, strict=True)):
+        longer = [max(n, -(-4 * m // c) * c) for n, m, c in zip(block, margin, chunks, strict=True)]
+        block = tuple(min(n, -(-extent // c) * c) for n, extent, c in zip(longer, shape, chunks, strict=True))
+    return SegmentedClass(
+        volume=one.path.name,
+        channel=one.channel,
+        targets=one.targets,
+        source=VolumeFingerprint.of(image),
+        begin=begin,
+        shape=shape,
+        chunks=chunks,
+        block=block,
+        options=options,
+    )
+
+
+def _bounds(
+    image: MultiscaleImage, attributes: dict[str, Any], region: Region | Literal["all"] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return first and last voxels of a region in an output's volume: the whole voxels in it.
+
+    Raises:
+        ConfigError: it reaches beyond the prediction, or has no whole voxel.
+    """
+    level = image.levels[0]
+    if region is None or region == "all":
+        return (0,) * image.dims, level.shape
+    raw = attributes["job"].get("raw")
+    if raw is None:
+        raise ConfigError(f"{image.path} does not tell where its raw volume begins: leave --region out")
+    corner = VolumeFingerprint.model_validate(raw).begin
+    if len(region.begin) != image.dims:
+        raise ConfigError(f"the region {region} has {len(region.begin)} axes, {image.path} has {image.dims}")
+    begin, end = [], []
+    for axis, (size, place, voxels) in enumerate(zip(level.voxel_size, level.begin, level.shape, strict=True)):
+        offset = corner[axis] - place
+        low, high = region.begin[axis], region.end[axis]
+        begin.append(0 if low is None else math.ceil((low + offset) / size))
+        end.append(voxels if high is None else math.floor((high + offset) / size))
+    if min(begin) < 0 or any(e > n for e, n in zip(end, level.shape, strict=True)):
+        places = list(zip(level.begin, corner, level.shape, level.voxel_size, strict=True))
+        first = tuple(place - c for place, c, _, _ in places)
+        past = tuple(place - c + n * size for place, c, n, size in places)
+        covered = Region(begin=first, end=past)
+        raise ConfigError(f"the region {region} reaches beyond {image.path}, which covers {covered}; choose one within")
+    if any(e <= b for b, e in zip(begin, end, strict=True)):
+        raise ConfigError(f"the region {region} holds no whole voxel of {image.path}; choose a larger one")
+    return tuple(begin), tuple(end)

@@ -1,0 +1,89 @@
+"""Morphological opening by a ball, exact for any voxel size and any tiling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+__all__ = ["BallOpening"]
+
+
+@final
+@dataclass(frozen=True)
+class BallOpening:
+    """Opens masks: a voxel stays if it lies in a ball of voxels that are all in the mask.
+
+    A ball is the voxels whose centres are at most a radius from that of its middle. Voxels beyond the array count as
+    in the mask. So a part of an array has the result of the whole except for a margin along its borders.
+
+    Args:
+        radius: of the ball, nm.
+        voxel_size: nm, per axis.
+
+    Example:
+        >>> mask = np.ones((5, 9), bool)
+        >>> mask[:2, 4:] = mask[3:, 4:] = False  # a thin arm
+        >>> BallOpening(Fraction(8), (Fraction(8), Fraction(8)))(mask).sum(axis=0).tolist()
+        [5, 5, 5, 5, 1, 0, 0, 0, 0]
+    """
+
+    radius: Fraction
+    voxel_size: tuple[Fraction, ...]
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """The voxels around a box that decide about those in it, per axis."""
+        return tuple(2 * reach for reach in self._reach)
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        """Return the opened mask, boolean.
+
+        Args:
+            mask: boolean, (z, y, x) or (y, x).
+        """
+        if self.radius == 0:
+            return mask
+        eroded = self._beyond(mask)
+        return ~self._beyond(~eroded)
+
+    def _beyond(self, mask: np.ndarray) -> np.ndarray:
+        """Return the voxels of a mask that are farther than the radius from every voxel that is not in it."""
+        import edt
+
+        unit, between = self._limit
+        steps = tuple(float(size / unit) for size in self.voxel_size)
+        squared = edt.edtsq(np.ascontiguousarray(mask).view(np.uint8), anisotropy=steps, black_border=False)
+        return squared > np.float32(between)
+
+    @property
+    def _reach(self) -> tuple[int, ...]:
+        return tuple(math.floor(self.radius / size) for size in self.voxel_size)
+
+    @cached_property
+    def _limit(self) -> tuple[Fraction, float]:
+        """A unit (nm), and a square of a length in it that parts distances up to the radius from all larger ones.
+
+        It lies in the middle between two squares of distances that occur, so that rounding cannot change the side.
+        """
+        unit = Fraction(
+            math.gcd(*(size.numerator * self._scale // size.denominator for size in self.voxel_size)), self._scale
+        )
+        steps = [int(size / unit) for size in self.voxel_size]
+        inside = (self.radius / unit) ** 2
+        axes = [
+            [(count * step) ** 2 for count in range(reach + 2)] for reach, step in zip(self._reach, steps, strict=True)
+        ]
+        squares = {sum(parts) for parts in itertools.product(*axes)}
+        below = max(square for square in squares if square <= inside)
+        above = min(square for square in squares if square > inside)
+        return unit, (below + above) / 2
+
+    @property
+    def _scale(self) -> int:
+        return math.lcm(*(size.denominator for size in self.voxel_size))
