@@ -19,6 +19,7 @@ TEST = [
     "hypothesis>=6.100",
     "ipykernel",
     "jsonschema>=4",
+    "lsd-lite>=1.0",
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",

@@ -26,7 +26,13 @@ from scalenet_gp.nodes.samplers import (
     count_draws,
 )
 from scalenet_gp.nodes.sources import MultiscaleSource
-from scalenet_gp.nodes.targets import Affinities, BoundaryDistance, ClassTargets, ClassWeights
+from scalenet_gp.nodes.targets import (
+    Affinities,
+    BoundaryDistance,
+    ClassTargets,
+    ClassWeights,
+    LocalShapeDescriptors,
+)
 from scalenet_gp.nodes.train import Supervision, Train
 from scalenet_gp.nodes.write import OmeZarrWrite
 
@@ -41,6 +47,7 @@ __all__ = [
     "GunpowderModel",
     "IntensityAugment",
     "LazyRandomVolume",
+    "LocalShapeDescriptors",
     "LowContrastSections",
     "MaskSampler",
     "MisalignedSections",

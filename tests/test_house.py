@@ -50,7 +50,7 @@ ROOMS = {
     "nodes.requests": "",
     "nodes.samplers": "geometry volumes .requests",
     "nodes.sources": "geometry volumes .requests",
-    "nodes.targets": "geometry losses volumes .requests .sources",
+    "nodes.targets": "geometry kernels losses volumes .requests .sources",
     "nodes.testing": "testing",
     "nodes.train": "graph leibnet losses training .arrays",
     "nodes.write": "geometry volumes",

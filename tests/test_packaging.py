@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cc3d": "connected-components-3d",
     "funlib": "funlib.geometry",
+    "lsd_lite": "lsd-lite",
     "ome_zarr_models": "ome-zarr-models",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image",

@@ -1,8 +1,18 @@
-"""Targets: classes, affinities, distances and weights."""
+"""Targets: classes, affinities, distances, shape descriptors and weights."""
 
 from scalenet_gp.nodes.targets.affinities import Affinities
 from scalenet_gp.nodes.targets.boundary_distance import BoundaryDistance
 from scalenet_gp.nodes.targets.class_targets import ClassTargets
 from scalenet_gp.nodes.targets.class_weights import ClassWeights
+from scalenet_gp.nodes.targets.local_shape_descriptors import LocalShapeDescriptors
+from scalenet_gp.nodes.targets.shape_descriptors import descriptor_names, local_shape_descriptors
 
-__all__ = ["Affinities", "BoundaryDistance", "ClassTargets", "ClassWeights"]
+__all__ = [
+    "Affinities",
+    "BoundaryDistance",
+    "ClassTargets",
+    "ClassWeights",
+    "LocalShapeDescriptors",
+    "descriptor_names",
+    "local_shape_descriptors",
+]

@@ -72,7 +72,7 @@ class BoundaryDistance(DerivedArray):
         return reach, reach
 
     def derive(
-        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+        self, values: np.ndarray, known: np.ndarray, begin: Coordinate, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """Return distances and mask of every channel."""
         reach, _ = self.margin(voxel_size)

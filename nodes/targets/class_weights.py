@@ -69,7 +69,7 @@ class ClassWeights(DerivedArray):
         return nothing, nothing
 
     def derive(
-        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+        self, values: np.ndarray, known: np.ndarray, begin: Coordinate, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """Return the weights of every channel."""
         if self.shares is not None and len(self.shares) != len(values):

@@ -47,13 +47,14 @@ class DerivedArray(BatchFilter, ABC):
 
     @abstractmethod
     def derive(
-        self, values: np.ndarray, known: np.ndarray, voxel_size: Coordinate
+        self, values: np.ndarray, known: np.ndarray, begin: Coordinate, voxel_size: Coordinate
     ) -> Mapping[ArrayKey | None, np.ndarray]:
         """Return the derived arrays, (channel, z, y, x), without the margin.
 
         Args:
             values: the source with the margin, (channel, z, y, x).
             known: True where the source is known, in its shape or with one channel for all.
+            begin: the position of the first voxel, in voxels from the world's origin.
             voxel_size: world units.
         """
 
@@ -97,7 +98,7 @@ class DerivedArray(BatchFilter, ABC):
                 )
         below, above = (reach * size for reach in self.margin(size))
         made = Batch()
-        for key, data in self.derive(values, known, size).items():
+        for key, data in self.derive(values, known, roi.begin // size, size).items():
             if key is not None and key in request:
                 spec = self.spec[key].copy()
                 spec.roi = roi.grow(-below, -above)

@@ -4,6 +4,7 @@ from gunpowder import ArrayKey, Coordinate, PipelineRequestError, PipelineSetupE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalenet_gp.geometry.world import World
 from scalenet_gp.nodes.targets.affinities import Affinities
 from tests.nodes.targets.derived_arrays import Held, provided
 
@@ -92,7 +93,10 @@ def test_a_label_can_say_that_nobody_has_looked():
         ((LABELS, AFFINITIES, []), {}, r"offsets=\(\) have to be one or more"),
         ((LABELS, AFFINITIES, [(0, 1), (0, 0, 1)]), {}, "the same number of axes"),
         ((LABELS, AFFINITIES, [(0, 0.5)]), {}, "whole numbers of voxels"),
-        ((LABELS, AFFINITIES, [(0, float("inf"))]), {}, "whole numbers of voxels"),
+        ((LABELS, AFFINITIES, [(0, float("inf"))]), {}, "inf is not a finite length"),
+        ((LABELS, AFFINITIES), {}, "has either offsets in voxels or offsets_nm"),
+        ((LABELS, AFFINITIES, [(0, 1)]), {"offsets_nm": [(0, 8)]}, "has either offsets in voxels or offsets_nm"),
+        ((LABELS, AFFINITIES), {"offsets_nm": [(0, 8)]}, "needs the world that the pipeline counts in"),
         ((LABELS, AFFINITIES, [1, 0, 0]), {}, r"offsets=\(1, 0, 0\) have to be offsets, each with one length per axis"),
         ((LABELS, AFFINITIES, [()]), {}, "the same number of axes"),
         ((LABELS, LABELS, [(0, 1)]), {}, "an array of its own for each of AFF_L"),
@@ -113,6 +117,26 @@ def test_what_does_not_fit_is_refused_when_the_pipeline_is_built():
         with pytest.raises(PipelineSetupError) as error:
             provided(source + node, AFF=Roi((0, 0), (8, 8)))
         assert message in str(error.value.__cause__)
+
+
+def test_offsets_in_nanometres_are_those_in_voxels_of_every_size():
+    labels = np.random.default_rng(2).integers(0, 3, (4, 12, 12)).astype(np.uint64)
+    world = World("1/5")
+    for size, voxels in (((250, 23, 46), [(1, 0, 0), (0, -4, 2)]), ((50, 46, 23), [(5, 0, 0), (0, -2, 4)])):
+        source = Held({LABELS: labels}, size, unbounded=True)
+        roi = Roi((0, 0, 0), Coordinate(size) * Coordinate(labels.shape))
+        nm = [(50, 0, 0), (0, -18.4, "18.4")]
+        asked = [
+            provided(source + Affinities(LABELS, AFFINITIES, **given), AFF=roi)["AFF"]
+            for given in ({"offsets_nm": nm, "world": world}, {"offsets": voxels})
+        ]
+        np.testing.assert_array_equal(*asked)
+    node = Affinities(LABELS, AFFINITIES, offsets_nm=[(50, 0, 11.5)], world=world)
+    with pytest.raises(PipelineSetupError) as error:
+        provided(Held({LABELS: labels}, (250, 23, 46)) + node, AFF=Roi((0, 0, 0), (250, 23, 46)))
+    message = str(error.value.__cause__)
+    assert "the offset (50, 0, 11.5) nm is not a whole number of voxels of 50 × 4.6 × 9.2 nm" in message
+    assert "the nearest is (50, 0, 9.2) nm" in message
 
 
 def test_labels_of_several_channels_are_refused():
