@@ -59,8 +59,8 @@ ROOMS = {
     "pipelines.blockwise": "kernels options serialization volumes .process",
     "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process",
     "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
-    "pipelines.config": "geometry inference leibnet losses networks nodes.augment options segmentation serialization "
-    "training volumes",
+    "pipelines.config": "geometry inference leibnet losses networks nodes.augment nodes.targets options segmentation "
+    "serialization training volumes",
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
     "volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",

@@ -130,7 +130,8 @@ class Config(Options):
 
         def form(name: str) -> OutputForm:
             options = match_output(self.training.targets, name)
-            return OutputForm(len(options.channels(self.data)), options.final_activation)
+            channels = options.channels(self.data)
+            return OutputForm(len(channels), options.final_activation, channels)
 
         return self.network.build(form)
 

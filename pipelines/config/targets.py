@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from torch import nn
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.losses import LossOptions
-from scalenet_gp.options import Length, Options, suggest
+from scalenet_gp.nodes.targets import descriptor_names
+from scalenet_gp.options import Length, Options, Shape, Size, Whole, suggest
 from scalenet_gp.pipelines.config.data import DataConfig
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "AffinityTargetsOptions",
     "BoundaryDistanceTargetsOptions",
     "ClassTargetsOptions",
+    "InstanceTargetsOptions",
+    "LsdTargetsOptions",
     "TargetOptions",
     "WeightAt",
     "match_output",
@@ -180,13 +183,34 @@ class ClassTargetsOptions(BaseTargetsOptions):
         return chosen.astype(np.float32), target[1:], mask[1:]
 
 
-class AffinityTargetsOptions(BaseTargetsOptions):
+class InstanceTargetsOptions(BaseTargetsOptions):
+    """Abstract: targets that are made of a label volume of instances.
+
+    Attributes:
+        labels: the label volume of instances, within the source's ``labels``; 0 is the background. It does not matter
+            for sources with the encoding ``instances``.
+        unknown: the label of voxels that nobody has annotated, if there is one.
+        loss: the loss of the output.
+        weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+    """
+
+    labels: str
+    unknown: int | None = None
+
+    @property
+    def final_activation(self) -> str:
+        return "Sigmoid"
+
+
+class AffinityTargetsOptions(InstanceTargetsOptions):
     """Learn affinities, an output channel for each offset: see :class:`scalenet_gp.nodes.Affinities`.
 
     Attributes:
         kind: ``affinities``.
-        labels: the label volume of instances, within the source's ``labels``; 0 is the background.
+        labels: the label volume of instances, within the source's ``labels``; 0 is the background. It does not matter
+            for sources with the encoding ``instances``.
         offsets: from a voxel to its neighbours, in voxels of the output.
+        offsets_nm: the same in nm, instead of ``offsets``: whole voxels of the output.
         unknown: the label of voxels that nobody has annotated, if there is one.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
@@ -198,24 +222,63 @@ class AffinityTargetsOptions(BaseTargetsOptions):
     """
 
     kind: Literal["affinities"] = "affinities"
-    labels: str
-    offsets: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)]
-    unknown: int | None = None
+    offsets: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)] | None = None
+    offsets_nm: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
     loss: LossOptions = Field({"kind": "cross_entropy_dice"}, validate_default=True)
 
-    @field_validator("offsets")
+    @field_validator("offsets", "offsets_nm")
     @classmethod
-    def _of_the_same_axes(cls, offsets: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-        if len(axes := {len(offset) for offset in offsets}) > 1 or axes == {0}:
-            raise ConfigError("the offsets have one whole number for each axis, all of them the same axes")
+    def _of_the_same_axes(cls, offsets: tuple[tuple[Any, ...], ...] | None) -> tuple[tuple[Any, ...], ...] | None:
+        if offsets is not None and (len(axes := {len(offset) for offset in offsets}) > 1 or axes == {0}):
+            raise ConfigError("the offsets have one number for each axis, all of them the same axes")
         return offsets
 
-    def channels(self, data: DataConfig) -> tuple[str, ...]:
-        return tuple(f"affinity {' '.join(map(str, offset))}" for offset in self.offsets)
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.offsets is None) == (self.offsets_nm is None):
+            raise ConfigError("affinities have either offsets, in voxels, or offsets_nm: write one of both")
+        return self
 
-    @property
-    def final_activation(self) -> str:
-        return "Sigmoid"
+    def channels(self, data: DataConfig) -> tuple[str, ...]:
+        if self.offsets_nm is not None:
+            return tuple(f"affinity {' '.join(format(float(n), '.12g') for n in o)} nm" for o in self.offsets_nm)
+        return tuple(f"affinity {' '.join(map(str, offset))}" for offset in self.offsets or ())
+
+
+class LsdTargetsOptions(InstanceTargetsOptions):
+    """Learn local shape descriptors of instances: see :class:`scalenet_gp.nodes.LocalShapeDescriptors`.
+
+    An output has 10 channels, 6 in two dimensions. Scores tell how well descriptors above one half are found: on which
+    side of a voxel the mean of its instance lies, for example, or the sign of a correlation.
+
+    Attributes:
+        kind: ``lsd``.
+        labels: the label volume of instances, within the source's ``labels``; 0 is the background. It does not matter
+            for sources with the encoding ``instances``.
+        sigma: nm per axis; the standard deviation of the Gaussian about each voxel.
+        downsample: look at every so manyth voxel along each axis only, which takes less time.
+        unknown: the label of voxels that nobody has annotated, if there is one.
+        loss: the loss of the output.
+        weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+
+    Example:
+        >>> data = DataConfig.create(sources=[{"raw": "em", "labels": "labels"}], classes=["cell"])
+        >>> len(LsdTargetsOptions.create(labels="cells", sigma=[80, 80, 80]).channels(data))
+        10
+    """
+
+    kind: Literal["lsd"] = "lsd"
+    sigma: Shape
+    downsample: Whole = 1
+    loss: LossOptions = Field({"kind": "distance_regression", "beta": None}, validate_default=True)
+
+    def channels(self, data: DataConfig) -> tuple[str, ...]:
+        return descriptor_names(len(self.sigma))
+
+    def as_classes(
+        self, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return prediction, target > 0.5, mask
 
 
 class BoundaryDistanceTargetsOptions(BaseTargetsOptions):
@@ -261,7 +324,8 @@ class BoundaryDistanceTargetsOptions(BaseTargetsOptions):
 
 
 TargetOptions = Annotated[
-    ClassTargetsOptions | AffinityTargetsOptions | BoundaryDistanceTargetsOptions, Field(discriminator="kind")
+    ClassTargetsOptions | AffinityTargetsOptions | LsdTargetsOptions | BoundaryDistanceTargetsOptions,
+    Field(discriminator="kind"),
 ]
 """Options of what an output learns; ``kind`` tells which."""
 

@@ -9,13 +9,15 @@ import gunpowder as gp
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.geometry import World
-from scalenet_gp.nodes import Affinities, BoundaryDistance, ClassTargets, MultiscaleSource
+from scalenet_gp.nodes import Affinities, BoundaryDistance, ClassTargets, LocalShapeDescriptors, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.pipelines.config import (
     BACKGROUND,
     AffinityTargetsOptions,
     BoundaryDistanceTargetsOptions,
     ClassTargetsOptions,
+    InstanceTargetsOptions,
+    LsdTargetsOptions,
     TargetOptions,
 )
 from scalenet_gp.volumes import ClassVolume, MultiscaleImage
@@ -46,7 +48,7 @@ class TargetChain:
     def label_keys(self) -> tuple[gp.ArrayKey, ...]:
         """Return the keys of the arrays that the sources provide."""
         keys = [self._read(name) for name in self.targets]
-        return (*(target for target, _ in keys), *(mask for _, mask in keys))
+        return tuple(dict.fromkeys((*(target for target, _ in keys), *(mask for _, mask in keys))))
 
     def sources(
         self,
@@ -66,8 +68,9 @@ class TargetChain:
         alike: dict[tuple[tuple[str, ...], bool], list[str]] = {}  # a source for all outputs of the same classes
         sources: list[gp.BatchProvider] = []
         for name, options in self.targets.items():
-            if isinstance(options, AffinityTargetsOptions):
-                sources.append(self._instance_source(name, instances(options.labels), within))
+            if isinstance(options, InstanceTargetsOptions):
+                if self._first_of_the_same_labels(name) == name:
+                    sources.append(self._instance_source(name, instances(options.labels), within))
             else:
                 exclusive = isinstance(options, ClassTargetsOptions) and options.exclusive
                 classes = tuple(c for c in self.channels[name] if not (exclusive and c == BACKGROUND))
@@ -92,11 +95,15 @@ class TargetChain:
         nodes: list[gp.BatchFilter] = []
         for name, options in self.targets.items():
             (read, known), target, mask = self._read(name), self.arrays.targets[name], self.arrays.masks[name]
-            if isinstance(options, AffinityTargetsOptions):
+            if isinstance(options, InstanceTargetsOptions):
                 unknown = {*self.unlabelled, *(() if options.unknown is None else (options.unknown,))}
-                nodes.append(
-                    Affinities(read, target, options.offsets, mask=known, affinities_mask=mask, unknown=unknown)
-                )
+                given = {"mask": known, "unknown": unknown, "world": self.world}
+                if isinstance(options, AffinityTargetsOptions):
+                    lengths = {"offsets_nm": options.offsets_nm, "affinities_mask": mask}
+                    nodes.append(Affinities(read, target, options.offsets, **lengths, **given))
+                elif isinstance(options, LsdTargetsOptions):
+                    made = {"descriptors_mask": mask, "downsample": options.downsample}
+                    nodes.append(LocalShapeDescriptors(read, target, options.sigma, **made, **given))
             elif isinstance(options, BoundaryDistanceTargetsOptions):
                 length = options.maximum
                 made = {"world": self.world, "distance_mask": mask, "unit": length}
@@ -107,7 +114,20 @@ class TargetChain:
         """Return the keys of the annotation that an output's targets are made of, and of its mask."""
         if isinstance(self.targets[name], ClassTargetsOptions):
             return self.arrays.targets[name], self.arrays.masks[name]
+        name = self._first_of_the_same_labels(name)
         return gp.ArrayKey(f"LABELS_{name}".upper()), gp.ArrayKey(f"LABELS_MASK_{name}".upper())
+
+    def _first_of_the_same_labels(self, name: str) -> str:
+        """Return the first output that reads the same instances at the same voxel size: they are read only once."""
+        options = self.targets[name]
+        if not isinstance(options, InstanceTargetsOptions):
+            return name
+        return next(
+            other
+            for other, there in self.targets.items()
+            if isinstance(there, InstanceTargetsOptions)
+            and (there.labels, self.voxel_sizes[other]) == (options.labels, self.voxel_sizes[name])
+        )
 
     def _instance_source(self, name: str, volume: MultiscaleImage, within: Roi | None) -> gp.BatchProvider:
         (labels, mask), size = self._read(name), self.voxel_sizes[name]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scalenet_gp.errors import ConfigError, VolumeFormatError
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, block_shape, run
-from scalenet_gp.pipelines.config import Config, Region, TargetOptions, match_outputs
+from scalenet_gp.pipelines.config import Config, InstanceTargetsOptions, Region, TargetOptions, match_outputs
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
 from scalenet_gp.pipelines.segmentation.table import objects_path
 from scalenet_gp.pipelines.segmentation.task import SegmentationTask
@@ -151,7 +151,7 @@ def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> 
             )
         if not (prediction / output).exists():  # only another product, such as its entropy, was stored
             continue
-        if targets[output].kind == "affinities":
+        if isinstance(targets[output], InstanceTargetsOptions):  # channels that are not classes
             continue
         size = MultiscaleImage.open(prediction / output).levels[0].voxel_size
         for name in targets[output].scored(channels):

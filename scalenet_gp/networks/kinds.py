@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -27,6 +27,7 @@ class OutputForm:
     Attributes:
         channels: number of channels.
         final_activation: name of the activation, as ``torch.nn`` has it.
+        classes: names of the channels, for heads that leave them out.
 
     Example:
         >>> OutputForm(channels=3, final_activation="Softmax").channels
@@ -35,6 +36,7 @@ class OutputForm:
 
     channels: int = 1
     final_activation: str = "Sigmoid"
+    classes: tuple[str, ...] = ()
 
 
 OutputForms = Callable[[str], OutputForm]
@@ -149,11 +151,17 @@ def _with_forms(options: _O, prefix: str, forms: OutputForms) -> _O:
         changes["output_nc"] = form.channels
     if options.final_activation is None:
         changes["final_activation"] = form.final_activation
-        changes["heads"] = options.heads and {
-            name: {
-                "final_activation": forms(prefix + name).final_activation,
-                **(head if isinstance(head, Mapping) else {"classes": head}),
-            }
-            for name, head in options.heads.items()
-        }
+    changes["heads"] = options.heads and {
+        name: _head_with_form(head, forms(prefix + name), options.final_activation)
+        for name, head in options.heads.items()
+    }
     return options.model_copy(update=changes)
+
+
+def _head_with_form(
+    head: tuple[str, ...] | dict[str, Any], form: OutputForm, final_activation: str | None
+) -> dict[str, Any]:
+    """Return the arguments of a head, with those of its form where neither it nor its network says them."""
+    own = head if isinstance(head, dict) else {"classes": head}
+    activation = {"final_activation": form.final_activation} if final_activation is None else {}
+    return {"classes": form.classes, **activation, **own}

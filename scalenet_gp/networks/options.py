@@ -104,7 +104,8 @@ class EncoderDecoderOptions(Options):
         heads: by name, the classes of further outputs, each made by a :class:`Head` of the features that ``"output"``
             is made of. It has ``num_final_convs`` - 1 hidden layers of ``hidden_nc`` channels, ``activation`` and
             ``final_activation``; a head that is to differ has, instead of its classes, a mapping of arguments of
-            :class:`Head`: ``classes`` and any of ``hidden_nc``, ``activation`` and ``final_activation``.
+            :class:`Head`: ``classes`` and any of ``hidden_nc``, ``activation`` and ``final_activation``. In a run file
+            a head may leave out its classes, as in ``{}``, and has those of its targets.
     """
 
     top_resolution: VoxelSize
@@ -175,8 +176,6 @@ class EncoderDecoderOptions(Options):
             if unknown:
                 message = f"the head {name!r} has no argument {unknown[0]!r}; {suggest(unknown[0], _HEAD)}"
                 raise PydanticCustomError("unknown_argument", "{message}", {"message": message})
-            if "classes" not in arguments:
-                raise ArgumentError(f"the head {name!r} has no 'classes', the names of its channels")
         return self
 
     @property

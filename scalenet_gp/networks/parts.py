@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Node
 from scalenet_gp.layers import (
     AtrousPyramid,
@@ -107,6 +108,8 @@ class Parts:
         if options.output_channels:
             nodes.append(self._output("output", 0))
         for name, arguments in options.head_options.items():
+            if not arguments.get("classes"):
+                raise ArgumentError(f"the head {name!r} has no 'classes', the names of its channels")
             keys = [f"{self.prefix}out_conv_0"], [self.prefix + name]
             nodes.append(Head(*keys, options.base_nc, **arguments, dims=options.dims))
         if options.deep_supervision:

@@ -123,7 +123,15 @@ def blurred(**options):
         ),
         (
             {"training__targets": {"*": {"kind": "affinities", "labels": "cells", "offsets": [[1, 0, 0], [0, 1]]}}},
-            "training.targets.*offsets is .*one whole number for each axis",
+            "training.targets.*offsets is .*one number for each axis",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "affinities", "labels": "cells"}}},
+            "either offsets, in voxels, or offsets_nm: write one of both",
+        ),
+        (
+            {"training__targets": {"*": {"kind": "lsd", "labels": "cells", "sigma": [80, 0, 80]}}},
+            "training.targets.*sigma is .*above 0",
         ),
         (
             {"training__targets": {"*": {"kind": "boundary_distance", "maximum": -5}}},

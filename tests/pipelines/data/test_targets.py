@@ -12,6 +12,7 @@ from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
+from scalenet_gp.nodes.targets import descriptor_names, local_shape_descriptors
 from scalenet_gp.nodes.targets.boundary_distance import boundary_distance
 from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.data import boxes as boxes_module
@@ -26,6 +27,7 @@ TARGETS = {
     "0_output": {"kind": "classes", "exclusive": True, "loss": {"kind": "cross_entropy_dice"}},
     "1_output": {"kind": "affinities", "labels": "cells", "offsets": OFFSETS},
 }
+LSD = {"kind": "lsd", "labels": "cells", "sigma": [9, 9, 13.5]}
 BOXES = {"0_output": [54, 72, 72], "1_output": [36, 36, 36]}
 
 
@@ -117,6 +119,39 @@ def test_affinities_are_those_of_the_instances(labelled):
             assert target.data[(channel, *at)] == (known and own == other > 0)
 
 
+def test_affinities_and_descriptors_read_the_instances_once(labelled):
+    """The descriptors are those of the cut-out instances; offsets in nm give the same affinities."""
+    in_nm = {"kind": "affinities", "labels": "cells", "offsets_nm": [[0, 0, 4.5], [0, -9, 0]]}
+    config = tiny_config(
+        augmentation=[],
+        network__subnets__1__heads={"lsd": {}},
+        training__targets={"0_output": TARGETS["0_output"], "1_output": in_nm, "1_lsd": LSD},
+        training__output_shape={**BOXES, "1_lsd": BOXES["1_output"]},
+    )
+    dataset, batch = sample(config, labelled)
+    assert dataset.channels["1_output"] == ("affinity 0 0 4.5 nm", "affinity 0 -9 0 nm")
+    assert len(dataset.target_chain.label_keys()) == 4  # targets of classes and labels, each with its mask
+    target, mask = (batch[keys["1_lsd"]].data for keys in (dataset.arrays.targets, dataset.arrays.masks))
+    cells = np.zeros(SHAPE, np.int64)
+    box = tuple(slice(*bounds) for bounds in CROPS["bright"])
+    cells[box] = instances()[box]
+    cells[..., 22:] = 0
+    reach = (6, 6, 9)
+    first = first_voxel(dataset, batch, batch[dataset.arrays.targets["1_lsd"]])
+    padded = np.pad(cells, [(40, 40)] * 3)
+    around = tuple(slice(f + 40 - r, f + 40 + n + r) for f, n, r in zip(first, target.shape[1:], reach, strict=True))
+    inner = tuple(slice(r, r + n) for n, r in zip(target.shape[1:], reach, strict=True))
+    expected, described = local_shape_descriptors(padded[around], (4.5,) * 3, (9, 9, 13.5), inner)
+    np.testing.assert_array_equal(target, expected)
+    np.testing.assert_array_equal(mask, np.broadcast_to(described, mask.shape))
+    assert 0 < mask.mean() < 1
+    in_voxels = tiny_config(augmentation=[], training__targets=TARGETS, training__output_shape=BOXES)
+    other, batch_of_voxels = sample(in_voxels, labelled)
+    np.testing.assert_array_equal(
+        batch[dataset.arrays.targets["1_output"]].data, batch_of_voxels[other.arrays.targets["1_output"]].data
+    )
+
+
 def test_distances_are_those_of_the_class(volume):
     targets = {"*": {"kind": "boundary_distance", "classes": ["bright"], "maximum": 18}}
     config = tiny_config(augmentation=[], training__targets=targets, training__overhang=None)
@@ -139,16 +174,19 @@ def test_distances_are_those_of_the_class(volume):
 def test_a_run_learns_other_targets_at_each_scale(labelled, tmp_path, kind):
     """Training with validation, prediction, evaluation and preview go through, with the channels of each output.
 
-    With affinities, a head beside the fine output learns exclusive classes.
+    With affinities, heads beside the fine output learn exclusive classes and shape descriptors.
     """
     exclusive = TARGETS["0_output"]
     distances = {"0_output": exclusive, "1_output": {"kind": "boundary_distance", "maximum": 18}}
-    affinities = {**TARGETS, "1_kinds": exclusive}
-    heads = {"kinds": ["background", *CLASSES]} if kind == "affinities" else None
+    affinities = {**TARGETS, "1_kinds": exclusive, "1_lsd": LSD}
+    boxes = {**BOXES, **dict.fromkeys(("1_kinds", "1_lsd"), BOXES["1_output"])}
+    heads = {"kinds": ["background", *CLASSES], "lsd": {}} if kind == "affinities" else None
     config = tiny_config(
         network__subnets__1__heads=heads,
         training__targets=affinities if kind == "affinities" else distances,
-        training__output_shape={**BOXES, "1_kinds": BOXES["1_output"]} if kind == "affinities" else None,
+        training__output_shape={**BOXES, **dict.fromkeys(("1_kinds", "1_lsd"), BOXES["1_output"])}
+        if kind == "affinities"
+        else None,
         training__region={"begin": [None] * 3, "end": [None, None, 63]},
         training__overhang=None,
         training__iterations=2,
@@ -161,6 +199,7 @@ def test_a_run_learns_other_targets_at_each_scale(labelled, tmp_path, kind):
     expected = {"0_output": list(CLASSES), "1_output": list(CLASSES)}
     if kind == "affinities":
         expected |= {"1_output": ["affinity 0 0 1", "affinity 0 -2 0"], "1_kinds": list(CLASSES)}
+        expected["1_lsd"] = list(descriptor_names(3))
     assert {name: list(classes) for name, classes in scores.items()} == expected
     coarse = MultiscaleImage.open(tmp_path / "run" / "prediction.zarr" / "0_output")
     fine = MultiscaleImage.open(tmp_path / "run" / "prediction.zarr" / "1_output")
