@@ -14,6 +14,7 @@ class LearnedVolume(Options):
     Attributes:
         raw: its fingerprint.
         intensities: the stored values that the network sees as -1 and 1, if they were sampled.
+        labels: digest of the labels that were learned from in this volume.
 
     Example:
         >>> size = (8, 8, 8)
@@ -26,3 +27,4 @@ class LearnedVolume(Options):
 
     raw: VolumeFingerprint
     intensities: tuple[float, float] | None = None
+    labels: str | None = None

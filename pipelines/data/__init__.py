@@ -9,10 +9,11 @@ from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.intensities import compare_intensities
 from scalenet_gp.pipelines.data.learned_volumes import check_intensities, record_volumes
 from scalenet_gp.pipelines.data.sampling import build_sampler
-from scalenet_gp.pipelines.data.source_survey import SourceSurvey, Survey, survey, survey_source
+from scalenet_gp.pipelines.data.source_survey import COUNTED_SOURCES, SourceSurvey, Survey, survey, survey_source
 from scalenet_gp.pipelines.data.sources import Source, choose_source, resolve_sources, sources_of
 
 __all__ = [
+    "COUNTED_SOURCES",
     "AnnotationCounts",
     "Dataset",
     "Datasets",

@@ -23,6 +23,7 @@ from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import (
+    AffinityTargetsOptions,
     Config,
     DataConfig,
     Intensities,
@@ -435,6 +436,16 @@ class Dataset:
                 f"{options.labels} has no labels of {', '.join(volumes)}; there are {self._listed_labels()}"
             )
         return volumes
+
+    def label_volumes(self) -> dict[str, MultiscaleImage]:
+        """Return the label volumes that targets are made of, by their names: of classes, and of instances.
+
+        Raises:
+            FileNotFoundError, VolumeFormatError, ConfigError, DataError: as :meth:`target_sources`.
+        """
+        volumes = {name: one.volume for name, one in self.class_volumes().items() if one.volume is not None}
+        affinities = [one for one in self.targets.values() if isinstance(one, AffinityTargetsOptions)]
+        return volumes | {options.labels: self._instances(options.labels) for options in affinities}
 
     def _class_volume(self, path: str) -> ClassVolume:
         """Return the label volume of one class."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from scalenet_gp.pipelines.config import LearnedVolume
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.intensities import compare_intensities, sample_raw
-from scalenet_gp.volumes import VolumeFingerprint, read_separately
+from scalenet_gp.pipelines.data.sources import Source
+from scalenet_gp.volumes import MultiscaleImage, VolumeFingerprint, labels_digest, read_separately
 
 __all__ = ["check_intensities", "record_volumes"]
 
@@ -22,7 +23,8 @@ _logger = logging.getLogger(__name__)
 def record_volumes(datasets: Datasets, begun: Sequence[LearnedVolume] = ()) -> tuple[LearnedVolume, ...]:
     """Return the raw volumes to train on, each once, after a comparison of their values with their intensities.
 
-    A few blocks of each are read, in a process of their own: worker processes may be forked afterwards.
+    A few blocks of each, and one of each of their label volumes, are read, in a process of their own: worker processes
+    may be forked afterwards.
 
     Args:
         datasets: the sources.
@@ -33,16 +35,20 @@ def record_volumes(datasets: Datasets, begun: Sequence[LearnedVolume] = ()) -> t
         ConfigError: hardly any sampled value of a volume lies within its intensities.
         DataError: ``auto`` finds one value only.
     """
-    sources = list({source.config.raw: source for source in reversed(datasets.of("train"))}.values())[::-1]
+    by_raw: dict[str, list[Source]] = {}
+    for source in datasets.of("train"):
+        by_raw.setdefault(source.config.raw, []).append(source)
 
     def look() -> list[tuple[LearnedVolume, str, bool]]:
         found = []
-        for number, source in enumerate(sources):
-            dataset = datasets.open(source)
+        for number, sources in enumerate(by_raw.values()):
+            dataset = datasets.open(sources[0])
             fingerprint = VolumeFingerprint.of(dataset.raw)
             before = begun[number] if number < len(begun) else None
             kept = None if before is None or before.raw.differences(fingerprint) else before.intensities
-            found.append(_look(dataset, fingerprint, kept))
+            learned, fault, refused = _look(dataset, fingerprint, kept)
+            labels = labels_digest(_label_volumes(datasets, sources))
+            found.append((learned.model_copy(update={"labels": labels}), fault, refused))
         return found
 
     looked = read_separately(look)
@@ -59,6 +65,13 @@ def check_intensities(dataset: Dataset) -> None:
     """
     if dataset.intensity_options != "auto" and not _is_whole_range(dataset):
         _tell(*read_separately(lambda: _compare(dataset)))
+
+
+def _label_volumes(datasets: Datasets, sources: Sequence[Source]) -> Iterator[tuple[str, MultiscaleImage]]:
+    """Yield the label volumes of sources, each with a name that does not depend on its place."""
+    for number, source in enumerate(sources):
+        for name, volume in datasets.open(source).label_volumes().items():
+            yield f"{number}/{name}", volume
 
 
 def _look(

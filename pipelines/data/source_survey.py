@@ -7,17 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 
 from funlib.geometry import Roi
 
 from scalenet_gp.errors import ConfigError, DataError, ScaleNetError, VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pipelines.config import Region, Use
+from scalenet_gp.pipelines.data.boxes import finest_output
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.sources import Source
 
-__all__ = ["SourceSurvey", "Survey", "survey", "survey_source"]
+__all__ = ["COUNTED_SOURCES", "SourceSurvey", "Survey", "survey", "survey_source"]
+
+COUNTED_SOURCES = 8
+"""Sources whose labels are counted before a run: to read those of more takes long, and `scalenet-gp check` does it."""
 
 _Box = tuple[tuple[Fraction, ...], tuple[Fraction, ...]]
 """Begin and end, nm in the volume's own coordinates."""
@@ -64,11 +69,13 @@ class Survey:
     Attributes:
         sources: each source.
         uses: the number of sources for each purpose.
+        annotated: voxels of the finest output in the annotated boxes to train on, summed over the sources.
         errors: what is wrong with all of them together.
     """
 
     sources: Sequence[SourceSurvey]
     uses: Mapping[Use, int]
+    annotated: int
     errors: Sequence[Exception]
 
     def check(self) -> None:
@@ -98,8 +105,12 @@ class Survey:
         known = Counter(name for one in self.sources for name, there in one.classes.items() if there)
         classes = [f"{name} {count}" for name, count in known.most_common()]
         listed = ", ".join(classes[:12]) + (f", {len(classes) - 12} others" if len(classes) > 12 else "")
+        counting = (
+            "; `scalenet-gp check` counts the shares of classes in it" if self.uses["train"] > COUNTED_SOURCES else ""
+        )
         return [
             f"sources: {len(self.sources)}; {told}",
+            f"annotated, to train on: boxes of {self.annotated:,} voxels of the finest output{counting}",
             f"voxel sizes of raw data: {', '.join(common)}{more}",
             f"sources that have labels of a class: {listed}",
         ]
@@ -118,7 +129,10 @@ def survey(datasets: Datasets) -> Survey:
                 DataError(f"data.classes.{name}: no source to train on has labels of it, so it cannot be learned")
             )
     _check_apart(found, datasets)
-    return Survey(found, uses, errors)
+    boxes = [one.box for one in found if one.box is not None and one.source.name in learned]
+    voxel = datasets.net.specs[finest_output(datasets.net)].voxel_size
+    annotated = sum(prod((e - b) / v for b, e, v in zip(*box, voxel, strict=True)) for box in boxes)
+    return Survey(found, uses, int(annotated), errors)
 
 
 def survey_source(datasets: Datasets, source: Source) -> SourceSurvey:

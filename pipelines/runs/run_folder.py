@@ -36,7 +36,12 @@ MAY_CHANGE = (
 They are its length, the number of worker processes, the device, when checkpoints and the log are written, the memory of
 the cache, and options of prediction, evaluation and segmentation. ``evaluation.threshold`` may change in a run without
 a validation, which would compare networks by it.
+
+The paths of ``data.sources`` may change as well: :meth:`RunFolder.check_volumes` compares the data themselves.
 """
+
+_PATHS = ("raw", "labels", "datasplit", "challenge", "groups")
+"""The fields of an entry of ``data.sources`` that may change with the place of the data."""
 
 _ABSENT = object()
 
@@ -114,7 +119,7 @@ class RunFolder:
         return Config.read(self.config) if self.config.exists() and self._holds_network() else None
 
     def check_config(self, config: Config) -> None:
-        """Check that the run was begun with this config. Fields of :data:`MAY_CHANGE` may differ.
+        """Check that the run was begun with this config. Fields of :data:`MAY_CHANGE` and paths of data may differ.
 
         A run without a checkpoint begins anew, and may do so with any config.
 
@@ -126,14 +131,17 @@ class RunFolder:
             return
         begun, ours = (c.model_dump(mode="json", exclude={"learned_from"}) for c in (there, config))
         free = MAY_CHANGE if begun["validation"] else (*MAY_CHANGE, "evaluation.threshold")
-        if differences := list(_differences(begun, ours, free)):
+        paths = [f"data.sources.{number}.{name}" for number in range(len(config.data.sources)) for name in _PATHS]
+        if differences := list(_differences(begun, ours, (*free, *paths))):
             raise ConfigError(
                 f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
-                f"{', '.join(free)} may change; choose another folder for this config"
+                f"{', '.join(free)} and the paths of the same data may change; choose another folder for this config"
             )
 
     def check_volumes(self, config: Config) -> None:
-        """Check that the run has learned from the volumes of ``config.learned_from``, which may have been moved.
+        """Check that the run has learned from the volumes and labels of ``config.learned_from``.
+
+        They may have been moved.
 
         Raises:
             ConfigError: it has learned from others; the message names the first of them.
@@ -147,12 +155,20 @@ class RunFolder:
                 f"{self.path} holds a run that has learned from {len(before)} volumes, and now there are {len(now)}; "
                 "choose another folder for the run"
             )
+        cure = (
+            "Give the run its own data, wherever they have been moved to, or choose another folder for the run; "
+            "training.start_from begins with its weights"
+        )
         for one, other in zip(before, now, strict=False):
             if differences := one.raw.differences(other.raw):
                 raise ConfigError(
                     f"{self.path} holds a run that has learned from {one.raw}, and the data now are {other.raw}: "
-                    f"{'; '.join(differences)}. Give the run its own data, wherever they have been moved to, or choose "
-                    "another folder for the run; training.start_from begins with its weights"
+                    f"{'; '.join(differences)}. {cure}"
+                )
+            if None not in (one.labels, other.labels) and one.labels != other.labels:
+                raise ConfigError(
+                    f"{self.path} holds a run that has learned from other labels of {other.raw}: their shape, place, "
+                    f"number or voxels differ. {cure}"
                 )
 
     def _holds_network(self) -> bool:

@@ -12,15 +12,12 @@ from funlib.geometry import Coordinate
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pipelines.config import Region
-from scalenet_gp.pipelines.data import AnnotationCounts, Datasets, count_annotation, say_if_small
+from scalenet_gp.pipelines.data import COUNTED_SOURCES, AnnotationCounts, Datasets, count_annotation, say_if_small
 from scalenet_gp.volumes import read_separately
 
 __all__ = ["LearnedFrom", "describe_data"]
 
 _logger = logging.getLogger(__name__)
-
-_FEW = 8
-"""Sources whose labels are counted before a run; of more, `scalenet-gp check` does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +67,14 @@ def _percent(share: float) -> str:
 def describe_data(datasets: Datasets) -> tuple[LearnedFrom, ...]:
     """Return what a run learns from, and say what a user should know of it before training begins.
 
-    Of many sources only the metadata are looked at, see :func:`.survey`: to read all labels takes long.
+    Of more sources than :data:`.COUNTED_SOURCES` only the metadata are looked at: :meth:`.Survey.lines` says so.
 
     Raises:
         ConfigError: no class is annotated in any voxel, so that every loss would be zero.
         FileNotFoundError, ScaleNetError: as :meth:`.Dataset.annotated`.
     """
     sources = datasets.of("train")
-    if len(sources) > _FEW:
+    if len(sources) > COUNTED_SOURCES:
         return ()
     opened = [datasets.open(source) for source in sources]
     parts = [dataset.annotated(dataset.training_region) for dataset in opened]

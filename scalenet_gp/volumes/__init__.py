@@ -8,7 +8,7 @@ from scalenet_gp.volumes.cellmap_submission import SubmissionWriter, extract_cla
 from scalenet_gp.volumes.class_prediction import ClassPrediction, nearest_voxel_size, stated_place
 from scalenet_gp.volumes.class_volume import ClassVolume
 from scalenet_gp.volumes.crop_lattice import CropLattice, check_covered, read_on_lattice
-from scalenet_gp.volumes.fingerprint import VolumeFingerprint
+from scalenet_gp.volumes.fingerprint import VolumeFingerprint, labels_digest
 from scalenet_gp.volumes.formats import volumes_below
 from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.intensity_sample import IntensitySample, sample_intensities, spread_boxes
@@ -68,6 +68,7 @@ __all__ = [
     "is_precomputed",
     "join",
     "known_majority",
+    "labels_digest",
     "local_path",
     "multiscale_attributes",
     "multiscale_groups",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import final
 
 import numpy as np
@@ -12,7 +13,7 @@ from scalenet_gp.options import Options, Size
 from scalenet_gp.volumes.intensity_sample import spread_blocks
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 
-__all__ = ["VolumeFingerprint"]
+__all__ = ["VolumeFingerprint", "labels_digest"]
 
 _BLOCKS = 8
 
@@ -80,6 +81,34 @@ class VolumeFingerprint(Options):
         if not found and any(mine != others for mine, others in pairs if None not in (mine, others)):
             found.append("the voxels differ")
         return found
+
+
+def labels_digest(volumes: Iterable[tuple[str, MultiscaleImage]]) -> str | None:
+    """Return a digest of label volumes: of their names and metadata, and of the voxels of a block of each.
+
+    It does not depend on the place of their files.
+
+    Args:
+        volumes: the volumes, each with a name.
+
+    Returns:
+        16 hexadecimal digits; None if a block cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> ids = [MultiscaleImage.from_arrays([np.full((4, 4), n)], [(8, 8)]) for n in (3, 4)]
+        >>> labels_digest([("crop1", ids[0])]) == labels_digest([("crop1", ids[1])])
+        False
+    """
+    found = hashlib.sha256()
+    for name, image in volumes:
+        level = image.levels[0]
+        place = (name, level.shape, *map(str, (*level.voxel_size, *level.begin)), image.dtype.name)
+        voxels = [_digest(block) for block in spread_blocks(image, level, 1)]
+        if None in voxels:
+            return None
+        found.update(repr((place, voxels)).encode())
+    return found.hexdigest()[:16]
 
 
 def _digest(block: np.ndarray | None) -> str | None:

@@ -8,7 +8,7 @@ from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.data import Datasets, survey, training_chain
 from scalenet_gp.training import resident_bytes
 from tests.pipelines.conftest import tiny_config
-from tests.pipelines.data.challenge_tree import CLASSES, write_challenge
+from tests.pipelines.data.challenge_tree import CLASSES, EDGE, SIZES, write_challenge
 
 ALL = 289
 
@@ -32,6 +32,9 @@ def test_memory_and_the_first_batch_do_not_depend_on_the_number_of_crops(tmp_pat
     counts = [len(datasets.of(use)) for use in ("train", "validate", "evaluate")]
     assert counts in ([ALL - 48, 48, 0], [ALL - 49, 49, 0])
     assert len(found.lines()) <= 10
+    most = sum((EDGE * SIZES[int(source.name[4:]) % 6 % 3 - 1] / 4.5) ** 3 for source in datasets.of("train"))
+    assert most / 4 < found.annotated <= most
+    assert "`scalenet-gp check` counts the shares of classes" in found.lines()[1]
     chain = training_chain(datasets)
     plan = net.plan(datasets.boxes(config.training.output_shape))
     arrays = dict(datasets.first.arrays.request(plan).array_specs)

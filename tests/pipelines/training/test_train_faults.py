@@ -317,6 +317,16 @@ def test_a_run_is_resumed_with_its_own_data_only(volume, trained, tmp_path):
     moved = shutil.copytree(volume, tmp_path / "moved.zarr")
     before = files_below(run / "checkpoints")
     train(tiny_config(), moved, run, "cpu", "none")
+    paths = {
+        f"data__sources__0__{name}": str(moved / path) for name, path in (("raw", "em/raw"), ("labels", "labels/crop"))
+    }
+    train(tiny_config(**paths), tmp_path, run, "cpu", "none")
+    shutil.move(moved / "labels" / "crop" / "dark", tmp_path / "dark")
+    shutil.copytree(moved / "labels" / "crop" / "bright", moved / "labels" / "crop" / "dark")
+    with pytest.raises(ConfigError, match=r"has learned from other labels of .*moved\.zarr/em/raw .*: their shape"):
+        train(tiny_config(), moved, run, "cpu", "none")
+    shutil.rmtree(moved / "labels" / "crop" / "dark")
+    shutil.move(tmp_path / "dark", moved / "labels" / "crop" / "dark")
     write_array(shutil.rmtree(moved / "em" / "raw") or moved / "em" / "raw", 255 - tissue()[0], levels=3)
     with pytest.raises(ConfigError, match=r"has learned from .*raw .*, and the data now are .*: the voxels differ"):
         train(tiny_config(), moved, run, "cpu", "none")
