@@ -23,9 +23,9 @@ from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import (
-    AffinityTargetsOptions,
     Config,
     DataConfig,
+    InstanceTargetsOptions,
     Intensities,
     Region,
     SourceConfig,
@@ -444,8 +444,8 @@ class Dataset:
             FileNotFoundError, VolumeFormatError, ConfigError, DataError: as :meth:`target_sources`.
         """
         volumes = {name: one.volume for name, one in self.class_volumes().items() if one.volume is not None}
-        affinities = [one for one in self.targets.values() if isinstance(one, AffinityTargetsOptions)]
-        return volumes | {options.labels: self._instances(options.labels) for options in affinities}
+        instances = [one for one in self.targets.values() if isinstance(one, InstanceTargetsOptions)]
+        return volumes | {options.labels: self._instances(options.labels) for options in instances}
 
     def _class_volume(self, path: str) -> ClassVolume:
         """Return the label volume of one class."""
