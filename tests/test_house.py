@@ -57,7 +57,8 @@ ROOMS = {
     # pipelines
     "pipelines": "",
     "pipelines.blockwise": "kernels options serialization volumes .process",
-    "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process",
+    "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process "
+    ".segmentation",
     "pipelines.cli": "geometry kernels options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment nodes.targets options segmentation "
     "serialization training volumes",

@@ -1,8 +1,18 @@
-"""The CellMap Segmentation Challenge: predicting its crops, packing a submission, and scoring one against the truth."""
+"""The CellMap Segmentation Challenge: predict and segment its crops, pack a submission, and score one."""
 
 from scalenet_gp.pipelines.challenge.pack_job import Packed, pack
 from scalenet_gp.pipelines.challenge.predict_job import RAW_LAYOUT, predict_crops
 from scalenet_gp.pipelines.challenge.score_job import ChallengeScores, score
 from scalenet_gp.pipelines.challenge.score_table import challenge_table
+from scalenet_gp.pipelines.challenge.segment_job import segment_crops
 
-__all__ = ["RAW_LAYOUT", "ChallengeScores", "Packed", "challenge_table", "pack", "predict_crops", "score"]
+__all__ = [
+    "RAW_LAYOUT",
+    "ChallengeScores",
+    "Packed",
+    "challenge_table",
+    "pack",
+    "predict_crops",
+    "score",
+    "segment_crops",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scalenet_gp.errors import ConfigError
 
-__all__ = ["DEFAULT_LAYOUT", "check_layout", "list_classes", "place_of"]
+__all__ = ["DEFAULT_LAYOUT", "check_layout", "list_classes", "place_of", "segments_of"]
 
 DEFAULT_LAYOUT = "{crop}/{label}"
 
@@ -33,6 +33,14 @@ def check_layout(layout: str, names: Sequence[str] = _NAMES, option: str = "--la
 def place_of(folder: Path, layout: str, names: Mapping[str, str]) -> Path:
     """Return the path of the prediction that a layout names."""
     return folder / layout.format_map(names)
+
+
+def segments_of(segments: Path | None, crop: str, label: str) -> Path | None:
+    """Return the path of the objects of a class in a folder that ``segment_crops`` made; None if there are none."""
+    if segments is None:
+        return None
+    path = segments / f"{crop}.zarr" / label
+    return path if path.is_dir() else None
 
 
 def list_classes(pairs: Iterable[tuple[str, str]], most: int = 20) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.metrics import CropGrid
-from scalenet_gp.pipelines.challenge.layout import DEFAULT_LAYOUT, check_layout, list_classes, place_of
+from scalenet_gp.pipelines.challenge.layout import DEFAULT_LAYOUT, check_layout, list_classes, place_of, segments_of
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.serialization import atomic_write
 from scalenet_gp.volumes import ClassPrediction, ManifestEntry, SubmissionWriter, read_crop_manifest
@@ -27,11 +27,13 @@ class Packed:
         path: the zip file.
         packed: the crops and classes in it.
         missing: the crops and classes of the manifest for which there is no prediction.
+        segmented: those in it that are objects of a segmentation.
     """
 
     path: Path
     packed: tuple[tuple[str, str], ...]
     missing: tuple[tuple[str, str], ...]
+    segmented: tuple[tuple[str, str], ...] = ()
 
 
 def pack(
@@ -40,6 +42,7 @@ def pack(
     output: Path,
     *,
     layout: str = DEFAULT_LAYOUT,
+    segments: Path | None = None,
     threshold: float = 0.5,
     allow_missing: bool = False,
     overwrite: bool = False,
@@ -56,6 +59,8 @@ def pack(
         layout: path of a prediction below the folder, with ``{dataset}``, ``{crop}`` and ``{label}`` for their names.
             There is an array or a multiscale volume, of the class or with a channel of its name, or a group of such
             volumes as ``scalenet-gp predict`` writes them; of these the one of the nearest voxel size is taken.
+        segments: folder that :func:`~scalenet_gp.pipelines.challenge.segment_crops` made: classes of crops whose
+            objects are there are taken from there instead.
         threshold: the probability from which on a voxel is of the class.
         allow_missing: pack what there is, although crops or classes are missing.
         overwrite: replace ``output`` if it exists.
@@ -71,14 +76,15 @@ def pack(
     """
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another output, or replace it with --force")
-    if not predictions.is_dir():
-        raise FileNotFoundError(f"{predictions}: no such folder")
+    for folder in (predictions, *([] if segments is None else [segments])):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
     if not 0 < threshold <= 1:
         raise ArgumentError(f"the threshold {threshold} has to be a probability above 0 and up to 1")
     check_layout(layout)
     entries, missing = [], []
     for entry in read_crop_manifest(manifest):
-        prediction = _find(predictions, layout, entry)
+        prediction = _find(predictions, layout, segments, entry)
         if prediction is None:
             missing.append((entry.crop, entry.label))
         else:
@@ -95,15 +101,20 @@ def pack(
         progress_bar("packing", len(entries)) as advance,
     ):
         for entry in entries:
-            prediction = _find(predictions, layout, entry)
+            prediction = _find(predictions, layout, segments, entry)
             if prediction is None:
                 raise FileNotFoundError(f"the prediction of {entry.label} of {entry.crop} vanished")
             _add(writer, entry, prediction, threshold)
             advance(f"{entry.crop} {entry.label}")
-    return Packed(output, tuple((entry.crop, entry.label) for entry in entries), tuple(missing))
+    packed = tuple((entry.crop, entry.label) for entry in entries)
+    segmented = tuple(pair for pair in packed if segments_of(segments, *pair) is not None)
+    return Packed(output, packed, tuple(missing), segmented)
 
 
-def _find(predictions: Path, layout: str, entry: ManifestEntry) -> ClassPrediction | None:
+def _find(predictions: Path, layout: str, segments: Path | None, entry: ManifestEntry) -> ClassPrediction | None:
+    objects = segments_of(segments, entry.crop, entry.label)
+    if objects is not None:
+        return ClassPrediction.find(objects, entry.label, entry.voxel_size)
     names = {"dataset": entry.dataset, "crop": entry.crop, "label": entry.label}
     return ClassPrediction.find(place_of(predictions, layout, names), entry.label, entry.voxel_size)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scalenet_gp.errors import DataError, UnknownNameError, VolumeFormatError
+from scalenet_gp.errors import ConfigError, DataError, UnknownNameError, VolumeFormatError
 from scalenet_gp.metrics import (
     CellMapScores,
     ConfusionCounts,
@@ -24,7 +24,7 @@ from scalenet_gp.metrics import (
     score_semantic,
 )
 from scalenet_gp.options import suggest
-from scalenet_gp.pipelines.challenge.layout import DEFAULT_LAYOUT, check_layout, list_classes, place_of
+from scalenet_gp.pipelines.challenge.layout import DEFAULT_LAYOUT, check_layout, list_classes, place_of, segments_of
 from scalenet_gp.pipelines.challenge.truth import TrueClass, grid_of, true_classes
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.serialization import atomic_write
@@ -79,6 +79,7 @@ def score(
     *,
     classes: Sequence[str] = (),
     layout: str = DEFAULT_LAYOUT,
+    segments: Path | None = None,
     threshold: float = 0.5,
     allow_missing: bool = False,
     overwrite: bool = False,
@@ -94,6 +95,8 @@ def score(
         output: JSON file for counts and scores.
         classes: the classes to score; all that are annotated if none is given.
         layout: path of a prediction below the folder; see :func:`~scalenet_gp.pipelines.challenge.pack`.
+        segments: folder that :func:`~scalenet_gp.pipelines.challenge.segment_crops` made: classes of crops whose
+            objects are there are taken from there instead.
         threshold: the probability from which on a voxel is of the class.
         allow_missing: count crops and classes without prediction as missed, as the challenge does.
         overwrite: replace ``output`` if it exists.
@@ -102,7 +105,7 @@ def score(
         FileExistsError: ``output`` exists.
         FileNotFoundError: there are no such predictions, or no such truth.
         UnknownNameError: no crop has a class.
-        ConfigError: the layout names something else.
+        ConfigError: the layout names something else, or there are segments beside a zip file.
         DataError: predictions are missing or of another shape than their crop, or nothing is annotated.
         LatticeError: a prediction does not cover its crop.
         VolumeFormatError: files that cannot be read, or arrays that do not state their place.
@@ -111,7 +114,7 @@ def score(
         raise FileExistsError(f"{output} exists; choose another output, or replace it with --force")
     check_layout(layout)
     wanted = _wanted(true_classes(truth), classes, truth)
-    find = _finder(predictions, layout)
+    find = _finder(predictions, layout, segments)
     missing = [(one.crop, one.label) for one in wanted if not find.has(one)]
     if missing and (len(missing) == len(wanted) or not allow_missing):
         cure = "" if len(missing) == len(wanted) else "; --allow-missing counts them as missed, as the challenge does"
@@ -159,8 +162,12 @@ class _Finder:
     place: Callable[[TrueClass], Any]
 
 
-def _finder(predictions: Path, layout: str) -> _Finder:
+def _finder(predictions: Path, layout: str, segments: Path | None) -> _Finder:
+    if segments is not None and not segments.is_dir():
+        raise FileNotFoundError(f"{segments}: no such folder")
     if predictions.is_file():
+        if segments is not None:
+            raise ConfigError(f"{predictions} is packed, with its objects: leave --segments out")
         inside = submitted_classes(predictions)
         return _Finder(
             lambda one: (one.crop, one.label) in inside,
@@ -170,7 +177,8 @@ def _finder(predictions: Path, layout: str) -> _Finder:
         raise FileNotFoundError(f"{predictions}: no such folder or file")
 
     def path(one: TrueClass) -> Path:
-        return place_of(predictions, layout, {"dataset": one.dataset, "crop": one.crop, "label": one.label})
+        objects = segments_of(segments, one.crop, one.label)
+        return objects or place_of(predictions, layout, {"dataset": one.dataset, "crop": one.crop, "label": one.label})
 
     @contextmanager
     def place(one: TrueClass) -> Iterator[Path]:

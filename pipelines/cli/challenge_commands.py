@@ -25,6 +25,12 @@ Layout = Annotated[
 Threshold = Annotated[
     float, typer.Option("--threshold", help="Probability from which on a voxel is of the class; ids have none.")
 ]
+Segments = Annotated[
+    Path | None,
+    typer.Option(
+        "--segments", help="Folder that segment --crops made: classes whose objects are there are taken from there."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
 
@@ -35,6 +41,7 @@ def pack(
     ],
     output: Annotated[Path, typer.Option("--output", help="Zip file to make.")] = Path("submission.zip"),
     layout: Layout = "{crop}/{label}",
+    segments: Segments = None,
     threshold: Threshold = 0.5,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Pack what there is, although crops or classes are missing.")
@@ -49,12 +56,15 @@ def pack(
         manifest,
         output,
         layout=layout,
+        segments=segments,
         threshold=threshold,
         allow_missing=allow_missing,
         overwrite=force,
     )
     crops = len({crop for crop, _ in packed.packed})
     typer.echo(f"packed {len(packed.packed)} arrays of {crops} crops; {len(packed.missing)} missing")
+    if segments is not None:
+        typer.echo(f"{len(packed.segmented)} of the arrays are objects of {segments}")
     print_results({"submission": packed.path})
 
 
@@ -74,6 +84,7 @@ def score(
         typer.Option("--classes", help="Classes to score, as mito,nuc; all that are annotated unless given."),
     ] = None,
     layout: Layout = "{crop}/{label}",
+    segments: Segments = None,
     threshold: Threshold = 0.5,
     allow_missing: Annotated[
         bool,
@@ -91,6 +102,7 @@ def score(
         output,
         classes=classes.split(",") if classes else (),
         layout=layout,
+        segments=segments,
         threshold=threshold,
         allow_missing=allow_missing,
         overwrite=force,

@@ -47,6 +47,14 @@ def segment(
         str | None,
         typer.Option("--classes", help="Classes to segment, as mito,nucleus; all of segmentation.classes by default."),
     ] = None,
+    crops: Annotated[
+        Path | None,
+        typer.Option(
+            "--crops",
+            help="Manifest of the CellMap challenge's test crops: PREDICTION and OUTPUT are folders of crops, and the "
+            "classes are those that it scores by objects.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Worker processes; with 0 this one does block after block.")
     ] = 0,
@@ -68,6 +76,20 @@ def segment(
     from scalenet_gp.pipelines.segmentation import segment as find_objects
 
     settings = read_config(config, overrides)
+    names = classes.split(",") if classes else ()
+    processes = Workers.create(count=workers, launcher=launcher, memory=int(memory * 2**30))
+    if crops is not None:
+        from scalenet_gp.pipelines.challenge import segment_crops
+
+        if prediction is None or output is None or region is not None:
+            raise ConfigError(
+                "--crops needs --prediction, the folder of predicted crops, and --output, and takes no --region: crops "
+                "have theirs"
+            )
+        of_crops = segment_crops(settings, prediction, output, crops, classes=names, workers=processes)
+        print_table(segmentation_table(of_crops))
+        print_results({"segmented crops": output})
+        return
     if run is None and (prediction is None or output is None):
         raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
     folder = RunFolder(run or Path())
@@ -76,8 +98,8 @@ def segment(
         prediction or folder.prediction,
         output or folder.segmentation,
         read_region(region),
-        classes=classes.split(",") if classes else (),
-        workers=Workers.create(count=workers, launcher=launcher, memory=int(memory * 2**30)),
+        classes=names,
+        workers=processes,
     )
     print_table(segmentation_table({"": made}))
     print_results({"segmented OME-Zarr": made, "table of objects": objects_path(made)})

@@ -30,17 +30,17 @@ class SegmentationConfig(Options):
     classes: dict[str, ComponentsOptions] = Field(default={"*": {}}, validate_default=True)
 
     def methods(self, classes: Sequence[str]) -> dict[str, ComponentsOptions]:
-        """Return the method of each of some classes that is segmented: that of the first pattern which matches.
+        """Return the method of each of some classes that is segmented: see :meth:`method`.
 
         Raises:
             ConfigError: a pattern is of none of the classes.
         """
-        found = {}
-        for name in classes:
-            pattern = next((pattern for pattern in self.classes if fnmatchcase(name, pattern)), None)
-            if pattern is not None:
-                found[name] = self.classes[pattern]
         for pattern in self.classes:
             if pattern != "*" and not any(fnmatchcase(name, pattern) for name in classes):
                 raise ConfigError(f"segmentation.classes.{pattern} is of no class; {suggest(pattern, classes)}")
-        return found
+        found = {name: self.method(name) for name in classes}
+        return {name: options for name, options in found.items() if options is not None}
+
+    def method(self, name: str) -> ComponentsOptions | None:
+        """Return the method of a class: that of the first pattern which matches; None if it is not segmented."""
+        return next((options for pattern, options in self.classes.items() if fnmatchcase(name, pattern)), None)

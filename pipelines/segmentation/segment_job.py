@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scalenet_gp.errors import ConfigError, VolumeFormatError
+from scalenet_gp.errors import ConfigError, ScaleNetError, VolumeFormatError
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, block_shape, run
 from scalenet_gp.pipelines.config import Config, InstanceTargetsOptions, Region, TargetOptions, match_outputs
@@ -16,12 +16,15 @@ from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedCla
 from scalenet_gp.pipelines.segmentation.table import objects_path
 from scalenet_gp.pipelines.segmentation.task import SegmentationTask
 from scalenet_gp.segmentation import BallOpening, ComponentsOptions
-from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node
+from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node, group_attributes
 
-__all__ = ["segment", "segmentation_job"]
+__all__ = ["check_finished", "segment", "segmentation_job"]
 
 _BYTES = 32
 """Memory of a voxel of a block, a sixth of the bytes that three threads have of it: values, masks, distances, ids."""
+
+_ALONE = Workers(memory=2 * 2**30)
+"""This process, with the memory that blocks take unless said otherwise."""
 
 
 def segment(
@@ -60,13 +63,12 @@ def segment(
         BlockingIOError: another process makes this output.
         UnfinishedBlocksError: some blocks could not be segmented; the others are done.
     """
-    processes = workers or Workers(memory=2 * 2**30)
     table = objects_path(output)
     for made in (output, table):
         if made.exists() and not (made == table and WorkFolder(output).path.exists()):
             raise FileExistsError(f"{made} exists; choose another output, or remove it")
-    job = segmentation_job(config, prediction, output, region, classes, processes.memory)
-    return run(job.output, lambda: SegmentationTask(job), processes)
+    job = segmentation_job(config, prediction, output, region, classes=classes, workers=workers)
+    return run(job.output, lambda: SegmentationTask(job), workers or _ALONE)
 
 
 def segmentation_job(
@@ -74,10 +76,12 @@ def segmentation_job(
     prediction: Path,
     output: Path,
     region: Region | Literal["all"] | None = None,
+    *,
     classes: Sequence[str] = (),
-    memory: int = 2 * 2**30,
+    workers: Workers | None = None,
 ) -> SegmentationJob:
     """Return the job of :func:`segment`; nothing is made. Raises as that."""
+    memory = (workers or _ALONE).memory
     attributes = _attributes(prediction)
     found = _predicted(config, prediction, attributes)
     methods = config.segmentation.methods(list(found))
@@ -99,6 +103,24 @@ def segmentation_job(
             for name, options in chosen.items()
         },
     )
+
+
+def check_finished(job: SegmentationJob) -> None:
+    """Check that a finished segmentation is that of a job.
+
+    Raises:
+        FileExistsError: it is not.
+    """
+    made = job.output
+    try:
+        done = SegmentationJob.model_validate(group_attributes(made)["job"])
+    except (ScaleNetError, KeyError, ValueError):
+        raise FileExistsError(f"{made} exists, and is not a segmentation; choose another output") from None
+    if differences := done.differences(job):
+        raise FileExistsError(
+            f"{made} is a segmentation of another kind, there and here: {'; '.join(differences)}. Remove it, or choose "
+            "another output"
+        )
 
 
 @dataclass(frozen=True)
@@ -159,7 +181,7 @@ def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> 
             rank = (math.prod(size), targets[output].kind != "classes")
             if name not in found or rank < found[name][0]:
                 found[name] = rank, one
-    return {name: one for name, (_, one) in found.items()}
+    return {name: found[name][1] for name in config.data.class_names if name in found}
 
 
 def _resolved(config: Config, one: _Predicted, name: str, options: ComponentsOptions) -> ComponentsOptions:

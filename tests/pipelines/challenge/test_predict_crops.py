@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from scalenet_gp.errors import ConfigError, DataError
-from scalenet_gp.pipelines.challenge import pack, predict_crops
+from scalenet_gp.pipelines.challenge import pack, predict_crops, segment_crops
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.volumes import ClassPrediction, CropLattice, multiscale_groups
 from tests.pipelines.conftest import CLASSES, CORNER, CPU, tiny_config
@@ -125,3 +125,29 @@ def test_faults_are_told_before_anything_is_predicted(tree, checkpoint, tmp_path
     with pytest.raises(DataError, match=r"crop3 spans 998 × 1022 nm along axis 0, and .*raw -2\.25 × 105\.75 nm"):
         run(far)
     assert not (tmp_path / "predictions").exists()
+
+
+def test_objects_of_crops_are_those_of_their_classes_and_options(tree, made, tmp_path):
+    manifest, output = tree / "manifest.csv", tmp_path / "objects"
+
+    def run(classes=("dark",), **options):
+        config = tiny_config(segmentation={"classes": {"dark": {"threshold": 0.45, **options}}})
+        return segment_crops(config, tree / "predictions", output, manifest, classes=classes)
+
+    with pytest.raises(ConfigError, match=r"no class to segment: of bright, dark none is scored by objects"):
+        run(classes=())
+    with pytest.raises(ConfigError, match=r"no crop has the class 'drak'; did you mean dark"):
+        run(classes=["drak"])
+    assert not output.exists()
+    done = run()
+    assert done == {name: output / f"{name}.zarr" for name in LATTICES}
+    assert [multiscale_groups(path) for path in done.values()] == [("dark",), ("dark",)]
+    assert run() == done
+    with pytest.raises(FileExistsError, match=r"crop1.zarr is a segmentation of another kind.*smallest: 0 and 9"):
+        run(smallest=9)
+    packed = pack(
+        tree / "predictions", manifest, tmp_path / "s.zip", layout="{crop}.zarr", segments=output, threshold=0.45
+    )
+    assert packed.segmented == (("crop1", "dark"), ("crop2", "dark"))
+    with pytest.raises(FileNotFoundError, match=r"none: no such folder"):
+        pack(tree / "predictions", manifest, tmp_path / "t.zip", layout="{crop}.zarr", segments=tmp_path / "none")

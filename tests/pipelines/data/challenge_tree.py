@@ -17,17 +17,18 @@ CLASSES = ("bright", "dark", "rare")
 EDGE = 16
 
 
-def write_challenge(folder, crops=289, datasets=22, links=True):
-    """Write the crops, numbered from 1, and return the folder; every third data set has no labels of ``rare``."""
+def write_challenge(folder, crops=289, datasets=22, names=CLASSES):
+    """Write the crops, numbered from 1, and return the folder; every third data set has no labels of the last class."""
     raw, masks = tissue()
-    masks = {**masks, "rare": masks["bright"] & (np.indices(raw.shape)[2] < 16)}
+    rare = masks["bright"] & (np.indices(raw.shape)[2] < 16)
+    masks = dict(zip(names, (masks["bright"], masks["dark"], rare), strict=True))
     box = (slice(2, 2 + EDGE),) * 3
     for number in range(datasets):
         voxel = SIZES[number % len(SIZES)]
         top = folder / f"set{number}" / f"set{number}.zarr" / "recon-1"
         first = top / "labels" / "groundtruth" / f"crop{number + 1}"
         write_array(top / "em" / "fibsem-uint8", raw, voxel=voxel, levels=2)
-        classes = CLASSES if number % 3 else CLASSES[:2]
+        classes = names if number % 3 else names[:2]
         for name in classes:
             write_array(first / name, masks[name][box].astype(np.uint8), voxel=voxel, labels=True, levels=2)
         for crop in range(number + 1, crops + 1, datasets):
