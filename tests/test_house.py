@@ -65,7 +65,7 @@ ROOMS = {
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
     "volumes .config",
     "pipelines.demo": "volumes .config .evaluation .plots .process .training",
-    "pipelines.evaluation": "leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
+    "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
     "pipelines.exchange": "exchange geometry volumes .blockwise",
     "pipelines.inspection": "analysis geometry graph leibnet nodes nodes.chains training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.masks": "geometry tissue volumes .plots .process",

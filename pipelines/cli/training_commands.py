@@ -143,31 +143,73 @@ def evaluate(
         ),
     ] = None,
     source: SourceName = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option(
+            "--segmentation",
+            help="Compare objects instead: a volume of ids, or what segment made, with instances of the annotation.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="With --segmentation: classes whose label volumes have a number for each object, as mito,nucleus; by "
+            "default that of a source with the encoding instances.",
+        ),
+    ] = None,
+    skeletons: Annotated[
+        Path | None,
+        typer.Option(
+            "--skeletons",
+            help="With --segmentation: file or folder of skeletons, SWC or JSON in nm, for the expected run length.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace scores and a picture that exist.")] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Compare a prediction with the annotation, and draw both."""
+    """Compare a prediction with the annotation, and draw both; or compare a segmentation, object by object."""
     from scalenet_gp.pipelines.config import Region
     from scalenet_gp.pipelines.evaluation import evaluate as compare
-    from scalenet_gp.pipelines.evaluation import score_tables
+    from scalenet_gp.pipelines.evaluation import evaluate_segmentation, score_tables, segmentation_scores_table
     from scalenet_gp.pipelines.plots import draw_prediction
     from scalenet_gp.pipelines.runs import RunFolder
 
     settings = read_config(config, overrides)
-    if run is None and (prediction is None or output is None):
-        raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
-    predicted = prediction or RunFolder(run or Path()).prediction
+    paths = folder_of(config, settings, volume)
     folder = RunFolder(output or run or Path())
-    for made in (folder.scores, folder.picture):
-        if made.exists() and not force:
-            raise FileExistsError(f"{made} exists; replace it with --force, or choose another folder with --output")
     within = read_region(region)
     if within == "all":
         within = Region.create(**dict.fromkeys(("begin", "end"), [None] * len(settings.prediction.block_shape)))
-    paths = folder_of(config, settings, volume)
+    if segmentation is not None:
+        if prediction is not None or (run is None and output is None):
+            raise ConfigError(
+                "--segmentation needs --run or --output, where scores are written, and takes no --prediction"
+            )
+        made = folder.segmentation_scores
+        _refuse_existing(made, force=force)
+        chosen = classes.split(",") if classes else ()
+        objects = evaluate_segmentation(
+            settings, paths, segmentation, within, made, force, source, classes=chosen, skeletons=skeletons
+        )
+        print_table(segmentation_scores_table(objects))
+        print_results({"scores": made})
+        return
+    if classes is not None or skeletons is not None:
+        raise ConfigError("--classes and --skeletons are for a segmentation: name it with --segmentation")
+    if run is None and (prediction is None or output is None):
+        raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
+    predicted = prediction or RunFolder(run or Path()).prediction
+    _refuse_existing(folder.scores, folder.picture, force=force)
     result = compare(settings, paths, predicted, within, folder.scores, overwrite=force, source=source)
     folder.picture.unlink(missing_ok=True)
     draw_prediction(settings, paths, predicted, folder.picture, within, source)
     for table in score_tables(result):
         print_table(table)
     print_results({"scores": folder.scores, "picture": folder.picture})
+
+
+def _refuse_existing(*files: Path, force: bool) -> None:
+    for made in files:
+        if made.exists() and not force:
+            raise FileExistsError(f"{made} exists; replace it with --force, or choose another folder with --output")

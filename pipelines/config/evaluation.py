@@ -30,6 +30,8 @@ class EvaluationConfig(Options):
             object.
         smallest_object: nm; an object counts if it is as large as a cube with this edge, a square in two dimensions.
             It leaves out what the border of the region cuts off of an object.
+        boundary_tolerance: nm; the boundary of a segmentation counts as found within this distance of the true one, by
+            the centres of voxels. Twice the longest edge of a voxel unless given.
 
     Example:
         >>> EvaluationConfig.create(region={"begin": [0, 0, 0], "end": [800, None, None]}).threshold
@@ -41,6 +43,7 @@ class EvaluationConfig(Options):
     allow_training_region: bool = False
     groups: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = Field(default_factory=dict)
     smallest_object: Length = Fraction(100)
+    boundary_tolerance: Length | None = None
 
     @field_validator("groups")
     @classmethod
@@ -50,9 +53,9 @@ class EvaluationConfig(Options):
                 raise ConfigError(f"every class is in a group once; {name} repeats one: {', '.join(classes)}")
         return groups
 
-    @field_validator("smallest_object")
+    @field_validator("smallest_object", "boundary_tolerance")
     @classmethod
-    def _not_below_zero(cls, length: Fraction) -> Fraction:
-        if length < 0:
+    def _not_below_zero(cls, length: Fraction | None) -> Fraction | None:
+        if length is not None and length < 0:
             raise ConfigError("it has to be 0 or more")
         return length

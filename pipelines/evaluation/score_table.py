@@ -9,13 +9,41 @@ from rich.table import Table
 
 from scalenet_gp.metrics import mean_scores
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
+from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores
 
-__all__ = ["score_tables"]
+__all__ = ["score_tables", "segmentation_scores_table"]
 
 
 def score_tables(result: EvaluationResult) -> list[Table]:
     """Return scores as tables for the terminal: those of classes, and those of groups if there are any."""
     return [_class_table(result), *([_group_table(result)] if result.voxels else [])]
+
+
+def segmentation_scores_table(result: SegmentationScores) -> Table:
+    """Return the scores of a segmentation as a table for the terminal: a column for each class."""
+    table = _table("Objects against the annotation", ("score",), tuple(result.classes))
+    rows: dict[str, list[str]] = {}
+    for name, scores in result.classes.items():
+        half, run = scores.objects[0.5], scores.run_length
+        of_class = {
+            "true objects": str(scores.true_objects),
+            "predicted objects": str(scores.predicted_objects),
+            "VOI split": _number(scores.information.split),
+            "VOI merge": _number(scores.information.merge),
+            "adapted Rand error": _number(scores.rand.error),
+            "CREMI score": _number(scores.cremi),
+            "F1 at IoU 0.5": _number(half.f1),
+            "average precision": _number(scores.average_precision),
+            "panoptic quality": _number(scores.panoptic.quality),
+            f"boundary F1 within {result.tolerances[name]:g} nm": _number(scores.boundaries.f1),
+        }
+        if run is not None:
+            of_class["expected run length"] = f"{run.expected:.0f} of {run.best:.0f} nm"
+        for label, number in of_class.items():
+            rows.setdefault(label, []).append(number)
+    for label, numbers in rows.items():
+        table.add_row(label, *numbers)
+    return table
 
 
 def _class_table(result: EvaluationResult) -> Table:

@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "evaluation.allow_training_region",
     "evaluation.groups",
     "evaluation.smallest_object",
+    "evaluation.boundary_tolerance",
     "segmentation",
 )
 """The fields, with all below them, that may change when a run is resumed.
@@ -94,6 +95,11 @@ class RunFolder:
     def scores(self) -> Path:
         """The scores of the prediction, JSON."""
         return self.path / "scores.json"
+
+    @property
+    def segmentation_scores(self) -> Path:
+        """The scores of a segmentation, JSON."""
+        return self.path / "segmentation_scores.json"
 
     @property
     def picture(self) -> Path:

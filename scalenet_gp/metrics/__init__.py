@@ -37,6 +37,7 @@ from scalenet_gp.metrics.instances.matching import (
     panoptic_quality,
 )
 from scalenet_gp.metrics.instances.run_length import RunLength, expected_run_length
+from scalenet_gp.metrics.instances.scores import InstanceScores
 
 __all__ = [
     "CELLMAP_RULE",
@@ -52,6 +53,7 @@ __all__ = [
     "GroupObjects",
     "GroupScores",
     "InstanceCounts",
+    "InstanceScores",
     "ObjectCounts",
     "PanopticQuality",
     "RunLength",

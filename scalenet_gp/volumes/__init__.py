@@ -23,6 +23,7 @@ from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, mul
 from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.separate_reads import read_separately
+from scalenet_gp.volumes.skeletons import Skeletons, read_skeletons
 from scalenet_gp.volumes.storage import find_node, group_attributes, open_array
 from scalenet_gp.volumes.stored_array import ChunkCache, StoredArray, UnwritableDataError
 
@@ -42,6 +43,7 @@ __all__ = [
     "MultiscaleImage",
     "MultiscaleWriter",
     "Padding",
+    "Skeletons",
     "StoredArray",
     "StoredGrid",
     "StoredValues",
@@ -83,6 +85,7 @@ __all__ = [
     "read_datasplit",
     "read_on_lattice",
     "read_separately",
+    "read_skeletons",
     "sample_intensities",
     "spread_boxes",
     "stated_place",
