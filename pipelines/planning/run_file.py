@@ -15,8 +15,8 @@ from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerp
 __all__ = ["HeldOut", "fresh_text", "planned_text"]
 
 _WIDTH = 120
-_PASSES = 5
-_ITERATIONS = (1000, 20_000)
+_PASSES = 10
+_ITERATIONS = (4000, 40_000)
 _VALIDATIONS = 20
 
 
