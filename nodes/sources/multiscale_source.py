@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 from gunpowder import ArrayKey, BatchRequest, Coordinate, Roi
 
-from scalenet_gp.errors import LatticeError
+from scalenet_gp.errors import ArgumentError, LatticeError
 from scalenet_gp.geometry import World
 from scalenet_gp.nodes.requests import CheapCopySpec
 from scalenet_gp.nodes.sources.reading_source import ReadingSource, check_masks
@@ -36,11 +36,14 @@ class MultiscaleSource(ReadingSource):
         masks: for an array of ``voxel_sizes``, the key of its mask: uint8 (1, z, y, x), unbounded, 1 inside the volume
             and 0 outside.
         within: masks are 0 outside this ROI, too: a training split, for example. World units.
+        channel_axis: False delivers arrays and masks as (z, y, x), as gunpowder's own nodes for labels take them:
+            ``AddAffinities``, ``GrowBoundary``, ``BalanceLabels``.
 
     Raises:
         FileNotFoundError, VolumeFormatError: see :meth:`MultiscaleImage.open`.
         LatticeError: a voxel size that no level can give, or that is larger than the volume.
-        ArgumentError: masks that name an unknown array or a key twice.
+        ArgumentError: masks that name an unknown array or a key twice; a volume of several channels that is to be
+            without their axis.
 
     Example:
         >>> import gunpowder as gp
@@ -65,12 +68,18 @@ class MultiscaleSource(ReadingSource):
         fill_value: float = 0,
         masks: Mapping[ArrayKey, ArrayKey] | None = None,
         within: Roi | None = None,
+        channel_axis: bool = True,
     ) -> None:
         self.volume = volume if isinstance(volume, MultiscaleImage) else MultiscaleImage.open(volume)
         self.world = World() if world is None else world
         self.labels, self.padding, self.fill_value = labels, padding, fill_value
         self.volume.check_padding(padding, fill_value)
-        self.within = within
+        if not channel_axis and self.volume.channels > 1:
+            raise ArgumentError(
+                f"{self.volume.path} has {self.volume.channels} channels, so that arrays need their axis: leave out "
+                "channel_axis, or open the volume with a channel selected"
+            )
+        self.within, self.channel_axis = within, channel_axis
         self._masks = dict(masks or {})
         check_masks(voxel_sizes, self._masks)
         self._specs: dict[ArrayKey, CheapCopySpec] = {}

@@ -32,6 +32,9 @@ class ReadingSource(BatchProvider, ABC):
 
     _specs: Mapping[ArrayKey, CheapCopySpec]
 
+    channel_axis = True
+    """False: what is read has one channel, and arrays are delivered without its axis."""
+
     @abstractmethod
     def start(self, request: BatchRequest) -> Mapping[ArrayKey, Callable[[], np.ndarray]]:
         """Start to read the requested arrays. Return, by key, the functions to call to wait for the data."""
@@ -49,7 +52,8 @@ class ReadingSource(BatchProvider, ABC):
         for key, finish in self.start(request).items():
             spec = self.spec[key].copy()
             spec.roi = request[key].roi
-            batch.arrays[key] = Array(finish(), spec)
+            data = finish()
+            batch.arrays[key] = Array(data if self.channel_axis else data[0], spec)
         timing.stop()
         batch.profiling_stats.add(timing)
         return batch

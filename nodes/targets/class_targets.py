@@ -60,11 +60,13 @@ class ClassTargets(ReadingSource):
         groups: the channels of the targets, each with the classes that it unites. By default one channel per class.
         within: the part of the annotation to use: a training split, for example. World units.
         exclusive: the channels exclude one another, and a first channel for the background is added.
+        channel_axis: False delivers the only channel and its mask as (z, y, x), as gunpowder's own nodes for labels
+            take them.
 
     Raises:
         FileNotFoundError: a class has no labels.
         ArgumentError: no classes; a group without classes or of an unknown one; masks that name an unknown target or a
-            key twice; label volumes with channels.
+            key twice; label volumes with channels; several channels that are to be without their axis.
         PipelineError: label volumes that differ in their number of axes.
         LatticeError: a voxel size that a label volume cannot give.
         DataError: nothing is annotated at any of the voxel sizes; while reading, with ``exclusive``: most voxels of a
@@ -91,12 +93,20 @@ class ClassTargets(ReadingSource):
         groups: Mapping[str, Iterable[str]] | None = None,
         within: Roi | None = None,
         exclusive: bool = False,
+        channel_axis: bool = True,
     ) -> None:
         if not classes:
             raise ArgumentError("no classes: ClassTargets needs at least one label volume")
         self.classes = {name: _opened(name, volume) for name, volume in classes.items()}
         self.world, self.exclusive = world, exclusive
         self.groups = _groups(self.classes, groups)
+        self.channel_axis = channel_axis
+        if not channel_axis and (exclusive or len(self.groups) > 1):
+            channels = ("background", *self.groups) if exclusive else tuple(self.groups)
+            raise ArgumentError(
+                f"targets have the channels {', '.join(channels)}, and need their axis: leave out channel_axis, or "
+                "make a target for each"
+            )
         self._volumes = {name: label.volume for name, label in self.classes.items() if label.volume is not None}
         axes = _dims(self._volumes)
         check_masks(targets, masks)

@@ -441,6 +441,22 @@ def test_add_affinities_cuts_labels_to_32_bits_and_takes_a_channel_for_an_axis()
         fetch(pipeline, {DERIVED: Roi((0, 0, 0), (24, 32, 32))})
 
 
+def test_grow_boundary_counts_voxels_of_its_own_array_and_sees_nothing_beyond_the_request() -> None:
+    labels = {8: np.zeros((48, 48), np.uint64), 32: np.zeros((12, 12), np.uint64)}
+    grown = {}
+    for size, array in labels.items():
+        array[: 192 // size], array[192 // size :] = 1, 2  # two instances that touch at 192 nm
+        with build(Held({LABELS: array}, (size, size)) + gp.GrowBoundary(LABELS, steps=2)) as pipeline:
+            whole = fetch(pipeline, {LABELS: Roi((0, 0), (384, 384))})[LABELS].data
+            part = fetch(pipeline, {LABELS: Roi((0, 0), (192, 384))})[LABELS].data
+        grown[size] = int((whole[:, 0] == 0).sum()) * size
+        assert part.all()  # the boundary lies at its edge
+    assert grown == {8: 32, 32: 128}
+    source = Held({LABELS: np.ones((1, 4, 4, 4), np.uint64)}, (8, 8, 8))
+    with build(source + gp.GrowBoundary(LABELS, only_xy=True)) as pipeline, refusal("AssertionError"):
+        fetch(pipeline, {LABELS: Roi((0, 0, 0), (32, 32, 32))})
+
+
 def test_balance_labels_balances_all_channels_as_one_and_needs_a_mask_for_each() -> None:
     target = np.zeros((2, 10, 10), np.uint8)
     target[0, :, :5], target[1, 0, :2] = 1, 1
