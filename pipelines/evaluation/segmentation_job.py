@@ -165,17 +165,21 @@ class _Comparison:
         finer = int(dataset.world.unit / unit)
         self._size = self._world.size(size)
         self._roi = Roi(roi.begin * finer, roi.shape * finer).snap_to_grid(self._size, mode="shrink")
-        there = segmentation.roi(self._size, self._world)
+        there = segmentation.roi(self._size, self._world, labels=True)
         if self._roi.empty:
             raise ConfigError(
                 f"{segmentation.path} has voxels of {format_size(size)} nm, and {dataset.region(roi)} has none as a "
                 "whole"
             )
         if not there.contains(self._roi):
-            begin, end = (self._world.position_in_nm(corner) for corner in (there.begin, there.end))
+            corner = dataset.raw.levels[0].begin
+            begin, end = (
+                tuple(length - c for length, c in zip(self._world.position_in_nm(edge), corner, strict=True))
+                for edge in (there.begin, there.end)
+            )
             raise ConfigError(
-                f"{segmentation.path} covers ({format_size(begin)}) to ({format_size(end)}) nm, not all of the region "
-                f"{dataset.region(roi)} from the raw volume's corner: segment it, or choose another one with --region"
+                f"{segmentation.path} covers {Region(begin=begin, end=end)} from the raw volume's corner, not all of "
+                f"{dataset.region(roi)}: segment that, or choose another region with --region"
             )
         self._voxel = tuple(map(float, size))
         self.tolerance = float(2 * max(size) if tolerance is None else tolerance)
@@ -224,7 +228,7 @@ class _Comparison:
             raise DataError(f"there are no labels of {self.name}")
         with self._dataset.source.naming_faults("labels"):
             values = volume.read(roi, size, world, labels=True, padding="constant")
-            inside = volume.valid(roi, size, world)
+            inside = volume.valid(roi, size, world, labels=True)
         present, known = self._truth.read(values)
         return np.where(present, values, 0)[0], (known & (inside > 0))[0]
 

@@ -136,7 +136,12 @@ def test_what_cannot_be_compared_is_refused(cells, tmp_path):
     refused(cells, ConfigError, "there is no class 'nucleus' to compare; did you mean|there is", classes=["nucleus"])
     refused(cells, DataError, "every voxel of the region is unknown to the labels of cell", region=_unknown())
     write_array(tmp_path / "part", np.ones((24, 40, 30), np.uint16), labels=True)
-    refused(cells, ConfigError, r"part covers .* not all of the region \[", segmentation=tmp_path / "part")
+    refused(
+        cells,
+        ConfigError,
+        r"part covers \[0, 0, 0\] to \[108, 180, 135\] nm .* not all of",
+        segmentation=tmp_path / "part",
+    )
     write_array(tmp_path / "float", np.ones(SHAPE, np.float32))
     refused(cells, DataError, "float holds float32; ids have to be whole numbers", segmentation=tmp_path / "float")
     write_array(tmp_path / "two", np.ones((2, *SHAPE), np.uint8), channels=["a", "b"])
