@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scalenet_gp.kernels.fake_results import fake_result
 from scalenet_gp.kernels.onednn_convolutions import is_handed_over
 from scalenet_gp.kernels.private_torch import (
     fake_tensors,
@@ -96,7 +97,7 @@ class MemoryTracker:
 
     def watch(self) -> AbstractContextManager[None]:
         """Return the context within which operations are followed."""
-        return watch_operations(self._after)
+        return watch_operations(self._after, fake_result)
 
     def follow(self, tensors: Iterable[Tensor]) -> None:
         """Count the storages of tensors that were made before, until they are freed."""

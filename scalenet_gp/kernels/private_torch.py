@@ -35,6 +35,9 @@ _FAKE = "torch._subclasses.fake_tensor"
 Callback = Callable[[Any, tuple[Any, ...], Any], Any]
 """Called after an operation with the operation, its arguments and its result; returns the result."""
 
+Known = Callable[[Any, tuple[Any, ...]], Any]
+"""Called before an operation with it and its arguments; returns its result, or ``NotImplemented`` if it has to run."""
+
 
 def fake_tensors() -> AbstractContextManager[Any]:
     """Return a context in which new tensors have shapes and devices, but no values and no memory.
@@ -57,14 +60,18 @@ def is_fake(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def watch_operations(callback: Callback) -> Iterator[None]:
+def watch_operations(callback: Callback, known: Known = lambda func, args: NotImplemented) -> Iterator[None]:
     """Call ``callback`` after every operation of torch within the context.
 
     Without torch's dispatch modes, it is called after every module's forward pass, with ``None`` for the operation.
+
+    Args:
+        callback: is called after every operation.
+        known: tells results of operations that need not run.
     """
     mode = _find("torch.utils._python_dispatch", "TorchDispatchMode")
     if mode is not None:
-        with _watching(mode)(callback):
+        with _watching(mode)(callback, known):
             yield
         return
     _warn("this torch has no dispatch modes: only the results of whole modules are seen, so less memory is predicted")
@@ -76,16 +83,19 @@ def watch_operations(callback: Callback) -> Iterator[None]:
 
 
 @cache
-def _watching(mode: type[Any]) -> Callable[[Callback], AbstractContextManager[Any]]:
+def _watching(mode: type[Any]) -> Callable[[Callback, Known], AbstractContextManager[Any]]:
     class Watching(mode):
-        def __init__(self, callback: Callback) -> None:
+        def __init__(self, callback: Callback, known: Known) -> None:
             super().__init__()
-            self._callback = callback
+            self._callback, self._known = callback, known
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            return self._callback(func, args, func(*args, **(kwargs or {})))
+            made = self._known(func, args)
+            if made is NotImplemented:
+                made = func(*args, **(kwargs or {}))
+            return self._callback(func, args, made)
 
     return Watching
 
