@@ -1,5 +1,6 @@
 """The CellMap Segmentation Challenge: predict and segment its crops, pack a submission, and score one."""
 
+from scalenet_gp.pipelines.challenge.manifest import choose_manifest
 from scalenet_gp.pipelines.challenge.pack_job import Packed, pack
 from scalenet_gp.pipelines.challenge.predict_job import RAW_LAYOUT, predict_crops
 from scalenet_gp.pipelines.challenge.score_job import ChallengeScores, score
@@ -11,6 +12,7 @@ __all__ = [
     "ChallengeScores",
     "Packed",
     "challenge_table",
+    "choose_manifest",
     "pack",
     "predict_crops",
     "score",

@@ -37,7 +37,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 def pack(
     predictions: Predictions,
     manifest: Annotated[
-        Path, typer.Option("--manifest", help="The challenge's test_crop_manifest.csv: crops, classes, voxels.")
+        Path,
+        typer.Option(
+            "--manifest",
+            help="The challenge's test_crop_manifest.csv: crops, classes, voxels; or test, for its own.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", help="Zip file to make.")] = Path("submission.zip"),
     layout: Layout = "{crop}/{label}",
@@ -49,11 +53,12 @@ def pack(
     force: Force = False,
 ) -> None:
     """Pack predictions of the CellMap challenge's test crops into the zip file that it takes."""
+    from scalenet_gp.pipelines.challenge import choose_manifest
     from scalenet_gp.pipelines.challenge import pack as run
 
     packed = run(
         predictions,
-        manifest,
+        choose_manifest(manifest, "--manifest"),
         output,
         layout=layout,
         segments=segments,

@@ -76,8 +76,8 @@ def predict(
         Path | None,
         typer.Option(
             "--crops",
-            help="Manifest of the CellMap challenge's test crops; each is predicted into OUTPUT/<crop>.zarr, from the "
-            "raw volumes below --volume.",
+            help="Manifest of the CellMap challenge's test crops, or test for its own; each is predicted into "
+            "OUTPUT/<crop>.zarr, from the raw volumes below --volume.",
         ),
     ] = None,
     raw: Annotated[
@@ -125,13 +125,14 @@ def predict(
         raise ConfigError(f"--set {of_workers[0].partition('=')[0]}: {error}") from None
     folder = folder_of(config, settings, volume)
     if crops is not None:
-        from scalenet_gp.pipelines.challenge import RAW_LAYOUT, predict_crops
+        from scalenet_gp.pipelines.challenge import RAW_LAYOUT, choose_manifest, predict_crops
 
         if output is None or region is not None or source is not None:
             raise ConfigError(
                 "--crops needs --output, a folder, and takes neither --region nor --source: crops have theirs"
             )
-        predict_crops(settings, Path(folder), networks, output, crops, raw=raw or RAW_LAYOUT, workers=processes)
+        manifest = choose_manifest(crops, "--crops")
+        predict_crops(settings, Path(folder), networks, output, manifest, raw=raw or RAW_LAYOUT, workers=processes)
         print_results({"predicted crops": output})
         return
     if raw is not None:

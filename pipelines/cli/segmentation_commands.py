@@ -51,8 +51,8 @@ def segment(
         Path | None,
         typer.Option(
             "--crops",
-            help="Manifest of the CellMap challenge's test crops: PREDICTION and OUTPUT are folders of crops, and the "
-            "classes are those that it scores by objects.",
+            help="Manifest of the CellMap challenge's test crops, or test for its own: PREDICTION and OUTPUT are "
+            "folders of crops, and the classes are those that it scores by objects.",
         ),
     ] = None,
     workers: Annotated[
@@ -79,14 +79,15 @@ def segment(
     names = classes.split(",") if classes else ()
     processes = Workers.create(count=workers, launcher=launcher, memory=int(memory * 2**30))
     if crops is not None:
-        from scalenet_gp.pipelines.challenge import segment_crops
+        from scalenet_gp.pipelines.challenge import choose_manifest, segment_crops
 
         if prediction is None or output is None or region is not None:
             raise ConfigError(
                 "--crops needs --prediction, the folder of predicted crops, and --output, and takes no --region: crops "
                 "have theirs"
             )
-        of_crops = segment_crops(settings, prediction, output, crops, classes=names, workers=processes)
+        manifest = choose_manifest(crops, "--crops")
+        of_crops = segment_crops(settings, prediction, output, manifest, classes=names, workers=processes)
         print_table(segmentation_table(of_crops))
         print_results({"segmented crops": output})
         return

@@ -12,6 +12,7 @@ from scalenet_gp.pipelines.config import ClassSamplerOptions, SamplerOptions
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.sampling import search_size
+from scalenet_gp.volumes import read_separately
 
 __all__ = ["SourceWeight", "class_amounts", "source_weights"]
 
@@ -43,7 +44,8 @@ def source_weights(datasets: Datasets) -> dict[str, SourceWeight]:
             raise ConfigError(
                 "data.sampling is by class, and training.sampler says where samples are taken too: leave one out"
             )
-        amounts = {source.name: class_amounts(datasets.open(source)) for source in sources}
+        # in a process of its own, after which this one can still fork workers
+        amounts = read_separately(lambda: {source.name: class_amounts(datasets.open(source)) for source in sources})
         return _by_class(given, amounts, sampling.temperature)
     if not sampling.temperature or len(sources) == 1:
         return {name: SourceWeight(weight) for name, weight in given.items()}

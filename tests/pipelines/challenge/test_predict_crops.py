@@ -2,13 +2,14 @@
 
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
 from scalenet_gp.errors import ConfigError, DataError
-from scalenet_gp.pipelines.challenge import pack, predict_crops, segment_crops
+from scalenet_gp.pipelines.challenge import choose_manifest, pack, predict_crops, segment_crops
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.volumes import ClassPrediction, CropLattice, multiscale_groups
 from tests.pipelines.conftest import CLASSES, CORNER, CPU, tiny_config
@@ -151,3 +152,24 @@ def test_objects_of_crops_are_those_of_their_classes_and_options(tree, made, tmp
     assert packed.segmented == (("crop1", "dark"), ("crop2", "dark"))
     with pytest.raises(FileNotFoundError, match=r"none: no such folder"):
         pack(tree / "predictions", manifest, tmp_path / "t.zip", layout="{crop}.zarr", segments=tmp_path / "none")
+
+
+def test_the_challenges_own_manifest_is_found(tmp_path, monkeypatch):
+    name = "test_crop_manifest.csv"
+    package = tmp_path / "site" / "cellmap_segmentation_challenge"
+    (package / "utils").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert choose_manifest(Path("other.csv"), "--crops") == Path("other.csv")  # whether it exists or not
+    with pytest.raises(
+        ConfigError, match=rf"--crops test: .* is not at {tmp_path}/{name}, and the package .* not inst"
+    ):
+        choose_manifest(Path("test"), "--crops")
+    (package / "__init__.py").write_text("raise ImportError")  # it is looked for, not imported
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(ConfigError, match=rf"and {package}/utils/{name}; copy it from https://github\.com/"):
+        choose_manifest(Path("test"), "--crops")
+    for place in (package / "utils" / name, Path(name)):
+        place.write_text(HEADER)
+        assert choose_manifest(Path("test"), "--crops") == place
+    Path("test").write_text(HEADER)
+    assert choose_manifest(Path("test"), "--crops") == Path("test")
