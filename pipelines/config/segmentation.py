@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Options, suggest
-from scalenet_gp.segmentation import ComponentsOptions
+from scalenet_gp.segmentation import SegmentationMethod
 
 __all__ = ["SegmentationConfig"]
 
@@ -27,9 +27,9 @@ class SegmentationConfig(Options):
         Fraction(1000000, 1)
     """
 
-    classes: dict[str, ComponentsOptions] = Field(default={"*": {}}, validate_default=True)
+    classes: dict[str, SegmentationMethod] = Field(default={"*": {}}, validate_default=True)
 
-    def methods(self, classes: Sequence[str]) -> dict[str, ComponentsOptions]:
+    def methods(self, classes: Sequence[str]) -> dict[str, SegmentationMethod]:
         """Return the method of each of some classes that is segmented: see :meth:`method`.
 
         Raises:
@@ -41,6 +41,6 @@ class SegmentationConfig(Options):
         found = {name: self.method(name) for name in classes}
         return {name: options for name, options in found.items() if options is not None}
 
-    def method(self, name: str) -> ComponentsOptions | None:
+    def method(self, name: str) -> SegmentationMethod | None:
         """Return the method of a class: that of the first pattern which matches; None if it is not segmented."""
         return next((options for pattern, options in self.classes.items() if fnmatchcase(name, pattern)), None)

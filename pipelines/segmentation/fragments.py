@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.segmentation import number_objects
+from scalenet_gp.segmentation import join_basins, join_fragments, number_objects
 from scalenet_gp.serialization import atomic_write
 from scalenet_gp.volumes import StoredArray, create_array, open_array
 
@@ -37,12 +37,14 @@ class Fragments:
     block: tuple[int, ...]
     chunks: tuple[int, ...]
 
-    def create(self) -> None:
-        """Create the files, in place of others."""
+    def create(self, basins: bool = False) -> None:
+        """Create the files, in place of others; for parts of basins, those of heights and passes too."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for folder in (self._tables, self._edges):
+        for folder in (self._tables, self._edges, *([self._passes] if basins else [])):
             folder.mkdir(parents=True)
         create_array(self.path / "ids", self.shape, self.chunks, np.dtype(np.uint64))
+        if basins:
+            create_array(self.path / "heights", self.shape, self.chunks, np.dtype(np.uint32))
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -75,11 +77,24 @@ class Fragments:
         """Store the pairs of ids that connect a block with those behind it."""
         _save(self._edges / f"{self._index(roi)}.npy", pairs)
 
-    def merge(self, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def write_heights(self, roi: Roi, heights: np.ndarray) -> None:
+        """Store the heights of a block's voxels."""
+        self._heights.write(_box(roi.begin, roi.end), heights)
+
+    def read_heights(self, begin: Sequence[int], end: Sequence[int]) -> np.ndarray:
+        """Return the heights in a box, uint32."""
+        return self._heights[_box(begin, end)]
+
+    def write_passes(self, roi: Roi, passes: np.ndarray) -> None:
+        """Store the passes of a block: see :func:`.find_passes`."""
+        _save(self._passes / f"{self._index(roi)}.npy", passes)
+
+    def merge(self, choose: Callable[[np.ndarray], np.ndarray], depth: float | None = None) -> np.ndarray:
         """Store the number of every fragment's object.
 
         Args:
             choose: returns which objects are numbered: see :func:`.number_objects`.
+            depth: of parts of basins, the depth that parts objects: see :func:`.join_basins`.
 
         Returns:
             The measures of the numbered objects.
@@ -87,10 +102,12 @@ class Fragments:
         Raises:
             OSError: files cannot be read or written.
         """
-        blocks = range(math.prod(self.grid))
-        rows = np.concatenate([np.load(self._tables / f"{block}.npy") for block in blocks])
-        pairs = np.concatenate([np.load(self._edges / f"{block}.npy") for block in blocks])
-        numbers, numbered = number_objects(rows, pairs, choose)
+        rows, edges = self._all(self._tables), self._all(self._edges)
+        if depth is None:
+            of_fragment, count = join_fragments(rows["id"], edges)
+        else:
+            of_fragment, count = join_basins(rows, edges, self._all(self._passes), depth)
+        numbers, numbered = number_objects(rows, of_fragment, count, choose)
         _save(self.path / "fragments.npy", rows["id"])
         _save(self.path / "numbers.npy", numbers)
         _save(self.path / "objects.npy", numbered)
@@ -108,6 +125,18 @@ class Fragments:
     @cached_property
     def _ids(self) -> StoredArray:
         return open_array(self.path / "ids")
+
+    @cached_property
+    def _heights(self) -> StoredArray:
+        return open_array(self.path / "heights")
+
+    def _all(self, folder: Path) -> np.ndarray:
+        """Return the rows of all blocks."""
+        return np.concatenate([np.load(folder / f"{block}.npy") for block in range(math.prod(self.grid))])
+
+    @property
+    def _passes(self) -> Path:
+        return self.path / "passes"
 
     @property
     def _tables(self) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from scalenet_gp.options import Options
 from scalenet_gp.pipelines.blockwise import BlockJob
 from scalenet_gp.pipelines.config import TargetOptions
-from scalenet_gp.segmentation import ComponentsOptions
+from scalenet_gp.segmentation import SegmentationMethod
 from scalenet_gp.volumes import ImageLayout, VolumeFingerprint, default_levels
 
 __all__ = ["SegmentationJob", "SegmentedClass"]
@@ -40,7 +40,7 @@ class SegmentedClass(Options):
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     block: tuple[int, ...]
-    options: ComponentsOptions
+    options: SegmentationMethod
 
     @property
     def exclusive(self) -> bool:

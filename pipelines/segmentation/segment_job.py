@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from scalenet_gp.errors import ConfigError, ScaleNetError, VolumeFormatError
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, block_shape, run
@@ -15,13 +17,15 @@ from scalenet_gp.pipelines.config import Config, InstanceTargetsOptions, Region,
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
 from scalenet_gp.pipelines.segmentation.table import objects_path
 from scalenet_gp.pipelines.segmentation.task import SegmentationTask
-from scalenet_gp.segmentation import BallOpening, ComponentsOptions
+from scalenet_gp.segmentation import BallOpening, Heights, SegmentationMethod
 from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node, group_attributes
 
 __all__ = ["check_finished", "segment", "segmentation_job"]
 
 _BYTES = 32
-"""Memory of a voxel of a block, a sixth of the bytes that three threads have of it: values, masks, distances, ids."""
+"""Bytes of a voxel of a block, of each copy that :func:`.block_shape` counts: values, masks, distances, ids."""
+
+_COPIES = 6
 
 _ALONE = Workers(memory=2 * 2**30)
 """This process, with the memory that blocks take unless said otherwise."""
@@ -184,7 +188,7 @@ def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> 
     return {name: found[name][1] for name in config.data.class_names if name in found}
 
 
-def _resolved(config: Config, one: _Predicted, name: str, options: ComponentsOptions) -> ComponentsOptions:
+def _resolved(config: Config, one: _Predicted, name: str, options: SegmentationMethod) -> SegmentationMethod:
     """Return the options with their threshold.
 
     Raises:
@@ -203,7 +207,7 @@ def _resolved(config: Config, one: _Predicted, name: str, options: ComponentsOpt
 def _part(
     one: _Predicted,
     name: str,
-    options: ComponentsOptions,
+    options: SegmentationMethod,
     attributes: dict[str, Any],
     region: Region | Literal["all"] | None,
     memory: int,
@@ -216,11 +220,11 @@ def _part(
     exclusive = one.targets.kind == "classes" and one.targets.exclusive
     # of exclusive classes all channels are read, as they are stored and as floats
     voxel = _BYTES + (4 * image.channels if exclusive else 0)
-    block = block_shape(shape, chunks, chunks, voxel, memory)
-    margin = BallOpening(options.opening, level.voxel_size).margin
-    if any(2 * m >= n for m, n in zip(margin, block, strict=True)):
-        longer = [max(n, -(-4 * m // c) * c) for n, m, c in zip(block, margin, chunks, strict=True)]
-        block = tuple(min(n, -(-extent // c) * c) for n, extent, c in zip(longer, shape, chunks, strict=True))
+    margin = np.array(BallOpening(options.opening, level.voxel_size).margin)
+    if options.kind == "watershed":
+        voxel += _BYTES  # heights, and the pairs of basins that touch
+        margin += np.array(Heights(options.reach_in(level.voxel_size), level.voxel_size).margin) + 1
+    block = _block(shape, chunks, [int(length) for length in margin], voxel, memory, name)
     return SegmentedClass(
         volume=one.path.name,
         channel=one.channel,
@@ -232,6 +236,30 @@ def _part(
         block=block,
         options=options,
     )
+
+
+def _block(
+    shape: Sequence[int], chunks: Sequence[int], margin: Sequence[int], voxel: int, memory: int, name: str
+) -> tuple[int, ...]:
+    """Return the shape of the largest blocks that fit into memory with a margin around them.
+
+    Raises:
+        ConfigError: not even a chunk does.
+    """
+    budget = memory
+    while True:
+        block = block_shape(shape, chunks, chunks, voxel, budget)
+        grown = [min(n, b + 2 * m) for b, m, n in zip(block, margin, shape, strict=True)]
+        needed = _COPIES * voxel * math.prod(grown)
+        if needed <= memory or not any(margin):
+            return block
+        if block == tuple(chunks):
+            raise ConfigError(
+                f"blocks of {name} have a margin of {tuple(margin)} voxels, by segmentation.classes.{name}, and take "
+                f"{needed / 2**30:.3g} GiB of memory, of which {memory / 2**30:.3g} GiB are there: give more, or a "
+                "smaller opening or reach"
+            )
+        budget = max(budget // 2, _COPIES * voxel * math.prod(chunks))
 
 
 def _bounds(

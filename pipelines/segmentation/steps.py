@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -14,15 +15,18 @@ from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.segmentation import (
     BallOpening,
     Connectivity,
+    Heights,
     background_connectivity,
     connected_pairs,
+    find_basins,
+    find_passes,
     label_components,
     look_up,
     measure_fragments,
 )
 from scalenet_gp.volumes import MultiscaleArrayWriter
 
-__all__ = ["FindComponents", "FindEdges", "FindHoles", "WriteObjects"]
+__all__ = ["FindBasins", "FindComponents", "FindEdges", "FindHoles", "FindPasses", "ObjectMask", "WriteObjects"]
 
 
 @final
@@ -42,8 +46,8 @@ class FindHoles:
 
 @final
 @dataclass(frozen=True)
-class FindComponents:
-    """Labels the components of the class, after holes were filled and the mask was opened.
+class ObjectMask:
+    """Reads the mask of a class after holes were filled and the mask was opened.
 
     Attributes:
         holes: fragments of the background, of which those that are filled have a number; None if none is filled.
@@ -52,19 +56,75 @@ class FindComponents:
     source: ClassSource
     holes: Fragments | None
     opening: BallOpening
+    shape: tuple[int, ...]
+
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mask and the class's values in a box: see :meth:`.ClassSource.read`."""
+        first, past = _grown(begin, end, self.opening.margin, self.shape)
+        mask, values = self.source.read(first, past)
+        if self.holes is not None:
+            mask |= look_up(self.holes.read(first, past), *self.holes.numbers()) > 0
+        inside = tuple(slice(int(b) - f, int(e) - f) for b, e, f in zip(begin, end, first, strict=True))
+        return self.opening(mask)[inside], values[inside]
+
+
+@final
+@dataclass(frozen=True)
+class FindComponents:
+    """Labels the components of the class."""
+
+    mask: ObjectMask
     fragments: Fragments
     connectivity: Connectivity
 
     def __call__(self, roi: Roi) -> None:
         """Label a block."""
-        shape, margin = self.fragments.shape, self.opening.margin
-        begin = [max(0, int(b) - m) for b, m in zip(roi.begin, margin, strict=True)]
-        end = [min(n, int(e) + m) for e, m, n in zip(roi.end, margin, shape, strict=True)]
-        mask, values = self.source.read(begin, end)
-        if self.holes is not None:
-            mask |= look_up(self.holes.read(begin, end), *self.holes.numbers()) > 0
-        inside = tuple(slice(int(b) - f, int(e) - f) for b, e, f in zip(roi.begin, roi.end, begin, strict=True))
-        _store(self.fragments, roi, self.opening(mask)[inside], values[inside], self.connectivity)
+        mask, values = self.mask.read(roi.begin, roi.end)
+        _store(self.fragments, roi, mask, values, self.connectivity)
+
+
+@final
+@dataclass(frozen=True)
+class FindBasins:
+    """Labels the parts of basins of the class, and stores their heights."""
+
+    mask: ObjectMask
+    heights: Heights
+    fragments: Fragments
+    connectivity: Connectivity
+
+    def __call__(self, roi: Roi) -> None:
+        """Label a block."""
+        shape = self.fragments.shape
+        begin, end = _grown(roi.begin, roi.end, (1,) * len(shape), shape)
+        first, past = _grown(begin, end, self.heights.margin, shape)
+        mask, values = self.mask.read(first, past)
+        heights = self.heights(mask)[tuple(slice(b - f, e - f) for b, e, f in zip(begin, end, first, strict=True))]
+        high = np.pad(heights, _beyond(roi, begin, end))
+        labels, count = find_basins(high, self.connectivity)
+        values = values[tuple(slice(int(b) - f, int(e) - f) for b, e, f in zip(roi.begin, roi.end, first, strict=True))]
+        rows = measure_fragments(labels, count, values, roi.begin, shape, self.fragments.base(roi))
+        self.fragments.write_heights(roi, high[(slice(1, -1),) * len(shape)])
+        self.fragments.write(roi, labels, rows)
+
+
+@final
+@dataclass(frozen=True)
+class FindPasses:
+    """Finds how the parts of basins are connected, within a block and with those around it."""
+
+    fragments: Fragments
+    connectivity: Connectivity
+
+    def __call__(self, roi: Roi) -> None:
+        """Find the passes of a block."""
+        begin, end = _grown(roi.begin, roi.end, (1,) * len(self.fragments.shape), self.fragments.shape)
+        beyond = _beyond(roi, begin, end)
+        ids = np.pad(self.fragments.read(begin, end), beyond)
+        heights = np.pad(self.fragments.read_heights(begin, end), beyond)
+        links, passes = find_passes(ids, heights, self.connectivity)
+        self.fragments.write_passes(roi, passes)
+        self.fragments.write_edges(roi, links)
 
 
 @final
@@ -86,8 +146,7 @@ class FindEdges:
             begin, end = list(map(int, roi.begin)), list(map(int, roi.end))
             begin[axis], end[axis] = plane - 1, plane
             lower = self.fragments.read(begin, end)
-            first = [max(0, b - 1) for b in begin]
-            past = [min(n, e + 1) for e, n in zip(end, shape, strict=True)]
+            first, past = _grown(begin, end, (1,) * dims, shape)
             first[axis], past[axis] = plane, plane + 1
             upper = self.fragments.read(first, past)
             missing = [
@@ -123,6 +182,21 @@ def _store(fragments: Fragments, roi: Roi, mask: np.ndarray, values: np.ndarray,
     labels, count = label_components(mask, connectivity)
     rows = measure_fragments(labels, count, values, roi.begin, fragments.shape, fragments.base(roi))
     fragments.write(roi, labels, rows)
+
+
+def _grown(
+    begin: Sequence[int], end: Sequence[int], margin: Sequence[int], shape: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return the corners of a box with a margin, as far as the region goes."""
+    first = [max(0, int(b) - m) for b, m in zip(begin, margin, strict=True)]
+    return first, [min(n, int(e) + m) for e, m, n in zip(end, margin, shape, strict=True)]
+
+
+def _beyond(roi: Roi, begin: Sequence[int], end: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the voxels that a box lacks, per axis, of one more on every side of a block: where the region ends."""
+    return [
+        (b - int(low) + 1, int(high) + 1 - e) for b, e, low, high in zip(begin, end, roi.begin, roi.end, strict=True)
+    ]
 
 
 def _planes(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,10 +19,18 @@ from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, WorkFolder, c
 from scalenet_gp.pipelines.segmentation.class_source import ClassSource
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
-from scalenet_gp.pipelines.segmentation.steps import FindComponents, FindEdges, FindHoles, WriteObjects
+from scalenet_gp.pipelines.segmentation.steps import (
+    FindBasins,
+    FindComponents,
+    FindEdges,
+    FindHoles,
+    FindPasses,
+    ObjectMask,
+    WriteObjects,
+)
 from scalenet_gp.pipelines.segmentation.summary import summarize
 from scalenet_gp.pipelines.segmentation.table import ClassObjects, objects_path, write_objects
-from scalenet_gp.segmentation import BallOpening, background_connectivity
+from scalenet_gp.segmentation import BallOpening, Heights, background_connectivity
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.volumes import MultiscaleArrayWriter, create_group, create_image, update_attributes
 
@@ -71,7 +79,7 @@ class SegmentationTask(BlockTask):
         versions = package_versions(_PACKAGES)
         create_group(folder.group, {"job": self.job.model_dump(mode="json"), "versions": versions})
         for name, part in self.job.classes.items():
-            self._fragments(name).create()
+            self._fragments(name).create(basins=part.options.kind == "watershed")
             if part.options.hole_voxels(part.voxel_size):
                 self._holes(name).create()
         self.job.write()
@@ -133,11 +141,20 @@ class SegmentationTask(BlockTask):
             yield stage("background edges"), lambda: FindEdges(holes, behind)
             yield stage("holes", part.shape), lambda: lambda roi: _numbered(holes, largest)
         opening = BallOpening(options.opening, voxel_size)
-        yield (
-            stage("fragments", light=False),
-            lambda: FindComponents(source(), holes, opening, fragments, options.connectivity),
-        )
-        yield stage("edges"), lambda: FindEdges(fragments, options.connectivity)
+
+        def mask() -> ObjectMask:
+            return ObjectMask(source(), holes, opening, part.shape)
+
+        if options.kind == "watershed":
+            heights = Heights(options.reach_in(voxel_size), voxel_size)
+            yield (
+                stage("fragments", light=False),
+                lambda: FindBasins(mask(), heights, fragments, options.connectivity),
+            )
+            yield stage("edges", light=False), lambda: FindPasses(fragments, options.connectivity)
+        else:
+            yield stage("fragments", light=False), lambda: FindComponents(mask(), fragments, options.connectivity)
+            yield stage("edges"), lambda: FindEdges(fragments, options.connectivity)
         yield stage("merging", part.shape), lambda: lambda roi: self._merge(name)
         boxes = level_boxes(part.layout(1), part.block)
         within = min(boxes, default=part.layout(1).levels)
@@ -149,7 +166,10 @@ class SegmentationTask(BlockTask):
         """Number the objects of a class, and create their volume."""
         part = self.job.classes[name]
         smallest = part.options.smallest_voxels(part.voxel_size)
-        objects = self._fragments(name).merge(lambda rows: rows["voxels"] >= smallest)
+        depth = None
+        if part.options.kind == "watershed":
+            depth = Heights(part.options.depth, part.voxel_size).length(part.options.depth)
+        objects = self._fragments(name).merge(lambda rows: rows["voxels"] >= smallest, depth)
         path = self._path(name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before the step was noted as done
         create_image(path, part.layout(len(objects)), {"class": name, "source": part.source.path}, name)

@@ -1,10 +1,9 @@
-"""Instances from masks: connected components, opening and holes, in one piece or joined from fragments of blocks."""
+"""Objects from masks: components or a watershed, opening and holes, in one piece or joined from fragments of blocks."""
 
 from scalenet_gp.segmentation.components import (
     background_connectivity,
     connected_pairs,
     fill_holes,
-    find_components,
     label_components,
 )
 from scalenet_gp.segmentation.fragments import (
@@ -15,18 +14,32 @@ from scalenet_gp.segmentation.fragments import (
     merge_fragments,
     number_objects,
 )
+from scalenet_gp.segmentation.objects import find_objects
 from scalenet_gp.segmentation.opening import BallOpening
-from scalenet_gp.segmentation.options import ComponentsOptions, Connectivity
+from scalenet_gp.segmentation.options import (
+    ComponentsOptions,
+    Connectivity,
+    SegmentationMethod,
+    WatershedOptions,
+)
+from scalenet_gp.segmentation.watershed import PASS_TYPE, Heights, find_basins, find_passes, join_basins
 
 __all__ = [
+    "PASS_TYPE",
     "BallOpening",
     "ComponentsOptions",
     "Connectivity",
+    "Heights",
+    "SegmentationMethod",
+    "WatershedOptions",
     "background_connectivity",
     "connected_pairs",
     "fill_holes",
-    "find_components",
+    "find_basins",
+    "find_objects",
+    "find_passes",
     "fragment_type",
+    "join_basins",
     "join_fragments",
     "label_components",
     "look_up",

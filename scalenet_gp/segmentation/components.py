@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.segmentation.opening import BallOpening
-from scalenet_gp.segmentation.options import ComponentsOptions, Connectivity
+from scalenet_gp.segmentation.options import Connectivity
 
 __all__ = [
     "background_connectivity",
     "connected_pairs",
     "fill_holes",
-    "find_components",
     "label_components",
 ]
 
@@ -101,31 +97,6 @@ def fill_holes(mask: np.ndarray, connectivity: Connectivity, largest: int) -> np
         hole[labels.take(side, axis)] = False
     filled: np.ndarray = mask | hole[labels]
     return filled
-
-
-def find_components(mask: np.ndarray, voxel_size: Sequence[Fraction], options: ComponentsOptions) -> np.ndarray:
-    """Return the objects of a mask in one piece: uint32 from 1 on, in the order of their first voxels.
-
-    Args:
-        mask: boolean, (z, y, x) or (y, x): the voxels of the class.
-        voxel_size: nm, per axis.
-        options: the steps after the threshold.
-
-    Example:
-        >>> mask = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 0]], bool)
-        >>> size = (Fraction(8), Fraction(8))
-        >>> find_components(mask, size, ComponentsOptions(smallest=2 * 8 * 8)).tolist()
-        [[1, 1, 0, 0], [0, 0, 0, 0], [2, 2, 2, 0]]
-    """
-    size = tuple(voxel_size)
-    if largest := options.hole_voxels(size):
-        mask = fill_holes(mask, options.connectivity, largest)
-    labels, count = label_components(BallOpening(options.opening, size)(mask), options.connectivity)
-    found, first, voxels = np.unique(labels, return_index=True, return_counts=True)
-    kept = (found > 0) & (voxels >= options.smallest_voxels(size))
-    numbers = np.zeros(count + 1, np.uint32)
-    numbers[found[kept][np.argsort(first[kept])]] = np.arange(1, np.count_nonzero(kept) + 1)
-    return numbers[labels]
 
 
 def _check(connectivity: int) -> None:

@@ -146,7 +146,7 @@ def merge_fragments(rows: np.ndarray, objects: np.ndarray, count: int) -> np.nda
 
 
 def number_objects(
-    rows: np.ndarray, pairs: np.ndarray, choose: Callable[[np.ndarray], np.ndarray]
+    rows: np.ndarray, objects: np.ndarray, count: int, choose: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Number the objects that fragments make, from 1 on in the order of their first voxels.
 
@@ -154,22 +154,22 @@ def number_objects(
 
     Args:
         rows: measures of all fragments, sorted by id.
-        pairs: ids that belong together, (pair, 2).
+        objects: the object of each fragment, an index.
+        count: number of objects.
         choose: returns which objects are numbered, boolean, from their measures; the others have the number 0.
 
     Returns:
         The number of each fragment, in the smallest unsigned type, and the measures of the numbered objects, whose ids
         are their numbers.
     """
-    of_fragment, count = join_fragments(rows["id"], pairs)
-    objects = merge_fragments(rows, of_fragment, count)
-    chosen = np.flatnonzero(choose(objects))
-    chosen = chosen[np.argsort(objects["first"][chosen])]
+    merged = merge_fragments(rows, objects, count)
+    chosen = np.flatnonzero(choose(merged))
+    chosen = chosen[np.argsort(merged["first"][chosen])]
     numbers = np.zeros(count, np.min_scalar_type(len(chosen)))
     numbers[chosen] = np.arange(1, len(chosen) + 1)
-    numbered = objects[chosen]
+    numbered = merged[chosen]
     numbered["id"] = np.arange(1, len(chosen) + 1)
-    return numbers[of_fragment], numbered
+    return numbers[objects], numbered
 
 
 def look_up(labels: np.ndarray, ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import final
 
 import numpy as np
 
+from scalenet_gp.segmentation.distances import common_step, squared_distances
+
 __all__ = ["BallOpening"]
 
 
@@ -54,36 +56,25 @@ class BallOpening:
 
     def _beyond(self, mask: np.ndarray) -> np.ndarray:
         """Return the voxels of a mask that are farther than the radius from every voxel that is not in it."""
-        import edt
-
-        unit, between = self._limit
-        steps = tuple(float(size / unit) for size in self.voxel_size)
-        squared = edt.edtsq(np.ascontiguousarray(mask).view(np.uint8), anisotropy=steps, black_border=False)
-        return squared > np.float32(between)
+        return squared_distances(mask, self.voxel_size) > np.float32(self._limit)
 
     @property
     def _reach(self) -> tuple[int, ...]:
         return tuple(math.floor(self.radius / size) for size in self.voxel_size)
 
     @cached_property
-    def _limit(self) -> tuple[Fraction, float]:
-        """A unit (nm), and a square of a length in it that parts distances up to the radius from all larger ones.
+    def _limit(self) -> float:
+        """A square that parts those of distances up to the radius from all larger ones, in steps.
 
         It lies in the middle between two squares of distances that occur, so that rounding cannot change the side.
         """
-        unit = Fraction(
-            math.gcd(*(size.numerator * self._scale // size.denominator for size in self.voxel_size)), self._scale
-        )
-        steps = [int(size / unit) for size in self.voxel_size]
-        inside = (self.radius / unit) ** 2
+        step = common_step(self.voxel_size)
+        inside = (self.radius / step) ** 2
         axes = [
-            [(count * step) ** 2 for count in range(reach + 2)] for reach, step in zip(self._reach, steps, strict=True)
+            [(count * int(size / step)) ** 2 for count in range(reach + 2)]
+            for reach, size in zip(self._reach, self.voxel_size, strict=True)
         ]
         squares = {sum(parts) for parts in itertools.product(*axes)}
         below = max(square for square in squares if square <= inside)
         above = min(square for square in squares if square > inside)
-        return unit, (below + above) / 2
-
-    @property
-    def _scale(self) -> int:
-        return math.lcm(*(size.denominator for size in self.voxel_size))
+        return (below + above) / 2

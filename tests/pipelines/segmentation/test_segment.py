@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
 from scalenet_gp.pipelines.cli import app
-from scalenet_gp.pipelines.config import Region
+from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.segmentation import objects_path, segment
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
+from scalenet_gp.pipelines.viewing.view_job import viewer_state
+from scalenet_gp.segmentation import WatershedOptions, find_objects
 from scalenet_gp.volumes import MultiscaleImage, group_attributes
 from tests.pipelines.conftest import CORNER, VOXEL, files_below, tiny_config, write_config
 from tests.pipelines.segmentation.predictions import (
@@ -61,8 +63,8 @@ def in_one_piece(mask, options):
 def test_blocks_have_the_objects_of_one_piece(tmp_path, options):
     values = random_predictions(1)
     predicted = write_predicted(tmp_path / "prediction.zarr", {"1_output": values})
-    config = segmenting(threshold=0.55, **options)
-    made = segment(config, predicted, tmp_path / "out.zarr", classes=["dark"], workers=CHUNKS)
+    config, workers = segmenting(threshold=0.55, **options), Workers(memory=6 * 32 * 12**3)
+    made = segment(config, predicted, tmp_path / "out.zarr", classes=["dark"], workers=workers)
     stored = np.rint(values[1] * 255).astype(np.float32) * np.float32(1 / 255)
     expected = in_one_piece(stored >= np.float32(0.55), options)
     assert expected.max() > 1
@@ -103,6 +105,20 @@ def test_objects_that_only_touch_are_not_joined(tmp_path):
         made = segment(config, predicted, output, classes=classes, workers=CHUNKS)
         found[connectivity] = {name: numbers["objects"] for name, numbers in group_attributes(made)["objects"].items()}
     assert found == {6: {"dark": 2}, 18: {"bright": 2, "dark": 1}, 26: {"bright": 1}}
+
+
+def test_a_watershed_is_that_of_one_piece(tmp_path):
+    values = random_predictions(7, (30, 10, 10)).astype(np.float32)
+    predicted = write_predicted(tmp_path / "prediction.zarr", {"1_output": values}, stored="float32")
+    options = {"depth": 2, "reach": 3 * VOXEL, "smallest": 3 * VOLUME}
+    config = segmenting(kind="watershed", threshold=0.4, **options)
+    made = segment(config, predicted, tmp_path / "out.zarr", classes=["dark"], workers=Workers(memory=700_000))
+    assert group_attributes(made)["job"]["classes"]["dark"]["block"] == [8, 8, 8]
+    expected = find_objects(values[1] >= np.float32(0.4), (Fraction(VOXEL),) * 3, WatershedOptions(**options))
+    assert expected.max() > 2
+    np.testing.assert_array_equal(ids_in(made / "dark"), expected)
+    with pytest.raises(ValueError, match=r"margin of \(4, 4, 4\) voxels, by segmentation.classes.dark"):
+        segment(config, predicted, tmp_path / "small.zarr", classes=["dark"], workers=Workers(memory=500_000))
 
 
 def test_the_table_has_what_is_counted_by_hand(predicted, whole):
@@ -170,6 +186,11 @@ def test_a_volume_of_objects_is_a_pyramid_of_labels_at_its_place(predicted, whol
     image = MultiscaleImage.open(whole / "bright")
     assert image.levels[0] == MultiscaleImage.open(predicted / "1_output").levels[0]
     assert image.dtype == np.min_scalar_type(int(ids_in(whole / "bright").max()))
+    layers = viewer_state(whole, "http://here")["layers"]
+    assert [(layer["type"], layer["name"]) for layer in layers] == [
+        ("segmentation", "bright"),
+        ("segmentation", "dark"),
+    ]
     job = group_attributes(whole)["job"]
     assert job["classes"]["bright"]["options"]["threshold"] == 0.5
     assert job["networks"] == ["a" * 64]
@@ -222,14 +243,21 @@ def test_distances_are_decided_at_the_boundary(tmp_path):
     [
         ({"segmentation": {"classes": {"brigt": {}}}}, {}, r"segmentation.classes.brigt is of no class.*bright"),
         ({"segmentation": {"classes": {"bright": {}}}}, {"classes": ["dark"]}, r"no class 'dark' to segment.*bright"),
+        ({"segmentation": {"classes": {"*": {"kind": "watershed"}}}}, {}, r"segmentation.classes.\*.depth is missing"),
+        (
+            {"segmentation": {"classes": {"*": {"kind": "wateshed"}}}},
+            {},
+            r"segmentation.classes.\*.*wateshed.*watershed",
+        ),
         ({"data__classes": ["bright"]}, {}, r"1_output holds bright, dark; the config has bright|0_output holds"),
         ({}, {"workers": Workers(memory=1000)}, r"too little for a chunk of \(8, 8, 8\) voxels"),
     ],
 )
 def test_errors_come_before_anything_is_made(predicted, tmp_path, changes, arguments, error):
+    file = write_config(tmp_path / "run.yaml", **changes)
     with pytest.raises(ValueError, match=error):
-        segment(tiny_config(**changes), predicted, tmp_path / "out.zarr", **arguments)
-    assert not list(tmp_path.iterdir())
+        segment(Config.read(file), predicted, tmp_path / "out.zarr", **arguments)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_places_without_prediction_are_named(tmp_path):

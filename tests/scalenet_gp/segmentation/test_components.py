@@ -15,7 +15,7 @@ from scalenet_gp.segmentation import (
     background_connectivity,
     connected_pairs,
     fill_holes,
-    find_components,
+    find_objects,
     join_fragments,
     label_components,
     look_up,
@@ -111,12 +111,12 @@ def test_objects_in_one_piece():
     mask[2, 8, 8] = True  # too small
     size = (Fraction(8),) * 3
     options = ComponentsOptions(holes=8**3, opening=8, smallest=10 * 8**3)
-    found = find_components(mask, size, options)
+    found = find_objects(mask, size, options)
     assert found.max() == 1
     assert found[2, 3, 3] == 1
     assert not found[1, 1, 1]  # a corner, into which no ball fits
-    assert find_components(mask, size, ComponentsOptions()).max() == 2
-    assert find_components(np.zeros((2, 2, 2), bool), size, options).max() == 0
+    assert find_objects(mask, size, ComponentsOptions()).max() == 2
+    assert find_objects(np.zeros((2, 2, 2), bool), size, options).max() == 0
 
 
 @pytest.mark.parametrize("dims", [2, 3])
