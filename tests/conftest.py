@@ -1,5 +1,6 @@
 """Settings of all tests: they are reproducible, and no time limit of Hypothesis counts, as the machine may be busy."""
 
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,12 @@ settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what was imported: it is never freed, and takes long to look through each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

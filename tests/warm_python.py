@@ -89,11 +89,14 @@ class WarmPython:
 
 def serve(address: str, executable: str) -> None:
     """Fork a process for each connection, until the process that has started this one is gone."""
+    import gc
     import importlib
     import select
 
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # forks would copy the memory of all objects that their garbage collectors look at
     assert len(os.listdir("/proc/self/task")) == 1, "threads do not survive a fork"
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{address}.new")

@@ -309,9 +309,9 @@ def test_boxes_outside_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def processes():
-    """Starts processes that have the package imported, and no threads of tensorstore."""
+    """Starts processes that have this module imported, and no threads of tensorstore."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scalenet_gp.volumes.multiscale_array_writer"])
+    context.set_forkserver_preload([__name__])
     return context
 
 
