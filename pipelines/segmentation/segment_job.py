@@ -148,9 +148,18 @@ def _attributes(prediction: Path) -> dict[str, Any]:
         partial = WorkFolder(prediction).path
         unfinished = f"; it is unfinished, in {partial}" if partial.exists() else "; predict first"
         raise FileNotFoundError(f"there is no prediction {prediction}{unfinished}")
-    if not {"channels", "job"} <= node.attributes.keys():
-        raise VolumeFormatError(f"{prediction} is not what scalenet-gp predict makes: it does not tell its outputs")
+    if not _is_prediction(prediction):
+        below = [path.name for path in sorted(prediction.iterdir()) if path.is_dir() and _is_prediction(path)]
+        told = f"; there are predictions below it: {', '.join(below)}; name one of them" if below else ""
+        raise VolumeFormatError(
+            f"{prediction} is not what scalenet-gp predict makes: it does not tell its outputs{told}"
+        )
     return node.attributes
+
+
+def _is_prediction(path: Path) -> bool:
+    node = find_node(path)
+    return node is not None and {"channels", "job"} <= node.attributes.keys()
 
 
 def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> dict[str, _Predicted]:

@@ -268,6 +268,9 @@ def test_places_without_prediction_are_named(tmp_path):
     (tmp_path / "other.zarr").mkdir()
     with pytest.raises(ValueError, match=r"other.zarr is not what scalenet-gp predict makes"):
         segment(segmenting(), tmp_path / "other.zarr", tmp_path / "out.zarr")
+    write_predicted(tmp_path / "other.zarr" / "first", {"1_output": random_predictions(1)})
+    with pytest.raises(ValueError, match=r"predictions below it: first; name one of them"):
+        segment(segmenting(), tmp_path / "other.zarr", tmp_path / "out.zarr")
 
 
 def test_the_command_prints_a_table(predicted, tmp_path):
