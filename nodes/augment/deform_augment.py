@@ -9,12 +9,14 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
-from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchRequest
+from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchRequest, GraphKey, GraphSpec
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probability, unused_name
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
+from scalenet_gp.nodes.augment.deformed_graph import deform_graph
+from scalenet_gp.nodes.augment.deformed_points import source_box
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.requests import answer_shift, offer_shift, request_generator, shift_key, take_shift
 from scalenet_gp.options import InWorldUnits, Probability, Size, WholeSize, options_of
@@ -30,9 +32,11 @@ class DeformAugment(Augment):
     ``interpolatable``, else by the nearest voxel. It reads exactly the source box that its samples need. A map without
     rotation, scale and jitter copies voxels unchanged (transposed axes need equal voxel sizes for that).
 
-    By default nothing but the elastic part is drawn. Arrays without a ROI pass unchanged; graphs are refused. The draw
-    is kept as ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as
-    ``replay``.
+    Nodes of graphs move to where arrays show their content, by the inverse of the map. Graphs end with the requested
+    ROI; an edge that leaves it ends in a new node at its face. Where the map folds, a node may be left out.
+
+    By default nothing but the elastic part is drawn. Arrays without a ROI pass unchanged. The draw is kept as
+    ``array.attrs["deformation"]``, to be read with :meth:`.Deformation.from_json`, or to be given back as ``replay``.
 
     :class:`.SampleLocation` goes downstream of this node: the part of its shift that is less than a whole voxel of
     every array becomes part of the map.
@@ -59,7 +63,7 @@ class DeformAugment(Augment):
     Raises:
         ArgumentError: an argument is out of its range.
         PipelineError: for a request: an array is empty, has other spatial axes, or its spec does not say whether it may
-            be interpolated; a graph is requested; ``replay`` is the record of another location.
+            be interpolated; ``replay`` is the record of another location.
 
     Example:
         >>> DeformAugment((512, 512, 512), (48, 48, 48), rotation_axes=(1, 2), mirror_axes=(0, 1, 2)).dims
@@ -102,6 +106,7 @@ class DeformAugment(Augment):
         self.shift_key = shift_key()
         self._shift: Coordinate | None = None
         self._samples: dict[ArrayKey, Samples] = {}
+        self._points: dict[GraphKey, Deformation] = {}
         self._record = ""
 
     @classmethod
@@ -140,18 +145,18 @@ class DeformAugment(Augment):
 
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
-        self._samples, self._shift = {}, take_shift(request, self.shift_key)
+        self._samples, self._points, self._shift = {}, {}, take_shift(request, self.shift_key)
         shift = Coordinate((0,) * self.dims) if self._shift is None else self._shift
         generator = request_generator(request, type(self).__name__)
-        specs = self._spatial_specs(request)
-        if not specs:
+        specs, graphs = self._spatial_specs(request), self._graph_specs(request)
+        if not specs and not graphs:
             return
         voxel_sizes = {key: self.spec[key].voxel_size for key in specs}
         deformation = self._replay
         if deformation is not None:
             _check_place(deformation, request.get_total_roi())
         else:
-            lattice = _common_multiple(voxel_sizes.values())
+            lattice = _common_multiple(voxel_sizes.values()) if specs else Coordinate((1,) * self.dims)
             deforms = generator.random() < self.p
             if not deforms and not self.normalize and not any(shift):
                 return
@@ -167,6 +172,9 @@ class DeformAugment(Augment):
                 grids[grid] = Samples(deformation, spec.roi, voxel_sizes[key])
             self._samples[key] = grids[grid]
             spec.roi = grids[grid].box(self.spec[key].interpolatable)
+        for key, spec in graphs.items():
+            self._points[key] = deformation
+            spec.roi = source_box(deformation, spec.roi)
 
     def process(self, batch: Batch, request: BatchRequest) -> None:
         """Resample the source boxes into the requested ROIs."""
@@ -179,9 +187,12 @@ class DeformAugment(Augment):
             data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
             spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): self._record})
+        for key, deformation in self._points.items():
+            if key in request:
+                batch[key] = deform_graph(batch[key], deformation, request[key].roi)
         if self._shift is not None:
             answer_shift(batch, self.shift_key, self._shift)
-        self._samples, self._shift = {}, None
+        self._samples, self._points, self._shift = {}, {}, None
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw the factors of the rotated target's axes, before they are permuted, (D,)."""
@@ -203,8 +214,6 @@ class DeformAugment(Augment):
         return matrix
 
     def _spatial_specs(self, request: BatchRequest) -> dict[ArrayKey, ArraySpec]:
-        if request.graph_specs:
-            raise PipelineError(f"DeformAugment cannot deform graphs, but {list(request.graph_specs)} are requested")
         specs = {key: spec for key, spec in request.array_specs.items() if spec.roi is not None}
         for key, spec in specs.items():
             if spec.roi.dims != self.dims:
@@ -216,6 +225,13 @@ class DeformAugment(Augment):
                     f"the spec of {key} does not say whether it may be interpolated; "
                     "have its source set interpolatable=True (intensities) or False (labels)"
                 )
+        return specs
+
+    def _graph_specs(self, request: BatchRequest) -> dict[GraphKey, GraphSpec]:
+        specs = {key: spec for key, spec in request.graph_specs.items() if spec.roi is not None}
+        for key, spec in specs.items():
+            if spec.roi.dims != self.dims:
+                raise PipelineError(f"{key} has {spec.roi.dims} spatial axes, control_point_spacing has {self.dims}")
         return specs
 
     def _axes(self, name: str, axes: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:

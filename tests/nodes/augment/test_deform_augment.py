@@ -367,7 +367,6 @@ def test_what_cannot_be_deformed_is_refused() -> None:
     source = WithExtras({FINE: ramp((8, 8, 8)), WithExtras.UNKNOWN: Field((8, 8, 8), np.sin, None)})
     roi = Roi((0, 0, 0), (80, 80, 80))
     refusals = {
-        "cannot deform graphs, but \\[POINTS\\]": {WithExtras.POINTS: GraphSpec(roi)},
         "UNKNOWN does not say whether": {WithExtras.UNKNOWN: ArraySpec(roi)},
         "FINE is requested in .* empty": {FINE: ArraySpec(Roi((0, 0, 0), (80, 0, 80)))},
     }
