@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from what was imported: it is never freed, and takes long to look through each time."""
+    """Keep the garbage collector from what was imported: it is never freed, and looking through it takes long."""
     gc.collect()
     gc.freeze()
 
