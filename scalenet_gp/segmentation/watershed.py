@@ -131,12 +131,15 @@ def join_basins(rows: np.ndarray, links: np.ndarray, passes: np.ndarray, depth: 
 
 def _highest(one: np.ndarray, other: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Return each pair once, sorted, with its largest height."""
-    order = np.lexsort((height, other, one))
+    order = np.lexsort((other, one))
     one, other, height = one[order], other[order], height[order]
-    last = np.ones(len(one), bool)
-    last[:-1] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
-    rows = np.zeros(np.count_nonzero(last), PASS_TYPE)
-    rows["one"], rows["other"], rows["height"] = one[last], other[last], height[last]
+    first = np.ones(len(one), bool)
+    first[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
+    begins = np.flatnonzero(first)
+    rows = np.zeros(len(begins), PASS_TYPE)
+    rows["one"], rows["other"] = one[begins], other[begins]
+    if len(begins):
+        rows["height"] = np.maximum.reduceat(height, begins)
     return rows
 
 
