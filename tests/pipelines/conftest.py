@@ -122,11 +122,12 @@ def write_config(path, **changes):
 
 
 def write_array(path, data, first=None, voxel=VOXEL, **options):
-    """A pyramid of ``data`` whose first voxel is the one ``first`` of the volume."""
+    """A pyramid of ``data`` whose first voxel is the one ``first`` of the volume, in several chunks along each axis."""
     dims = data.ndim - bool(options.get("channels"))
     corner = [CORNER + voxel * f for f in first or (0,) * dims]
     shape = data.shape[-dims:]
-    options = {"chunks": (8,) * dims, "dtype": data.dtype, **options}
+    chunk = 8 if max(shape) < 60 else 32  # each chunk is a file
+    options = {"chunks": (chunk,) * dims, "dtype": data.dtype, **options}
     with MultiscaleWriter(path, voxel_size=(voxel,) * dims, corner=corner, shape=shape, **options) as writer:
         writer.write((0,) * dims, data)
     return path
