@@ -30,7 +30,7 @@ def described(made: Any) -> list[Any]:
 
 
 def normalisation(layout: str, types: tuple[torch.dtype, torch.dtype], training: bool, run: Any) -> list[Any]:
-    """What ``run(operation, arguments)`` makes of normalisation and its backward pass."""
+    """Return the results of ``run(operation, arguments)`` for normalisation and its backward pass."""
     x = LAYOUTS[layout](torch.ones(2, 3, 6, 7, dtype=types[0]))
     made = []
     for weights, statistics in itertools.product((False, True), (False, True) if training else (True,)):
