@@ -58,7 +58,7 @@ def descriptor_radius(voxel_size: Sequence[float], sigma: Sequence[float], downs
         (6, 30, 30)
     """
     return tuple(
-        int(_TRUNCATE * width / (size * downsample) + 0.5) for size, width in zip(voxel_size, sigma, strict=True)
+        int(_TRUNCATE * (width / (size * downsample)) + 0.5) for size, width in zip(voxel_size, sigma, strict=True)
     )
 
 

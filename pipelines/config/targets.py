@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from torch import nn
 
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.geometry import format_size
 from scalenet_gp.losses import LossOptions
 from scalenet_gp.nodes.targets import descriptor_names
 from scalenet_gp.options import Length, Options, Shape, Size, Whole, suggest
@@ -102,6 +103,13 @@ class BaseTargetsOptions(Options):
     def build_loss(self, voxel_size: Sequence[float]) -> nn.Module:
         """Return the loss of an output with this voxel size (nm per spatial axis)."""
         return self.loss.build_loss(voxel_size)
+
+    def check_voxel_size(self, voxel_size: Sequence[Fraction]) -> None:
+        """Check that the targets can be made at a voxel size (nm per spatial axis).
+
+        Raises:
+            ConfigError: lengths have other axes, or are not whole voxels.
+        """
 
     def channel_weights(self, channels: Sequence[str]) -> tuple[float, ...] | None:
         """Return the weights of the channels in the loss; None if all are alike."""
@@ -244,6 +252,18 @@ class AffinityTargetsOptions(InstanceTargetsOptions):
             return tuple(f"affinity {' '.join(format(float(n), '.12g') for n in o)} nm" for o in self.offsets_nm)
         return tuple(f"affinity {' '.join(map(str, offset))}" for offset in self.offsets or ())
 
+    def check_voxel_size(self, voxel_size: Sequence[Fraction]) -> None:
+        for offset in self.offsets or ():
+            _check_axes("offsets", offset, voxel_size)
+        for lengths in self.offsets_nm or ():
+            _check_axes("offsets_nm", lengths, voxel_size)
+            nearest = tuple(round(length / size) * size for length, size in zip(lengths, voxel_size, strict=True))
+            if nearest != lengths:
+                raise ConfigError(
+                    f"offsets_nm has {[*map(float, lengths)]}, which is not whole voxels of {format_size(voxel_size)} "
+                    f"nm; the nearest is {[*map(float, nearest)]}"
+                )
+
 
 class LsdTargetsOptions(InstanceTargetsOptions):
     """Learn local shape descriptors of instances: see :class:`scalenet_gp.nodes.LocalShapeDescriptors`.
@@ -274,6 +294,9 @@ class LsdTargetsOptions(InstanceTargetsOptions):
 
     def channels(self, data: DataConfig) -> tuple[str, ...]:
         return descriptor_names(len(self.sigma))
+
+    def check_voxel_size(self, voxel_size: Sequence[Fraction]) -> None:
+        _check_axes("sigma", self.sigma, voxel_size)
 
     def as_classes(
         self, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray
@@ -356,6 +379,11 @@ def match_outputs(targets: Mapping[str, TargetOptions], outputs: Sequence[str]) 
         if not any(options is found for found in matched.values()):
             raise ConfigError(f"training.targets.{pattern} is of no output; {suggest(pattern, outputs)}")
     return matched
+
+
+def _check_axes(field: str, lengths: Sequence[int | Fraction], voxel_size: Sequence[Fraction]) -> None:
+    if len(lengths) != len(voxel_size):
+        raise ConfigError(f"{field} has {len(lengths)} axes, and the network {len(voxel_size)}")
 
 
 def _known_classes(classes: Sequence[str] | None, data: DataConfig) -> tuple[str, ...]:

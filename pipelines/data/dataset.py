@@ -605,6 +605,10 @@ def _check_channels(raw: MultiscaleImage, net: LeibNet) -> None:
 def _check_output(net: LeibNet, name: str, options: TargetOptions, channels: Sequence[str]) -> None:
     """Refuse an output that cannot learn its targets."""
     kind = f"training.targets of the kind {options.kind}"
+    try:
+        options.check_voxel_size(net.specs[name].voxel_size)
+    except ConfigError as error:
+        raise ConfigError(f"{kind}, for the network's output {name!r}: {error}") from None
     node = dict(net.nodes).get(name)
     if isinstance(node, Head) and node.classes != tuple(channels):
         raise ConfigError(

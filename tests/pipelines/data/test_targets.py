@@ -152,6 +152,23 @@ def test_affinities_and_descriptors_read_the_instances_once(labelled):
     )
 
 
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"kind": "affinities", "offsets": [[0, 1]]}, "'0_output': offsets has 2 axes, and the network 3"),
+        ({"kind": "lsd", "sigma": [9, 9]}, "'0_output': sigma has 2 axes, and the network 3"),
+        (
+            {"kind": "affinities", "offsets_nm": [[0, 0, 9], [0, 0, 4.5]]},
+            r"offsets_nm has \[0.0, 0.0, 4.5\], which is not whole voxels of 9 × 9 × 9 nm; the nearest is \[0.0, 0.0",
+        ),
+    ],
+)
+def test_lengths_that_do_not_fit_the_voxels_are_refused_before_a_run(volume, targets, message):
+    config = tiny_config(training__targets={"0_output": {"labels": "cells", **targets}, "*": {"kind": "classes"}})
+    with pytest.raises(ConfigError, match=f"training.targets of the kind {targets['kind']}, .*{message}"):
+        Dataset.open(volume, config, config.build_network())
+
+
 def test_distances_are_those_of_the_class(volume):
     targets = {"*": {"kind": "boundary_distance", "classes": ["bright"], "maximum": 18}}
     config = tiny_config(augmentation=[], training__targets=targets, training__overhang=None)

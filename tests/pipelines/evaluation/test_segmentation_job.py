@@ -52,7 +52,7 @@ def whole(truth, segmented, tolerance):
     return InstanceScores.of(table, count_boundaries(truth, segmented, (VOXEL,) * 3, tolerance, known))
 
 
-@pytest.mark.parametrize("block", [5, 128])
+@pytest.mark.parametrize("block", [9, 128])
 def test_blocks_have_the_scores_of_the_whole_region(cells, tmp_path, monkeypatch, block):
     folder, truth, segmented = cells
     monkeypatch.setattr(segmentation_job, "_BLOCK", block)
