@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.analysis.cost import predict_cost
+from scalenet_gp.analysis.cost import Cost, predict_cost
 from scalenet_gp.errors import GraphError
 from scalenet_gp.graph import Graph, Plan
 
@@ -122,11 +122,18 @@ def largest_plan(
         return _over(graph, keys, Roi(box.begin, box.shape * Coordinate(steps)))
 
     @cache
-    def memory(steps: Steps) -> int:
+    def cost(steps: Steps) -> Cost:
         plan = grown(steps)
         return predict_cost(
             graph, plan, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
-        ).peak
+        )
+
+    def memory(steps: Steps) -> int:
+        return cost(steps).peak
+
+    def forward_macs(steps: Steps) -> int:
+        # A prediction for training has them too, but takes longer.
+        return (predict_cost(graph, grown(steps), batch=batch) if training else cost(steps)).total_macs
 
     start = (1,) * graph.dims
     if memory(start) > memory_limit:
@@ -135,7 +142,7 @@ def largest_plan(
             f"for a batch of {batch} and {'training' if training else 'inference'}; the limit is "
             f"{memory_limit / 2**20:.1f} MiB"
         )
-    work = _polynomial(lambda steps: predict_cost(graph, grown(steps)).total_macs, graph.dims)
+    work = _polynomial(forward_macs, graph.dims)
 
     def worth(steps: Steps) -> tuple[Fraction, int]:
         voxels = math.prod(steps)

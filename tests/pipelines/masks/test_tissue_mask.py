@@ -295,7 +295,7 @@ def test_a_network_learns_it_and_its_prediction_becomes_the_mask(tmp_path):
     write_array(root / "labels" / "groundtruth" / "crop1" / "tissue", tissue.astype(np.uint8), voxel=128, labels=True)
     with resources.as_file(resources.files("scalenet_gp.pipelines") / "configs" / "tissue.yaml") as path:
         config = Config.read(path)
-    config = Config.model_validate(changed(config.model_dump(), training__iterations=150))
+    config = Config.model_validate(changed(config.model_dump(), training__iterations=50))
     checkpoint = train(config, tmp_path / "volume", tmp_path / "run", "cpu", "none")
     prediction = predict(config, tmp_path / "volume", checkpoint, tmp_path / "prediction.zarr", workers=CPU)
     group = mask_of_prediction(prediction / "0_output", tmp_path / "mask.zarr", "tissue")

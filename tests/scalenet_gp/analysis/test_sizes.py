@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +14,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp import LeibNet, Plan, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.analysis.cost import predict_cost
+from scalenet_gp.analysis import cost
+from scalenet_gp.analysis.cost import Cost
 from scalenet_gp.analysis.sizes import largest_plan, smallest_plan, valid_output_shapes
 from scalenet_gp.layers import ConvPass, Pool, Upsample
 from tests.scalenet_gp.graph.strategies import networks
 from tests.scalenet_gp.helpers import values
 
 MIB = 2**20
+
+
+@cache
+def predict_cost(net: LeibNet, plan: Plan, **options: Any) -> Cost:
+    """Predict the cost of a plan once, which several tests and lines ask for."""
+    return cost.predict_cost(net.graph, plan, **options)
 
 
 def three_scales() -> LeibNet:
@@ -143,17 +152,17 @@ def test_the_largest_plan_fits_and_none_that_is_a_step_larger_is_better(case, tr
         box = box_of(plan)
         assert not any(size % step for size, step in zip(box.shape, plan.step, strict=True))
         assert box.begin == box_of(smallest_plan(net.graph)).begin
-        assert predict_cost(net.graph, plan, training=training).peak <= limit
+        assert predict_cost(net, plan, training=training).peak <= limit
         worth.append(per_work(net, plan))
         for axis in range(net.dims):
             larger = grown(net, plan, tuple(int(a == axis) for a in range(net.dims)))
-            fits = predict_cost(net.graph, larger, training=training).peak <= limit
+            fits = predict_cost(net, larger, training=training).peak <= limit
             assert not fits or per_work(net, larger) <= worth[-1]
     assert worth == sorted(worth)
 
 
 def per_work(net: LeibNet, plan: Plan) -> float:
-    return math.prod(box_of(plan).shape) / predict_cost(net.graph, plan).total_macs
+    return math.prod(box_of(plan).shape) / predict_cost(net, plan).total_macs
 
 
 def test_no_shape_that_fits_is_much_better():
@@ -164,7 +173,7 @@ def test_no_shape_that_fits_is_much_better():
     tried = []
     for steps in itertools.product(range(0, 64, 16), repeat=2):
         plan = grown(net, start, steps)
-        if predict_cost(net.graph, plan).peak <= limit:
+        if predict_cost(net, plan).peak <= limit:
             tried.append(per_work(net, plan))
     assert len(tried) > 5
     assert per_work(net, best) >= max(tried)
@@ -175,8 +184,8 @@ def test_it_is_made_for_the_batch_and_the_type_asked_for():
     limit = 16 * MIB
     one, four = largest_plan(net.graph, limit), largest_plan(net.graph, limit, batch=4)
     exact = largest_plan(net.graph, limit, dtype=torch.float64)
-    assert predict_cost(net.graph, four, batch=4).peak <= limit < predict_cost(net.graph, one, batch=4).peak
-    assert predict_cost(net.graph, exact, dtype=torch.float64).peak <= limit
+    assert predict_cost(net, four, batch=4).peak <= limit < predict_cost(net, one, batch=4).peak
+    assert predict_cost(net, exact, dtype=torch.float64).peak <= limit
     assert per_work(net, exact) < per_work(net, one)
 
 
@@ -186,19 +195,19 @@ def test_work_that_grows_faster_than_the_box():
     plan = largest_plan(net.graph, 2 * MIB)
     for steps in ((1, 0), (0, 1), (1, 1)):
         assert per_work(net, grown(net, plan, steps)) <= per_work(net, plan)
-    assert predict_cost(net.graph, plan).peak < MIB
+    assert predict_cost(net, plan).peak < MIB
 
 
 def test_without_margins_the_largest_box_is_taken():
     nodes = [Pool(["a"], ["b"], (2, 2)), ConvPass(["b"], ["c"], 1, 1, [(1, 1)]), Upsample(["c"], ["d"], (2, 2))]
     net = LeibNet(nodes, {"a": TensorSpec((1, 1), 1)}, ["d"])
     plan = largest_plan(net.graph, MIB)
-    assert predict_cost(net.graph, plan).peak > 0.9 * MIB
+    assert predict_cost(net, plan).peak > 0.9 * MIB
 
 
 def test_not_even_the_smallest_fits():
     net = build_unet((8, 8), base_nc=4)
-    needed = predict_cost(net.graph, smallest_plan(net.graph), training=True, batch=3).peak
+    needed = predict_cost(net, smallest_plan(net.graph), training=True, batch=3).peak
     with pytest.raises(ValueError) as caught:
         largest_plan(net.graph, needed - 1, training=True, batch=3)
     assert f"(32, 32) world units, needs {needed / MIB:.1f} MiB for a batch of 3 and training" in str(caught.value)
