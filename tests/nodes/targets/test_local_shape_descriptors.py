@@ -75,7 +75,8 @@ def test_descriptors_are_those_of_loops_over_voxels(drawn):
     assert descriptors.dtype == np.float32
     np.testing.assert_array_equal(described, there)
     there = comparable(expected, labels.ndim)
-    np.testing.assert_allclose(descriptors[there], expected[there], atol=2e-5)
+    # sums in single precision, divided by variances from 1e-4 on
+    np.testing.assert_allclose(descriptors[there], expected[there], atol=1e-3)
 
 
 def blobs(shape=(24, 32, 40)):
