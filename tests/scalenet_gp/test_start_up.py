@@ -73,7 +73,7 @@ def test_no_room_imports_a_heavy_package_before_it_is_used(imported, step):
     modules, ours = imported[step]
     assert "gunpowder" in modules
     assert not ours
-    assert "torch.utils.tensorboard" not in modules
+    assert not modules & {"numba", "torch.utils.tensorboard"}
 
 
 def test_names_are_found_and_listed():

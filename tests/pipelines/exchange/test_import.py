@@ -362,8 +362,9 @@ def test_blocks_hold_whole_pieces_where_memory_allows():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_python")
 def test_workers_import_the_same(tmp_path):
-    array = raw(shape=(200, 200, 200))
+    array = raw(shape=(130, 130, 130))
     source = files.tiled_tiff(tmp_path / "a.tif", array)
     workers = Workers(count=2, memory=6 * 64**3)
     made = import_volume(source, tmp_path / "out.zarr", voxel_size=[8], levels=3, workers=workers)
