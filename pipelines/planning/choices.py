@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -30,8 +30,22 @@ _THIN = 2
 
 _MEMBRANES = ("membrane", "boundary")
 _SCALES = 5
-_BATCHES = (4, 2, 1)
-_WIDTHS = (12, 8, 6, 4)
+_POWERS = 11
+
+_DEFAULT = (12, 4)
+"""Channels and samples that the package has unless a run file says others."""
+
+_MORE = ((24, (8, 4)), (16, (8, 4)), (12, (8,)))
+"""Channels and samples to try first in memory that a user has named.
+
+Samples do not get larger: several small ones teach more than a large one.
+"""
+
+_FEWER = tuple((width, (4, 2, 1)) for width in (12, 8, 6, 4))
+
+DEFAULT_MEMORY = 8 * 2**30
+"""Bytes that a step of training may take, if nobody has named them."""
+
 _ASKED = 32
 """Sources that a choice opens, spread evenly over all of them."""
 
@@ -113,23 +127,35 @@ def choose_voxel_size(fingerprint: Fingerprint, data: DataConfig, folder: StrPat
     middle = thickness[1] if thickness is not None else 0
     voxels = _THIN if is_membrane(thinnest) else _THICK
     kind = "thinnest membrane" if is_membrane(thinnest) else "thinnest class"
+    differ = len({one.voxel_sizes for one in fingerprint.sources}) > 1
+    apart = "; sources whose voxels differ are averaged or resampled to it" if differ else ""
     told = f"the {kind}, {thinnest}, is {middle:.3g} nm thick (median)"
     if not fitting:
-        return Scale(chosen, f"the finest that all sources have; {told}, fewer than {voxels} voxels")
-    return Scale(chosen, f"the coarsest at which {told}, still {voxels} voxels or more")
+        return Scale(chosen, f"the finest that all sources have; {told}, fewer than {voxels} voxels{apart}")
+    return Scale(chosen, f"the coarsest at which {told}, still {voxels} voxels or more{apart}")
 
 
 def _common_sizes(fingerprint: Fingerprint, data: DataConfig, folder: StrPath) -> list[Size]:
-    """Return the voxel sizes that all sources have, from fine to coarse."""
-    found = {size for one in fingerprint.sources for size in (*one.voxel_sizes, *one.label_sizes)}
+    """Return the voxel sizes that all sources have, from fine to coarse.
+
+    They are those of the levels, and the finest doubled. Sources that differ and are resampled have powers of two nm,
+    as no voxel size of one of them suits the others.
+    """
+    asked = _asked(data, folder)
     finest = {max(one.voxel_sizes[0], one.label_sizes[0], key=math.prod) for one in fingerprint.sources}
-    for size in finest:
-        for _ in range(4):
-            found.add(size := doubled(size))
+    if len(finest) > 1 and _isotropic(finest) and all(source.config.alignment == "resample" for source in asked):
+        found = {(Fraction(2**power),) * len(size) for size in finest for power in range(_POWERS)}
+    else:
+        found = {size for one in fingerprint.sources for size in (*one.voxel_sizes, *one.label_sizes)}
+        for size in finest:
+            for _ in range(4):
+                found.add(size := doubled(size))
+    # labels that are resampled have any voxel size, but show nothing that is smaller than their own voxels
+    least = min(math.prod(one.label_sizes[0]) for one in fingerprint.sources)
     faults: list[str] = []
     common = []
-    for size in sorted(found, key=lambda size: (math.prod(size), size)):
-        fault = next(filter(None, (serves(source, data, folder, size) for source in _asked(data, folder))), None)
+    for size in sorted((s for s in found if math.prod(s) >= least), key=lambda size: (math.prod(size), size)):
+        fault = next(filter(None, (serves(source, data, folder, size) for source in asked)), None)
         if fault is None:
             common.append(size)
         else:
@@ -137,9 +163,14 @@ def _common_sizes(fingerprint: Fingerprint, data: DataConfig, folder: StrPath) -
     if not common:
         raise ConfigError(
             f"data.sources have no voxel size in common: {'; '.join(faults[:3])}. `alignment: resample` of a source "
-            "reads its raw data at other voxels; labels need a level of, or one that divides, the voxel size"
+            "reads raw data and labels at other voxels, of which raw data need a level that is as fine"
         )
     return common
+
+
+def _isotropic(sizes: Iterable[Size]) -> bool:
+    """Return whether no axis is more than twice as coarse as another one."""
+    return all(1 not in growth(size) for size in sizes)
 
 
 def _asked(data: DataConfig, folder: StrPath) -> Sequence[Source]:
@@ -201,12 +232,12 @@ def _wanted_context(fingerprint: Fingerprint, context: Fraction | None) -> tuple
     return Fraction(round(extents[name])), f"95 % of the extents of {name}"
 
 
-def _subnets(sizes: Sequence[Size], width: int = _WIDTHS[0]) -> list[dict[str, Any]]:
+def _subnets(sizes: Sequence[Size], width: int = _DEFAULT[0]) -> list[dict[str, Any]]:
     """Return the options of scales, given from fine to coarse; those that equal a default are left out."""
     subnets = []
     for size in reversed(sizes):
         subnet: dict[str, Any] = {"top_resolution": size}
-        if width != _WIDTHS[0]:
+        if width != _DEFAULT[0]:
             subnet["base_nc"] = width
         if 1 in growth(size) or 1 in growth(doubled(size)):
             subnet["downsample_factors"] = [growth(size), growth(doubled(size))]
@@ -216,7 +247,7 @@ def _subnets(sizes: Sequence[Size], width: int = _WIDTHS[0]) -> list[dict[str, A
     return subnets
 
 
-def _network(sizes: Sequence[Size], width: int = _WIDTHS[0]) -> dict[str, Any]:
+def _network(sizes: Sequence[Size], width: int = _DEFAULT[0]) -> dict[str, Any]:
     return {"kind": "scalenet", "subnets": _subnets(sizes, width)}
 
 
@@ -259,32 +290,44 @@ def training_memory(net: LeibNet, plan: Plan, batch: int) -> int:
 
 
 def choose_network(
-    scales: Sequence[Scale], end: str, share: float, data: DataConfig, folder: StrPath, memory: int
+    scales: Sequence[Scale], end: str, share: float, data: DataConfig, folder: StrPath, memory: int | None
 ) -> NetworkChoice:
-    """Return the network, the batch and the crop that fit into memory: the defaults if they do.
+    """Return the network, the batch and the crop that fit into memory: the defaults if nobody has named it.
 
-    Else, the batch is smaller, then the crop, then the number of channels.
+    In memory that a user has named, there are up to twice as many channels and samples. Where the defaults do not fit,
+    the batch is smaller, then the crop, then the number of channels.
+
+    Args:
+        scales: from coarse to fine.
+        end: why there is no coarser scale.
+        share: mean share of the field of view that is recorded.
+        data: the part ``data``.
+        folder: folder that relative paths start at.
+        memory: bytes that a user has named; None for :data:`DEFAULT_MEMORY`.
 
     Raises:
         ConfigError: nothing fits.
     """
+    limit = DEFAULT_MEMORY if memory is None else memory
     sizes = [scale.voxel_size for scale in reversed(scales)]
     fault = ""
-    for width in _WIDTHS:
+    for width, batches in _FEWER if memory is None else (*_MORE, *_FEWER):
         network = _network(sizes, width)
         config = provisional_config(data, network, sizes[-1])
         net = config.build_network()
         datasets = Datasets.find(folder, config, net)
         boxes = datasets.boxes(None)
         plan, crop = net.plan(boxes), None
-        for batch in _BATCHES:
+        for batch in batches:
             need = training_memory(net, plan, batch)
-            if need <= memory:
+            if need <= limit:
                 break
         else:
+            if 1 not in batches:  # rather the default with all of its crop
+                continue
             try:
                 states = need - predict_cost(net.graph, plan, training=True).peak
-                plan = net.largest_plan(memory - states, training=True)
+                plan = net.largest_plan(limit - states, training=True)
             except GraphError as error:
                 fault = str(error)
                 continue
@@ -293,10 +336,10 @@ def choose_network(
             crop = tuple(length * net.unit for length in box.shape)
         finest = plan.outputs[datasets.first.finest]
         voxels = math.prod(int(n) for n in finest.shape / Coordinate(net.voxel_size[datasets.first.finest]))
-        block = _block(net, datasets.first, memory)
+        block = _block(net, datasets.first, limit)
         return NetworkChoice(scales, network, end, width, batch, crop, voxels, need, block, share)
     raise ConfigError(
-        f"--memory of {memory / 2**20:,.0f} MiB is too little, even for {_WIDTHS[-1]} channels at "
+        f"--memory of {limit / 2**20:,.0f} MiB is too little, even for {_FEWER[-1][0]} channels at "
         f"{', '.join(format_size(size) for size in sizes)} nm: {fault}"
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,18 @@ __all__ = [
 ]
 
 _VERSION = 1
+_LISTED = 9
 _EDGE = {2: 1024, 3: 128}
 """Voxels along an edge of the blocks that are read, and in which the thickness is measured."""
 
 _THICKNESS_BLOCKS = 6
 """Blocks of a source in which the thickness of a class is measured, among those that hold it."""
+
+_SOURCES = 32
+"""Sources in which the objects of a class are measured; of more sources, shares are counted in some blocks of each."""
+
+_SHARE_BLOCKS = 8
+"""Blocks of each source in which shares are counted then."""
 
 _OBJECT_VOXELS = 2**22
 """Voxels of the largest box in which objects are measured, in one piece: a larger one is read at coarser voxels.
@@ -134,10 +142,11 @@ def _plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class _Tally:
-    """The measurements of a class so far. Volumes are nm to the power of the axes."""
+    """The measurements of a class so far. Volumes are nm to the power of the axes; ``sources`` have been measured."""
 
     present: float = 0
     known: float = 0
+    sources: int = 0
     thickness: tuple[Any, ...] = ()
     extents: tuple[Any, ...] = ()
     gaps: tuple[Any, ...] = ()
@@ -165,7 +174,8 @@ def _percentiles(values: Any, low: float, high: float) -> tuple[float, float] | 
 def measure(data: DataConfig, folder: StrPath) -> Fingerprint:
     """Measure the annotation of all sources, block by block.
 
-    A few hundred MB are enough for volumes of any size.
+    A few hundred MB are enough for volumes of any size. Of more than 32 sources, shares are counted in eight blocks of
+    each, and objects in the first 32 that hold the class, in a mixed order which is always the same.
 
     Args:
         data: the part ``data`` of a run file.
@@ -179,15 +189,18 @@ def measure(data: DataConfig, folder: StrPath) -> Fingerprint:
     """
     sources = resolve_sources(data, folder)
     tallies = {name: _Tally() for name in data.classes}
-    places = []
+    blocks = None if len(sources) <= _SOURCES else _SHARE_BLOCKS
+    places: dict[int, SourceFingerprint] = {}
     with progress_bar("measuring", len(sources)) as advance:
-        for source in sources:
-            places.append(_measure_source(source, data, folder, tallies))
-            advance(source.name)
+        for number in np.random.default_rng(0).permutation(len(sources)).tolist():
+            places[number] = _measure_source(sources[number], data, folder, tallies, blocks)
+            advance(sources[number].name)
     found = {name: tally.fingerprint() for name, tally in tallies.items()}
     if not any(one.objects for one in found.values()):
-        raise DataError(f"no voxel of {', '.join(one.name for one in sources)} is of any class, so nothing is learned")
-    return Fingerprint(found, tuple(places))
+        names = ", ".join(one.name for one in sources[:_LISTED])
+        more = f" and {len(sources) - _LISTED} more" if len(sources) > _LISTED else ""
+        raise DataError(f"no voxel of {names}{more} is of any class, so nothing is learned")
+    return Fingerprint(found, tuple(places[number] for number in range(len(sources))))
 
 
 def provisional_config(data: DataConfig, network: Mapping[str, Any], block: Iterable[Fraction]) -> Config:
@@ -210,8 +223,9 @@ def open_at(source: Source, data: DataConfig, folder: StrPath, size: Size) -> Da
 
 
 def _measure_source(
-    source: Source, data: DataConfig, folder: StrPath, tallies: Mapping[str, _Tally]
+    source: Source, data: DataConfig, folder: StrPath, tallies: Mapping[str, _Tally], blocks: int | None
 ) -> SourceFingerprint:
+    wanted = {name for name, tally in tallies.items() if tally.sources < _SOURCES}
     with source.naming_faults():
         sizes = _raw_sizes(source)
         volumes = [one.volume for one in open_at(source, data, folder, sizes[0]).class_volumes().values()]
@@ -222,13 +236,14 @@ def _measure_source(
         )
         dataset = open_at(source, data, folder, finest)
         labelled, unit = dataset.labelled(), dataset.world.unit
-        _measure_thickness(dataset, labelled, tallies)
+        _measure_thickness(dataset, labelled, tallies, wanted, blocks)
         size = finest
         while math.prod(float(length * unit / s) for length, s in zip(labelled.shape, size, strict=True)) > (
             _OBJECT_VOXELS
         ):
             size = doubled(size)
-        _measure_objects(open_at(source, data, folder, size), tallies)
+        if wanted:
+            _measure_objects(open_at(source, data, folder, size), tallies, wanted)
         raw = dataset.raw.levels[0]
         extent = tuple(n * s for n, s in zip(raw.shape, raw.voxel_size, strict=True))
         box = dataset.region(labelled)
@@ -280,23 +295,28 @@ def _lengths(dataset: Dataset) -> tuple[float, ...]:
     return tuple(float(length) for length in dataset.net.specs[dataset.finest].voxel_size)
 
 
-def _measure_thickness(dataset: Dataset, labelled: Roi, tallies: Mapping[str, _Tally]) -> None:
+def _measure_thickness(
+    dataset: Dataset, labelled: Roi, tallies: Mapping[str, _Tally], wanted: Collection[str], blocks: int | None
+) -> None:
     size, measured = _lengths(dataset), dict.fromkeys(tallies, 0)
-    for of_class, known in _blocks(dataset, labelled, _EDGE[dataset.net.dims]):
+    for of_class, known in islice(_blocks(dataset, labelled, _EDGE[dataset.net.dims]), blocks):
         for present, sure, (name, tally) in zip(of_class, known, tallies.items(), strict=True):
             tally.present += int(present.sum()) * math.prod(size)
             tally.known += int(sure.sum()) * math.prod(size)
-            if measured[name] < _THICKNESS_BLOCKS and present.any():
+            if name in wanted and measured[name] < _THICKNESS_BLOCKS and present.any():
                 measured[name] += 1
                 tally.thickness += (measure_thickness(present, sure & ~present, size),)
 
 
-def _measure_objects(dataset: Dataset, tallies: Mapping[str, _Tally]) -> None:
+def _measure_objects(dataset: Dataset, tallies: Mapping[str, _Tally], wanted: Collection[str]) -> None:
     labelled, size = dataset.labelled(), _lengths(dataset)
     whole = max(int(n) for n in labelled.shape / dataset.net.voxel_size[dataset.finest])
     for of_class, _ in _blocks(dataset, labelled, whole):
-        for present, tally in zip(of_class, tallies.values(), strict=True):
+        for present, (name, tally) in zip(of_class, tallies.items(), strict=True):
+            if name not in wanted or not present.any():
+                continue
             found = measure_objects(present, size)
+            tally.sources += 1
             tally.extents += (found.extents,)
             tally.gaps += (found.gaps,)
 

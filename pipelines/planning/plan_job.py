@@ -105,7 +105,12 @@ def data_of_file(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def plan_run(
-    data: Mapping[str, Any], output: Path, memory: int, context: Fraction | None = None, *, overwrite: bool = False
+    data: Mapping[str, Any],
+    output: Path,
+    memory: int | None = None,
+    context: Fraction | None = None,
+    *,
+    overwrite: bool = False,
 ) -> PlannedRun:
     """Measure the annotation, and write a run file and its ``fingerprint.json``, which is put beside it.
 
@@ -114,7 +119,8 @@ def plan_run(
     Args:
         data: the part ``data``, plain.
         output: the run file.
-        memory: bytes that a training step may take.
+        memory: bytes that a training step may take. If they are given, the network has up to twice the default's
+            channels and samples, as they allow.
         context: nm that the network is to see; as much as the largest class is long unless given.
         overwrite: replace files that exist.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from scalenet_gp.options import to_yaml_length
 from scalenet_gp.pipelines.config import to_yaml
-from scalenet_gp.pipelines.planning.choices import NetworkChoice
+from scalenet_gp.pipelines.planning.choices import DEFAULT_MEMORY, NetworkChoice
 from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, Size
 
 __all__ = ["HeldOut", "fresh_text", "planned_text"]
@@ -51,7 +51,7 @@ def planned_text(
     choice: NetworkChoice,
     held_out: HeldOut,
     voxels: float,
-    limit: int,
+    memory: int | None,
 ) -> str:
     """Return the text of a run file.
 
@@ -61,7 +61,7 @@ def planned_text(
         choice: the network.
         held_out: the validation.
         voxels: annotated voxels to learn from, of the finest scale.
-        limit: bytes that a training step may take.
+        memory: bytes that a training step may take, if a user has named them.
     """
     dims, sizes = len(choice.block), [scale.voxel_size for scale in choice.scales]
     finest = sizes[-1]
@@ -86,7 +86,7 @@ def planned_text(
     if held_out.train is not None:
         lines += _comment([f"{held_out.reason}."], "  ")
         lines.append(f"  region: {to_yaml(_plain(held_out.train))}")
-    lines += _size_lines(choice, limit)
+    lines += _size_lines(choice, memory)
     lines += _comment(
         [
             f"About {_PASSES} times the {voxels:,.0f} annotated voxels to learn from, within {_ITERATIONS[0]:,} to "
@@ -173,19 +173,25 @@ def _augmentation_lines(finest: Size, coarse: Sequence[int]) -> list[str]:
     return lines
 
 
-def _size_lines(choice: NetworkChoice, limit: int) -> list[str]:
+def _size_lines(choice: NetworkChoice, memory: int | None) -> list[str]:
+    limit = DEFAULT_MEMORY if memory is None else memory
     told = (
         f"A step of {choice.batch} sample{'s' if choice.batch > 1 else ''} and {choice.width} channels at the finest "
         f"level takes {choice.memory / 2**30:.2f} GiB, predicted for weights, gradients, optimizer and tensors; "
         f"{limit / 2**30:.3g} GiB are allowed."
     )
     if choice.batch == 4 and choice.crop is None and choice.width == 12:
-        crop = "Batch, crop and channels are the defaults."
-        return _comment([told, crop], "  ")
-    lines = _comment([told, "The defaults, 4 samples and 12 channels, take more."], "  ")
+        more = "there is not room for more" if memory else "`plan --memory` takes more where it allows"
+        return _comment([told, f"Batch, crop and channels are the defaults; {more}."], "  ")
+    if choice.batch > 4 or choice.width > 12:
+        why = "As many samples and channels as fit, up to 8 and 24; the defaults are 4 and 12. Steps take longer."
+    else:
+        why = "The defaults, 4 samples and 12 channels, take more."
+    lines = _comment([told, why], "  ")
     if choice.crop is not None:
         lines.append(f"  output_shape: {to_yaml(_plain(choice.crop))}")
-    lines.append(f"  batch_size: {choice.batch}")
+    if choice.batch != 4:
+        lines.append(f"  batch_size: {choice.batch}")
     return lines
 
 

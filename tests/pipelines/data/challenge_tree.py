@@ -60,15 +60,15 @@ VOXEL_SIZES = [
 """nm, of the crops in the challenge; and 3.36 nm along all axes, which divides nothing that a network has."""
 
 
-def write_voxel_sizes(folder):
+def write_voxel_sizes(folder, numbers=None):
     """Write a crop of each voxel size, off the lattice of its raw volume, and return the places of their planes.
 
     A crop is about 100 nm long, or 128. The class ``beyond`` is its half from a plane on; raw data are 200 there, and
     60 before. In another class, ``seen``, the first half of the crop along y is unknown. Crops are numbered from 1.
     """
     planes = {}
-    for number, size in enumerate(VOXEL_SIZES, start=1):
-        voxel = [Fraction(length) for length in size]
+    for number in numbers or range(1, 1 + len(VOXEL_SIZES)):
+        voxel = [Fraction(length) for length in VOXEL_SIZES[number - 1]]
         shape = [max(2, int(100 / length)) for length in voxel]
         fine = [min(2 * length, Fraction(8)) for length in voxel]
         corner = [10 * length + Fraction(37 * number, 100) for length in fine]

@@ -15,6 +15,7 @@ from scalenet_gp.pipelines.config import Config, DataConfig
 from scalenet_gp.pipelines.data import Datasets
 from scalenet_gp.pipelines.demo import write_demo_volume
 from scalenet_gp.pipelines.planning import choices
+from scalenet_gp.pipelines.planning import fingerprint as fingerprints
 from scalenet_gp.pipelines.planning.choices import (
     Scale,
     choose_network,
@@ -26,6 +27,7 @@ from scalenet_gp.pipelines.planning.choices import (
 from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, measure
 from scalenet_gp.pipelines.planning.plan_job import data_of_file, data_of_paths, plan_run, write_fresh
 from tests.pipelines.conftest import write_array
+from tests.pipelines.data.challenge_tree import write_voxel_sizes
 from tests.scalenet_gp.analysis.test_cost import in_a_process, risen
 
 GIB = 2**30
@@ -61,7 +63,7 @@ def planned(volume):
     folder = volume.parent / "planned"
     folder.mkdir()
     data = data_of_paths(str(volume / "raw"), str(volume / "labels"), [], folder)
-    return plan_run(data, folder / "run.yaml", GIB)
+    return plan_run(data, folder / "run.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +124,11 @@ def test_the_same_data_give_the_same_files(volume, planned):
     half = again / "half.yaml"
     data = data_of_paths(str(volume / "raw"), str(volume / "labels"), [], again)
     half.write_text(json.dumps({"version": 1, "data": data}))
-    found = plan_run(data_of_file(half, again), again / "run.yaml", GIB)
+    found = plan_run(data_of_file(half, again), again / "run.yaml")
     assert found.path.read_text() == planned.path.read_text()
     assert found.fingerprint_path.read_text() == planned.fingerprint_path.read_text()
     with pytest.raises(FileExistsError, match="replace it with --force"):
-        plan_run(data, again / "run.yaml", GIB)
+        plan_run(data, again / "run.yaml")
 
 
 def fingerprint_with(fingerprint, **thickness):
@@ -208,9 +210,32 @@ def test_little_memory_makes_batch_and_crop_smaller(volume, planned, monkeypatch
     least = choose_network(scales, "", 1, data, volume, limit)
     assert (least.batch, least.width, least.crop) == (1, 12, (4 * VOXEL,) * 3)
     assert least.memory <= limit
-    monkeypatch.setattr(choices, "_WIDTHS", (12,))
+    monkeypatch.setattr(choices, "_FEWER", ((12, (4, 2, 1)),))
     with pytest.raises(ConfigError, match="--memory of 0 MiB is too little"):
         choose_network(scales, "", 1, data, volume, 10_000)
+
+
+def test_named_memory_is_used_up_to_a_limit(volume, monkeypatch):
+    data, scales = data_of(volume), [Scale((Fraction(VOXEL),) * 3, "")]
+
+    def need(net, plan, batch):  # in place of the true prediction, which another test compares with a measurement
+        return batch * sum(weight.numel() for weight in net.parameters())
+
+    monkeypatch.setattr(choices, "training_memory", need)
+    monkeypatch.setattr(choices, "_block", lambda net, dataset, memory: (8, 8, 8))
+    sizes = [(24, 8), (24, 4), (16, 8), (16, 4), (12, 8), (12, 4)]
+    nets = {
+        width: build_scalenet([{"top_resolution": (VOXEL,) * 3, "output_nc": 2, "base_nc": width}])
+        for width, _ in sizes
+    }
+    needs = {(width, batch): need(nets[width], None, batch) for width, batch in sizes}
+    for limit in (80 * GIB, *needs.values(), needs[16, 8] - 1):
+        found = choose_network(scales, "", 1, data, volume, limit)
+        size = next(size for size in sizes if needs[size] <= limit)
+        assert ((found.width, found.batch), found.crop, found.memory) == (size, None, needs[size])
+        assert found.network["subnets"][0].get("base_nc", 12) == size[0]
+    default = choose_network(scales, "", 1, data, volume, None)
+    assert (default.width, default.batch, default.crop) == (12, 4, None)
 
 
 def measured_step(folder):
@@ -302,3 +327,69 @@ def test_a_fresh_file_can_be_read(tmp_path):
     with pytest.raises(FileExistsError, match="--force"):
         write_fresh(path)
     assert write_fresh(path, overwrite=True) == path
+
+
+MIXED = (1, 7, 10, 11, 12, 13)
+"""Crops of 1.62 × 2 × 2, 2.62 × 2 × 2, 8, 16, 32 and 64 nm, the first of raw data of 3.24 × 4 × 4 nm."""
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Crops of all voxel sizes of the challenge: a half-written run file of its folder, and one of a datasplit."""
+    folder = tmp_path_factory.mktemp("mixed")
+    write_voxel_sizes(folder, MIXED)
+    rows = []
+    for number, use in zip(MIXED[3:], ("train", "train", "validate"), strict=True):
+        top = f"set{number}/set{number}.zarr"
+        rows.append(
+            f'"{use}","{top}","recon-1/em/fibsem-uint8","{top}","recon-1/labels/groundtruth/crop{number}/[beyond,seen]"\n'
+        )
+    (folder / "datasplit.csv").write_text("".join(rows))
+    for name, source in (("challenge", {"challenge": "."}), ("split", {"datasplit": "datasplit.csv"})):
+        data = {"sources": [source], "classes": ["beyond", "seen"]}
+        (folder / f"{name}.yaml").write_text(json.dumps({"version": 1, "data": data}))
+    return folder
+
+
+def planned_from(folder, name):
+    made = folder / name
+    made.mkdir()
+    return plan_run(data_of_file(folder / f"{name}.yaml", made), made / "run.yaml")
+
+
+def test_crops_of_a_challenge_get_a_voxel_size_that_suits_all(mixed):
+    found = planned_from(mixed, "challenge")
+    config, text = Config.read(found.path), " ".join(found.path.read_text().replace("#", " ").split())
+    # 98 nm are the median; of raw data of 8 nm, and four voxels across
+    assert [subnet.top_resolution for subnet in config.network.subnets] == [(16,) * 3]
+    assert "still 4 voxels or more; sources whose voxels differ are averaged or resampled to it" in text
+    assert config.data.split.by == "dataset"
+    assert "A fifth of the raw volumes is kept for validation" in text
+    assert config.data.sampling.by == "class"
+    assert [one.name for one in found.fingerprint.sources] == [f"crop{number}" for number in MIXED]
+    datasets = Datasets.find(mixed, config, config.build_network())
+    assert len(datasets.of("train")) + len(datasets.of("validate")) == len(MIXED)
+
+
+def test_a_datasplit_says_what_is_validated_with(mixed):
+    found = planned_from(mixed, "split")
+    config = Config.read(found.path)
+    assert config.data.split is None
+    assert [one.label_sizes[0][0] for one in found.fingerprint.sources] == [16, 32, 64]
+    # raw data have 8 nm, and the labels show nothing that is smaller than 16
+    assert [subnet.top_resolution for subnet in config.network.subnets] == [(16,) * 3]
+    datasets = Datasets.find(mixed, config, config.build_network())
+    assert [source.name for source in datasets.of("validate")] == ["crop13"]
+    assert "Sources say what they are for" in found.path.read_text()
+
+
+def test_many_sources_are_measured_in_part(mixed, monkeypatch):
+    """With a limit of two sources: shares of one block of each, and objects of two."""
+    data = DataConfig.create(sources=[{"challenge": "."}], classes=["beyond", "seen"])
+    whole = measure(data, str(mixed))
+    monkeypatch.setattr(fingerprints, "_SOURCES", 2)
+    part = measure(data, str(mixed))
+    assert part.sources == whole.sources
+    assert part.classes["beyond"].objects == 2 < whole.classes["beyond"].objects == len(MIXED)
+    assert part.classes["beyond"].fraction == whole.classes["beyond"].fraction  # a crop is less than a block
+    assert measure(data, str(mixed)).classes == part.classes
