@@ -25,9 +25,10 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PIP) --no-deps leibnetz
 	@touch $@
 
-# One process for each core, each with one thread: tests are small, and threads would wait for each other.
+# One process for each core, each with one thread: tests are small, and threads would wait for each other. Bytecode is
+# kept, whatever the shell says: processes that tests start import the sources many times.
 test: $(INSTALLED) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 demo: $(INSTALLED) ## generate a volume, train a ScaleNet and a U-Net on it, predict and evaluate
 	$(BIN)/scalenet-gp demo

@@ -17,7 +17,7 @@ from tests.pipelines.prediction.test_workers import worker_pids
 
 pytestmark = pytest.mark.usefixtures("warm_python")
 
-REGION = Region(begin=(0, 0, 0), end=(54, 180, 126))
+REGION = Region(begin=(0, 0, 0), end=(54, 180, 72))
 
 
 def started(config, volume, checkpoint, output):
@@ -32,7 +32,7 @@ def started(config, volume, checkpoint, output):
         "--run",
         "none",
     ]
-    command += ["--checkpoint", checkpoint, "--output", output, "--region", "0,0,0:54,180,126", "--devices", "cpu"]
+    command += ["--checkpoint", checkpoint, "--output", output, "--region", "0,0,0:54,180,72", "--devices", "cpu"]
     return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
