@@ -11,6 +11,7 @@ from pydantic import (
     PlainSerializer,
     Tag,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -275,7 +276,7 @@ class DataConfig(Options):
         sources: the volumes, any number.
         classes: the classes to learn, in the order of the network's output channels: a list of names, or a mapping of
             names to label volumes. A class may unite several: ``mito: [mito_mem, mito_lum]``. Whole numbers are its
-            ids in sources with the encoding ``ids``: ``mito: [3, 4, 5]``.
+            ids in sources with the encoding ``ids``: ``mito: [3, 4, 5]``. Names have no ``/``: folders have them too.
         sampling: the shares of the sources in the samples.
         split: the choice of sources to validate with.
         padding: values that the network sees beyond the raw volume: zero, or the volume mirrored.
@@ -318,6 +319,17 @@ class DataConfig(Options):
     def ids(self, name: str) -> tuple[int, ...]:
         """Return the ids of a class in volumes of ids."""
         return tuple(member for member in self.classes[name] if isinstance(member, int))
+
+    @field_validator("classes")
+    @classmethod
+    def _names_of_folders(cls, classes: dict[str, Any]) -> dict[str, Any]:
+        for name in classes:
+            if "/" in name or name in ("", ".", ".."):
+                raise ConfigError(
+                    f"the class {name!r} cannot name a folder, in which its objects are stored: give it another name "
+                    f"before its label volumes, as in {name.strip('./').replace('/', '_') or 'mito'}: {name or 'mito'}"
+                )
+        return classes
 
     @model_validator(mode="after")
     def _check_sources(self) -> DataConfig:

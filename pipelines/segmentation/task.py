@@ -74,7 +74,7 @@ class SegmentationTask(BlockTask):
             return task
         folder = self.folder
         folder.job.unlink(missing_ok=True)
-        for left in (folder.group, folder.tracking, folder.path / _FRAGMENTS):
+        for left in (folder.group, folder.tracking, folder.path / _FRAGMENTS, folder.path / _HOLES):
             shutil.rmtree(left, ignore_errors=True)
         versions = package_versions(_PACKAGES)
         create_group(folder.group, {"job": self.job.model_dump(mode="json"), "versions": versions})
@@ -131,7 +131,7 @@ class SegmentationTask(BlockTask):
         holes = self._holes(name) if largest else None
 
         def stage(step: str, block: tuple[int, ...] = part.block, light: bool = True) -> BlockStage:
-            tracking = self.folder.tracking / _folder(name) / step.replace(" ", "_")
+            tracking = self.folder.tracking / name / step.replace(" ", "_")
             region = Roi((0,) * len(part.shape), part.shape)
             return BlockStage(f"{name} {step}", region, Coordinate(block), tracking, math.prod(part.shape), light=light)
 
@@ -179,27 +179,24 @@ class SegmentationTask(BlockTask):
         return lambda roi: coarsen(volume, level, roi.begin, roi.end)
 
     def _path(self, name: str) -> Path:
-        return self.folder.group / _folder(name)
+        return self.folder.group / name
 
     def _volume(self, name: str) -> MultiscaleArrayWriter:
         return MultiscaleArrayWriter.open(self._path(name))
 
     def _fragments(self, name: str) -> Fragments:
-        return _files(self.folder.path / _FRAGMENTS / _folder(name), self.job.classes[name])
+        return _files(self.folder.path / _FRAGMENTS / name, self.job.classes[name])
 
     def _holes(self, name: str) -> Fragments:
-        return _files(self.folder.path / _FRAGMENTS / f"{_folder(name)}.background", self.job.classes[name])
+        return _files(self.folder.path / _HOLES / name, self.job.classes[name])
 
 
 _FRAGMENTS = "fragments"
+_HOLES = "holes"
 
 
 def _files(path: Path, part: SegmentedClass) -> Fragments:
     return Fragments(path, part.shape, part.block, part.chunks)
-
-
-def _folder(name: str) -> str:
-    return name.replace("/", "_")
 
 
 def _numbered(background: Fragments, largest: int) -> None:

@@ -281,6 +281,11 @@ def blurred(**options):
             {"prediction__block_shape": [36, 36, 0]},
             r"prediction.block_shape is \[36, 36, 0\]: .* above 0 for every axis",
         ),
+        (
+            {"data__classes": {"sets/mito": "mito"}},
+            "data.classes is .*: the class 'sets/mito' cannot name a folder, .* as in sets_mito: sets/mito",
+        ),
+        ({"data__classes": ["dark", ".."]}, r"data.classes is .*: the class '\.\.' cannot name a folder, .*"),
         ({"prediction__block_shape": []}, r"prediction.block_shape is \[\]: it has a length above 0 for every axis"),
         ({"version": True}, "version is True; this scalenet_gp reads run files of version 1"),
         ({"version": 2}, "version is 2; this scalenet_gp reads run files of version 1: write `version: 1`"),
