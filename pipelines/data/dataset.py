@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import gunpowder as gp
@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError, DataError, VolumeFormatError
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
 from scalenet_gp.inference import IntensityWindow
-from scalenet_gp.layers import Head
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.nodes import ClassTargets, MultiscaleSource
 from scalenet_gp.nodes.arrays import SampleArrays
@@ -28,12 +27,13 @@ from scalenet_gp.pipelines.config import (
     InstanceTargetsOptions,
     Intensities,
     Region,
-    SourceConfig,
     TargetOptions,
     match_outputs,
 )
 from scalenet_gp.pipelines.data.boxes import common_lattice, finest_output, sample_boxes, whole_voxels
 from scalenet_gp.pipelines.data.intensities import sample_raw
+from scalenet_gp.pipelines.data.network_checks import check_channels, check_output
+from scalenet_gp.pipelines.data.source_labels import SourceLabels, open_labels
 from scalenet_gp.pipelines.data.sources import Source, choose_source
 from scalenet_gp.pipelines.data.targets import TargetChain
 from scalenet_gp.volumes import (
@@ -45,11 +45,7 @@ from scalenet_gp.volumes import (
     VolumeFingerprint,
     find_node,
     group_attributes,
-    join,
-    read_annotation,
-    read_class_groups,
     read_separately,
-    volumes_below,
 )
 
 __all__ = ["Dataset", "open_raw"]
@@ -108,7 +104,7 @@ class Dataset:
         """
         targets = match_outputs(config.training.targets, net.output_keys)
         for name, options in targets.items():
-            _check_output(net, name, options, options.channels(config.data))
+            check_output(net, name, options, options.channels(config.data))
         source = choose_source(config.data, folder) if source is None else source
         cache = ChunkCache(config.data.cache * 2**20) if cache is None else cache
         given = source.config
@@ -116,14 +112,14 @@ class Dataset:
             raw = open_raw(source, cache)
             if raw.dims != net.dims:
                 raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
-            _check_channels(raw, net)
+            check_channels(raw, net)
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
         if given.alignment == "resample":
-            labelled = next(_label_paths(source, config.data), None)
+            labelled = next(SourceLabels(source, config.data).paths(), None)
             with source.naming_faults("labels"):
                 if labelled is not None:
-                    leading = _open_labels(labelled, given)
+                    leading = open_labels(labelled, given)
         world = leading.world(*(net.specs[key].voxel_size for key in keys), unit=net.unit)
         run = source.narrow(config, net.dims)
         return cls(run, targets, folder, source, raw, net, world, cache)
@@ -239,7 +235,7 @@ class Dataset:
             DataError: nothing is annotated in that part.
         """
         with self.source.naming_faults("labels"):
-            return self.target_chain.sources(self.groups, self.class_volumes(), self._instances, within)
+            return self.target_chain.sources(self.groups, self.class_volumes(), self.labels.instances, within)
 
     def target_nodes(self) -> tuple[gp.BatchFilter, ...]:
         """Return the nodes that make targets and masks of what :meth:`target_sources` provides."""
@@ -396,46 +392,18 @@ class Dataset:
         return sample_boxes(self.net, shape, what, self.labelled().shape if shape is None else None)
 
     @cached_property
+    def labels(self) -> SourceLabels:
+        """The label volumes of the source."""
+        return SourceLabels(self.source, self.config, self.cache)
+
+    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The classes, each with the names of the label volumes that it unites, of those that :attr:`labels` has."""
-        if self.source.config.encoding != "classes":
-            return {name: (name,) for name in self.config.classes}
-        tables = self.source.config.groups
-        single = {} if tables is None else read_class_groups(tables)
-        groups = {}
-        for name in self.config.classes:
-            united: list[str] = []
-            for member in self.config.label_volumes(name):
-                there = member not in single or find_node(join(self.source.config.labels, member)) is not None
-                united += [member] if there else single[member]
-            groups[name] = tuple(dict.fromkeys(united))
-        return groups
+        """The classes, each with the names of the label volumes that it unites: see :attr:`.SourceLabels.groups`."""
+        return self.labels.groups
 
     def class_volumes(self) -> dict[str, ClassVolume]:
-        """Return the label volumes by the names in :attr:`groups`, with the meaning of their values.
-
-        Raises:
-            FileNotFoundError: a label volume does not exist.
-            VolumeFormatError: a label volume cannot be read.
-            DataError: no class has a label volume.
-        """
-        with self.source.naming_faults("labels"):
-            return self._class_volumes
-
-    @cached_property
-    def _class_volumes(self) -> dict[str, ClassVolume]:
-        options = self.source.config
-        if options.encoding != "classes":
-            return self._classes_of_one(options)
-        volumes: dict[str, ClassVolume] = {}
-        for name in dict.fromkeys(name for names in self.groups.values() for name in names):
-            path = self._labels(name)
-            volumes[name] = ClassVolume(None) if path is None else self._class_volume(path)
-        if all(volume.volume is None for volume in volumes.values()):
-            raise DataError(
-                f"{options.labels} has no labels of {', '.join(volumes)}; there are {self._listed_labels()}"
-            )
-        return volumes
+        """Return the label volumes of the classes: see :meth:`.SourceLabels.class_volumes`."""
+        return self.labels.class_volumes()
 
     def label_volumes(self) -> dict[str, MultiscaleImage]:
         """Return the label volumes that targets are made of, by their names: of classes, and of instances.
@@ -445,36 +413,7 @@ class Dataset:
         """
         volumes = {name: one.volume for name, one in self.class_volumes().items() if one.volume is not None}
         instances = [one for one in self.targets.values() if isinstance(one, InstanceTargetsOptions)]
-        return volumes | {options.labels: self._instances(options.labels) for options in instances}
-
-    def _class_volume(self, path: str) -> ClassVolume:
-        """Return the label volume of one class."""
-        options = self.source.config
-        volume = _open_labels(path, options, self.cache)
-        meaning = read_annotation(path, volume.levels[0].path)
-        unknown = options.unlabelled or meaning.unknown
-        absent = None if meaning.absent in options.unlabelled else meaning.absent
-        return ClassVolume(volume, absent, meaning.present, unknown)
-
-    def _classes_of_one(self, options: SourceConfig) -> dict[str, ClassVolume]:
-        """Return the classes of a volume of ids or of instances."""
-        volume = _open_labels(options.labels, options, self.cache)
-        classes = {}
-        for name in self.config.classes:
-            ids = self.config.ids(name)
-            if options.encoding == "instances" and options.instances_of in (name, None):
-                absent = None if 0 in options.unlabelled else 0
-                classes[name] = ClassVolume(volume, absent, unknown=options.unlabelled)
-            elif options.encoding == "ids" and ids:
-                if shared := set(ids) & set(options.unlabelled):
-                    raise ConfigError(
-                        f"{self.source.field}.unlabelled has {shared.pop()}, which data.classes.{name} has too; a "
-                        "voxel is either of the class or not annotated"
-                    )
-                classes[name] = ClassVolume(volume, "others", ids, options.unlabelled)
-            else:
-                classes[name] = ClassVolume(None)
-        return classes
+        return volumes | {options.labels: self.labels.instances(options.labels) for options in instances}
 
     @cached_property
     def _labelled(self) -> Roi:
@@ -487,52 +426,6 @@ class Dataset:
     def labelled(self) -> Roi:
         """Return the box of whole coarsest voxels that any class is annotated in."""
         return self._labelled.copy()
-
-    def _instances(self, name: str) -> MultiscaleImage:
-        """Return a label volume of instances.
-
-        Raises:
-            FileNotFoundError: it does not exist.
-            ConfigError: the source has ids of classes.
-        """
-        options = self.source.config
-        if options.encoding == "ids":
-            raise ConfigError(
-                f"{self.source.field}.encoding is ids, which are of classes; affinities need numbers of objects: a "
-                "label volume of them in a source of label volumes, or the encoding instances"
-            )
-        path = options.labels
-        if options.encoding == "classes":
-            path = join(options.labels, name)
-            if find_node(path) is None:
-                raise self._no_labels(name)
-        return _open_labels(path, options, self.cache)
-
-    def _labels(self, name: str) -> str | None:
-        """Return the path of a label volume; None if the class is unknown in this source.
-
-        Raises:
-            FileNotFoundError: it does not exist, and this is the only source; the message lists those that do.
-        """
-        options = self.source.config
-        if options.only is not None and name not in options.only:
-            return None
-        path = join(options.labels, name)
-        if find_node(path) is not None:
-            return path
-        if self.source.alone and options.groups is None:
-            raise self._no_labels(name)
-        return None
-
-    def _no_labels(self, name: str) -> FileNotFoundError:
-        labels = self.source.config.labels
-        return FileNotFoundError(
-            f"class {name!r} has no labels at {join(labels, name)}; beside it there are: {self._listed_labels()}"
-        )
-
-    def _listed_labels(self) -> str:
-        labels = self.source.config.labels
-        return ", ".join(volumes_below(labels) if find_node(labels) is not None else ()) or "none"
 
     def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
         """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
@@ -561,68 +454,3 @@ def open_raw(source: Source, cache: ChunkCache | None = None) -> MultiscaleImage
         alignment=given.alignment,
         cache=cache,
     )
-
-
-def _open_labels(path: str, options: SourceConfig, cache: ChunkCache | None = None) -> MultiscaleImage:
-    """Open a label volume. The source's voxel size is its own if its file states none."""
-    read = partial(
-        MultiscaleImage.open, path, options.translation, unit=options.unit, alignment=options.alignment, cache=cache
-    )
-    try:
-        return read()
-    except VolumeFormatError:
-        if options.voxel_size is None:
-            raise
-        return read(voxel_size=options.voxel_size)
-
-
-def _label_paths(source: Source, data: DataConfig) -> Iterator[str]:
-    """Yield the paths of the label volumes that are there."""
-    labels = source.config.labels
-    if source.config.encoding != "classes":
-        yield labels
-        return
-    groups = {} if source.config.groups is None else read_class_groups(source.config.groups)
-    for name in data.classes:
-        for volume in data.label_volumes(name):
-            for member in (volume, *groups.get(volume, ())):
-                if find_node(join(labels, member)) is not None:
-                    yield join(labels, member)
-
-
-def _check_channels(raw: MultiscaleImage, net: LeibNet) -> None:
-    """Refuse raw data of other channels than the network's inputs have."""
-    for name in net.input_keys:
-        if (wanted := net.specs[name].channels) != raw.channels:
-            several = f"{raw.channels} channels" if raw.channels != 1 else "one channel"
-            cure = "select one of them with `select: {c: 0}` of the source, or " if wanted == 1 else ""
-            raise ConfigError(
-                f"{raw.path} has {several}, and the network's input {name!r} has {wanted}: {cure}give the network "
-                f"input_nc: {raw.channels}"
-            )
-
-
-def _check_output(net: LeibNet, name: str, options: TargetOptions, channels: Sequence[str]) -> None:
-    """Refuse an output that cannot learn its targets."""
-    kind = f"training.targets of the kind {options.kind}"
-    try:
-        options.check_voxel_size(net.specs[name].voxel_size)
-    except ConfigError as error:
-        raise ConfigError(f"{kind}, for the network's output {name!r}: {error}") from None
-    node = dict(net.nodes).get(name)
-    if isinstance(node, Head) and node.classes != tuple(channels):
-        raise ConfigError(
-            f"the network's head {name!r} makes the classes {', '.join(node.classes)}, and {kind} has "
-            f"{', '.join(channels)}: give network.heads the same, in their order"
-        )
-    if net.specs[name].channels != len(channels):
-        raise ConfigError(
-            f"the network's output {name!r} has {net.specs[name].channels} channels, and {kind} has {len(channels)}, "
-            f"{', '.join(channels)}: leave out output_nc and heads of other classes"
-        )
-    softmax = options.final_activation == "Softmax"
-    if softmax != (net.output_activation(name) == "Softmax"):
-        raise ConfigError(
-            f"the network's output {name!r} {'does not end' if softmax else 'ends'} in a Softmax, and {kind} has "
-            f"{'' if softmax else 'no '}exclusive classes: leave out final_activation"
-        )
