@@ -83,7 +83,7 @@ class ValidationOptions(Options):
     """
 
     every: PositiveInt
-    samples: PositiveInt = 8
+    samples: PositiveInt = 64
     metric: Metric = "dice"
     patience: PositiveInt | None = None
     seed: NonNegativeInt = 0
