@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -252,7 +253,8 @@ class Dataset:
         lattice = self.lattice(outputs)
         # a volume without labels can be predicted in a region that needs none
         labelled = self.labelled() if None in (*region.begin, *region.end) else Roi((0,) * self.net.dims, lattice)
-        begin, end = self._corner(region.begin, labelled.begin), self._corner(region.end, labelled.end)
+        begin = self._bound(region.begin, labelled.begin, math.ceil)
+        end = self._bound(region.end, labelled.end, math.floor)
         roi = Roi(begin, end - begin).snap_to_grid(lattice, mode="shrink")
         if roi.empty:
             raise ConfigError(
@@ -427,11 +429,25 @@ class Dataset:
         """Return the box of whole coarsest voxels that any class is annotated in."""
         return self._labelled.copy()
 
-    def _corner(self, offsets: Sequence[Fraction | None], defaults: Coordinate) -> Coordinate:
-        """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default."""
-        given = self.world.size([offset or 0 for offset in offsets], "a bound of a region")
-        places = zip(offsets, self.corner + given, defaults, strict=True)
-        return Coordinate(default if offset is None else there for offset, there, default in places)
+    def _bound(
+        self, offsets: Sequence[Fraction | None], defaults: Coordinate, whole: Callable[[Fraction], int]
+    ) -> Coordinate:
+        """Return offsets (nm) from the raw volume's corner in world coordinates; an absent one is its default.
+
+        Args:
+            offsets: for each axis.
+            defaults: for each axis.
+            whole: makes whole world units of a place between them, as the raw volume's corner is one where data are
+                resampled.
+        """
+        if self.source.config.alignment != "resample":
+            self.world.size([offset or 0 for offset in offsets], "a bound of a region")
+        origin = self.world.position_in_nm(Coordinate((0,) * self.raw.dims))
+        places = zip(offsets, self.raw.levels[0].begin, origin, defaults, strict=True)
+        return Coordinate(
+            default if offset is None else whole((corner + offset - o) / self.world.unit)
+            for offset, corner, o, default in places
+        )
 
     def _nm(self, size: Coordinate) -> str:
         return format_size(self.world.size_in_nm(size))

@@ -101,3 +101,15 @@ def test_the_amount_of_a_class_is_its_volume_to_the_voxels_at_its_faces(datasets
         # of the annotated box of whole coarse voxels
         lower = max(0, size[0] / 2 - 32) * prod(n - 32 for n in size[1:]) / 2
         assert lower <= amounts["beyond"] <= upper, source.name
+
+
+def test_a_region_is_the_same_place_wherever_labels_lie(datasets):
+    for source in datasets.sources:
+        dataset = datasets.open(source)
+        annotated = dataset.annotated(dataset.training_region)
+        assert dataset.roi(dataset.region(annotated)) == annotated, source.name
+        # whole voxels within the raw volume, whose corner is a place between two world units
+        extent = dataset.extent()
+        found = dataset.region(dataset.roi(extent))
+        assert all(begin >= 0 for begin in found.begin), source.name
+        assert all(end <= past for end, past in zip(found.end, extent.end, strict=True)), source.name
