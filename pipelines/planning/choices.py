@@ -243,6 +243,9 @@ def _subnets(sizes: Sequence[Size], width: int = _DEFAULT[0]) -> list[dict[str, 
             subnet["downsample_factors"] = [growth(size), growth(doubled(size))]
             kernel = tuple(1 if factor == 1 else 3 for factor in growth(size))
             subnet["kernel_sizes"] = [kernel, kernel]
+        elif len(size) > 2:
+            # context comes from the coarser scales; with two, a sample takes about eight times the work
+            subnet["downsample_factors"] = [growth(size)]
         subnets.append(subnet)
     return subnets
 

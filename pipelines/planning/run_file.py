@@ -80,6 +80,12 @@ def planned_text(
             told = True
             thick = "An axis more than twice as coarse as the others is left alone: kernels and factors of 1."
             lines += _comment([thick], "  ")
+        elif "downsample_factors" in subnet and not told:
+            told = True
+            once = (
+                "One downsampling: context comes from coarser scales; with two, a sample is about eight times the work."
+            )
+            lines += _comment([once], "  ")
         lines.append(f"  - {to_yaml(_plain(subnet))}")
     lines += _augmentation_lines(finest, coarse)
     lines += ["training:"]
