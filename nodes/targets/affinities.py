@@ -95,7 +95,11 @@ class Affinities(DerivedArray):
         sizes = world.size_in_nm(voxel_size)
         for offset in offsets:
             if any(length % size for length, size in zip(offset, sizes, strict=True)):
-                nearest = [round(length / size) * size for length, size in zip(offset, sizes, strict=True)]
+                # at least a voxel along an axis where there is an offset
+                nearest = [
+                    (round(length / size) or (length > 0) - (length < 0)) * size
+                    for length, size in zip(offset, sizes, strict=True)
+                ]
                 raise PipelineError(
                     f"{self.name()}: the offset {_text(offset)} nm is not a whole number of voxels of "
                     f"{format_size(sizes)} nm, those of {self.source}; the nearest is {_text(nearest)} nm"
@@ -142,6 +146,10 @@ def _lengths(name: str, offsets: Iterable[Iterable[Length]]) -> tuple[tuple[Frac
     axes = {len(offset) for offset in given}
     if len(axes) != 1 or axes == {0}:
         raise ArgumentError(f"{name}={given} have to be one or more, all with the same number of axes")
+    if not all(map(any, given)):
+        raise ArgumentError(
+            f"{name}={given}: an offset of 0 along every axis pairs each voxel with itself; leave it out"
+        )
     return tuple(tuple(exact(length) for length in offset) for offset in given)
 
 

@@ -239,6 +239,8 @@ class AffinityTargetsOptions(InstanceTargetsOptions):
     def _of_the_same_axes(cls, offsets: tuple[tuple[Any, ...], ...] | None) -> tuple[tuple[Any, ...], ...] | None:
         if offsets is not None and (len(axes := {len(offset) for offset in offsets}) > 1 or axes == {0}):
             raise ConfigError("the offsets have one number for each axis, all of them the same axes")
+        if offsets is not None and not all(map(any, offsets)):
+            raise ConfigError("an offset of 0 along every axis pairs each voxel with itself: leave it out")
         return offsets
 
     @model_validator(mode="after")
@@ -257,7 +259,11 @@ class AffinityTargetsOptions(InstanceTargetsOptions):
             _check_axes("offsets", offset, voxel_size)
         for lengths in self.offsets_nm or ():
             _check_axes("offsets_nm", lengths, voxel_size)
-            nearest = tuple(round(length / size) * size for length, size in zip(lengths, voxel_size, strict=True))
+            # at least a voxel along an axis where there is an offset
+            nearest = tuple(
+                (round(length / size) or (length > 0) - (length < 0)) * size
+                for length, size in zip(lengths, voxel_size, strict=True)
+            )
             if nearest != lengths:
                 raise ConfigError(
                     f"offsets_nm has {[*map(float, lengths)]}, which is not whole voxels of {format_size(voxel_size)} "
