@@ -245,10 +245,12 @@ data:
 network:
   kind: scalenet
   # From coarse to fine. The finest: 4 voxels across the thinnest class, 2 across a membrane. The coarsest: the network
-  # sees about 44 voxels of it, which should cover the largest class.
+  # sees about 22 voxels of it, which should cover the largest class. One downsampling each: context comes from coarser
+  # scales, and with two, a sample takes about eight times the work.
   subnets:
-  - {top_resolution: [32, 32, 32]}
-  - {top_resolution: [8, 8, 8]}
+  - {top_resolution: [128, 128, 128], downsample_factors: [[2, 2, 2]]}
+  - {top_resolution: [32, 32, 32], downsample_factors: [[2, 2, 2]]}
+  - {top_resolution: [8, 8, 8], downsample_factors: [[2, 2, 2]]}
   # Sections of 40 nm: {top_resolution: [40, 8, 8], downsample_factors: [[1, 2, 2], [1, 2, 2]],
   # kernel_sizes: [[1, 3, 3], [1, 3, 3]]}.
 augmentation:
