@@ -157,6 +157,10 @@ class ProcessGroup:
             raise ArgumentError(f"{what} differs among the ranks: {', '.join(str(int(each)) for each in numbers)}")
 
 
+_ended_groups: list[object] = []
+"""Groups of processes that have ended, kept until this process ends."""
+
+
 @contextmanager
 def distributed_context(
     device: str | torch.device | None = None, *, longest_wait: float = 3600.0
