@@ -478,11 +478,14 @@ def is_running(pid: int) -> bool:
 
 
 def resident() -> int:
-    """The memory of this process and its workers in bytes, shared pages divided among their holders."""
+    """The memory of this process and its workers in bytes, shared pages divided among their holders.
+
+    Without that of files: the share in a library grows when any other process that has it ends.
+    """
     total = 0
     for pid in [os.getpid(), *children()]:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += 1024 * int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")))
+        total += 1024 * sum(int(n) for n in re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB", rollup, re.MULTILINE))
     return total
 
 
