@@ -318,8 +318,8 @@ def test_inspect_shows_a_training_sample_with_the_box_and_the_cost_of_every_outp
     assert "a training step" in shown
 
 
-def test_the_installed_program_runs(tmp_path, warm_executable):
-    program = [warm_executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+def test_the_installed_program_runs(tmp_path):
+    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
     config = write_config(tmp_path / "run.yaml")
     done = subprocess.run([*program, "inspect", config, "--size", "8"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

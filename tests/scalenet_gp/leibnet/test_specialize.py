@@ -140,8 +140,8 @@ def test_torch_exports_it_and_onnx_runs_it(case, tmp_path: Path):
         assert agree(exported.module()(*inputs), expected)
     onnxruntime = pytest.importorskip("onnxruntime")
     names = {"input_names": list(specialized.input_keys), "output_names": list(specialized.output_keys)}
-    # torch exports a module for ONNX as above
-    program = torch.onnx.export(exported, dynamo=True, verbose=False, **names)
+    # the module, as users give it
+    program = torch.onnx.export(specialized, inputs, dynamo=True, verbose=False, **names)
     program.save(tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     fed = {key: tensor.numpy() for key, tensor in zip(specialized.input_keys, inputs, strict=True)}
