@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from scalenet_gp.pipelines.config import Config, InstanceTargetsOptions, Region,
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
 from scalenet_gp.pipelines.segmentation.table import objects_path
 from scalenet_gp.pipelines.segmentation.task import SegmentationTask
-from scalenet_gp.segmentation import BallOpening, Heights, SegmentationMethod
+from scalenet_gp.segmentation import BallClosing, BallOpening, Heights, SegmentationMethod
 from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node, group_attributes
 
 __all__ = ["check_finished", "segment", "segmentation_job"]
@@ -96,7 +96,7 @@ def segmentation_job(
     if not chosen:
         raise ConfigError(
             f"{prediction} has no class to segment: segmentation.classes names {', '.join(config.segmentation.classes)}"
-            f", and predicted are {', '.join(found) or 'none'}"
+            f", and predicted {_predicted_in_words(found, config, attributes)}"
         )
     return SegmentationJob(
         output=output.absolute(),
@@ -197,6 +197,15 @@ def _predicted(config: Config, prediction: Path, attributes: dict[str, Any]) -> 
     return {name: found[name][1] for name in config.data.class_names if name in found}
 
 
+def _predicted_in_words(found: Iterable[str], config: Config, attributes: dict[str, Any]) -> str:
+    """Return the classes of a prediction in words, or what its outputs hold instead."""
+    if classes := ", ".join(found):
+        return f"are {classes}"
+    targets = match_outputs(config.training.targets, config.build_network().output_keys)
+    outputs = ", ".join(f"{targets[output].kind} in {output}" for output in attributes["channels"])
+    return f"are no classes, but {outputs}"
+
+
 def _resolved(config: Config, one: _Predicted, name: str, options: SegmentationMethod) -> SegmentationMethod:
     """Return the options with their threshold.
 
@@ -230,6 +239,7 @@ def _part(
     # of exclusive classes all channels are read, as they are stored and as floats
     voxel = _BYTES + (4 * image.channels if exclusive else 0)
     margin = np.array(BallOpening(options.opening, level.voxel_size).margin)
+    margin += BallClosing(options.closing, level.voxel_size).margin
     if options.kind == "watershed":
         voxel += _BYTES  # heights, and the pairs of basins that touch
         margin += np.array(Heights(options.reach_in(level.voxel_size), level.voxel_size).margin) + 1
@@ -266,7 +276,7 @@ def _block(
             raise ConfigError(
                 f"blocks of {name} have a margin of {tuple(margin)} voxels, by segmentation.classes.{name}, and take "
                 f"{needed / 2**30:.3g} GiB of memory, of which {memory / 2**30:.3g} GiB are there: give more, or a "
-                "smaller opening or reach"
+                "smaller closing, opening or reach"
             )
         budget = max(budget // 2, _COPIES * voxel * math.prod(chunks))
 

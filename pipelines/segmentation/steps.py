@@ -10,6 +10,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from scalenet_gp.pipelines.blockwise import coarsen
+from scalenet_gp.pipelines.segmentation.boxes import grow_box, slices_within
 from scalenet_gp.pipelines.segmentation.class_source import ClassSource
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.segmentation import (
@@ -60,11 +61,11 @@ class ObjectMask:
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the mask and the class's values in a box: see :meth:`.ClassSource.read`."""
-        first, past = _grown(begin, end, self.opening.margin, self.shape)
+        first, past = grow_box(begin, end, self.opening.margin, self.shape)
         mask, values = self.source.read(first, past)
         if self.holes is not None:
             mask |= look_up(self.holes.read(first, past), *self.holes.numbers()) > 0
-        inside = tuple(slice(int(b) - f, int(e) - f) for b, e, f in zip(begin, end, first, strict=True))
+        inside = slices_within(begin, end, first)
         return self.opening(mask)[inside], values[inside]
 
 
@@ -96,13 +97,13 @@ class FindBasins:
     def __call__(self, roi: Roi) -> None:
         """Label a block."""
         shape = self.fragments.shape
-        begin, end = _grown(roi.begin, roi.end, (1,) * len(shape), shape)
-        first, past = _grown(begin, end, self.heights.margin, shape)
+        begin, end = grow_box(roi.begin, roi.end, (1,) * len(shape), shape)
+        first, past = grow_box(begin, end, self.heights.margin, shape)
         mask, values = self.mask.read(first, past)
-        heights = self.heights(mask)[tuple(slice(b - f, e - f) for b, e, f in zip(begin, end, first, strict=True))]
+        heights = self.heights(mask)[slices_within(begin, end, first)]
         high = np.pad(heights, _beyond(roi, begin, end))
         labels, count = find_basins(high, self.connectivity)
-        values = values[tuple(slice(int(b) - f, int(e) - f) for b, e, f in zip(roi.begin, roi.end, first, strict=True))]
+        values = values[slices_within(roi.begin, roi.end, first)]
         rows = measure_fragments(labels, count, values, roi.begin, shape, self.fragments.base(roi))
         self.fragments.write_heights(roi, high[(slice(1, -1),) * len(shape)])
         self.fragments.write(roi, labels, rows)
@@ -118,7 +119,7 @@ class FindPasses:
 
     def __call__(self, roi: Roi) -> None:
         """Find the passes of a block."""
-        begin, end = _grown(roi.begin, roi.end, (1,) * len(self.fragments.shape), self.fragments.shape)
+        begin, end = grow_box(roi.begin, roi.end, (1,) * len(self.fragments.shape), self.fragments.shape)
         beyond = _beyond(roi, begin, end)
         ids = np.pad(self.fragments.read(begin, end), beyond)
         heights = np.pad(self.fragments.read_heights(begin, end), beyond)
@@ -146,7 +147,7 @@ class FindEdges:
             begin, end = list(map(int, roi.begin)), list(map(int, roi.end))
             begin[axis], end[axis] = plane - 1, plane
             lower = self.fragments.read(begin, end)
-            first, past = _grown(begin, end, (1,) * dims, shape)
+            first, past = grow_box(begin, end, (1,) * dims, shape)
             first[axis], past[axis] = plane, plane + 1
             upper = self.fragments.read(first, past)
             missing = [
@@ -182,14 +183,6 @@ def _store(fragments: Fragments, roi: Roi, mask: np.ndarray, values: np.ndarray,
     labels, count = label_components(mask, connectivity)
     rows = measure_fragments(labels, count, values, roi.begin, fragments.shape, fragments.base(roi))
     fragments.write(roi, labels, rows)
-
-
-def _grown(
-    begin: Sequence[int], end: Sequence[int], margin: Sequence[int], shape: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Return the corners of a box with a margin, as far as the region goes."""
-    first = [max(0, int(b) - m) for b, m in zip(begin, margin, strict=True)]
-    return first, [min(n, int(e) + m) for e, m, n in zip(end, margin, shape, strict=True)]
 
 
 def _beyond(roi: Roi, begin: Sequence[int], end: Sequence[int]) -> list[tuple[int, int]]:

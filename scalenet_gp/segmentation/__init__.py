@@ -15,7 +15,7 @@ from scalenet_gp.segmentation.fragments import (
     number_objects,
 )
 from scalenet_gp.segmentation.objects import find_objects
-from scalenet_gp.segmentation.opening import BallOpening
+from scalenet_gp.segmentation.opening import BallClosing, BallOpening
 from scalenet_gp.segmentation.options import (
     ComponentsOptions,
     Connectivity,
@@ -26,6 +26,7 @@ from scalenet_gp.segmentation.watershed import PASS_TYPE, Heights, find_basins, 
 
 __all__ = [
     "PASS_TYPE",
+    "BallClosing",
     "BallOpening",
     "ComponentsOptions",
     "Connectivity",

@@ -9,7 +9,7 @@ import numpy as np
 
 from scalenet_gp.segmentation.components import fill_holes, label_components
 from scalenet_gp.segmentation.fragments import look_up, measure_fragments, number_objects
-from scalenet_gp.segmentation.opening import BallOpening
+from scalenet_gp.segmentation.opening import BallClosing, BallOpening
 from scalenet_gp.segmentation.options import SegmentationMethod
 from scalenet_gp.segmentation.watershed import Heights, find_basins, find_passes, join_basins
 
@@ -32,6 +32,7 @@ def find_objects(mask: np.ndarray, voxel_size: Sequence[Fraction], options: Segm
         [[1, 1, 0, 0], [0, 0, 0, 0], [2, 2, 2, 0]]
     """
     size, connectivity = tuple(voxel_size), options.connectivity
+    mask = BallClosing(options.closing, size)(mask)
     if largest := options.hole_voxels(size):
         mask = fill_holes(mask, connectivity, largest)
     mask = BallOpening(options.opening, size)(mask)

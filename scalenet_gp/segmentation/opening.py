@@ -1,4 +1,4 @@
-"""Morphological opening by a ball, exact for any voxel size and any tiling."""
+"""Morphological opening and closing by a ball, exact for any voxel size and any tiling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from scalenet_gp.segmentation.distances import common_step, squared_distances
 
-__all__ = ["BallOpening"]
+__all__ = ["BallClosing", "BallOpening"]
 
 
 @final
@@ -78,3 +78,46 @@ class BallOpening:
         below = max(square for square in squares if square <= inside)
         above = min(square for square in squares if square > inside)
         return (below + above) / 2
+
+
+@final
+@dataclass(frozen=True)
+class BallClosing:
+    """Closes masks: a voxel outside stays outside if it lies in a ball of voxels that are all outside.
+
+    So it fills gaps, cracks and cavities that such a ball does not fit into. It is the opening of the complement: see
+    :class:`BallOpening` for balls and margins. Voxels beyond the array count as outside.
+
+    Args:
+        radius: of the ball, nm.
+        voxel_size: nm, per axis.
+
+    Example:
+        >>> mask = np.array([[1, 1, 0, 1, 1, 0, 0, 0, 1]] * 3, bool)  # a crack and a wider gap
+        >>> BallClosing(Fraction(8), (Fraction(8), Fraction(8)))(mask)[1].astype(int).tolist()
+        [1, 1, 1, 1, 1, 0, 0, 0, 1]
+    """
+
+    radius: Fraction
+    voxel_size: tuple[Fraction, ...]
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """The voxels around a box that decide about those in it, per axis."""
+        return self._opening.margin
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        """Return the closed mask, boolean.
+
+        Args:
+            mask: boolean, (z, y, x) or (y, x).
+        """
+        if self.radius == 0:
+            return mask
+        around = [(length // 2, length // 2) for length in self.margin]  # balls may lie across the border
+        inner = tuple(slice(length, length + n) for (length, _), n in zip(around, mask.shape, strict=True))
+        return ~self._opening(~np.pad(mask, around))[inner]
+
+    @cached_property
+    def _opening(self) -> BallOpening:
+        return BallOpening(self.radius, self.voxel_size)

@@ -27,6 +27,8 @@ class MaskOptions(Options):
     Attributes:
         threshold: probability from which on a voxel is of the class; ``evaluation.threshold`` unless given. Classes
             that exclude each other have none: there the most probable one counts, as in the evaluation.
+        closing: nm; radius of the ball of a morphological closing, which fills gaps and cracks that such a ball does not
+            fit into; no closing with 0. Beyond the border of the region, the class does not go on.
         holes: nm³; holes of up to this volume become part of the class. A hole is enclosed by the class: a component
             of voxels without it that does not reach the border of the region. None is filled by default.
         opening: nm; radius of the ball of a morphological opening, which takes away whatever such a ball does not fit
@@ -37,12 +39,13 @@ class MaskOptions(Options):
     """
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    closing: Length = Fraction(0)
     holes: Length = Fraction(0)
     opening: Length = Fraction(0)
     connectivity: Connectivity = 26
     smallest: Length = Fraction(0)
 
-    @field_validator("holes", "opening", "smallest")
+    @field_validator("closing", "holes", "opening", "smallest")
     @classmethod
     def _not_below_zero(cls, length: Fraction) -> Fraction:
         if length < 0:
@@ -61,7 +64,7 @@ class MaskOptions(Options):
 class ComponentsOptions(MaskOptions):
     """Objects that are connected components of the voxels of a class.
 
-    The steps follow each other in this order: threshold, holes, opening, components, smallest.
+    The steps follow each other in this order: threshold, closing, holes, opening, components, smallest.
 
     Attributes:
         kind: ``components``.
@@ -77,7 +80,7 @@ class ComponentsOptions(MaskOptions):
 class WatershedOptions(MaskOptions):
     """Objects that are parted where they are narrow: a watershed on the distance to the boundary.
 
-    The steps follow each other in this order: threshold, holes, opening, watershed, smallest.
+    The steps follow each other in this order: threshold, closing, holes, opening, watershed, smallest.
 
     Attributes:
         kind: ``watershed``.

@@ -26,7 +26,7 @@ from tests.pipelines.segmentation.predictions import (
     segmenting,
     write_predicted,
 )
-from tests.scalenet_gp.segmentation.test_components import neighbours, numbered, opened
+from tests.scalenet_gp.segmentation.test_components import closed, neighbours, numbered, opened
 
 CHUNKS = Workers(memory=6 * 32 * 8**3)
 """This process, in blocks of 8³ voxels."""
@@ -37,6 +37,8 @@ VOLUME = VOXEL**3
 def in_one_piece(mask, options):
     """The objects of a mask, by scipy."""
     connectivity = options.get("connectivity", 26)
+    if "closing" in options:
+        mask = closed(mask, Fraction(options["closing"]), (Fraction(VOXEL),) * mask.ndim)
     if "holes" in options:
         background, _ = ndimage.label(~mask, neighbours(mask.ndim, 26 if connectivity == 6 else 6))
         border = np.ones(mask.shape, bool)
@@ -57,7 +59,7 @@ def in_one_piece(mask, options):
     "options",
     [
         {"connectivity": 26, "holes": 5 * VOLUME, "opening": 4.5, "smallest": 9.5 * VOLUME},
-        {"connectivity": 6, "smallest": 2 * VOLUME},
+        {"connectivity": 6, "closing": 4.5, "holes": 5 * VOLUME, "smallest": 2 * VOLUME},
     ],
 )
 def test_blocks_have_the_objects_of_one_piece(tmp_path, options):
@@ -194,6 +196,16 @@ def test_a_volume_of_objects_is_a_pyramid_of_labels_at_its_place(predicted, whol
     job = group_attributes(whole)["job"]
     assert job["classes"]["bright"]["options"]["threshold"] == 0.5
     assert job["networks"] == ["a" * 64]
+
+
+def test_a_prediction_without_classes_is_told_apart(tmp_path):
+    targets = {"*": {"kind": "affinities", "labels": "cells", "offsets": [[1, 0, 0], [0, 1, 0]]}}
+    config = tiny_config(training__targets=targets)
+    channels = config.training.targets["*"].channels(config.data)
+    values = random_predictions(3)
+    predicted = write_predicted(tmp_path / "prediction.zarr", {"1_output": values}, classes=channels)
+    with pytest.raises(ValueError, match=r"and predicted are no classes, but affinities in 1_output"):
+        segment(config, predicted, tmp_path / "out.zarr")
 
 
 def test_a_region_counts_from_the_raw_volume(predicted, tmp_path):

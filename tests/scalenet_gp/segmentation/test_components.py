@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from scalenet_gp.segmentation import (
+    BallClosing,
     BallOpening,
     ComponentsOptions,
     background_connectivity,
@@ -51,6 +52,13 @@ def opened(mask, radius, voxel_size):
     return ndimage.binary_dilation(ndimage.binary_erosion(mask, structure, border_value=1), structure)
 
 
+def closed(mask, radius, voxel_size):
+    structure = ball(radius, voxel_size)
+    wide = np.pad(mask, [(length, length) for length in structure.shape])
+    inner = tuple(slice(length, -length) for length in structure.shape)
+    return ndimage.binary_closing(wide, structure)[inner]
+
+
 def numbered(labels):
     """Labels that count from 1 in the order of first voxels."""
     found, first = np.unique(labels[labels > 0], return_index=True)
@@ -75,10 +83,12 @@ def test_components_are_those_of_scipy(seed, shape, density, connectivity):
     st.sampled_from([0, 3, 4, "4.6", 9, "9.2", 12, "13.01", 20]),
     st.sampled_from([(4, 4, 4), (40, 4, 4), ("10", "4.6", "4.6"), (8, 4, "2.5")]),
 )
-def test_an_opening_is_that_by_a_ball(seed, shape, radius, sizes):
+def test_opening_and_closing_are_those_by_a_ball(seed, shape, radius, sizes):
     size = tuple(Fraction(length) for length in sizes[-len(shape) :])
     mask = ndimage.binary_dilation(random_mask(seed, shape, 0.2))
     np.testing.assert_array_equal(BallOpening(Fraction(radius), size)(mask), opened(mask, radius, size))
+    gaps = random_mask(seed, shape, 0.4)
+    np.testing.assert_array_equal(BallClosing(Fraction(radius), size)(gaps), closed(gaps, radius, size))
 
 
 def test_the_margin_of_an_opening_is_enough():
