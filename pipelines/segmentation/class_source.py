@@ -18,7 +18,9 @@ __all__ = ["ClassSource"]
 
 @final
 class ClassSource:
-    """Decides which voxels are of a class, as the evaluation does, and closes the gaps between them. Any number of threads may read at once.
+    """Decides which voxels are of a class, as the evaluation does, and closes the gaps between them.
+
+    Any number of threads may read at once.
 
     Args:
         prediction: the predicted zarr group.
