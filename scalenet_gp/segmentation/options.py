@@ -27,8 +27,8 @@ class MaskOptions(Options):
     Attributes:
         threshold: probability from which on a voxel is of the class; ``evaluation.threshold`` unless given. Classes
             that exclude each other have none: there the most probable one counts, as in the evaluation.
-        closing: nm; radius of the ball of a morphological closing, which fills gaps and cracks that it does not fit into;
-            no closing with 0. Beyond the border of the region, the class does not go on.
+        closing: nm; radius of the ball of a morphological closing, which fills gaps and cracks that it does not fit
+            into; no closing with 0. Beyond the border of the region, the class does not go on.
         holes: nm³; holes of up to this volume become part of the class. A hole is enclosed by the class: a component
             of voxels without it that does not reach the border of the region. None is filled by default.
         opening: nm; radius of the ball of a morphological opening, which takes away whatever such a ball does not fit
