@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import gunpowder as gp
 import numpy as np
 import torch
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
 from scalenet_gp.errors import PipelineError
@@ -81,6 +82,46 @@ class NetworkArrays:
                     f"{name!r} of {self.net.name} has voxels of {tuple(expected)} world units (of {self.net.unit} nm), "
                     f"array {key} upstream has {tuple(offered)}"
                 )
+
+    def largest_output(self, name: str, spec: gp.ProviderSpec) -> Roi | None:
+        """Return the largest ROI of an output whose inputs all lie in the arrays of a pipeline.
+
+        A ROI of the output can be computed if and only if it lies in that one. None: the inputs have no bounds.
+
+        Raises:
+            PipelineError: not a voxel of the output can be computed.
+        """
+        voxel_size, dims = self.net.voxel_size[name], self.net.dims
+        one = self.net.plan({name: Roi((0,) * dims, voxel_size)})
+        offered = {read: spec[self.inputs[read]].roi for read in one.inputs}
+        bounded = {read: roi for read, roi in offered.items() if roi is not None and not roi.unbounded}
+        if not bounded:
+            return None
+        roi: Roi = reduce(Roi.intersect, bounded.values()).snap_to_grid(voxel_size, mode="shrink")
+        while not roi.empty:
+            plan = self.net.plan({name: roi})
+            missing = [
+                (bounded[read].begin - asked.begin, asked.end - bounded[read].end)
+                for read, asked in plan.inputs.items()
+                if read in bounded
+            ]
+            below, above = (
+                Coordinate(
+                    # further in by a step of the lattices, all that is asked for is further in by just that
+                    max(size, (most - step) // size * size) if (most := max(along)) > 0 else 0
+                    for *along, size, step in zip(*side, voxel_size, plan.step, strict=True)
+                )
+                for side in zip(*missing, strict=True)
+            )
+            if not any(below) and not any(above):
+                return roi
+            roi = roi.grow(-below, -above)
+        context = {read: tuple(asked.shape) for read, asked in one.inputs.items() if read in bounded}
+        raise PipelineError(
+            f"no voxel of {name!r} can be computed: {self.net.name} reads {context} world units for one, and "
+            f"{', '.join(f'{self.inputs[read]} upstream has {roi}' for read, roi in bounded.items())}; a source with "
+            "padding would do"
+        )
 
     def plan(self, request: gp.BatchRequest) -> Plan:
         """Return the plan for the outputs in ``request``.

@@ -20,6 +20,9 @@ class Predict(gp.BatchFilter):
 
     Predictions of an output that ends in a Sigmoid or Softmax are probabilities.
 
+    The node announces the ROI in which each output can be computed from the arrays upstream. So gunpowder's ``Scan``
+    goes over all of it if nothing is requested, and ``ZarrWrite`` and ``Hdf5Write`` make their datasets of its size.
+
     Args:
         net: the network; it is moved to ``device`` when the pipeline is built, and predicts in evaluation mode.
         inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
@@ -33,7 +36,7 @@ class Predict(gp.BatchFilter):
 
     Raises:
         PipelineError: an input has no array, or a name is unknown; when the pipeline is built: an array upstream has
-            another voxel size or number of axes than the network.
+            another voxel size or number of axes than the network, or is too small for a voxel of an output.
         ArgumentError: the device is not there.
 
     Example:
@@ -61,7 +64,8 @@ class Predict(gp.BatchFilter):
         self.arrays.check_upstream(self.spec)
         for name, key in self.arrays.outputs.items():
             voxel_size = self.net.voxel_size[name]
-            self.provides(key, gp.ArraySpec(voxel_size=voxel_size, interpolatable=True, dtype=np.float32))
+            roi = self.arrays.largest_output(name, self.spec)
+            self.provides(key, gp.ArraySpec(roi, voxel_size, interpolatable=True, dtype=np.float32))
         self.enable_autoskip()
         self.net.to(self.device)
 

@@ -8,7 +8,7 @@ import sys
 from operator import index
 from typing import Literal
 
-from gunpowder import Batch, BatchFilter, BatchRequest
+from gunpowder import Batch, BatchFilter, BatchProvider, BatchRequest, PreCache, Reject
 from gunpowder.profiling import Timing
 
 from scalenet_gp.errors import ArgumentError, PipelineError
@@ -56,7 +56,8 @@ class Prefetch(BatchFilter):
 
     Raises:
         ArgumentError: an argument is out of its range.
-        PipelineError: for a request: it has another seed than those before.
+        PipelineError: when the pipeline is built: a ``Reject`` or ``PreCache`` of gunpowder is upstream. For a request:
+            it has another seed than those before.
         RuntimeError: for a request: ``start_method`` is "fork", and this process has read volumes.
         TypeError: for a request: a node cannot be pickled.
         ChildProcessError: for a request: a node raised an error in a worker, the message holds its traceback; or a
@@ -112,7 +113,8 @@ class Prefetch(BatchFilter):
         self._next = number
 
     def setup(self) -> None:
-        """Arrays and graphs are those of upstream."""
+        """Announce nothing new; refuse nodes upstream that do not work with seeds."""
+        _refuse_unseedable(self)
 
     def teardown(self) -> None:
         self._close()
@@ -169,6 +171,26 @@ class Prefetch(BatchFilter):
         running, self._running = self._running, None
         if running is not None:
             running.close()
+
+
+def _refuse_unseedable(node: BatchProvider) -> None:
+    """Refuse gunpowder's nodes that answer a request with a seed by one sample, again and again.
+
+    Raises:
+        PipelineError: such a node is upstream of ``node``.
+    """
+    for upstream in node.get_upstream_providers():
+        if isinstance(upstream, Reject):
+            raise PipelineError(
+                "gunpowder's Reject is upstream of Prefetch, whose requests have seeds: it would draw one rejected "
+                "sample for ever. Use scalenet_gp.nodes.Reject, which takes the same arguments"
+            )
+        if isinstance(upstream, PreCache):
+            raise PipelineError(
+                "gunpowder's PreCache is upstream of Prefetch, whose requests have seeds: it would fill its cache with "
+                "one batch. Leave it out; Prefetch(workers=…) makes batches ahead"
+            )
+        _refuse_unseedable(upstream)
 
 
 def _at_least(least: int, name: str, value: int) -> int:

@@ -11,21 +11,9 @@ import numpy as np
 import torch
 from gunpowder import Batch, BatchProvider, BatchRequest
 
-from scalenet_gp.nodes.requests import CheapCopyRequest
+from scalenet_gp.nodes.requests import CheapCopyRequest, batch_seed
 
-__all__ = ["SeededBatches", "batch_seed"]
-
-
-def batch_seed(seed: int, index: int) -> int:
-    """Return the seed of the request for batch number ``index`` of a run: 0 to 2**31 - 1.
-
-    It is far from those of its neighbours, as gunpowder derives the seeds of a chain's nodes by counting up.
-
-    Args:
-        seed: of the run, at least 0.
-        index: at least 0.
-    """
-    return int(np.random.default_rng([seed, index]).integers(2**31))
+__all__ = ["SeededBatches"]
 
 
 @final

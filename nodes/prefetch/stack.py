@@ -10,8 +10,7 @@ import numpy as np
 from gunpowder.profiling import Timing
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
-from scalenet_gp.nodes.requests import set_seed
+from scalenet_gp.nodes.requests import batch_seed, set_seed
 
 __all__ = ["Stack"]
 

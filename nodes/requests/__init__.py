@@ -1,7 +1,7 @@
 """Requests: cheap copies, seeds, and a shift by less than the common lattice."""
 
 from scalenet_gp.nodes.requests.cheap_copy import CheapCopyRequest, CheapCopySpec
-from scalenet_gp.nodes.requests.seeds import request_generator, seed_of, set_seed
+from scalenet_gp.nodes.requests.seeds import batch_seed, request_generator, seed_of, set_seed
 from scalenet_gp.nodes.requests.subvoxel_shift import (
     answer_shift,
     check_shift,
@@ -16,6 +16,7 @@ __all__ = [
     "CheapCopyRequest",
     "CheapCopySpec",
     "answer_shift",
+    "batch_seed",
     "check_shift",
     "offer_shift",
     "offered_shift",

@@ -7,7 +7,19 @@ from zlib import crc32
 import numpy as np
 from gunpowder import BatchRequest
 
-__all__ = ["advance_seed", "request_generator", "seed_of", "set_seed"]
+__all__ = ["advance_seed", "batch_seed", "request_generator", "seed_of", "set_seed"]
+
+
+def batch_seed(seed: int, index: int) -> int:
+    """Return the seed of the request for batch number ``index`` of a run: 0 to 2**31 - 1.
+
+    It is far from those of its neighbours, as gunpowder derives the seeds of a chain's nodes by counting up.
+
+    Args:
+        seed: of the run, at least 0.
+        index: at least 0.
+    """
+    return int(np.random.default_rng([seed, index]).integers(2**31))
 
 
 def request_generator(request: BatchRequest, purpose: str) -> np.random.Generator:

@@ -15,7 +15,7 @@ from torch import Tensor
 from scalenet_gp.errors import PipelineError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.nodes.arrays import NetworkArrays, as_tensor, extend_request
+from scalenet_gp.nodes.arrays import DecidingItems, NetworkArrays, as_tensor, extend_request
 from scalenet_gp.nodes.train.supervision import Supervision
 from scalenet_gp.training import FaultDump, StepResult, Trainer
 
@@ -26,7 +26,8 @@ class Train(gp.BatchFilter):
     """Trains the requested outputs on exactly the inputs that they depend on, one batch at a time.
 
     A request for predictions goes up as one for the inputs of every scale, and for targets and masks of the
-    predictions' ROIs. The batch comes down with the predictions, ``batch.loss`` and ``batch.iteration``.
+    predictions' ROIs. (Also for the mask or graph by which a ``RandomLocation`` or ``Reject`` upstream decides, in the
+    union of the predictions' ROIs.) The batch comes down with the predictions, ``batch.loss`` and ``batch.iteration``.
 
     The node is an adapter: a :class:`scalenet_gp.training.Trainer` does the training. It starts when the pipeline is
     built and stops, with a last checkpoint, when the pipeline ends.
@@ -65,6 +66,7 @@ class Train(gp.BatchFilter):
         self.supervision = dict(outputs)
         self.arrays = NetworkArrays(net, inputs, {name: each.prediction for name, each in outputs.items()})
         self._dump: _BatchDump | None = None
+        self._deciding = DecidingItems(self)
         if options.get("checkpoints") is not None:
             self._dump = _BatchDump(Path(options["checkpoints"]).parent)
         losses = {name: each.output_loss for name, each in outputs.items()}
@@ -79,6 +81,7 @@ class Train(gp.BatchFilter):
             for key in filter(None, (supervision.prediction, supervision.gradient)):
                 self.provides(key, gp.ArraySpec(voxel_size=voxel_size, interpolatable=True, dtype=np.float32))
         self.enable_autoskip()
+        self._deciding = DecidingItems(self)
         self.trainer.start()
 
     def teardown(self) -> None:
@@ -91,6 +94,7 @@ class Train(gp.BatchFilter):
             supervision = self.supervision[name]
             for key in filter(None, (supervision.target, supervision.mask)):
                 extend_request(needed, key, roi)
+        self._deciding.extend(needed, list(plan.outputs.values()), self.spec)
         return needed
 
     def process(self, batch: gp.Batch, request: gp.BatchRequest) -> gp.Batch:

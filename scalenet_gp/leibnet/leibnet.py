@@ -27,6 +27,7 @@ from scalenet_gp.errors import CheckpointError, UnknownNameError
 from scalenet_gp.graph import Graph, Node, Plan, SpecializedNet, TensorSpec, execute, validate_inputs
 from scalenet_gp.kernels import channels_last
 from scalenet_gp.leibnet.files import read_network_file, write_network_file
+from scalenet_gp.leibnet.foreign_calls import no_such_attribute, refusing_tensors
 from scalenet_gp.leibnet.spec import graph_spec, read_spec
 from scalenet_gp.options import suggest
 
@@ -141,6 +142,14 @@ class LeibNet(nn.Module):
         """
         return self.graph.plan(outputs)
 
+    def __getattr__(self, name: str) -> Any:
+        """Say why an output is not an attribute, where gunpowder's torch nodes look for it."""
+        graph = self.__dict__.get("graph")
+        if graph is not None and name in graph.output_keys and name not in self._modules:
+            raise no_such_attribute(self.name, name)
+        return super().__getattr__(name)
+
+    @refusing_tensors
     def forward(
         self,
         inputs: Mapping[str, Tensor],
@@ -165,7 +174,8 @@ class LeibNet(nn.Module):
 
         Raises:
             GraphError: the plan is another network's, an input has not the planned channels and voxels, the inputs
-                differ in batch size, type or device, or a node's output contradicts its rules.
+                differ in batch size, type or device, or a node's output contradicts its rules; or tensors are given
+                without names, as gunpowder's own nodes do.
             UnknownNameError: an input is missing.
         """
         self.graph.check_plan(plan)

@@ -14,8 +14,10 @@ from gunpowder import ArrayKey, Coordinate, Roi, build
 from torch import Tensor, nn
 
 from scalenet_gp import LeibNet, Plan, TensorSpec
+from scalenet_gp.errors import GraphError
 from scalenet_gp.layers import Head
 from scalenet_gp.nodes import GunpowderModel
+from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.nodes.testing import RampSource
 from tests.nodes.train.two_scales import (
     INPUTS,
@@ -308,3 +310,35 @@ def test_arrays_are_computed_with_in_the_precision_of_the_weights(dtype: torch.d
     for name, key in OUTPUTS.items():
         assert batch[key].data.dtype == batch[key].spec.dtype == returned
         np.testing.assert_array_equal(batch[key].data, expected[name][0].to(torch.float64).numpy())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ({0: RAW["0"], 1: RAW["1"]}, {0: COARSE}, "with tensors by number.*GunpowderModel"),
+        (INPUTS, {0: COARSE}, "with the tensors '0_input', '1_input'.*GunpowderModel"),
+        (INPUTS, {"0_output": COARSE}, "has the output '0_output', which is not an attribute.*GunpowderModel"),
+    ],
+    ids=["inputs by number", "inputs by name", "outputs by name"],
+)
+def test_a_network_without_it_is_refused_by_gunpowders_nodes(inputs: dict, outputs: dict, message: str) -> None:
+    net = small_net()
+    model = GunpowderModel(net, plan_for(net, ROIS))
+    request, specs = model.request({**INPUTS, "0_output": COARSE}), model.array_specs({"0_output": COARSE})
+    adam = torch.optim.Adam(net.parameters())
+
+    def train() -> None:
+        loss = {0: COARSE, 1: COARSE}
+        node = gp.torch.Train(net, nn.functional.l1_loss, adam, inputs, outputs, loss, array_specs=specs)
+        with build_chain(RampSource(fields()) + node) as pipeline:
+            pipeline.request_batch(request)
+
+    def predict() -> None:
+        node = gp.torch.Predict(net.eval(), inputs, outputs, specs)
+        with build_chain(RampSource(fields()) + node) as pipeline:
+            pipeline.request_batch(request)
+
+    for use in (train, predict):
+        with pytest.raises((AttributeError, GraphError), match=message):
+            use()
+    assert not hasattr(net, "0_output")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gunpowder as gp
 import numpy as np
 import pytest
 import torch
+import zarr
 from gunpowder import Array, ArrayKey, ArraySpec, BatchRequest, Coordinate, PipelineRequestError, Roi, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -377,3 +379,45 @@ def test_what_is_delivered_is_an_array_of_its_own() -> None:
         again = fetch(pipeline, ROIS)[FINE]
     assert isinstance(again, Array)
     np.testing.assert_array_equal(again.data, kept)
+
+
+BOUNDS = Roi((-72, 40), (600, 552))
+
+
+def test_it_announces_all_that_can_be_computed_and_no_more() -> None:
+    net = small_net()
+    with build(RampSource(fields(), BOUNDS) + Predict(net, INPUTS, OUTPUTS)) as pipeline:
+        for name, key in OUTPUTS.items():
+            size, announced = net.voxel_size[name], pipeline.spec[key].roi
+            offered = {read: pipeline.spec[array].roi for read, array in INPUTS.items()}
+            # the slow obvious twin: every voxel of a line along each axis by itself
+            for axis in (0, 1):
+                voxels = []
+                for place in range(BOUNDS.begin[axis] // size[axis] * size[axis], BOUNDS.end[axis], size[axis]):
+                    corner = list(announced.begin)
+                    corner[axis] = place
+                    voxels.append(Roi(corner, size))
+                read = [net.plan({name: voxel}).inputs for voxel in voxels]
+                fits = [all(offered[key].contains(roi) for key, roi in rois.items()) for rois in read]
+                assert 0 < sum(fits) < len(voxels)
+                assert fits == [announced.contains(voxel) for voxel in voxels]
+            assert fetch(pipeline, {key: announced})[key].spec.roi == announced
+    with build(RampSource(fields()) + Predict(net, INPUTS, OUTPUTS)) as pipeline:
+        assert pipeline.spec[FINE].roi is None
+    too_small = RampSource(fields(), Roi((0, 0), (64, 64)))
+    with setup_refusal("no voxel of '0_output' can be computed"):
+        build(too_small + Predict(net, INPUTS, OUTPUTS)).__enter__()
+
+
+def test_gunpowder_scans_all_of_it_into_a_dataset_that_nobody_prepared(tmp_path: Path) -> None:
+    net = small_net()
+    reference = BatchRequest({FINE: ArraySpec(Roi((0, 0), (32, 48)))})
+    chain = RampSource(fields(), BOUNDS) + Predict(net, INPUTS, OUTPUTS)
+    chain += gp.ZarrWrite({FINE: "fine"}, store=str(tmp_path / "out.zarr"))
+    with build(chain + gp.Scan(reference, progress_callback=Silent())) as pipeline:
+        announced = pipeline.spec[FINE].roi
+        pipeline.request_batch(BatchRequest())
+    written = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")["fine"]
+    assert tuple(written.attrs["offset"]) == tuple(announced.begin)
+    assert tuple(written.attrs["resolution"]) == tuple(net.voxel_size["1_output"])
+    np.testing.assert_allclose(written[:], by_hand(net, {FINE: announced})[FINE], rtol=0, atol=1e-6)

@@ -25,8 +25,8 @@ from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.nodes.prefetch import prefetch as prefetch_module
 from scalenet_gp.nodes.prefetch.prefetch import Prefetch
-from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
 from scalenet_gp.nodes.prefetch.stack import Stack
+from scalenet_gp.nodes.requests import batch_seed
 from tests.nodes.prefetch.worker_nodes import (
     DRAWS,
     DTYPES,

@@ -14,8 +14,7 @@ import torch
 from gunpowder import Array, ArrayKey, ArraySpec, Batch, BatchFilter, BatchProvider, BatchRequest, GraphKey, GraphSpec
 
 from scalenet_gp.errors import DataError
-from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
-from scalenet_gp.nodes.requests import request_generator
+from scalenet_gp.nodes.requests import batch_seed, request_generator
 
 PLACES, DRAWS, VALUE = ArrayKey("PLACES"), ArrayKey("DRAWS"), ArrayKey("VALUE")
 POINTS = GraphKey("POINTS")

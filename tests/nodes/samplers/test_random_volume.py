@@ -10,8 +10,7 @@ from scipy.stats import chisquare
 
 from scalenet_gp.errors import ArgumentError, PipelineError
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
-from scalenet_gp.nodes.prefetch.seeded_batches import batch_seed
-from scalenet_gp.nodes.requests import set_seed
+from scalenet_gp.nodes.requests import batch_seed, set_seed
 from scalenet_gp.nodes.samplers.lazy_random_volume import LazyRandomVolume
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.sources import MultiscaleSource

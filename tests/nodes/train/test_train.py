@@ -12,12 +12,14 @@ import gunpowder as gp
 import numpy as np
 import pytest
 import torch
-from gunpowder import ArrayKey, BatchRequest, PipelineRequestError, Roi, build
+from gunpowder import ArrayKey, BatchRequest, Coordinate, PipelineRequestError, Roi, build
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from scalenet_gp import LeibNet
 from scalenet_gp.losses import BinaryCrossEntropy, CrossEntropyDice, Dice
+from scalenet_gp.nodes.chains import build_chain
+from scalenet_gp.nodes.samplers import Reject
 from scalenet_gp.nodes.targets.class_weights import ClassWeights
 from scalenet_gp.nodes.testing import Field, RampSource
 from scalenet_gp.nodes.train.supervision import Supervision
@@ -340,6 +342,26 @@ def test_requests_reach_it_through_gunpowders_own_nodes() -> None:
     assert batch[FINE].data.shape == (2, 8, 8)
     assert not same_state(net, node.net)
     assert np.isfinite(batch[FINE].data).all()
+
+
+@pytest.mark.parametrize("kind", ["location", "reject"])
+def test_a_mask_that_nodes_upstream_decide_by_is_asked_for(kind: str) -> None:
+    tissue = ArrayKey("TISSUE")
+    made = {**fields(), tissue: Field((16, 16), lambda centres: (centres[-1] > 700).astype(np.uint8), False)}
+    source = RampSource(made, Roi((-1024, -1024), (2048, 2048)))
+    above = {
+        "location": lambda: gp.RandomLocation(mask=tissue, min_masked=0.5),
+        "reject": lambda: gp.RandomLocation() + Reject(tissue, min_masked=0.5),
+    }[kind]()
+    with build_chain(source + above + training(small_net())) as pipeline:
+        source.requests.clear()
+        for seed in range(3):
+            fetch(pipeline, ROIS, seed)
+    wanted = ROIS[PREDICTION["0"]].union(ROIS[PREDICTION["1"]])
+    places = [request[tissue].roi for request in source.requests]
+    assert len(places) >= 3
+    assert {roi.shape for roi in places} == {wanted.snap_to_grid(Coordinate(16, 16), mode="grow").shape}
+    assert kind == "reject" or all(roi.end[1] > 700 for roi in places)
 
 
 def test_the_schedule_multiplies_the_learning_rate_also_after_a_break(tmp_path):
