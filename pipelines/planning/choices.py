@@ -22,7 +22,7 @@ from scalenet_gp.pipelines.data import Dataset, Datasets, Source, context_shares
 from scalenet_gp.pipelines.planning.fingerprint import Fingerprint, Size, doubled, growth, provisional_config, serves
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["NetworkChoice", "Scale", "choose_network", "choose_scales", "choose_voxel_size", "training_memory"]
+__all__ = ["MIDDLE", "NetworkChoice", "Scale", "choose_network", "choose_scales", "choose_voxel_size", "training_memory"]
 
 _THICK = 4
 _THIN = 2
@@ -45,6 +45,12 @@ _FEWER = tuple((width, (4, 2, 1)) for width in (12, 8, 6, 4))
 
 DEFAULT_MEMORY = 8 * 2**30
 """Bytes that a step of training may take, if nobody has named them."""
+
+MIDDLE = 3 / 5
+"""Part of the field of view along each axis, around its middle, of which half has to be recorded.
+
+90 % of the gradient of an output voxel lies in it (`effective_receptive_field`, networks of two and three scales).
+"""
 
 _ASKED = 32
 """Sources that a choice opens, spread evenly over all of them."""
@@ -81,7 +87,7 @@ class NetworkChoice:
         voxels: voxels of the finest output of a sample.
         memory: predicted peak memory of a training step, bytes.
         block: nm of a block of prediction.
-        share: mean share of the field of view that is recorded.
+        share: mean share of the middle of the field of view that is recorded.
     """
 
     scales: Sequence[Scale]
@@ -182,7 +188,7 @@ def _asked(data: DataConfig, folder: StrPath) -> Sequence[Source]:
 def choose_scales(
     finest: Scale, fingerprint: Fingerprint, data: DataConfig, folder: StrPath, context: Fraction | None
 ) -> tuple[list[Scale], str, float]:
-    """Return the scales from coarse to fine, why there are no more, and the share of the field of view that exists.
+    """Return the scales from coarse to fine, why there are no more, and the share of the raw data that exists.
 
     Args:
         finest: the finest scale.
@@ -206,7 +212,7 @@ def choose_scales(
         for size, factor in tries:
             found, fault = _share([*(scale.voxel_size for scale in scales), size], data, folder)
             if not fault and found < 1 / 2:
-                fault = f"only {found:.0%} of what it would see lies within the raw data, less than half"
+                fault = f"only {found:.0%} of the middle of what it would see lies within the raw data, less than half"
             if not fault:
                 total = field_of_view([*(scale.voxel_size for scale in scales), size])
                 scales.append(
@@ -266,7 +272,7 @@ def field_of_view(sizes: Sequence[Size]) -> Fraction:
 
 
 def _share(sizes: Sequence[Size], data: DataConfig, folder: StrPath) -> tuple[float, str]:
-    """Return the mean share of the field of view that is recorded, over annotated places; or why there is none."""
+    """Return the mean share of the middle of the field of view that is recorded, over annotated places; or a fault."""
     config = provisional_config(data, _network(sizes, 1), sizes[-1])
     net = config.build_network()
     shares = []
@@ -282,7 +288,7 @@ def _share(sizes: Sequence[Size], data: DataConfig, folder: StrPath) -> tuple[fl
             return 0.0, f"{source.name} has fewer than two annotated voxels along an axis"
         finest = dataset.finest
         plan = net.plan({finest: Roi((0,) * net.dims, net.voxel_size[finest])})
-        shares.append(min(context_shares(dataset, plan, labelled).values()))
+        shares.append(min(context_shares(dataset, plan, labelled, MIDDLE).values()))
     return math.fsum(shares) / len(shares), ""
 
 
@@ -303,7 +309,7 @@ def choose_network(
     Args:
         scales: from coarse to fine.
         end: why there is no coarser scale.
-        share: mean share of the field of view that is recorded.
+        share: mean share of the middle of the field of view that is recorded.
         data: the part ``data``.
         folder: folder that relative paths start at.
         memory: bytes that a user has named; None for :data:`DEFAULT_MEMORY`.

@@ -9,7 +9,7 @@ from typing import Any
 
 from scalenet_gp.options import to_yaml_length
 from scalenet_gp.pipelines.config import to_yaml
-from scalenet_gp.pipelines.planning.choices import DEFAULT_MEMORY, NetworkChoice
+from scalenet_gp.pipelines.planning.choices import DEFAULT_MEMORY, MIDDLE, NetworkChoice
 from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, Size
 
 __all__ = ["HeldOut", "fresh_text", "planned_text"]
@@ -162,7 +162,10 @@ def _data_lines(data: Mapping[str, Any], held_out: HeldOut, *, several: bool) ->
 
 
 def _context_line(choice: NetworkChoice) -> list[str]:
-    return [f"Of what the network sees, {choice.share:.0%} lies within the raw data, over all annotated places."]
+    return [
+        f"Of the middle of what the network sees ({MIDDLE:.0%} along each axis, with most of the gradient), "
+        f"{choice.share:.0%} lies within the raw data, over all annotated places."
+    ]
 
 
 def _augmentation_lines(finest: Size, coarse: Sequence[int]) -> list[str]:

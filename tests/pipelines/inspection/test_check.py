@@ -64,6 +64,17 @@ def test_the_share_of_context_is_that_over_all_places(two):
             shares.append(0 if inside.empty else inside.size / roi.size)
         assert found[name] == pytest.approx(np.mean(shares), rel=0.02)
     assert found["0_input"] < found["1_input"] < 1
+    middle = context_shares(dataset, plan, labelled, 0.5)  # of boxes half as long around the same middles
+    for name, roi in plan.inputs.items():
+        inner = Roi(roi.begin + roi.shape / 4, roi.shape / 2)
+        shares = [
+            inner.shift(begin - finest.begin).intersect(whole).size / inner.size
+            for begin in (
+                labelled.begin + size * Coordinate(at)
+                for at in np.ndindex(*(int(n) for n in (labelled.shape - finest.shape) / size + 1))
+            )
+        ]
+        assert middle[name] == pytest.approx(np.mean(shares), rel=0.03)
 
 
 def test_all_faults_are_told_at_once(two, tmp_path):

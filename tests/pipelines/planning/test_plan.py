@@ -173,7 +173,7 @@ def test_scales_are_added_until_the_context_is_seen_or_not_recorded(volume, wide
     assert "at 256 × 256 × 256 nm" in end
     assert share >= 0.5
     scales, end, _ = choose_scales(finest, planned.fingerprint, data_of(volume), volume, Fraction(10**6))
-    assert [scale.voxel_size[0] for scale in scales] == [16, 8]
+    assert [scale.voxel_size[0] for scale in scales] == [32, 8]
     assert "lies within the raw data, less than half" in end
 
 
