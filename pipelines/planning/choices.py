@@ -22,7 +22,15 @@ from scalenet_gp.pipelines.data import Dataset, Datasets, Source, context_shares
 from scalenet_gp.pipelines.planning.fingerprint import Fingerprint, Size, doubled, growth, provisional_config, serves
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["MIDDLE", "NetworkChoice", "Scale", "choose_network", "choose_scales", "choose_voxel_size", "training_memory"]
+__all__ = [
+    "MIDDLE",
+    "NetworkChoice",
+    "Scale",
+    "choose_network",
+    "choose_scales",
+    "choose_voxel_size",
+    "training_memory",
+]
 
 _THICK = 4
 _THIN = 2
