@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.volumes import MultiscaleWriter, StrPath, create_group
+from scalenet_gp.pipelines.demo.recording import Crop, Recording, write_recording
+from scalenet_gp.pipelines.demo.textures import Array, interpolate, scan, smooth_noise
+from scalenet_gp.volumes import StrPath
 
 __all__ = ["CELL_KINDS", "CLASSES", "MARGIN", "ORGANELLES", "DemoVolume", "make_demo_volume", "write_demo_volume"]
 
@@ -47,7 +47,6 @@ MEMBRANE_HALF_WIDTH = 46
 ENVELOPE_WIDTH = 56
 BLUR = 20
 
-Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
@@ -120,33 +119,12 @@ def write_demo_volume(
         FileExistsError: there is something at ``path``.
         ConfigError: as :func:`make_demo_volume`.
     """
-    target = Path(path)
-    if target.exists():
-        raise FileExistsError(f"{target} exists; choose another path or remove it")
-    tell = progress or (lambda _: None)
-    volume = make_demo_volume(seed, shape, voxel_size_nm)
-    tell("made")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as workshop:
-        container = Path(workshop, target.name)
-        crop = container / "recon-1" / "labels" / "groundtruth" / "crop1"
-        recording = container / "recon-1" / "em" / "fibsem-uint8"
-        for group in (container, container / "recon-1", recording.parent, *reversed(crop.parents[:2])):
-            create_group(group, {})
-        create_group(crop, {"classes": list(CLASSES)})
-        for place, voxels in {recording: volume.raw, **{crop / name: volume.labels[name] for name in CLASSES}}.items():
-            with MultiscaleWriter(
-                place,
-                voxel_size=(voxel_size_nm,) * 3,
-                corner=(0, 0, 0),
-                shape=voxels.shape,
-                dtype=voxels.dtype,
-                levels=4,
-                labels=place.parent == crop,
-            ) as writer:
-                writer.write((0, 0, 0), voxels)
-            tell(f"wrote {place.name}")
-        container.rename(target)
+
+    def make() -> Recording:
+        volume = make_demo_volume(seed, shape, voxel_size_nm)
+        return Recording(volume.raw, {"crop1": Crop((0, 0, 0), volume.labels)})
+
+    write_recording(path, make, voxel_size_nm, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,23 +234,6 @@ def nearest_seeds(place: Array, seeds: NDArray[np.float64]) -> tuple[NDArray[np.
     return cell, wall
 
 
-def interpolate(field: Array) -> Array:
-    """Return a field at voxels of half the size, linearly interpolated; the outermost values are continued."""
-    for axis in range(field.ndim):
-        fine = field.repeat(2, axis)
-        at = [slice(None)] * field.ndim
-
-        def part(array: Array, *bounds: int | None, at: list[slice] = at, axis: int = axis) -> Array:
-            return array[(*at[:axis], slice(*bounds), *at[axis + 1 :])]
-
-        step = np.diff(field, axis=axis)
-        step *= 0.25
-        part(fine, 1, -1, 2)[...] += step
-        part(fine, 2, None, 2)[...] -= step
-        field = fine
-    return field
-
-
 def room_for_mitochondria(voxel_size: int, membrane: Mask, nucleus: Mask) -> Mask:
     """Return the voxels that a mitochondrion may have its centre in: off membranes, and :data:`MARGIN` off nuclei."""
     import edt
@@ -361,29 +322,6 @@ def draw_mitochondrion(image: Array, mitochondrion: Mitochondrion, voxel_size: i
     return box, inside
 
 
-def scan(image: Array, rng: np.random.Generator, voxel_size: int) -> NDArray[np.uint8]:
-    """Return the image with uneven staining, slices of uneven brightness, curtains of the ion beam, and shot noise."""
-    shape = image.shape
-    image = image * (1 + 0.04 * smooth_noise(rng, shape, voxel_size, 2500))
-    image += 1.5 * rng.standard_normal((shape[0], 1, 1), np.float32)
-    image += 1.5 * smooth_noise(rng, (shape[0], 1, shape[2]), voxel_size, 2 * voxel_size)
-    image += 8 * rng.standard_normal(shape, np.float32)
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
-
-
 def cells_along(shape: Sequence[int], voxel_size: int) -> list[int]:
     """Return the number of cells along each axis."""
     return [round(voxels * voxel_size / CELL_PITCH) for voxels in shape]
-
-
-def smooth_noise(rng: np.random.Generator, shape: Sequence[int], voxel_size: int, length: float) -> Array:
-    """Return a Gaussian random field of mean 0 and variance 1 everywhere, that varies over ``length`` nm."""
-    knots = [int(np.ceil(voxels * voxel_size / length)) + 4 for voxels in shape]
-    field = rng.standard_normal(knots, np.float32)
-    for voxels, count in zip(shape, knots, strict=True):
-        distance = (np.arange(voxels)[:, None] + 0.5) * voxel_size / length - (np.arange(count) - 1.5)
-        weights = np.exp(-0.5 * (distance / 0.7) ** 2)
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-        # Contracts the first axis and puts the voxels last: after all axes, the order is as at the start.
-        field = np.tensordot(field, weights.astype(np.float32), axes=(0, 1))
-    return field

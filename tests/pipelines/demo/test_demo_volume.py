@@ -11,13 +11,13 @@ from scalenet_gp.pipelines.demo.demo_volume import (
     CLASSES,
     MARGIN,
     ORGANELLES,
-    interpolate,
     lay_out_tissue,
     make_demo_volume,
     nearest_seeds,
     record,
     write_demo_volume,
 )
+from scalenet_gp.pipelines.demo.textures import interpolate
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage
 from scalenet_gp.volumes.storage import group_attributes, open_array
 
