@@ -1,15 +1,19 @@
-"""The demo: a generated volume, and runs on it."""
+"""The demo: generated volumes, and runs on them."""
 
 from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun, comparison_table, demo
 from scalenet_gp.pipelines.demo.demo_volume import CLASSES, DemoVolume, make_demo_volume, write_demo_volume
+from scalenet_gp.pipelines.demo.neurite_volume import NeuriteVolume, make_neurite_volume, write_neurite_volume
 
 __all__ = [
     "CLASSES",
     "DemoResult",
     "DemoRun",
     "DemoVolume",
+    "NeuriteVolume",
     "comparison_table",
     "demo",
     "make_demo_volume",
+    "make_neurite_volume",
     "write_demo_volume",
+    "write_neurite_volume",
 ]

@@ -6,7 +6,7 @@ All lengths are in nanometres; positions are Z Y X.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -94,15 +94,15 @@ def grow_neurites(rng: np.random.Generator, extent: Sequence[float]) -> Neurites
         kind = rng.choice(len(SHARES), p=SHARES)
         tree = Tree(rng, room, rng.uniform(CALIBRES[kind], CALIBRES[kind + 1]))
         tree.grow(start)
-        if len(tree.radii) >= SHORTEST:
+        if len(tree) >= SHORTEST:
             room.add(tree)
             trees.append(tree)
     return Neurites(
-        np.array([position for tree in trees for position in tree.positions]).reshape(-1, 3),
-        np.array([direction for tree in trees for direction in tree.directions]).reshape(-1, 3),
-        np.array([radius for tree in trees for radius in tree.radii]),
-        np.repeat(np.arange(len(trees)), [len(tree.radii) for tree in trees]),
-        np.array([begin for tree in trees for begin in tree.begins], bool),
+        np.concatenate([tree.positions for tree in trees]),
+        np.concatenate([tree.directions for tree in trees]),
+        np.concatenate([tree.radii for tree in trees]),
+        np.repeat(np.arange(len(trees)), list(map(len, trees))),
+        np.concatenate([tree.begins for tree in trees]),
     )
 
 
@@ -132,7 +132,8 @@ class Room:
     def contains(self, positions: Points) -> NDArray[np.bool_]:
         """Return which positions lie in the box, or a little beyond."""
         beyond = (MARGIN - 1) * GRID
-        return ((positions > -beyond) & (positions < self._extent + beyond)).all(axis=-1)
+        within = (positions > -beyond) & (positions < self._extent + beyond)
+        return np.all(within, axis=-1)
 
     def distances(self, positions: Points) -> NDArray[np.floating]:
         """Return the distances of positions from the nearest surface of a tube, linearly interpolated."""
@@ -151,51 +152,70 @@ class Room:
 
 
 @final
-@dataclass
 class Tree:
     """One neurite while it grows.
 
-    Attributes:
+    Args:
         rng: source of random numbers.
         room: the room that others have left.
         calibre: the radius that its own varies about.
     """
 
-    rng: np.random.Generator
-    room: Room
-    calibre: float
-    positions: list[Points] = field(default_factory=list)
-    directions: list[Points] = field(default_factory=list)
-    radii: list[float] = field(default_factory=list)
-    begins: list[bool] = field(default_factory=list)
+    def __init__(self, rng: np.random.Generator, room: Room, calibre: float) -> None:
+        self._rng, self._room, self._calibre = rng, room, calibre
+        self._balls = np.empty((2 * LARGEST, 7))  # position, direction, radius
+        self._begins: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    @property
+    def positions(self) -> Points:
+        """The middle of each ball, (n, 3)."""
+        return self._balls[: len(self), :3]
+
+    @property
+    def directions(self) -> Points:
+        """The direction of the tube at each ball, (n, 3)."""
+        return self._balls[: len(self), 3:6]
+
+    @property
+    def radii(self) -> NDArray[np.float64]:
+        """The radius of each ball, (n,)."""
+        return self._balls[: len(self), 6]
+
+    @property
+    def begins(self) -> NDArray[np.bool_]:
+        """True for the first ball of each branch, (n,)."""
+        return np.array(self._begins)
 
     def grow(self, start: Points) -> None:
         """Grow both ways from a point, then branch after branch."""
-        direction = unit(self.rng.standard_normal(3))
-        self._put(start, direction, min(self.calibre, START - APART), begins=True)
+        direction = unit(self._rng.standard_normal(3))
+        self._put(start, direction, min(self._calibre, START - APART), begins=True)
         branches = [(0, direction), (0, -direction)]
-        while branches and len(self.radii) < LARGEST:
+        while branches and len(self) < LARGEST:
             branches += self._extend(*branches.pop(0))
 
     def _extend(self, root: int, direction: Points) -> list[tuple[int, Points]]:
         """Grow one branch; return the ball and the direction of each branch that leaves it."""
-        branches = []
+        rng, branches = self._rng, []
         position, radius = self.positions[root], self.radii[root]
         # the least length along the neurite from each of its balls to the tip
-        path = np.linalg.norm(np.array(self.positions) - position, axis=1)
-        wander = unit(self.rng.standard_normal(3))
+        path = np.linalg.norm(self.positions - position, axis=1)
+        wander = unit(rng.standard_normal(3))
         for length in range(LARGEST):
             path += STEP
-            wander = unit(wander + 0.5 * self.rng.standard_normal(3))
-            ways = unit(direction + 0.25 * wander + 0.45 * self.rng.standard_normal((16, 3)))
-            ahead = ways @ direction
-            ends = position + STEP * ways
-            wanted = radius + 0.12 * self.calibre * self.rng.standard_normal()
-            radius = float(np.clip(wanted, 0.6 * self.calibre, 1.5 * self.calibre))
-            widest = self.room.distances(ends) - APART
-            own = np.linalg.norm(ends[:, None] - np.array(self.positions), axis=-1)
-            loops = (own < np.minimum(0.45 * path, 2 * radius + 1.3 * APART)).any(axis=1)
-            free = (widest > THINNEST) & ~loops & (ahead > 0.6) & self.room.contains(ends)
+            wander = unit(wander + 0.5 * rng.standard_normal(3))
+            ways = unit(direction + 0.25 * wander + 0.45 * rng.standard_normal((16, 3)))
+            ends, ahead = position + STEP * ways, ways @ direction
+            wanted = radius + 0.12 * self._calibre * rng.standard_normal()
+            radius = min(max(wanted, 0.6 * self._calibre), 1.5 * self._calibre)
+            widest = self._room.distances(ends) - APART
+            free = (widest > THINNEST) & (ahead > 0.6) & self._room.contains(ends)
+            # it keeps apart from its own balls, too
+            away = ((ends[:, None] - self.positions) ** 2).sum(axis=-1)
+            free &= (away > np.minimum(0.45 * path, 2 * radius + 1.3 * APART) ** 2).all(axis=1)
             if not free.any():
                 break
             best = int(np.argmax(np.where(free, np.minimum(widest, 1.3 * radius) + 25 * ahead, -np.inf)))
@@ -203,16 +223,14 @@ class Tree:
             radius = min(radius, float(widest[best]))
             self._put(position, direction, radius, begins=length == 0)
             path = np.append(path, 0.0)
-            if length > 4 and self.rng.random() < BRANCHING:
-                aside = unit(np.cross(direction, self.rng.standard_normal(3)))
-                branches.append((len(self.radii) - 1, unit(0.4 * direction + aside)))
+            if length > 4 and rng.random() < BRANCHING:
+                aside = unit(np.cross(direction, rng.standard_normal(3)))
+                branches.append((len(self) - 1, unit(0.4 * direction + aside)))
         return branches
 
     def _put(self, position: Points, direction: Points, radius: float, *, begins: bool) -> None:
-        self.positions.append(position)
-        self.directions.append(direction)
-        self.radii.append(radius)
-        self.begins.append(begins)
+        self._balls[len(self)] = *position, *direction, radius
+        self._begins.append(begins)
 
 
 def box_around(middle: Points, reach: float, shape: Sequence[int]) -> tuple[slice, ...]:
@@ -230,4 +248,4 @@ def box_around(middle: Points, reach: float, shape: Sequence[int]) -> tuple[slic
 
 def unit(vectors: Points) -> Points:
     """Return vectors (..., 3) of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.sqrt((vectors**2).sum(axis=-1, keepdims=True))

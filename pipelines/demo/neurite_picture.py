@@ -5,6 +5,7 @@ All lengths are in nanometres; Z Y X are voxels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -86,9 +87,9 @@ def darken(image: Array, positions: NDArray[np.float64], voxel_size: int, by: fl
 
 def microtubules(neurites: Neurites, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return positions along lines within tubes, more of them in wide ones."""
-    branch = np.cumsum(neurites.begins)
+    branch = np.cumsum(neurites.begins, dtype=np.int64)
     lines = []
-    for _, part in runs(branch):
+    for part in runs(branch):
         positions, radii = neurites.positions[part], neurites.radii[part, None]
         for _ in range(1 + int(radii.mean() // 25)):
             aside = unit(np.cross(neurites.directions[part], rng.standard_normal(3)))
@@ -100,7 +101,7 @@ def microtubules(neurites: Neurites, rng: np.random.Generator) -> NDArray[np.flo
 
 def vesicles(neurites: Neurites, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return positions of vesicles, in clusters in some places of tubes that are not too thin."""
-    here = rng.random(len(neurites.radii)) < 0.02
+    here = rng.random(len(neurites.radii)) < 0.03
     cluster = np.convolve(here, np.ones(8))[: len(here)] > 0
     hosts = np.flatnonzero(cluster & (neurites.radii > 25))
     host = np.repeat(hosts, rng.poisson(np.minimum((neurites.radii[hosts] / 15) ** 2, 40)))
@@ -110,10 +111,10 @@ def vesicles(neurites: Neurites, rng: np.random.Generator) -> NDArray[np.float64
 
 def place_mitochondria(neurites: Neurites, rng: np.random.Generator) -> Iterator[Mitochondrion]:
     """Place mitochondria along wide tubes, apart from each other."""
-    branch = np.cumsum(neurites.begins)
+    branch = np.cumsum(neurites.begins, dtype=np.int64)
     taken = np.full((1, 3), np.inf)
     for first in np.flatnonzero((rng.random(len(branch)) < 0.035) & (neurites.radii > 55)):
-        part = np.arange(first, min(first + rng.integers(*MITOCHONDRION_BALLS), len(branch)))
+        part = np.arange(first, min(int(first + rng.integers(*MITOCHONDRION_BALLS)), len(branch)))
         part = part[branch[part] == branch[first]]
         narrowest = float(neurites.radii[part].min())
         radius = min(rng.uniform(*MITOCHONDRION_RADII), 0.75 * (narrowest + 40))
@@ -151,8 +152,8 @@ def draw_mitochondrion(
     image[box][inside] = np.where(rim, 72, matrix)[inside]
 
 
-def runs(values: NDArray[np.integer]) -> Iterator[tuple[int, slice]]:
-    """Yield each value of a rising sequence, and the part of the sequence that has it."""
+def runs(values: NDArray[np.int64]) -> Iterator[slice]:
+    """Yield each part of a rising sequence that has one value."""
     borders = [0, *(np.flatnonzero(np.diff(values)) + 1), len(values)]
-    for first, last in zip(borders[:-1], borders[1:], strict=True):
-        yield int(values[first]), slice(int(first), int(last))
+    for first, last in itertools.pairwise(borders):
+        yield slice(int(first), int(last))

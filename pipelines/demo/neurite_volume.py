@@ -1,9 +1,9 @@
 """A generated volume of packed neurites, with a number for each.
 
-The volume looks like a FIB-SEM recording of neuropil. Thin axons, varicosities and dendrites of 0.1 to 0.7 µm fill it and
-touch each other; they bend, branch, and end where there is no room. Only a membrane parts two of them, dark in some
-places and hardly visible in others. Mitochondria, vesicles, endoplasmic reticulum and microtubules lie within neurites and
-are as dark as membranes, so that intensities alone do not segment it.
+The volume looks like a FIB-SEM recording of neuropil. Thin axons, varicosities and dendrites of 0.1 to 0.7 µm fill it
+and touch each other. They bend, branch, and end where there is no room. Only a membrane parts two of them, dark in some
+places and hardly visible in others. Mitochondria, vesicles, endoplasmic reticulum and microtubules lie within neurites
+and are as dark as membranes, so that no threshold of the brightness finds the neurites.
 
 All lengths are in nanometres; Z Y X are voxels.
 """
@@ -23,7 +23,10 @@ from scalenet_gp.pipelines.demo.recording import Crop, Recording, write_recordin
 from scalenet_gp.pipelines.demo.textures import Array, interpolate, smooth_noise
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["NeuriteVolume", "make_neurite_volume", "write_neurite_volume"]
+__all__ = ["HELD_OUT", "NeuriteVolume", "make_neurite_volume", "write_neurite_volume"]
+
+HELD_OUT = "recon-1/labels/groundtruth/crop2/neurites"
+"""The label volume of the held-out part in its container."""
 
 COARSEST = 24
 """The largest voxels (nm) that show membranes."""
@@ -75,8 +78,8 @@ def make_neurite_volume(
     """
     if not 0 < voxel_size_nm <= COARSEST:
         raise ConfigError(
-            f"voxels of {voxel_size_nm} nm do not show membranes of {2 * MEMBRANE_HALF_WIDTH} nm: give a size from 1 to "
-            f"{COARSEST} nm"
+            f"voxels of {voxel_size_nm} nm do not show membranes of {2 * MEMBRANE_HALF_WIDTH} nm: give a size from 1 "
+            f"to {COARSEST} nm"
         )
     least = -(-NEAREST // voxel_size_nm)
     if len(shape) != 3 or min(shape) < least:
@@ -150,7 +153,7 @@ def number_pieces(numbers: NDArray[np.unsignedinteger]) -> NDArray[np.uint16]:
 def divide(
     neurites: Neurites, rng: np.random.Generator, shape: tuple[int, ...], voxel_size: int
 ) -> tuple[NDArray[np.uint16], Array]:
-    """Return the number of the neurite whose tube is the nearest to each voxel, from 1 on, and the depth below its wall.
+    """Return the number of the neurite whose tube is nearest to each voxel, from 1 on, and the depth below its wall.
 
     The wall is where the tube of another neurite is as near: a neurite is connected, as each of its voxels sees the
     nearest point of its tube. Distances are smooth, so they are computed for voxels twice as large and interpolated.
@@ -167,11 +170,18 @@ def divide(
         dtype=np.float32,
     )
     number, nearest, other = nearest_tubes(neurites, place, coarse_size)
-    wall = interpolate((other - nearest) / 2)
+    wall = interpolate((other - nearest) * np.float32(0.5))
     for axis in range(3):
         number = number.repeat(2, axis)
     whole = tuple(map(slice, shape))
-    return number[whole], wall[whole]
+    number, wall = number[whole], wall[whole]
+    for axis in range(3):
+        # where space is warped most, walls may pass between voxels that both lie deep
+        lines = np.moveaxis(number, axis, 0), np.moveaxis(wall, axis, 0)
+        differ = lines[0][1:] != lines[0][:-1]
+        lines[1][1:][differ] = 0
+        lines[1][:-1][differ] = 0
+    return number, wall
 
 
 def nearest_tubes(neurites: Neurites, place: Array, grid: float) -> tuple[NDArray[np.uint16], Array, Array]:

@@ -4,6 +4,7 @@ from scalenet_gp.pipelines.plots.augmentation_records import describe_augmentati
 from scalenet_gp.pipelines.plots.batch_picture import draw_batch
 from scalenet_gp.pipelines.plots.comparison_picture import draw_comparison
 from scalenet_gp.pipelines.plots.mask_picture import draw_mask
+from scalenet_gp.pipelines.plots.objects_picture import draw_objects
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 from scalenet_gp.pipelines.plots.sources_picture import draw_sources
 
@@ -12,6 +13,7 @@ __all__ = [
     "draw_batch",
     "draw_comparison",
     "draw_mask",
+    "draw_objects",
     "draw_prediction",
     "draw_sources",
 ]

@@ -1,5 +1,6 @@
-"""Pictures of sections as arrays: raw data, classes as colors, rows of panels."""
+"""Pictures of sections as arrays: raw data, classes and objects as colors, rows of panels."""
 
+from scalenet_gp.pictures.objects import color_objects
 from scalenet_gp.pictures.panels import (
     Box,
     as_bytes,
@@ -18,6 +19,7 @@ __all__ = [
     "as_bytes",
     "class_colors",
     "class_legend",
+    "color_objects",
     "enlarge",
     "outline",
     "overlay",
