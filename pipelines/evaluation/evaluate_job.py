@@ -12,7 +12,7 @@ from typing import Any
 import gunpowder as gp
 import numpy as np
 
-from scalenet_gp.errors import DataError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
@@ -22,7 +22,7 @@ from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.serialization import atomic_write
-from scalenet_gp.volumes import StrPath
+from scalenet_gp.volumes import StrPath, VolumeFingerprint, find_node
 
 __all__ = ["EvaluationResult", "evaluate"]
 
@@ -116,13 +116,14 @@ def evaluate(
         FileNotFoundError: there is no such volume, labels or prediction.
         DataError: every voxel of the region is unknown.
         ScaleNetError: nothing is annotated in the region, the network learns from a part of it, the prediction does
-            not cover it, or it has other classes.
+            not cover it, is of another volume, or has other classes.
     """
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net, settings = config.build_network(), config.evaluation
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     roi = evaluation_roi(config, dataset, region)
+    _check_volume(prediction, dataset)
     sample = dataset.boxes(config.training.output_shape)[dataset.finest].shape
     say_if_small(net, roi, sample, "the annotated part of the region to evaluate")
     boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
@@ -167,6 +168,20 @@ def evaluate(
     if output is not None:
         result.write(output)
     return result
+
+
+def _check_volume(prediction: Path, dataset: Dataset) -> None:
+    """Refuse a prediction of another volume than that of the labels, also one of the same extent."""
+    node = find_node(prediction)
+    raw = node.attributes.get("job", {}).get("raw") if node is not None else None
+    if raw is None:  # made by other means
+        return
+    predicted = VolumeFingerprint.model_validate(raw)
+    if differences := predicted.differences(dataset.fingerprint):
+        raise ConfigError(
+            f"{prediction} is a prediction of {predicted.path}, and the labels are of {dataset.raw.path}, which is "
+            f"another volume ({'; '.join(differences)}): give a prediction of {dataset.raw.path}"
+        )
 
 
 def _added(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

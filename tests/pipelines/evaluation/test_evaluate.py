@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
@@ -19,6 +20,7 @@ from tests.pipelines.conftest import (
     OUTPUTS,
     files_below,
     tiny_config,
+    tissue,
     truth_at,
     write_array,
     write_prediction,
@@ -255,3 +257,16 @@ def test_a_prediction_whose_channels_have_other_names_is_refused(volume, tmp_pat
     prediction = write_prediction(tmp_path / "prediction", truth, classes=CLASSES[::-1])
     with pytest.raises(ValueError, match="0_output holds dark, bright; the config has bright, dark"):
         evaluate(tiny_config(), volume, prediction)
+
+
+def test_a_prediction_of_another_volume_of_the_same_extent_is_refused(tmp_path, volume, predicted):
+    (tmp_path / "labels").symlink_to(volume / "labels")
+    raw, _ = tissue()
+    write_array(tmp_path / "em" / "raw", raw[::-1].copy(), levels=3)
+    with pytest.raises(ConfigError, match=r"the labels are of .*, which is another volume \(the voxels differ\): give"):
+        evaluate(tiny_config(), tmp_path, predicted)
+    files = files_below(volume)
+    moved = tmp_path / "moved"
+    moved.symlink_to(volume)
+    assert as_counts(evaluate(tiny_config(), moved, predicted)) == as_counts(evaluate(tiny_config(), volume, predicted))
+    assert files_below(volume) == files
