@@ -7,10 +7,11 @@ from scalenet_gp.layers.checks import check_whole, is_whole
 from scalenet_gp.layers.conv_pass import ConvPass
 from scalenet_gp.layers.downsampling import Pool, StridedConv
 from scalenet_gp.layers.head import Head
-from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, ScaleAttention, Sum
+from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, Mean, ScaleAttention, Sum
 from scalenet_gp.layers.module_node import ModuleNode
 from scalenet_gp.layers.modules import activation_layer
 from scalenet_gp.layers.resampling import Downsampling, Upsampling
+from scalenet_gp.layers.residual_blocks import ConvNeXtBlocks, InvertedResiduals
 from scalenet_gp.layers.same_lattice import SameLattice
 from scalenet_gp.layers.transformer_block import TransformerBlock
 from scalenet_gp.layers.upsampling import TransposedConv, Upsample
@@ -21,11 +22,14 @@ __all__ = [
     "AttentionGate",
     "CalibratedGroupNorm",
     "Concatenate",
+    "ConvNeXtBlocks",
     "ConvPass",
     "Downsampling",
     "GatedSum",
     "Head",
+    "InvertedResiduals",
     "Join",
+    "Mean",
     "ModuleNode",
     "Pool",
     "SameLattice",

@@ -52,8 +52,8 @@ class ConvPass(SameLattice):
             do not agree with the whole then).
         residual: add the projected input.
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``, as in :class:`torch.nn.Conv3d`.
-        norm_layer: ``"batch"``, ``"instance"``, ``"group"``, ``"calibrated_group"`` or ``None``, before each
-            convolution; or one of these for each convolution.
+        norm_layer: ``"batch"``, ``"instance"``, ``"group"``, ``"calibrated_group"``, ``"layer"`` or ``None``, before
+            each convolution; or one of these for each convolution.
         dropout_prob: probability of dropping a value before each convolution.
         squeeze_excitation: weight the channels after the convolution with the index
             ``len(kernel_sizes) // squeeze_ratio``, counted from zero. With a ``squeeze_ratio`` of 1 there is no such

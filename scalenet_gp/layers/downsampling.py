@@ -68,8 +68,8 @@ class StridedConv(Downsampling):
         factor: voxels per coarse voxel and axis.
         kernel_size: voxels of the kernel; ``factor`` unless given.
         activation: name of an activation in :mod:`torch.nn`, or ``None``.
-        norm_layer: ``"batch"``, ``"instance"``, ``"group"``, ``"calibrated_group"`` or ``None``, after the
-            convolution as in LeibNetz.
+        norm_layer: ``"batch"``, ``"instance"``, ``"group"``, ``"calibrated_group"``, ``"layer"`` or ``None``, after
+            the convolution as in LeibNetz.
         identifier: name in the graph.
 
     Raises:

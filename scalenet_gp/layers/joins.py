@@ -11,7 +11,7 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.layers.modules import convolution
 from scalenet_gp.layers.same_lattice import SameLattice
 
-__all__ = ["Concatenate", "GatedSum", "Join", "ScaleAttention", "Sum"]
+__all__ = ["Concatenate", "GatedSum", "Join", "Mean", "ScaleAttention", "Sum"]
 
 
 class Concatenate(SameLattice):
@@ -33,6 +33,31 @@ class Concatenate(SameLattice):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         return torch.cat(tensors, dim=1)
+
+
+class Mean(SameLattice):
+    """The mean of all inputs, (B, C, Z, Y, X) each and made, as of the predictions of an ensemble.
+
+    The inputs share one voxel size and one number of channels. There are no weights.
+
+    Raises:
+        ArgumentError: the inputs differ in their channels.
+
+    Example:
+        >>> Mean(["one", "other"], ["both"]).output_channels(3, 3)
+        (3,)
+    """
+
+    def output_channels(self, *input_channels: int) -> tuple[int, ...]:
+        if len(set(input_channels)) > 1:
+            raise ArgumentError(f"it averages tensors of one number of channels, its inputs have {input_channels}")
+        return input_channels[:1]
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        total, *others = tensors
+        for other in others:
+            total = total + other
+        return total / len(tensors)
 
 
 class Join(SameLattice):

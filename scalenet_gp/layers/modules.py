@@ -119,14 +119,15 @@ def activation_layer(name: str | None) -> nn.Module:
 
 
 def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
-    """Build a normalization: batch, instance, calibrated group or group.
+    """Build a normalization: batch, instance, calibrated group, group or layer.
 
-    ``name`` contains one of ``"batch"``, ``"instance"``, ``"calibrated_group"`` and ``"group"``, in any case, as in
-    LeibNetz; the first of them counts. Group normalization has the most groups, up to eight,
-    that divide the channels and leave at least two in each.
+    ``name`` contains one of ``"batch"``, ``"instance"``, ``"calibrated_group"``, ``"group"`` and ``"layer"``, in any
+    case, as in LeibNetz; the first of them counts. Group normalization has the most groups, up to eight, that divide
+    the channels and leave at least two in each. Layer normalization is that of the channels of each voxel by itself.
 
     Raises:
-        ArgumentError: ``name`` does not contain one of them.
+        ArgumentError: ``name`` does not contain one of them, or layer normalization has one channel, of which it would
+            leave nothing.
     """
     if "batch" in name.lower():
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims](channels)
@@ -136,12 +137,16 @@ def normalization_layer(name: str, channels: int, dims: int) -> nn.Module:
         return CalibratedGroupNorm(channels)
     if "group" in name.lower():
         return GroupNorm(most_groups(channels), channels)
-    raise ArgumentError(f"norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', not {name!r}")
+    if "layer" in name.lower():
+        if channels < 2:
+            raise ArgumentError("layer normalization is across channels, so it needs two or more of them")
+        return _ChannelNorm(channels)
+    raise ArgumentError(f"norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', 'layer', not {name!r}")
 
 
 def is_local(layer: nn.Module) -> bool:
     """Return True if a normalization, in evaluation mode, treats a voxel alike whatever else is in the tensor."""
-    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm | CalibratedGroupNorm)
+    return isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm | CalibratedGroupNorm | _ChannelNorm)
 
 
 class _AcrossChannels(nn.Module):
@@ -156,6 +161,16 @@ class _AcrossChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Layer normalization of the channels of each voxel (Ba et al. 2016, arXiv 1607.06450).
+
+    (B, C, Z, Y, X) to the same shape, in the memory format channels last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):

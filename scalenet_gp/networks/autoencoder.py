@@ -11,8 +11,8 @@ from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import Length
 from scalenet_gp.layers import VariationalBottleneck
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.networks.options import EncoderDecoderOptions
 from scalenet_gp.networks.parts import Parts
+from scalenet_gp.networks.unet_options import EncoderDecoderOptions
 from scalenet_gp.options import Whole
 
 __all__ = ["AutoencoderOptions", "assemble_autoencoder", "build_autoencoder"]

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from scalenet_gp.errors import ArgumentError
-from scalenet_gp.graph import Node
-from scalenet_gp.layers import (
-    AtrousPyramid,
-    AttentionGate,
-    Concatenate,
-    ConvPass,
-    Head,
-    Pool,
-    StridedConv,
-    TransformerBlock,
-    TransposedConv,
-    Upsample,
-)
-from scalenet_gp.networks.options import EncoderDecoderOptions
+from scalenet_gp.graph import Node, TensorSpec
+from scalenet_gp.layers import AtrousPyramid, AttentionGate, Concatenate, TransformerBlock
+from scalenet_gp.networks import pieces
+from scalenet_gp.networks.unet_options import EncoderDecoderOptions
 
-__all__ = ["Parts"]
+__all__ = ["Enter", "Parts", "UNetNodes"]
+
+Enter = Callable[[str, str, TensorSpec], tuple[list[Node], int]]
+"""A function that returns the nodes by which other features join a tensor: see :meth:`Parts.unet`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UNetNodes:
+    """The nodes of a U-Net.
+
+    Attributes:
+        nodes: all but those that make outputs.
+        outputs: those that make outputs, one each.
+        features: name of the tensor that outputs are made of.
+        features_nc: its channels.
+    """
+
+    nodes: list[Node]
+    outputs: list[Node]
+    features: str
+    features_nc: int
+
+    @property
+    def output_keys(self) -> list[str]:
+        """Names of the outputs."""
+        return [node.output_keys[0] for node in self.outputs]
 
 
 @dataclass(frozen=True)
@@ -32,24 +47,35 @@ class Parts:
     Args:
         options: options of the network.
         prefix: text before the name of every tensor, as in ``"2_"``.
+        entry: the tensor that the encoder reads, without the prefix.
     """
 
     options: EncoderDecoderOptions
     prefix: str = ""
+    entry: str = "input"
 
-    def unet(self, entering: Sequence[Node] = (), nc: int | None = None) -> tuple[list[Node], list[str]]:
-        """Return all nodes of a U-Net, and the names of its outputs.
+    def unet(self, enter: Enter | None = None, inject: str = "bottleneck") -> UNetNodes:
+        """Return all nodes of a U-Net.
 
         Args:
-            entering: nodes that make the ``"bottleneck_join"`` that the bottleneck reads instead of
-                :attr:`encoded`.
-            nc: channels of ``"bottleneck_join"``.
+            enter: a function that returns the nodes by which other features join a tensor, and the channels of what
+                they make: ``enter(place, own, spec)`` makes ``"<place>_join"`` of the tensor ``own``.
+            inject: where it is asked for them: at the ``"bottleneck"``, there and at ``"every_level"`` of the decoder,
+                or at the ``"output"``.
         """
-        encoder = self.encoder()
-        bottleneck, read = self.bottleneck("bottleneck_join" if entering else self.encoded, nc)
-        decoder = self.decoder(read, self.options.channels(self.options.levels))
-        outputs = self.outputs()
-        return [*encoder, *entering, *bottleneck, *decoder, *outputs], [node.output_keys[0] for node in outputs]
+        options = self.options
+        nodes, read, nc = self.encoder(), self.encoded, options.bottleneck_spec.channels
+        if enter is not None and inject != "output":
+            entering, nc = enter("bottleneck", self.prefix + read, options.bottleneck_spec)
+            nodes, read = [*nodes, *entering], "bottleneck_join"
+        bottleneck, read = self.bottleneck(read, nc)
+        into_decoder = enter if inject == "every_level" else None
+        nodes += [*bottleneck, *self.decoder(read, options.channels(options.levels), enter=into_decoder)]
+        features, nc = "out_conv_0", options.channels(0)
+        if enter is not None and inject == "output":
+            entering, nc = enter("output", self.prefix + features, options.features_spec)
+            nodes, features = [*nodes, *entering], "output_join"
+        return UNetNodes(nodes, self.outputs(features, nc), self.prefix + features, nc)
 
     @property
     def encoded(self) -> str:
@@ -59,7 +85,7 @@ class Parts:
     def encoder(self) -> list[Node]:
         """Return the nodes from ``"input"`` to :attr:`encoded`."""
         options, nodes = self.options, []
-        read, nc = "input", options.input_nc
+        read, nc = self.entry, options.input_nc
         for level in range(options.levels):
             nodes += [self._conv_pass(read, f"in_conv_{level}", nc, level), self._downsampling(level)]
             read, nc = f"downsample_{level}", options.channels(level)
@@ -81,15 +107,18 @@ class Parts:
         keys = [self.prefix + made], [f"{self.prefix}bottleneck_{options.bottleneck}"]
         if options.bottleneck == "atrous":
             nodes.append(AtrousPyramid(*keys, out_nc, out_nc, activation=options.activation, dims=options.dims))
-        else:
-            dropout, heads = options.dropout_prob or 0.0, math.gcd(out_nc, 4)
-            nodes.append(TransformerBlock(*keys, out_nc, heads, dropout_prob=dropout, dims=options.dims))
-        return nodes, f"bottleneck_{options.bottleneck}"
+            return nodes, f"bottleneck_{options.bottleneck}"
+        dropout, heads = options.dropout_prob or 0.0, math.gcd(out_nc, 4)
+        layers = [made, *(f"bottleneck_transformer_{index}" for index in range(1, options.transformer_layers))]
+        for before, after in pairwise([*layers, "bottleneck_transformer"]):
+            its = [self.prefix + before], [self.prefix + after]
+            nodes.append(TransformerBlock(*its, out_nc, heads, dropout_prob=dropout, dims=options.dims))
+        return nodes, "bottleneck_transformer"
 
-    def decoder(self, read: str, nc: int, *, skips: bool = True) -> list[Node]:
+    def decoder(self, read: str, nc: int, *, skips: bool = True, enter: Enter | None = None) -> list[Node]:
         """Return the nodes from ``read``, which has ``nc`` channels, to ``"out_conv_0"``.
 
-        Without ``skips`` they do not read the encoder's tensors.
+        Without ``skips`` they do not read the encoder's tensors. For ``enter`` see :meth:`unet`.
         """
         nodes: list[Node] = []
         for level in reversed(range(self.options.levels)):
@@ -98,65 +127,44 @@ class Parts:
             if skips:
                 nodes += self._join(level, nc)
                 read, nc = f"join_{level}", nc + self.options.channels(level)
+            if enter is not None:
+                spec = TensorSpec(self.options.level_size(level), nc)
+                entering, nc = enter(f"level_{level}", self.prefix + read, spec)
+                nodes, read = [*nodes, *entering], f"level_{level}_join"
             nodes.append(self._conv_pass(read, f"out_conv_{level}", nc, level))
             read, nc = f"out_conv_{level}", self.options.channels(level)
         return nodes
 
-    def outputs(self) -> list[Node]:
-        """Return the nodes that make outputs: ``"output"``, then the heads, then those of deep supervision."""
+    def outputs(self, features: str = "out_conv_0", nc: int | None = None) -> list[Node]:
+        """Return the nodes that make outputs: ``"output"``, then the heads, then those of deep supervision.
+
+        Args:
+            features: name of the tensor that ``"output"`` and the heads are made of.
+            nc: its channels; those of level 0 unless given.
+        """
         options, nodes = self.options, []
+        read, nc = self.prefix + features, options.channels(0) if nc is None else nc
         if options.output_channels:
-            nodes.append(self._output("output", 0))
-        for name, arguments in options.head_options.items():
-            if not arguments.get("classes"):
-                raise ArgumentError(f"the head {name!r} has no 'classes', the names of its channels")
-            keys = [f"{self.prefix}out_conv_0"], [self.prefix + name]
-            nodes.append(Head(*keys, options.base_nc, **arguments, dims=options.dims))
+            nodes.append(pieces.output(options, read, f"{self.prefix}output", nc))
+        nodes += pieces.heads(options, read, nc, self.prefix)
         if options.deep_supervision:
-            nodes += [self._output(f"output_{level}", level) for level in range(1, options.levels)]
+            for level in range(1, options.levels):
+                keys = f"{self.prefix}out_conv_{level}", f"{self.prefix}output_{level}"
+                nodes.append(pieces.output(options, *keys, options.channels(level)))
         return nodes
 
     def _conv_pass(self, read: str, made: str, nc: int, level: int) -> Node:
-        options, arguments = self.options, self.options.conv_options
-        if read == "input" and options.norm_layer is not None and not options.normalize_input:
-            arguments["norm_layer"] = [None, *[options.norm_layer] * (len(options.kernels) - 1)]
-        return ConvPass(
-            [self.prefix + read],
-            [self.prefix + made],
-            nc,
-            options.channels(level),
-            options.kernels,
-            dilations=options.dilations,
-            separable=options.separable,
-            eca=options.eca,
-            **arguments,
-        )
-
-    def _output(self, made: str, level: int) -> Node:
-        options = self.options
-        return ConvPass(
-            [f"{self.prefix}out_conv_{level}"],
-            [self.prefix + made],
-            options.channels(level),
-            [*options.hidden_ncs, options.output_channels] if options.hidden_ncs else options.output_channels,
-            [(1,) * options.dims] * options.num_final_convs,
-            final_activation=options.output_activation,
-            **options.conv_options,
+        return pieces.conv_pass(
+            self.options, self.prefix + read, self.prefix + made, nc, level, of_input=read == self.entry
         )
 
     def _downsampling(self, level: int) -> Node:
-        options = self.options
-        keys, nc = ([f"{self.prefix}in_conv_{level}"], [f"{self.prefix}downsample_{level}"]), options.channels(level)
-        if options.downsample_mode == "strided":
-            return StridedConv(*keys, nc, nc, options.factors[level], activation=options.activation)
-        return Pool(*keys, options.factors[level], options.downsample_mode)
+        keys, nc = (f"{self.prefix}in_conv_{level}", f"{self.prefix}downsample_{level}"), self.options.channels(level)
+        return pieces.downsampling(self.options, *keys, nc, self.options.factors[level])
 
     def _upsampling(self, level: int, read: str, nc: int) -> Node:
-        options = self.options
-        keys = [self.prefix + read], [f"{self.prefix}upsample_{level}"]
-        if options.upsample_mode == "transposed":
-            return TransposedConv(*keys, nc, nc, options.factors[level], activation=options.activation)
-        return Upsample(*keys, options.factors[level], options.upsample_mode)
+        keys = self.prefix + read, f"{self.prefix}upsample_{level}"
+        return pieces.upsampling(self.options, *keys, nc, self.options.factors[level])
 
     def _join(self, level: int, upsampled_nc: int) -> Sequence[Node]:
         """Return the nodes that join the upsampled tensor with the encoder's skip connection, gated or not."""

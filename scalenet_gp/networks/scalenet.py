@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.networks.injection import injection
-from scalenet_gp.networks.options import SubnetOptions
+from scalenet_gp.networks.injection import Features, injection
 from scalenet_gp.networks.parts import Parts
+from scalenet_gp.networks.unet_options import ScaleOptions, SubnetOptions
 
 __all__ = [
     "add_gates",
@@ -21,13 +22,17 @@ __all__ = [
     "build_attentive_scalenet",
     "build_scalenet",
     "check_order",
+    "read_subnets",
     "subnet_prefix",
 ]
 
+_O = TypeVar("_O", bound=ScaleOptions)
 _TWO_SCALES = ({"top_resolution": (32, 32, 32)}, {"top_resolution": (8, 8, 8)})
 
 
-def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) -> LeibNet:
+def build_scalenet(
+    subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES, coarse_supervision: bool = True
+) -> LeibNet:
     """Return U-Nets at any number of voxel sizes, each coarse one's features entering the next finer one's bottleneck.
 
     Subnet *i* reads ``"i_input"`` and makes ``"i_output"``. The features that enter the next bottleneck are the
@@ -38,9 +43,11 @@ def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) 
     Args:
         subnet_dict_list: the subnets from coarse to fine, each as a mapping with ``"top_resolution"`` (nm per axis) and
             any further option of :class:`scalenet_gp.networks.SubnetOptions`: those of a U-Net; ``"subnet_id"``, a name
-            other than its place; and ``"bottleneck_join"``, how the features of the subnet before it enter its
-            bottleneck: ``"concatenate"`` (unless given), ``"sum"``, ``"gated_sum"`` or ``"attention"``. 32 and 8 nm
-            unless given.
+            other than its place; ``"bottleneck_join"``, how coarse features join its own: ``"concatenate"`` (unless
+            given), ``"sum"``, ``"gated_sum"`` or ``"attention"``; ``"inject"``, where they enter: the ``"bottleneck"``
+            (unless given), ``"every_level"`` or the ``"output"`` alone; and ``"inject_from"``, those of the
+            ``"previous"`` subnet (unless given) or of ``"all"`` coarser ones. 32 and 8 nm unless given.
+        coarse_supervision: all subnets make outputs; otherwise only the finest does.
 
     Raises:
         ArgumentError: the subnets are not in order, voxel sizes do not fit together (the message says which would), an
@@ -52,14 +59,17 @@ def build_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) 
         >>> net.output_keys
         ('0_output', '1_output', '2_output')
     """
-    return assemble_scalenet(_subnets(subnet_dict_list, "ScaleNet"), "ScaleNet")
+    return assemble_scalenet(read_subnets(subnet_dict_list, "ScaleNet", SubnetOptions), "ScaleNet", coarse_supervision)
 
 
-def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES) -> LeibNet:
+def build_attentive_scalenet(
+    subnet_dict_list: Sequence[Mapping[str, Any]] = _TWO_SCALES, coarse_supervision: bool = True
+) -> LeibNet:
     """Return :func:`build_scalenet` with attention gates (Oktay et al. 2018) on the skip connections of every subnet.
 
     Args:
         subnet_dict_list: as for :func:`build_scalenet`; a subnet with ``"attention_gates": False`` has none.
+        coarse_supervision: as for :func:`build_scalenet`.
 
     Raises:
         ArgumentError, TypeError: as :func:`build_scalenet`.
@@ -69,39 +79,44 @@ def build_attentive_scalenet(subnet_dict_list: Sequence[Mapping[str, Any]] = _TW
         >>> [name for name in net.nodes if "gate" in name]
         ['0_attention_gate_1', '0_attention_gate_0']
     """
-    return assemble_scalenet(add_gates(_subnets(subnet_dict_list, "AttentiveScaleNet")), "AttentiveScaleNet")
+    subnets = read_subnets(subnet_dict_list, "AttentiveScaleNet", SubnetOptions)
+    return assemble_scalenet(add_gates(subnets), "AttentiveScaleNet", coarse_supervision)
 
 
-def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str) -> LeibNet:
-    """Return the ScaleNet of these subnets, from coarse to fine."""
+def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str, coarse_supervision: bool = True) -> LeibNet:
+    """Return the ScaleNet of these subnets, from coarse to fine; all of them make outputs, or only the finest."""
     check_order(subnets)
     nodes: list[Node] = []
     inputs: dict[str, TensorSpec] = {}
     outputs: list[str] = []
-    coarse: Parts | None = None
+    coarser: list[Features] = []
     for index, options in enumerate(subnets):
         parts = Parts(options, subnet_prefix(options, index))
-        join = options.bottleneck_join or "concatenate"
-        made, its_outputs = parts.unet() if coarse is None else parts.unet(*injection(parts, coarse, join))
-        nodes += made
+        entering = coarser if options.inject_from == "all" else coarser[-1:]
+        enter = partial(injection, parts.prefix, coarse=tuple(entering), join=options.bottleneck_join or "concatenate")
+        made = parts.unet(enter if entering else None, options.inject or "bottleneck")
+        nodes += made.nodes
         inputs[f"{parts.prefix}input"] = options.input_spec
-        outputs += its_outputs
-        coarse = parts
+        if coarse_supervision or index == len(subnets) - 1:
+            nodes += made.outputs
+            outputs += made.output_keys
+        features = TensorSpec(options.features_spec.voxel_size, made.features_nc)
+        coarser.append(Features(parts.prefix, made.features, features))
     return LeibNet(nodes, inputs, outputs, name=name)
 
 
-def subnet_prefix(options: SubnetOptions, index: int) -> str:
+def subnet_prefix(options: ScaleOptions, index: int) -> str:
     """Return the text before the names of a subnet's tensors: ``"2_"`` for the third subnet, if it has no name."""
     return f"{index if options.subnet_id is None else options.subnet_id}_"
 
 
-def check_order(subnets: Sequence[SubnetOptions]) -> None:
+def check_order(subnets: Sequence[ScaleOptions]) -> None:
     """Check that subnets go from coarse to fine, and that no coarser features are to enter the first.
 
     Neighbors may have voxels of one size, or larger ones along one axis and smaller ones along another.
 
     Raises:
-        ArgumentError: a subnet has larger voxels than the one before it, or the first has a 'bottleneck_join'.
+        ArgumentError: a subnet has larger voxels than the one before it, or features are to enter the first.
     """
     sizes = [subnet.input_spec.voxel_size for subnet in subnets]
     for index, (before, after) in enumerate(pairwise(sizes)):
@@ -112,8 +127,9 @@ def check_order(subnets: Sequence[SubnetOptions]) -> None:
                 f"subnet {index} before it {format_size(before)} nm; their order has to be "
                 f"{', '.join(map(format_size, right))} nm"
             )
-    if subnets[0].bottleneck_join is not None:
-        raise ArgumentError("subnet 0 is the coarsest: no features enter its bottleneck by a 'bottleneck_join'")
+    for name in ("bottleneck_join", "inject", "inject_from"):
+        if getattr(subnets[0], name, None) is not None:
+            raise ArgumentError(f"subnet 0 is the coarsest: no features enter its bottleneck by a {name!r}")
 
 
 def add_gates(subnets: Iterable[SubnetOptions]) -> tuple[SubnetOptions, ...]:
@@ -124,7 +140,12 @@ def add_gates(subnets: Iterable[SubnetOptions]) -> tuple[SubnetOptions, ...]:
     )
 
 
-def _subnets(given: Sequence[Mapping[str, Any]], name: str) -> list[SubnetOptions]:
+def read_subnets(given: Sequence[Mapping[str, Any]], name: str, kind: type[_O]) -> list[_O]:
+    """Return the options of subnets that are given as mappings to the builder of the network ``name``.
+
+    Raises:
+        ArgumentError, TypeError: as :func:`build_scalenet`; the message names the subnet.
+    """
     listed = list(given) if isinstance(given, Iterable) else []
     if not listed or not all(isinstance(subnet, Mapping) for subnet in listed):
         raise ArgumentError(
@@ -135,7 +156,7 @@ def _subnets(given: Sequence[Mapping[str, Any]], name: str) -> list[SubnetOption
         if "top_resolution" not in arguments:
             raise ArgumentError(f"subnet {index} has no 'top_resolution', the voxel size (nm) of its input and output")
         try:
-            subnets.append(SubnetOptions.create(**arguments))
+            subnets.append(kind.create(**arguments))
         except (TypeError, ArgumentError) as error:
             raise type(error)(f"subnet {arguments.get('subnet_id', index)!r}: {error}") from None
     return subnets

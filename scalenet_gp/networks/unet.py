@@ -7,8 +7,8 @@ from typing import Any
 
 from scalenet_gp.geometry import Length
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.networks.options import UNetOptions
 from scalenet_gp.networks.parts import Parts
+from scalenet_gp.networks.unet_options import UNetOptions
 
 __all__ = ["assemble_unet", "build_unet"]
 
@@ -36,7 +36,7 @@ def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -
     return assemble_unet(UNetOptions.create(top_resolution=top_resolution, **arguments))
 
 
-def assemble_unet(options: UNetOptions) -> LeibNet:
+def assemble_unet(options: UNetOptions, name: str = "UNet") -> LeibNet:
     """Return the U-Net of these options."""
-    nodes, outputs = Parts(options).unet()
-    return LeibNet(nodes, {"input": options.input_spec}, outputs, name="UNet")
+    made = Parts(options).unet()
+    return LeibNet([*made.nodes, *made.outputs], {"input": options.input_spec}, made.output_keys, name=name)

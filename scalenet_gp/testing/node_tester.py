@@ -305,13 +305,15 @@ def whole_step(net: LeibNet) -> Coordinate:
     return net.smallest_plan.step
 
 
-def dependence(net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi]) -> dict[str, Roi]:
+def dependence(
+    net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi], samples: int = SAMPLES
+) -> dict[str, Roi]:
     """Return the smallest world ROI of each input that the part ``wanted`` of the outputs ``computed`` depends on.
 
     The gradient is that of a sum with random weights: in a plain sum a normalization or a softmax would cancel.
     """
     plan = net.plan(computed)
-    inputs = {key: tensor.requires_grad_() for key, tensor in random_inputs(plan, batch=SAMPLES).items()}
+    inputs = {key: tensor.requires_grad_() for key, tensor in random_inputs(plan, batch=samples).items()}
     made = net(inputs, plan)
     total = weighted_sum(crop_to_roi(made[key], computed[key], roi, net.voxel_size[key]) for key, roi in wanted.items())
     gradients = dict(zip(inputs, torch.autograd.grad(total, list(inputs.values())), strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scalenet_gp import LeibNet, Node, TensorSpec
-from scalenet_gp.layers import GatedSum, ScaleAttention, Sum
+from scalenet_gp.layers import GatedSum, Mean, ScaleAttention, Sum
 from scalenet_gp.testing import NodeCase, NodeTester
 
 SIZE = (8, 4, 4)
@@ -60,6 +60,14 @@ class TestGatedSum(NodeTester):
 class TestScaleAttention(NodeTester):
     cases = join(ScaleAttention)
     wrong = refusals(ScaleAttention)
+
+
+def test_a_mean_takes_one_number_of_channels():
+    a, b = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[3.0, 6.0]]]])
+    assert torch.equal(Mean(["a", "b"], ["c"])(a, b), torch.tensor([[[[2.0, 4.0]]]]))
+    assert torch.equal(a, torch.tensor([[[[1.0, 2.0]]]]))
+    with pytest.raises(ValueError, match=r"one number of channels, its inputs have \(1, 2\)"):
+        Mean(["a", "b"], ["c"]).output_channels(1, 2)
 
 
 def example(ncs: list[int] = NCS, dims: int = 3) -> list[Tensor]:

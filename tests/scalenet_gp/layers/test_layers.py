@@ -109,8 +109,8 @@ class TestConvPass(NodeTester):
         ),
         "no activation": (lambda: ConvPass(*IO, 1, 1, [(3, 3)], activation="Module"), "no activation 'Module'"),
         "norm": (
-            lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="layer"),
-            "norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', not 'layer'",
+            lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer="weight"),
+            "norm_layer is one of 'batch', 'instance', 'group', 'calibrated_group', 'layer', not 'weight'",
         ),
         "norms": (
             lambda: ConvPass(*IO, 1, 1, [(3, 3)], norm_layer=["batch", None]),
