@@ -148,7 +148,7 @@ def blurred(**options):
         ({"evaluation__threshold": 1}, "evaluation.threshold is 1: it has to be less than 1"),
         (
             {"network": []},
-            r"network is \[\]: it is a mapping whose kind is written, unet, scalenet, attentive_scalenet, auto.* or unet_plus_plus",
+            r"network is \[\]: it is a mapping whose kind is written, unet, scalenet, .* or unet_plus_plus",
         ),
         (
             {"network__kind": "scalnet"},
