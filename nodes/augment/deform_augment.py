@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import isfinite, lcm
 from operator import index
 from typing import Annotated, Any, Self
@@ -17,6 +17,7 @@ from scalenet_gp.nodes.augment.augment import Augment, AugmentOptions, as_probab
 from scalenet_gp.nodes.augment.deformation import Deformation, ElasticField
 from scalenet_gp.nodes.augment.deformed_graph import deform_graph
 from scalenet_gp.nodes.augment.deformed_points import source_box
+from scalenet_gp.nodes.augment.deformed_vectors import deform_vectors
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.requests import answer_shift, offer_shift, request_generator, shift_key, take_shift
 from scalenet_gp.options import InWorldUnits, Probability, Size, WholeSize, options_of
@@ -55,6 +56,10 @@ class DeformAugment(Augment):
         p: the probability that a batch is deformed at all.
         normalize: turn arrays of integers that may be interpolated into float32 fractions of the largest value of their
             type (255 for uint8), in the same pass and without rounding. gunpowder's ``Normalize`` is then not needed.
+        vectors: arrays of vectors, such as those from synapses to their partners: one channel for each spatial axis, in
+            the order of the axes, floats in world units; 0 along all axes where there is no vector. They are turned,
+            mirrored, scaled and bent as their content is, so that each still leads to the same content, and read from
+            the nearest voxel.
         replay: a record of an earlier batch, applied to every batch instead of a draw.
 
     Attributes:
@@ -64,6 +69,7 @@ class DeformAugment(Augment):
         ArgumentError: an argument is out of its range.
         PipelineError: for a request: an array is empty, has other spatial axes, or its spec does not say whether it may
             be interpolated; ``replay`` is the record of another location.
+        DataError: for a request: vectors of other channels than the spatial axes, or of integers.
 
     Example:
         >>> DeformAugment((512, 512, 512), (48, 48, 48), rotation_axes=(1, 2), mirror_axes=(0, 1, 2)).dims
@@ -85,6 +91,7 @@ class DeformAugment(Augment):
         scale_interval: tuple[float, float] | Sequence[tuple[float, float]] = (1.0, 1.0),
         p: Probability = 1.0,
         normalize: bool = False,
+        vectors: Collection[ArrayKey] = (),
         replay: str | None = None,
     ) -> None:
         self.control_point_spacing = _whole_spacing(control_point_spacing)
@@ -98,6 +105,7 @@ class DeformAugment(Augment):
         self.scale_interval = self._intervals(scale_interval)
         self.p = as_probability("p", p)
         self.normalize = normalize
+        self.vectors = frozenset(vectors)
         self._replay = None if replay is None else Deformation.from_json(replay)
         if self._replay is not None and len(self._replay.matrix) != self.dims:
             raise ArgumentError(
@@ -106,7 +114,7 @@ class DeformAugment(Augment):
         self.shift_key = shift_key()
         self._shift: Coordinate | None = None
         self._samples: dict[ArrayKey, Samples] = {}
-        self._points: dict[GraphKey, Deformation] = {}
+        self._deformation: Deformation | None = None
         self._record = ""
 
     @classmethod
@@ -145,7 +153,7 @@ class DeformAugment(Augment):
 
     def prepare(self, request: BatchRequest) -> None:
         """Draw the map and turn every requested ROI into the source box that it is read from."""
-        self._samples, self._points, self._shift = {}, {}, take_shift(request, self.shift_key)
+        self._samples, self._deformation, self._shift = {}, None, take_shift(request, self.shift_key)
         shift = Coordinate((0,) * self.dims) if self._shift is None else self._shift
         generator = request_generator(request, type(self).__name__)
         specs, graphs = self._spatial_specs(request), self._graph_specs(request)
@@ -164,16 +172,15 @@ class DeformAugment(Augment):
             deformation = (
                 self.draw(generator, roi, lattice) if deforms else Deformation.centred(np.eye(self.dims), roi, lattice)
             ).shifted(shift)
-        self._record = deformation.to_json()
+        self._deformation, self._record = deformation, deformation.to_json()
         grids: dict[tuple[Coordinate, ...], Samples] = {}
         for key, spec in specs.items():
             grid = (spec.roi.begin, spec.roi.shape, voxel_sizes[key])
             if grid not in grids:
                 grids[grid] = Samples(deformation, spec.roi, voxel_sizes[key])
             self._samples[key] = grids[grid]
-            spec.roi = grids[grid].box(self.spec[key].interpolatable)
-        for key, spec in graphs.items():
-            self._points[key] = deformation
+            spec.roi = grids[grid].box(self._interpolates(key))
+        for spec in graphs.values():
             spec.roi = source_box(deformation, spec.roi)
 
     def process(self, batch: Batch, request: BatchRequest) -> None:
@@ -184,15 +191,21 @@ class DeformAugment(Augment):
             array = batch[key]
             spec = array.spec.copy()
             spec.roi = request[key].roi
-            data = samples.read(array.data, self.spec[key].interpolatable, self.normalize)
+            if key in self.vectors and self._deformation is not None:
+                data = deform_vectors(array.data, samples, self._deformation, spec.roi, self.spec[key].voxel_size)
+            else:
+                data = samples.read(array.data, self._interpolates(key), self.normalize)
             spec.dtype = data.dtype
             batch[key] = Array(data, spec, {**array.attrs, unused_name(self.record_name, array.attrs): self._record})
-        for key, deformation in self._points.items():
-            if key in request:
-                batch[key] = deform_graph(batch[key], deformation, request[key].roi)
+        for key, asked in request.graph_specs.items():
+            if self._deformation is not None and asked.roi is not None:
+                batch[key] = deform_graph(batch[key], self._deformation, asked.roi)
         if self._shift is not None:
             answer_shift(batch, self.shift_key, self._shift)
-        self._samples, self._points, self._shift = {}, {}, None
+        self._samples, self._deformation, self._shift = {}, None, None
+
+    def _interpolates(self, key: ArrayKey) -> bool:
+        return bool(self.spec[key].interpolatable) and key not in self.vectors
 
     def _draw_scale(self, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw the factors of the rotated target's axes, before they are permuted, (D,)."""
@@ -282,4 +295,4 @@ def _common_multiple(voxel_sizes: Iterable[Coordinate]) -> Coordinate:
     return Coordinate(lcm(*map(int, lengths)) for lengths in zip(*voxel_sizes, strict=True))
 
 
-DeformOptions = options_of(DeformAugment, "deform", without=("normalize", "replay"), base=AugmentOptions)
+DeformOptions = options_of(DeformAugment, "deform", without=("normalize", "vectors", "replay"), base=AugmentOptions)

@@ -2,6 +2,7 @@
 
 from scalenet_gp.nodes.samplers.lazy_random_volume import LazyRandomVolume
 from scalenet_gp.nodes.samplers.mask_sampler import MaskSampler
+from scalenet_gp.nodes.samplers.point_sampler import PointSampler
 from scalenet_gp.nodes.samplers.random_volume import RandomVolume
 from scalenet_gp.nodes.samplers.reject import Reject
 from scalenet_gp.nodes.samplers.sample_location import SampleLocation, count_draws, describe_location
@@ -14,6 +15,7 @@ __all__ = [
     "LabelArray",
     "LazyRandomVolume",
     "MaskSampler",
+    "PointSampler",
     "RandomVolume",
     "Reject",
     "SampleLocation",

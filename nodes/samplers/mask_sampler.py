@@ -11,15 +11,13 @@ from typing import final
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ArgumentError, DataError, LatticeError, PipelineError
+from scalenet_gp.errors import ArgumentError, DataError
 from scalenet_gp.geometry import World
+from scalenet_gp.nodes.samplers.holding import TRIES, draw_holding
 from scalenet_gp.nodes.samplers.sampler import Axis, Sample, Sampler
 from scalenet_gp.nodes.samplers.voxel_index import Labels, VoxelGrid, VoxelIndex
 
 __all__ = ["MaskSampler"]
-
-_TRIES = 1000
-"""Voxels drawn at once. The first that a sample can hold is taken."""
 
 
 @final
@@ -111,40 +109,7 @@ class MaskSampler(Sampler):
         return " or ".join(map(str, self._grids))
 
     def draw(self, generator: np.random.Generator, opening: Sequence[Axis]) -> Sample:
-        size, lengths = self._grids[0].voxel_size, tuple(axis.length for axis in opening)
-        if len(size) != len(opening):
-            raise PipelineError(f"{self} has {len(size)} axes, the sample has {len(opening)}")
-        if any(s > length for s, length in zip(size, lengths, strict=True)):
-            raise LatticeError(f"{self}: a sample of {lengths} is smaller than a voxel; name a finer voxel_size")
-        if self.inside is not None:
-            ends = zip(opening, self.inside.begin, self.inside.end, strict=True)
-            opening = [axis.within(int(begin), int(end), "the region") for axis, begin, end in ends]
-        corners = self.voxels.draw(generator, _TRIES)
-        held = np.all([axis.holds(c, s) for axis, c, s in zip(opening, corners.T, size, strict=True)], axis=0)
-        if not held.any():
-            raise LatticeError(f"{self}: of {_TRIES} voxels drawn, {_refusal(opening, corners[0].tolist(), size)}")
-        corner = corners[np.argmax(held)].tolist()
-        begins = (_begin(generator, axis, c, s) for axis, c, s in zip(opening, corner, size, strict=True))
-        return Sample(Coordinate(begins), {"voxel": corner})
-
-
-def _begin(generator: np.random.Generator, axis: Axis, corner: int, size: int) -> int:
-    """Return a begin that puts the voxel into the central half of the sample, or as near to that as possible."""
-    first, last = -((3 * axis.length - 4 * (corner + size)) // 4), (4 * corner - axis.length) // 4
-    central = axis.begins(first, last)
-    if central:
-        return central[int(generator.integers(len(central)))]
-    # doubled, the middle is a whole number
-    off_centre = 2 * corner + size - axis.length
-    return min(axis.begins(corner + size - axis.length, corner), key=lambda begin: abs(2 * begin - off_centre))
-
-
-def _refusal(opening: Sequence[Axis], corner: Sequence[int], size: Sequence[int]) -> str:
-    """Return the reason why no sample can hold the voxel at ``corner``."""
-    reasons = [
-        f"along axis {number} " + axis.refusal(c + s - axis.length, c, "to hold the voxel")
-        for number, (axis, c, s) in enumerate(zip(opening, corner, size, strict=True))
-        if not axis.begins(c + s - axis.length, c)
-    ]
-    lengths = tuple(axis.length for axis in opening)
-    return f"none can lie in a sample of {lengths}; of the one at {tuple(corner)}: {'; '.join(reasons)}"
+        size = self._grids[0].voxel_size
+        corners = self.voxels.draw(generator, TRIES)
+        drawn, begin = draw_holding(generator, opening, corners, size, self.inside, str(self))
+        return Sample(begin, {"voxel": corners[drawn].tolist()})

@@ -17,6 +17,7 @@ __all__ = [
     "MapSamplerOptions",
     "MapStratumOptions",
     "MaskSamplerOptions",
+    "PointSamplerOptions",
     "SamplerOptions",
     "StratifiedSamplerOptions",
     "StratumOptions",
@@ -60,6 +61,30 @@ class MaskSamplerOptions(Options):
     kind: Literal["mask"] = "mask"
     mask: str
     voxel_size: Size | None = None
+    within: Region | None = None
+
+
+class PointSamplerOptions(Options):
+    """Lay samples on points, such as synapses or skeletons: see :class:`scalenet_gp.nodes.PointSampler`.
+
+    Attributes:
+        kind: ``points``.
+        points: CSV file with a line of column names, or SWC or JSON file, within the volume's folder.
+        columns: the CSV file's columns that hold the position in nm, in the coordinates of the volume, one for each
+            axis.
+        balance_radius: nm; a point is drawn in inverse proportion to the number of points this near. All are equally
+            likely unless given.
+        within: take only the points in this part of the training region.
+
+    Example:
+        >>> PointSamplerOptions(points="synapses.csv").columns
+        ('z', 'y', 'x')
+    """
+
+    kind: Literal["points"] = "points"
+    points: str
+    columns: tuple[str, ...] = Field(default=("z", "y", "x"), min_length=2, max_length=3)
+    balance_radius: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     within: Region | None = None
 
 
@@ -194,7 +219,12 @@ class ClassSamplerOptions(Options):
 
 
 SamplerOptions = Annotated[
-    UniformSamplerOptions | ClassSamplerOptions | StratifiedSamplerOptions | MapSamplerOptions | MaskSamplerOptions,
+    UniformSamplerOptions
+    | ClassSamplerOptions
+    | StratifiedSamplerOptions
+    | MapSamplerOptions
+    | MaskSamplerOptions
+    | PointSamplerOptions,
     Field(discriminator="kind"),
 ]
 """Options of any sampler; ``kind`` tells which."""

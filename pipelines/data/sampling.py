@@ -8,21 +8,22 @@ from math import prod
 
 from funlib.geometry import Coordinate, Roi
 
-from scalenet_gp.errors import ConfigError, LatticeError
+from scalenet_gp.errors import ConfigError, DataError, LatticeError, VolumeFormatError
 from scalenet_gp.geometry import format_size
-from scalenet_gp.nodes import ClassSampler, MaskSampler, Sampler, StratifiedSampler, UniformSampler
+from scalenet_gp.nodes import ClassSampler, MaskSampler, PointSampler, Sampler, StratifiedSampler, UniformSampler
 from scalenet_gp.options import Size, suggest
 from scalenet_gp.pipelines.config import (
     ClassSamplerOptions,
     MapSamplerOptions,
     MaskSamplerOptions,
+    PointSamplerOptions,
     Region,
     SamplerOptions,
     StratifiedSamplerOptions,
     UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.data.dataset import Dataset
-from scalenet_gp.volumes import MultiscaleImage, join
+from scalenet_gp.volumes import MultiscaleImage, join, local_path
 
 __all__ = ["build_sampler", "search_size"]
 
@@ -68,9 +69,11 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
             for name, stratum in options.strata.items()
         }
         return StratifiedSampler(strata, {name: stratum.weight for name, stratum in options.strata.items()})
+    within = annotated if options.within is None else _parts([options.within], where, dataset, annotated)[0]
+    if isinstance(options, PointSamplerOptions):
+        return _points(options, where, dataset, within, inside)
     world, given = dataset.world, options.voxel_size
     size = None if given is None else world.size(given, f"{where}.voxel_size")
-    within = annotated if options.within is None else _parts([options.within], where, dataset, annotated)[0]
     if isinstance(options, MaskSamplerOptions):
         return MaskSampler(_open(dataset, options.mask), world, size, within=within, inside=inside)
     if isinstance(options, MapSamplerOptions):
@@ -93,6 +96,21 @@ def _build(options: SamplerOptions, where: str, dataset: Dataset, annotated: Roi
     elsewhere = _build(options.elsewhere, f"{where}.elsewhere", dataset, annotated, overhang)
     absent = options.shares is None or not dataset.source.alone
     return ClassSampler(chosen, shares, elsewhere, world, size, within=within, inside=inside, absent_elsewhere=absent)
+
+
+def _points(options: PointSamplerOptions, where: str, dataset: Dataset, within: Roi, inside: Roi) -> PointSampler:
+    path, dims = local_path(join(dataset.folder, options.points)), dataset.net.dims
+    if path is None:
+        raise ConfigError(f"{where}.points is {options.points!r}, which is not a file of this machine")
+    if len(options.columns) != dims:
+        raise ConfigError(f"{where}.columns names {len(options.columns)} columns; the volume has {dims} axes")
+    radius = None if options.balance_radius is None else options.balance_radius / float(dataset.world.unit)
+    try:
+        return PointSampler.of_file(
+            path, dataset.world, options.columns, within=within, inside=inside, balance_radius=radius
+        )
+    except (FileNotFoundError, VolumeFormatError, DataError) as error:
+        raise ConfigError(f"{where}.points: {error}") from error
 
 
 def search_size(dataset: Dataset, within: Roi) -> Coordinate | None:

@@ -20,6 +20,7 @@ from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, S
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
 from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, multiscale_groups
+from scalenet_gp.volumes.points import read_points
 from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
 from scalenet_gp.volumes.separate_reads import read_separately
@@ -84,6 +85,7 @@ __all__ = [
     "read_crop_manifest",
     "read_datasplit",
     "read_on_lattice",
+    "read_points",
     "read_separately",
     "read_skeletons",
     "sample_intensities",

@@ -14,7 +14,7 @@ from scalenet_gp.nodes.augment.deformed_graph import deform_graph
 from scalenet_gp.nodes.augment.deformed_points import source_box, source_positions, target_positions
 from scalenet_gp.nodes.augment.samples import Samples
 from scalenet_gp.nodes.samplers import SampleLocation, UniformSampler
-from scalenet_gp.nodes.testing import RampSource, ramp
+from scalenet_gp.nodes.testing import Field, RampSource, ramp
 from scalenet_gp.testing import voxel_centers
 
 RAMP, DRAWN, POINTS = ArrayKey("DP_RAMP"), ArrayKey("DP_DRAWN"), GraphKey("DP_POINTS")
@@ -178,3 +178,64 @@ def test_a_graph_alone_is_deformed_too_and_wrong_axes_are_refused():
         pytest.raises(gp.PipelineRequestError, match=message),
     ):
         pipeline.request_batch(request)
+
+
+VECTORS = ArrayKey("DP_VECTORS")
+
+
+def towards(site):
+    """Vectors to a site, within 220 of it."""
+
+    def content(centres):
+        ways = np.reshape(site, (-1, 1, 1, 1)) - centres
+        near = np.linalg.norm(centres - np.reshape(SYNAPSE, (-1, 1, 1, 1)), axis=0) < 220
+        return (ways * near).astype(np.float32)
+
+    return content
+
+
+SYNAPSE, PARTNER = ROI.center, ROI.center + Coordinate(40, -150, 90)
+
+
+@pytest.mark.parametrize("name", ["everything"])
+def test_vectors_lead_to_where_the_content_of_their_ends_is_shown(name):
+    """An array that holds its own position in the source tells, at the end of each vector, what the end shows."""
+    fields = {RAMP: ramp((16, 16, 16)), VECTORS: Field((16, 8, 8), towards(PARTNER), interpolatable=True)}
+    arguments = {"jitter_sigma": (0, 0, 0), **MAPS[name]}
+    chain = RampSource(fields) + DeformAugment((256,) * 3, **arguments, vectors=[VECTORS])
+    near = Roi(SYNAPSE, (0, 0, 0)).grow(Coordinate((96, 96, 96)), Coordinate((96, 96, 96)))
+    near = near.snap_to_grid(Coordinate(16, 16, 16), mode="grow")
+    wide = near.grow(Coordinate((256, 256, 256)), Coordinate((256, 256, 256)))
+    request = BatchRequest({RAMP: ArraySpec(wide), VECTORS: ArraySpec(near)}, random_seed=5)
+    with gp.build(chain) as pipeline:
+        batch = pipeline.request_batch(request)
+    data = batch[VECTORS].data
+    assert data.dtype == np.float32
+    there = data.any(axis=0)
+    assert there.mean() > 0.7
+    starts = voxel_centers(near, (16, 8, 8))[:, there].T
+    centres = [np.arange(b + 8, e, 16) for b, e in zip(wide.begin, wide.end, strict=True)]
+    shown = RegularGridInterpolator(centres, np.moveaxis(batch[RAMP].data, 0, -1), bounds_error=True)
+    ends = shown(starts + data[:, there].T)
+    np.testing.assert_allclose(ends, np.broadcast_to(PARTNER, ends.shape), atol=1)
+
+
+def test_vectors_that_are_not_named_are_only_moved_and_other_arrays_are_no_vectors():
+    field = Field((8, 8), lambda centres: np.stack([np.ones(centres.shape[1:]), np.zeros(centres.shape[1:])]), True)
+    turn = {"mirror_axes": (0, 1), "transpose_axes": (0, 1)}
+    seen = {True: set(), False: set()}
+    for named, found in seen.items():
+        with gp.build(
+            RampSource({VECTORS: field}) + DeformAugment((64, 64), (0, 0), **turn, vectors=[VECTORS][:named])
+        ) as chain:
+            for seed in range(12):
+                request = BatchRequest({VECTORS: ArraySpec(Roi((0, 0), (64, 64)))}, random_seed=seed)
+                found.add(tuple(chain.request_batch(request)[VECTORS].data[:, 3, 3].tolist()))
+    assert seen == {True: {(1, 0), (-1, 0), (0, 1), (0, -1)}, False: {(1, 0)}}
+    for content, message in (
+        (lambda centres: np.ones((3, *centres.shape[1:])), r"2 channels.* shape \(3, "),
+        (lambda centres: np.ones(centres.shape, np.int16), "dtype int16"),
+    ):
+        chain = RampSource({VECTORS: Field((8, 8), content, True)}) + DeformAugment((64, 64), (0, 0), vectors=[VECTORS])
+        with gp.build(chain) as pipeline, pytest.raises(gp.PipelineRequestError, match=message):
+            pipeline.request_batch(request)

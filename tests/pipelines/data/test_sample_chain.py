@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from funlib.geometry import Coordinate
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Stack, count_draws
 from scalenet_gp.nodes.chains.building import build_chain
-from scalenet_gp.pipelines.data import Dataset, sample_chain
+from scalenet_gp.pipelines.data import Dataset, build_sampler, sample_chain
 from scalenet_gp.pipelines.training.train_job import train
 from tests.pipelines.conftest import SHAPE, TINY, VOXEL, tiny_config, tissue, write_array
 from tests.pipelines.training.test_train import assert_equal
@@ -141,6 +142,7 @@ def mapped(volume, tmp_path_factory):
     strata[..., 14:] = 2
     write_array(folder / "masks" / "strata", strata, labels=True)
     write_array(folder / "labels" / "crop" / "none", np.zeros_like(strata)[4:20], (4, 0, 0), labels=True)
+    (folder / "sites.csv").write_text("z,y,x\n45,45,50\n50,60,70\n1e6,0,0\n")
     return folder
 
 
@@ -171,6 +173,28 @@ def test_a_map_of_strata_is_sampled_by_weight(mapped):
         for record in map(json.loads, texts):
             assert (record["voxel"][2] // 9 < 14) == (record["stratum"] == "left")
             assert options is sampler or record["voxel"][1] >= 180  # half nanometres
+
+
+def test_points_of_a_file_are_sampled(mapped):
+    sampler = {"kind": "points", "points": "sites.csv", "balance_radius": 3}
+    config = tiny_config(training__sampler=sampler, training__overhang=None, augmentation=[])
+    mask = samples(config, mapped, 8)["MASK_1_OUTPUT"]
+    records = [json.loads(text) for text in mask.attrs["location"]]
+    assert {record["point"] for record in records} == {0, 1}
+    for record in records:
+        place = 2 * np.array([(45, 45, 50), (50, 60, 70)][record["point"]])  # world units are half nanometres
+        assert (record["begin"] <= place).all()
+        assert (place < np.array(record["begin"]) + mask.spec.roi.shape).all()
+    for changes, message in (
+        ({"points": "no.csv"}, r"training\.sampler\.points: .*no\.csv"),
+        ({"columns": ["y", "x"]}, r"training\.sampler\.columns names 2 columns; the volume has 3 axes"),
+        ({"columns": ["z", "y", "q"]}, "has no column q"),
+        ({"within": {"begin": [None, None, 81], "end": [None] * 3}}, "no point of 3 within"),
+    ):
+        config = tiny_config(training__sampler={**sampler, **changes}, training__overhang=None, augmentation=[])
+        dataset = Dataset.open(mapped, config, config.build_network())
+        with pytest.raises(ConfigError, match=message):
+            build_sampler(dataset)
 
 
 def test_a_stratum_may_have_a_sampler_of_its_own(mapped):
