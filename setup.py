@@ -13,8 +13,11 @@ IMPORT = [
     "tifffile>=2024.8",
 ]
 
+TABLES = ["pyarrow>=15"]
+
 TEST = [
     *IMPORT,
+    *TABLES,
     "build",
     "hypothesis>=6.100",
     "ipykernel",
@@ -103,6 +106,7 @@ setup(
         "docs": DOCS,
         "dev": DEV,
         "import": IMPORT,
+        "tables": TABLES,
         "view": ["neuroglancer>=2.40"],
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take

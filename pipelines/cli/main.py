@@ -14,6 +14,7 @@ from scalenet_gp.errors import ScaleNetError, WorkerFaultError
 from scalenet_gp.pipelines.cli.challenge_commands import pack, score
 from scalenet_gp.pipelines.cli.config_commands import check, config_app, inspect, preview, schema
 from scalenet_gp.pipelines.cli.exchange_commands import export_, import_
+from scalenet_gp.pipelines.cli.measuring_commands import measure
 from scalenet_gp.pipelines.cli.options import OnceEachCommand
 from scalenet_gp.pipelines.cli.planning_commands import init, plan
 from scalenet_gp.pipelines.cli.prediction_commands import mask, predict, view
@@ -39,7 +40,22 @@ def _computing(command: Any) -> Any:
     return prepared
 
 
-for _command in (demo, plan, check, preview, train, predict, segment, mask, view, evaluate, inspect, pack, score):
+for _command in (
+    demo,
+    plan,
+    check,
+    preview,
+    train,
+    predict,
+    segment,
+    measure,
+    mask,
+    view,
+    evaluate,
+    inspect,
+    pack,
+    score,
+):
     app.command(cls=OnceEachCommand)(_computing(_command))
 app.command("import", cls=OnceEachCommand)(import_)
 app.command("export", cls=OnceEachCommand)(export_)

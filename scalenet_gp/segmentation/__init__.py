@@ -14,6 +14,16 @@ from scalenet_gp.segmentation.fragments import (
     merge_fragments,
     number_objects,
 )
+from scalenet_gp.segmentation.measures import (
+    contact_type,
+    count_overlaps,
+    measure_objects,
+    measure_type,
+    merge_contacts,
+    merge_measures,
+    merge_overlaps,
+    overlap_type,
+)
 from scalenet_gp.segmentation.objects import find_objects
 from scalenet_gp.segmentation.opening import BallClosing, BallOpening
 from scalenet_gp.segmentation.options import (
@@ -22,6 +32,14 @@ from scalenet_gp.segmentation.options import (
     SegmentationMethod,
     WatershedOptions,
 )
+from scalenet_gp.segmentation.shapes import (
+    border_faces,
+    boundary_faces,
+    mean_values,
+    principal_axes,
+    surface_areas,
+)
+from scalenet_gp.segmentation.surfaces import crossing_areas, crossing_steps, face_areas
 from scalenet_gp.segmentation.watershed import PASS_TYPE, Heights, find_basins, find_passes, join_basins
 
 __all__ = [
@@ -34,7 +52,14 @@ __all__ = [
     "SegmentationMethod",
     "WatershedOptions",
     "background_connectivity",
+    "border_faces",
+    "boundary_faces",
     "connected_pairs",
+    "contact_type",
+    "count_overlaps",
+    "crossing_areas",
+    "crossing_steps",
+    "face_areas",
     "fill_holes",
     "find_basins",
     "find_objects",
@@ -44,7 +69,16 @@ __all__ = [
     "join_fragments",
     "label_components",
     "look_up",
+    "mean_values",
     "measure_fragments",
+    "measure_objects",
+    "measure_type",
+    "merge_contacts",
     "merge_fragments",
+    "merge_measures",
+    "merge_overlaps",
     "number_objects",
+    "overlap_type",
+    "principal_axes",
+    "surface_areas",
 ]
