@@ -11,14 +11,17 @@ nor in the denominator, whatever values they hold. If no voxel is annotated, the
 There are losses
 
 - of classes that can overlap, from a Sigmoid: :class:`CrossEntropyDice`, the usual choice, which is the sum of
-  :class:`BinaryCrossEntropy` and :class:`Dice`; :class:`Tversky`, :class:`Focal`, :class:`Boundary`;
+  :class:`BinaryCrossEntropy` and :class:`Dice`; :class:`Tversky`, :class:`Focal`, :class:`Boundary`,
+  and :class:`CenterlineDice` for thin structures;
 - of classes that exclude one another, from a Softmax over channels: :class:`CrossEntropy`, and those above;
 - of distances: :class:`DistanceRegression`;
 - of a distribution, as :class:`scalenet_gp.layers.VariationalBottleneck` makes it: :class:`KullbackLeibler`;
-- made of others: :class:`WeightedSum` of several losses of one output, :class:`DeepSupervision` of several outputs.
+- made of others: :class:`WeightedSum` of several losses of one output, :class:`SmoothedBoundaries` of softer targets,
+  :class:`DeepSupervision` of several outputs.
 
 With the argument ``activation``, a loss is computed from logits, as a :class:`scalenet_gp.training.Trainer` does."""
 
+from scalenet_gp.losses.centerline import CenterlineDice
 from scalenet_gp.losses.class_weights import balanced_class_weights
 from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.distance import Boundary, DistanceRegression
@@ -27,12 +30,14 @@ from scalenet_gp.losses.kullback_leibler import KullbackLeibler
 from scalenet_gp.losses.masked_loss import Annotated, FinalActivation, MaskedLoss, apply_activation, call_loss
 from scalenet_gp.losses.options import LossOptions
 from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.smoothed_boundaries import SmoothedBoundaries
 from scalenet_gp.losses.sums import CrossEntropyDice, DeepSupervision, WeightedSum
 
 __all__ = [
     "Annotated",
     "BinaryCrossEntropy",
     "Boundary",
+    "CenterlineDice",
     "CrossEntropy",
     "CrossEntropyDice",
     "DeepSupervision",
@@ -43,6 +48,7 @@ __all__ = [
     "KullbackLeibler",
     "LossOptions",
     "MaskedLoss",
+    "SmoothedBoundaries",
     "Tversky",
     "WeightedSum",
     "apply_activation",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import nn
 
+from scalenet_gp.losses.centerline import CenterlineDice
 from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.distance import Boundary, DistanceRegression
 from scalenet_gp.losses.focal import Focal
 from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.smoothed_boundaries import SmoothedBoundaries
 from scalenet_gp.losses.sums import CrossEntropyDice, WeightedSum
 from scalenet_gp.options import ComponentOptions, options_of, union_of
 
@@ -74,12 +76,29 @@ class WeightedSumOptions(BaseLossOptions):
         return WeightedSum(losses, self.weights)
 
 
+class SmoothedBoundariesOptions(BaseLossOptions):
+    """A loss of targets whose labels are smoothed along boundaries.
+
+    Attributes:
+        loss: the loss.
+        sigma: standard deviation, in nm, of the distribution by which the voxels around each are weighted.
+    """
+
+    kind: Literal["smoothed_boundaries"] = "smoothed_boundaries"
+    loss: LossOptions
+    sigma: float = Field(gt=0)
+
+    def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
+        return SmoothedBoundaries(self.loss.build_loss(voxel_size, exclusive), self.sigma, voxel_size)
+
+
 _KINDS: dict[str, Any] = {
     "binary_cross_entropy": BinaryCrossEntropy,
     "cross_entropy": CrossEntropy,
     "dice": Dice,
     "tversky": Tversky,
     "focal": Focal,
+    "centerline_dice": CenterlineDice,
     "distance_regression": DistanceRegression,
 }
 _CROSS_ENTROPY_DICE = options_of(
@@ -91,5 +110,6 @@ _OPTIONS.append(options_of(Boundary, "boundary", without=("voxel_size",), base=_
 if TYPE_CHECKING:
     LossOptions = BaseLossOptions
 else:
-    LossOptions = union_of([*_OPTIONS, WeightedSumOptions])
+    LossOptions = union_of([*_OPTIONS, WeightedSumOptions, SmoothedBoundariesOptions])
 WeightedSumOptions.model_rebuild()
+SmoothedBoundariesOptions.model_rebuild()

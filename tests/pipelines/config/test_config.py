@@ -418,6 +418,8 @@ def test_every_kind_of_network_is_the_one_that_its_builder_makes(tmp_path, netwo
         {"kind": "focal", "gamma": 3},
         {"kind": "weighted_sum", "losses": {"a": {"kind": "dice"}, "b": {"kind": "tversky", "alpha": 0.4}}},
         {"kind": "boundary"},
+        {"kind": "centerline_dice", "iterations": 3},
+        {"kind": "smoothed_boundaries", "sigma": 16, "loss": {"kind": "focal"}},
     ],
     ids=lambda loss: loss["kind"],
 )

@@ -15,11 +15,13 @@ import scalenet_gp.losses
 from scalenet_gp.losses import (
     BinaryCrossEntropy,
     Boundary,
+    CenterlineDice,
     CrossEntropy,
     CrossEntropyDice,
     Dice,
     DistanceRegression,
     Focal,
+    SmoothedBoundaries,
     Tversky,
     WeightedSum,
 )
@@ -39,9 +41,11 @@ LOSSES: dict[str, nn.Module] = {
     "boundary": Boundary((1.5, 1)),
     "distances": DistanceRegression(beta=0.3),
     "squared distances": DistanceRegression(beta=None),
+    "centerlines": CenterlineDice(iterations=2),
+    "boundaries smoothed": SmoothedBoundaries(BinaryCrossEntropy(), 0.6, (2, 1)),
     "sum": WeightedSum({"overlap": Dice(), "boundary": Boundary((2, 3))}, {"overlap": 1, "boundary": 0.1}),
 }
-WITHIN = {"boundary", "sum"}  # where a voxel's loss depends on where it lies
+WITHIN = {"boundary", "centerlines", "boundaries smoothed", "sum"}  # where a voxel's loss depends on where it lies
 BETWEEN = {"cross-entropy", "cross-entropy, smoothed"}  # where it depends on the other channels
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 Loss = Callable[..., Tensor]
@@ -73,7 +77,7 @@ def test_every_loss_is_tested_here() -> None:
     public = [getattr(scalenet_gp.losses, name) for name in scalenet_gp.losses.__all__]
     losses = [kind for kind in public if isclass(kind) and issubclass(kind, nn.Module) and not isabstract(kind)]
     kinds = {kind for kind in losses if list(signature(kind.forward).parameters) == takes}
-    assert len(kinds) == 9
+    assert len(kinds) == 11
     assert kinds == {type(loss) for loss in LOSSES.values()}
 
 
@@ -301,5 +305,7 @@ def test_annotated_values_outside_zero_and_one_are_refused(name: str) -> None:
 def test_a_loss_shows_its_arguments_and_has_no_state(loss: nn.Module) -> None:
     assert loss.state_dict() == {}
     for module in loss.modules():
-        for argument in {"alpha", "beta", "gamma", "label_smoothing", "smoothing", "voxel_size"} & vars(module).keys():
+        for argument in {"alpha", "beta", "gamma", "label_smoothing", "smoothing", "sigma", "voxel_size"} & vars(
+            module
+        ).keys():
             assert f"{argument}={getattr(module, argument)!r}" in repr(loss)

@@ -11,7 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import (
+    distance_transform_edt,
+    gaussian_filter,
+    generate_binary_structure,
+    grey_dilation,
+    grey_erosion,
+)
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
@@ -19,12 +25,14 @@ from torch.nn import functional
 from scalenet_gp.losses import (
     BinaryCrossEntropy,
     Boundary,
+    CenterlineDice,
     CrossEntropy,
     CrossEntropyDice,
     Dice,
     DistanceRegression,
     Focal,
     KullbackLeibler,
+    SmoothedBoundaries,
     Tversky,
     balanced_class_weights,
 )
@@ -300,6 +308,64 @@ def test_boundary_refuses_other_numbers_of_axes() -> None:
         Boundary((1, 1, 1))(flat, flat, flat)
 
 
+def skeleton_by_scipy(volume: np.ndarray, iterations: int) -> np.ndarray:
+    """The paper's algorithm 1 with scipy's grey morphology; outside of the volume nothing takes part."""
+    cross, cube = generate_binary_structure(volume.ndim, 1), generate_binary_structure(volume.ndim, volume.ndim)
+
+    def erode(values: np.ndarray) -> np.ndarray:
+        return grey_erosion(values, footprint=cross, mode="constant", cval=np.inf)
+
+    def fringe(values: np.ndarray) -> np.ndarray:
+        opened = grey_dilation(erode(values), footprint=cube, mode="constant", cval=-np.inf)
+        return np.maximum(values - opened, 0)
+
+    skeleton = fringe(volume)
+    for _ in range(iterations):
+        volume = erode(volume)
+        skeleton = skeleton + (1 - skeleton) * fringe(volume)
+    return skeleton
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (6, 7, 5)])
+def test_centerline_dice_has_the_skeletons_of_scipy(shape: tuple[int, ...]) -> None:
+    prediction, target, mask = example(0, (1, 2, *shape), 1)
+    mask[0, 0, :2] = 0  # as if the volume began behind these rows
+    expected = []
+    for channel, first in enumerate((2, 0)):
+        p, t = prediction[0, channel, first:], target[0, channel, first:]
+        of_p, of_t = skeleton_by_scipy(p, 3), skeleton_by_scipy(t, 3)
+        precision, sensitivity = (
+            ((of_p * t).sum() + 0.5) / (of_p.sum() + 0.5),
+            ((of_t * p).sum() + 0.5) / (of_t.sum() + 0.5),
+        )
+        expected.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
+    found = CenterlineDice(iterations=3, smoothing=0.5)(*map(torch.from_numpy, (prediction, target, mask)))
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_a_gap_costs_a_thin_process_more_than_a_notch_costs_a_thick_one() -> None:
+    target = torch.zeros(1, 1, 15, 20)
+    target[..., 1, :] = target[..., 5:12, :] = 1
+    gap, notch = target.clone(), target.clone()
+    gap[..., 1, 8:12] = 0
+    notch[..., 5, 8:12] = 0
+    everywhere = torch.ones_like(target)
+    assert Dice()(gap, target, everywhere) == Dice()(notch, target, everywhere)
+    assert CenterlineDice()(gap, target, everywhere) > 2 * CenterlineDice()(notch, target, everywhere)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (6, 7, 5)])
+def test_boundaries_are_smoothed_as_by_scipy(shape: tuple[int, ...]) -> None:
+    _, target, mask = example(1, (2, 2, *shape), 0.7)
+    size = (3.0, 2.0, 4.0)[: len(shape)]
+    loss = SmoothedBoundaries(Dice(), 4, size)
+    told = {"mode": "constant", "radius": [min(int(np.ceil(12 / v)), n - 1) for v, n in zip(size, shape, strict=True)]}
+    for at in np.ndindex(2, 2):
+        total, count = (gaussian_filter(x, [4 / v for v in size], **told) for x in (target[at] * mask[at], mask[at]))
+        found = loss.smoothed(*map(torch.from_numpy, (target, mask)))[at].numpy()
+        np.testing.assert_allclose(found, np.where(mask[at] > 0, total / count, 0), rtol=1e-10)
+
+
 def test_distances_may_be_any_finite_number() -> None:
     prediction, target = torch.tensor([[[[-300.0, 7, 0]]]]), torch.tensor([[[[200.0, 7.5, float("nan")]]]])
     mask = torch.tensor([[[[1, 1, 0]]]])
@@ -325,6 +391,14 @@ def test_distances_may_be_any_finite_number() -> None:
         (lambda: Focal(alpha=2), "alpha has to lie in [0, 1], not 2"),
         (lambda: Boundary((1, 0, 1)), "two or three positive numbers, not (1.0, 0.0, 1.0)"),
         (lambda: Boundary((1,)), "two or three positive numbers, not (1.0,)"),
+        (lambda: CenterlineDice(0), "iterations has to be a whole number from 1 up, not 0"),
+        (lambda: CenterlineDice(smoothing=0), "smoothing has to be positive, not 0"),
+        (lambda: SmoothedBoundaries(Dice(), 0, (1, 1)), "sigma has to be positive, not 0"),
+        (lambda: SmoothedBoundaries(Dice(), 1, (1,)), "two or three positive numbers, not (1.0,)"),
+        (
+            lambda: SmoothedBoundaries(Dice(), 1, (1, 1))(*[torch.ones(1, 1, 2, 2, 2)] * 3),
+            "voxel_size=(1.0, 1.0) has 2 axes, a target of shape (1, 1, 2, 2, 2) has 3",
+        ),
         (lambda: DistanceRegression(-1), "beta has to be from 0 up, or None for squared errors, not -1"),
         (lambda: balanced_class_weights([0.1, 1.1]), "shares=(0.1, 1.1) have to be numbers between 0 and 1"),
         (lambda: balanced_class_weights([]), "one for each class"),
