@@ -33,6 +33,8 @@ from scalenet_gp.nodes.targets import (
     BoundaryDistance,
     ClassTargets,
     ClassWeights,
+    DistanceWeights,
+    GrowBoundary,
     LocalShapeDescriptors,
 )
 from scalenet_gp.nodes.train import Supervision, Train
@@ -46,6 +48,8 @@ __all__ = [
     "ClassTargets",
     "ClassWeights",
     "DeformAugment",
+    "DistanceWeights",
+    "GrowBoundary",
     "GunpowderModel",
     "IntensityAugment",
     "LazyRandomVolume",
