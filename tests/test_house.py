@@ -74,7 +74,7 @@ ROOMS = {
     "pipelines.plots": "geometry nodes nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
-    "pipelines.runs": ".config .process",
+    "pipelines.runs": "options serialization .config .process",
     "pipelines.segmentation": "geometry options segmentation serialization volumes .blockwise .config",
     "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "
     "volumes .config .data .evaluation .process .runs",

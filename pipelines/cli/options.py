@@ -29,6 +29,7 @@ __all__ = [
     "print_table",
     "read_config",
     "read_region",
+    "read_thresholds",
 ]
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
@@ -135,3 +136,21 @@ def read_region(text: str | None) -> Region | Literal["all"] | None:
         raise ConfigError(
             f"--region is all, or two corners in nm as 0,0,0:800,4096,4096, not {text!r}: {error}"
         ) from error
+
+
+def read_thresholds(run: Path | None, prediction: Path) -> dict[str, dict[str, float]]:
+    """Return the thresholds of classes, by output, that were chosen for a run, and say so; nothing if none were.
+
+    Raises:
+        ConfigError: they were chosen for another network than the prediction's.
+    """
+    from scalenet_gp.pipelines.runs import ChosenThresholds, RunFolder
+    from scalenet_gp.volumes import find_node
+
+    chosen = None if run is None else ChosenThresholds.read(RunFolder(run).thresholds)
+    node = find_node(prediction)
+    if run is None or chosen is None or node is None:
+        return {}
+    chosen.check_networks([network["sha256"] for network in node.attributes.get("job", {}).get("networks", ())])
+    typer.echo(f"thresholds of classes are those of {RunFolder(run).thresholds}, where the run file gives none")
+    return {output: chosen.of(output) for output in chosen.outputs}

@@ -15,6 +15,7 @@ from scalenet_gp.pipelines.cli.options import (
     print_table,
     read_config,
     read_region,
+    read_thresholds,
 )
 
 __all__ = ["segment"]
@@ -94,12 +95,14 @@ def segment(
     if run is None and (prediction is None or output is None):
         raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
     folder = RunFolder(run or Path())
+    predicted = prediction or folder.prediction
     made = find_objects(
         settings,
-        prediction or folder.prediction,
+        predicted,
         output or folder.segmentation,
         read_region(region),
         classes=names,
+        thresholds=read_thresholds(run, predicted),
         workers=processes,
     )
     print_table(segmentation_table({"": made}))

@@ -22,6 +22,7 @@ from scalenet_gp.pipelines.cli.options import (
     print_table,
     read_config,
     read_region,
+    read_thresholds,
 )
 
 __all__ = ["demo", "evaluate", "train"]
@@ -165,13 +166,27 @@ def evaluate(
             help="With --segmentation: file or folder of skeletons, SWC or JSON in nm, for the expected run length.",
         ),
     ] = None,
+    choose_thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--choose-thresholds",
+            help="Choose the threshold of each class by its Dice, in the validation's region unless --region says "
+            "another; evaluate and segment take them from the run.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace scores and a picture that exist.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Compare a prediction with the annotation, and draw both; or compare a segmentation, object by object."""
     from scalenet_gp.pipelines.config import Region
+    from scalenet_gp.pipelines.evaluation import choose_thresholds as choose
     from scalenet_gp.pipelines.evaluation import evaluate as compare
-    from scalenet_gp.pipelines.evaluation import evaluate_segmentation, score_tables, segmentation_scores_table
+    from scalenet_gp.pipelines.evaluation import (
+        evaluate_segmentation,
+        score_tables,
+        segmentation_scores_table,
+        thresholds_table,
+    )
     from scalenet_gp.pipelines.plots import draw_prediction
     from scalenet_gp.pipelines.runs import RunFolder
 
@@ -200,8 +215,18 @@ def evaluate(
     if run is None and (prediction is None or output is None):
         raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
     predicted = prediction or RunFolder(run or Path()).prediction
+    if choose_thresholds:
+        if run is None or output is not None:
+            raise ConfigError("--choose-thresholds needs --run, where they are kept, and takes no --output")
+        chosen_of = choose(settings, paths, predicted, run, within, overwrite=force, source=source)
+        print_table(thresholds_table(chosen_of))
+        print_results({"thresholds": folder.thresholds, "curves": folder.threshold_curves})
+        return
     _refuse_existing(folder.scores, folder.picture, force=force)
-    result = compare(settings, paths, predicted, within, folder.scores, overwrite=force, source=source)
+    thresholds = read_thresholds(run, predicted)
+    result = compare(
+        settings, paths, predicted, within, folder.scores, overwrite=force, source=source, thresholds=thresholds
+    )
     folder.picture.unlink(missing_ok=True)
     draw_prediction(settings, paths, predicted, folder.picture, within, source)
     for table in score_tables(result):

@@ -3,8 +3,9 @@
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.evaluation.final_evaluation_job import RunResult, final_evaluation
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
-from scalenet_gp.pipelines.evaluation.score_table import score_tables, segmentation_scores_table
+from scalenet_gp.pipelines.evaluation.score_table import score_tables, segmentation_scores_table, thresholds_table
 from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores, evaluate_segmentation
+from scalenet_gp.pipelines.evaluation.threshold_job import choose_thresholds
 from scalenet_gp.pipelines.evaluation.validation import Validation
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "SegmentationScores",
     "Validation",
     "check_evaluation",
+    "choose_thresholds",
     "evaluate",
     "evaluate_segmentation",
     "final_evaluation",
     "score_tables",
     "segmentation_scores_table",
+    "thresholds_table",
 ]

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gunpowder as gp
 import numpy as np
 
-from scalenet_gp.errors import ConfigError, DataError
+from scalenet_gp.errors import DataError
 from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
-from scalenet_gp.nodes.chains import build_chain
-from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, choose_source, say_if_small
+from scalenet_gp.pipelines.data import Dataset, choose_source
+from scalenet_gp.pipelines.evaluation.compared_blocks import compared_blocks
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
-from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.serialization import atomic_write
-from scalenet_gp.volumes import StrPath, VolumeFingerprint, find_node
+from scalenet_gp.volumes import StrPath
 
 __all__ = ["EvaluationResult", "evaluate"]
 
@@ -96,6 +93,7 @@ def evaluate(
     output: Path | None = None,
     overwrite: bool = False,
     source: str | None = None,
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> EvaluationResult:
     """Compare a prediction with the annotation. Voxels that are not annotated do not count.
 
@@ -107,6 +105,7 @@ def evaluate(
         output: JSON file for counts and scores.
         overwrite: replace ``output`` if it exists.
         source: name of the source of the run file; the only one unless given.
+        thresholds: the thresholds of classes, by output, instead of ``evaluation.threshold``.
 
     Returns:
         The scores of each output of the network.
@@ -123,37 +122,19 @@ def evaluate(
     net, settings = config.build_network(), config.evaluation
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     roi = evaluation_roi(config, dataset, region)
-    _check_volume(prediction, dataset)
-    sample = dataset.boxes(config.training.output_shape)[dataset.finest].shape
-    say_if_small(net, roi, sample, "the annotated part of the region to evaluate")
-    boxes = list(tiles(roi, dataset.shape(config.prediction.block_shape, "prediction.block_shape")))
-    arrays = dataset.arrays
-    predictions, targets, masks = arrays.predictions, arrays.targets, arrays.masks
-    sums = ScoreSums(dataset, settings.groups, settings.threshold)
+    sums = ScoreSums(dataset, settings.groups, settings.threshold, thresholds)
     objects = {
         name: {group: GroupObjects(settings.groups[group]) for group in groups}
         for name, groups in sums.channels.items()
     }
-    sources = dataset.predicted(prediction, predictions, roi)
-    chain = (*sources, *dataset.target_sources(roi)) + gp.MergeProvider()
-    for node in dataset.target_nodes():
-        chain += node
-
     annotated = 0
-    with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
-        for tile in boxes:
-            request = gp.BatchRequest()
-            for key in (*predictions.values(), *targets.values(), *masks.values()):
-                request[key] = gp.ArraySpec(roi=tile)
-            batch = pipeline.request_batch(request)
-            for name in net.output_keys:
-                block = [batch[keys[name]].data for keys in (predictions, targets, masks)]
-                sums.add(name, *block)
-                annotated += int(np.count_nonzero(block[2]))
-                for group, found in objects.get(name, {}).items():
-                    channels = sums.channels[name][group]
-                    found.add(tile.begin / net.voxel_size[name], *(array[channels] for array in block))
-            advance("")
+    for tile, blocks in compared_blocks(dataset, prediction, roi):
+        for name, block in blocks.items():
+            sums.add(name, *block)
+            annotated += int(np.count_nonzero(block[2]))
+            for group, found in objects.get(name, {}).items():
+                channels = sums.channels[name][group]
+                found.add(tile.begin / net.voxel_size[name], *(array[channels] for array in block))
     if not annotated:
         raise DataError(
             f"every voxel of {dataset.region(roi)} is unknown to the labels, so that there is nothing to compare a "
@@ -168,20 +149,6 @@ def evaluate(
     if output is not None:
         result.write(output)
     return result
-
-
-def _check_volume(prediction: Path, dataset: Dataset) -> None:
-    """Refuse a prediction of another volume than that of the labels, also one of the same extent."""
-    node = find_node(prediction)
-    raw = node.attributes.get("job", {}).get("raw") if node is not None else None
-    if raw is None:  # made by other means
-        return
-    predicted = VolumeFingerprint.model_validate(raw)
-    if differences := predicted.differences(dataset.fingerprint):
-        raise ConfigError(
-            f"{prediction} is a prediction of {predicted.path}, and the labels are of {dataset.raw.path}, which is "
-            f"another volume ({'; '.join(differences)}): give a prediction of {dataset.raw.path}"
-        )
 
 
 def _added(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,9 @@ from rich.table import Table
 from scalenet_gp.metrics import mean_scores
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
 from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores
+from scalenet_gp.pipelines.runs import ChosenThresholds
 
-__all__ = ["score_tables", "segmentation_scores_table"]
+__all__ = ["score_tables", "segmentation_scores_table", "thresholds_table"]
 
 
 def score_tables(result: EvaluationResult) -> list[Table]:
@@ -43,6 +44,15 @@ def segmentation_scores_table(result: SegmentationScores) -> Table:
             rows.setdefault(label, []).append(number)
     for label, numbers in rows.items():
         table.add_row(label, *numbers)
+    return table
+
+
+def thresholds_table(chosen: ChosenThresholds) -> Table:
+    """Return chosen thresholds as a table for the terminal."""
+    table = _table(f"Thresholds, chosen in {chosen.region}", ("output", "class"), ("threshold", "Dice"))
+    for output, classes in chosen.outputs.items():
+        for index, (name, one) in enumerate(classes.items()):
+            table.add_row(output if index == 0 else "", name, f"{one.threshold:g}", _number(one.dice))
     return table
 
 

@@ -7,6 +7,7 @@ from scalenet_gp.pipelines.plots.mask_picture import draw_mask
 from scalenet_gp.pipelines.plots.objects_picture import draw_objects
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 from scalenet_gp.pipelines.plots.sources_picture import draw_sources
+from scalenet_gp.pipelines.plots.threshold_picture import draw_thresholds
 
 __all__ = [
     "describe_augmentation",
@@ -16,4 +17,5 @@ __all__ = [
     "draw_objects",
     "draw_prediction",
     "draw_sources",
+    "draw_thresholds",
 ]

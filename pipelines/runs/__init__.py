@@ -1,5 +1,6 @@
 """The folder of a run."""
 
+from scalenet_gp.pipelines.runs.chosen_thresholds import ChosenThreshold, ChosenThresholds
 from scalenet_gp.pipelines.runs.run_folder import MAY_CHANGE, RunFolder
 
-__all__ = ["MAY_CHANGE", "RunFolder"]
+__all__ = ["MAY_CHANGE", "ChosenThreshold", "ChosenThresholds", "RunFolder"]

@@ -102,6 +102,16 @@ class RunFolder:
         return self.path / "segmentation_scores.json"
 
     @property
+    def thresholds(self) -> Path:
+        """The thresholds that were chosen for its classes, JSON."""
+        return self.path / "thresholds.json"
+
+    @property
+    def threshold_curves(self) -> Path:
+        """The picture of the scores at all thresholds."""
+        return self.path / "thresholds.png"
+
+    @property
     def picture(self) -> Path:
         """The picture of prediction and annotation side by side."""
         return self.path / "prediction.png"

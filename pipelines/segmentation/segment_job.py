@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ def segment(
     region: Region | Literal["all"] | None = None,
     *,
     classes: Sequence[str] = (),
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
     workers: Workers | None = None,
 ) -> Path:
     """Find the objects of classes in a prediction, each class in an OME-Zarr volume of ids, with a table of them all.
@@ -53,6 +54,8 @@ def segment(
         output: zarr group to make, whole or not at all; ``output/mito`` is the volume of the class ``"mito"``.
         region: the region to segment, nm from the raw volume's corner; all that is predicted unless given.
         classes: the classes to segment, of those that the config chooses; all of these unless given.
+        thresholds: the thresholds of classes, by output, that count where the config gives none, before
+            ``evaluation.threshold``: those that :func:`scalenet_gp.pipelines.evaluation.choose_thresholds` chose.
         workers: processes that segment, and memory for each; this process alone unless given.
 
     Returns:
@@ -71,7 +74,7 @@ def segment(
     for made in (output, table):
         if made.exists() and not (made == table and WorkFolder(output).path.exists()):
             raise FileExistsError(f"{made} exists; choose another output, or remove it")
-    job = segmentation_job(config, prediction, output, region, classes=classes, workers=workers)
+    job = segmentation_job(config, prediction, output, region, classes=classes, thresholds=thresholds, workers=workers)
     return run(job.output, lambda: SegmentationTask(job), workers or _ALONE)
 
 
@@ -82,6 +85,7 @@ def segmentation_job(
     region: Region | Literal["all"] | None = None,
     *,
     classes: Sequence[str] = (),
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
     workers: Workers | None = None,
 ) -> SegmentationJob:
     """Return the job of :func:`segment`; nothing is made. Raises as that."""
@@ -103,7 +107,14 @@ def segmentation_job(
         prediction=prediction.absolute(),
         networks=tuple(network["sha256"] for network in attributes["job"]["networks"]),
         classes={
-            name: _part(found[name], name, _resolved(config, found[name], name, options), attributes, region, memory)
+            name: _part(
+                found[name],
+                name,
+                _resolved(config, found[name], name, options, thresholds or {}),
+                attributes,
+                region,
+                memory,
+            )
             for name, options in chosen.items()
         },
     )
@@ -206,14 +217,21 @@ def _predicted_in_words(found: Iterable[str], config: Config, attributes: dict[s
     return f"are no classes, but {outputs}"
 
 
-def _resolved(config: Config, one: _Predicted, name: str, options: SegmentationMethod) -> SegmentationMethod:
+def _resolved(
+    config: Config,
+    one: _Predicted,
+    name: str,
+    options: SegmentationMethod,
+    thresholds: Mapping[str, Mapping[str, float]],
+) -> SegmentationMethod:
     """Return the options with their threshold.
 
     Raises:
         ConfigError: there is one for classes that have none.
     """
     if options.threshold is None:
-        return options.model_copy(update={"threshold": config.evaluation.threshold})
+        chosen = thresholds.get(one.path.name, {}).get(name, config.evaluation.threshold)
+        return options.model_copy(update={"threshold": chosen})
     if one.targets.kind == "classes" and one.targets.exclusive:
         raise ConfigError(
             f"segmentation.classes: {name} has the threshold {options.threshold:g}, and the classes of "

@@ -38,11 +38,13 @@ from scalenet_gp.metrics.instances.matching import (
 )
 from scalenet_gp.metrics.instances.run_length import RunLength, expected_run_length
 from scalenet_gp.metrics.instances.scores import InstanceScores
+from scalenet_gp.metrics.threshold_sweep import SWEPT_THRESHOLDS, ThresholdSweep
 
 __all__ = [
     "CELLMAP_RULE",
     "INSTANCE_CLASSES",
     "IOU_THRESHOLDS",
+    "SWEPT_THRESHOLDS",
     "AdaptedRand",
     "BoundaryCounts",
     "CellMapScores",
@@ -58,6 +60,7 @@ __all__ = [
     "PanopticQuality",
     "RunLength",
     "Scores",
+    "ThresholdSweep",
     "VariationOfInformation",
     "adapted_rand",
     "average_precision",

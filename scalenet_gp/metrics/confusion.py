@@ -80,7 +80,12 @@ def empty_scores(classes: Mapping[str, Iterable[str]]) -> Scores:
 
 
 def update_scores(
-    scores: Scores, output: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray, threshold: float
+    scores: Scores,
+    output: str,
+    prediction: np.ndarray,
+    target: np.ndarray,
+    mask: np.ndarray,
+    threshold: float | Mapping[str, float],
 ) -> None:
     """Add the counts of one block of one output.
 
@@ -90,10 +95,11 @@ def update_scores(
         prediction: probabilities, (class, Z, Y, X), the classes in the order of ``scores``.
         target: above 0 where a voxel is of the class, in the same shape.
         mask: above 0 where the class is annotated, in the same shape.
-        threshold: the probability from which a voxel counts as predicted.
+        threshold: the probability from which a voxel counts as predicted; or that of each class, by name.
     """
     for label, predicted, true, annotated in zip(scores[output], prediction, target, mask, strict=True):
-        scores[output][label] += ConfusionCounts.count(predicted >= threshold, true > 0, annotated > 0)
+        limit = threshold[label] if isinstance(threshold, Mapping) else threshold
+        scores[output][label] += ConfusionCounts.count(predicted >= limit, true > 0, annotated > 0)
 
 
 def mean_scores(classes: Mapping[str, ConfusionCounts]) -> dict[str, float]:

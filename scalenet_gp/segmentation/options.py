@@ -25,7 +25,8 @@ class MaskOptions(Options):
     """Abstract: the voxels of a class, and the size of its objects.
 
     Attributes:
-        threshold: probability from which on a voxel is of the class; ``evaluation.threshold`` unless given. Classes
+        threshold: probability from which on a voxel is of the class; the one that
+            ``evaluate --choose-thresholds`` chose for the run, or ``evaluation.threshold``, unless given. Classes
             that exclude each other have none: there the most probable one counts, as in the evaluation.
         closing: nm; radius of the ball of a morphological closing, which fills gaps and cracks that it does not fit
             into; no closing with 0. Beyond the border of the region, the class does not go on.

@@ -1,0 +1,95 @@
+"""The file of the thresholds that were chosen for the classes of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import ValidationError
+
+from scalenet_gp.errors import ConfigError
+from scalenet_gp.options import Options, describe_problems
+from scalenet_gp.serialization import atomic_write
+
+__all__ = ["ChosenThreshold", "ChosenThresholds"]
+
+
+class ChosenThreshold(Options):
+    """The threshold of a class.
+
+    Attributes:
+        threshold: probability from which on a voxel is of the class.
+        dice: the Dice coefficient with it, where it was chosen.
+
+    Example:
+        >>> ChosenThreshold(threshold=0.4, dice=0.9).threshold
+        0.4
+    """
+
+    threshold: float
+    dice: float
+
+
+class ChosenThresholds(Options):
+    """The thresholds of classes, chosen by comparison with an annotation.
+
+    Attributes:
+        version: version of the file's format.
+        region: the region in which they were chosen.
+        networks: digests of the checkpoints that predicted it.
+        outputs: the threshold of each class, for each output.
+
+    Example:
+        >>> chosen = {"1_output": {"mito": ChosenThreshold(threshold=0.4, dice=0.9)}}
+        >>> ChosenThresholds(region="all", networks=(), outputs=chosen).of("1_output")
+        {'mito': 0.4}
+    """
+
+    version: Literal[1] = 1
+    region: str
+    networks: tuple[str, ...]
+    outputs: dict[str, dict[str, ChosenThreshold]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return what is in a file; None if there is none.
+
+        Raises:
+            ConfigError: the file is damaged, or of another version.
+        """
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_bytes())
+            return cls.model_validate(content)
+        except ValidationError as error:
+            problems = "; ".join(describe_problems(error, cls, content, "the file"))
+            raise ConfigError(
+                f"{path} does not hold chosen thresholds: {problems}; remove it, and choose again"
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"{path} is not readable: {error}; remove it, and choose again") from error
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as beside:
+            beside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def of(self, output: str) -> dict[str, float]:
+        """Return the thresholds of the classes of an output; nothing for one of which none were chosen."""
+        return {name: chosen.threshold for name, chosen in self.outputs.get(output, {}).items()}
+
+    def check_networks(self, networks: Sequence[str]) -> None:
+        """Check that the thresholds are of the networks that made a prediction.
+
+        Raises:
+            ConfigError: they are of others.
+        """
+        if tuple(networks) != self.networks:
+            raise ConfigError(
+                "the thresholds of the run were chosen for another network than the one that predicted: choose them "
+                "again, with evaluate --choose-thresholds, or remove thresholds.json in the run"
+            )
