@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from scalenet_gp.errors import VolumeFormatError
 from scalenet_gp.pipelines.viewing.file_server import HOST, serve_files
@@ -28,15 +31,24 @@ from scalenet_gp.volumes import (
     group_attributes,
     is_ome_zarr,
     is_precomputed,
+    join,
     local_path,
+    open_array,
 )
 
-__all__ = ["PORT", "View", "view", "viewer_link", "viewer_state"]
+__all__ = ["LOOKUP", "PORT", "View", "view", "viewer_link", "viewer_state"]
+
+LOOKUP = "lookup"
+"""The array beside the levels of a volume of fragments: the object of each, (fragment, 2), 0 for none."""
 
 PORT = 9876
 """Port on which the files are served unless another one is given: a link that was kept works again."""
 
 _APP = "https://neuroglancer-demo.appspot.com/#!"
+_STATE = "state"
+"""The folder below which a state is served that is too long for a link."""
+_LONGEST = 30_000
+"""Characters of the longest link that holds the whole state; browsers take more, terminals and mails do not."""
 _PIXELS = 600  # of a panel on the screen, about
 _SHADER = """#uicontrol invlerp value
 #uicontrol vec3 color color
@@ -96,10 +108,14 @@ def view(
         state = viewer_state(prediction, f"http://{HOST}:{port}", raw, translation)
         yield View(_write(output, state), viewer_link(state))
         return
-    with serve_files(folders, port) as address:
+    with TemporaryDirectory() as folder, serve_files(folders | {_STATE: Path(folder)}, port) as address:
         state = viewer_state(prediction, address, raw, translation)
         viewer = _local_viewer(state)  # ends with its last reference
-        yield View(_write(output, state), viewer_link(state) if viewer is None else str(viewer))
+        link = viewer_link(state)
+        if len(link) > _LONGEST:
+            _write(Path(folder, "state.json"), state)
+            link = f"{_APP}{address}/{_STATE}/state.json"
+        yield View(_write(output, state), link if viewer is None else str(viewer))
 
 
 def viewer_state(
@@ -107,7 +123,9 @@ def viewer_state(
 ) -> dict[str, Any]:
     """Return neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
 
-    The classes of the finest output are shown. Those of the others can be switched on.
+    Volumes of ids are layers of segments. Fragments with a table of their objects, as a segmentation keeps them for
+    proofreading, have the colors of their objects; merged and split ones are in the viewer's state from then on. The
+    classes of the finest output are shown. Those of the others can be switched on.
 
     Args:
         prediction: OME-Zarr volume, or a group of volumes.
@@ -183,8 +201,11 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
     _check_shown(volume)
     attributes = group_attributes(volume.path)
     if StoredValues.of(volume.path, attributes).kind == "labels":
-        name = group or Path(volume.path).name
-        return [{"type": "segmentation", "name": name, "source": source, "visible": shown}]
+        layer: dict[str, Any] = {"type": "segmentation", "name": group or Path(volume.path).name, "source": source}
+        if find_node(join(volume.path, LOOKUP)) is None:
+            return [layer | {"visible": shown}]
+        # fragments: the objects lie in a layer of their own
+        return [layer | {"visible": False, "equivalences": _equivalences(open_array(join(volume.path, LOOKUP))[:])}]
     channels = attributes.get("omero", {}).get("channels", [])
     layers = []
     for index in range(volume.channels):
@@ -207,6 +228,14 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
         if channels:  # the viewer names the axis so
             layers[-1] |= {"localDimensions": {"c'": [1, ""]}, "localPosition": [index]}
     return layers
+
+
+def _equivalences(lookup: np.ndarray) -> list[list[str]]:
+    """Return the fragments of each object of several, from rows of fragment and object; object 0 is none."""
+    ordered = lookup[np.argsort(lookup[:, 1], kind="stable")]
+    ordered = ordered[ordered[:, 1] > 0]
+    parts = np.split(ordered[:, 0], np.flatnonzero(np.diff(ordered[:, 1])) + 1)
+    return [[*map(str, part.tolist())] for part in parts if len(part) > 1]  # text: a browser's numbers end at 2**53
 
 
 def _check_shown(volume: MultiscaleImage) -> None:

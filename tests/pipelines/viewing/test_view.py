@@ -123,6 +123,42 @@ def test_labels_are_segments(tmp_path):
     assert (layer["type"], layer["name"]) == ("segmentation", "mask")
 
 
+def write_fragments(path, objects):
+    """Fragments beyond 2**53, with the table of their objects."""
+    create_image(path, ImageLayout(VOXEL, CORNER, SHAPE, (), "uint64", "labels"))
+    ids = np.arange(len(objects), dtype=np.uint64) + np.uint64(2**60)
+    create_array(path / "lookup", (len(ids), 2), (1024, 2), np.dtype(np.uint64))[:] = np.stack(
+        [ids, np.array(objects, np.uint64)], axis=1
+    )
+    return path
+
+
+def test_fragments_have_their_objects_as_equivalences(tmp_path):
+    group = tmp_path / "seg.zarr"
+    create_group(group, {})
+    create_image(group / "mito", ImageLayout(VOXEL, CORNER, SHAPE, (), "uint8", "labels"))
+    create_group(group / "fragments", {})
+    write_fragments(group / "fragments" / "mito", [2, 0, 1, 2, 3, 0, 3, 3])
+    state = viewer_state(group, ADDRESS)
+    fragments, objects = state["layers"]
+    assert (objects["name"], objects["visible"], "equivalences" in objects) == ("mito", True, False)
+    assert (fragments["name"], fragments["visible"]) == ("fragments/mito", False)
+    one, other = ([str(2**60 + number) for number in numbers] for numbers in ((0, 3), (4, 6, 7)))
+    assert fragments["equivalences"] == [one, other]
+    viewer = pytest.importorskip("neuroglancer").ViewerState(state)
+    assert viewer.layers["fragments/mito"].equivalences.to_json() == [[*map(int, one)], [*map(int, other)]]
+
+
+def test_a_long_state_is_served_and_not_in_the_link(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuroglancer", None)
+    path = write_fragments(tmp_path / "mito", np.arange(4000) // 2 + 1)
+    with view(path, port=0) as shown:
+        assert len(shown.link) < 200
+        served = shown.link.partition("#!")[2]
+        with urlopen(served) as answer:
+            assert json.load(answer) == json.loads(shown.state.read_text())
+
+
 def test_raw_data_may_lie_elsewhere(prediction, raw):
     with serve_files({"em": raw}, 0) as address:
         layer = viewer_state(prediction, ADDRESS, f"{address}/em")["layers"][0]
