@@ -148,10 +148,10 @@ def training(run: Run, watch: Stopwatch) -> Iterator[tuple[Callable[[], gp.Batch
     network = NETWORKS[run.network]
     net = network.build()
     arrays = SampleArrays.of(net)
-    voxel_sizes = {key: net.voxel_size[name] for keys in (arrays.raw, arrays.targets) for name, key in keys.items()}
+    voxel_sizes = {key: net.voxel_size[name] for keys in (arrays.inputs, arrays.targets) for name, key in keys.items()}
     volume = MultiscaleImage.open(Path(run.volume) / "raw", cache=ChunkCache(2**28))
     chain = MultiscaleSource(volume, voxel_sizes, padding="reflect")
-    chain += augment(arrays.raw.values())
+    chain += augment(arrays.inputs.values())
     chain += SampleLocation(arrays.targets[net.output_keys[-1]], UniformSampler(REGION))
     prefetch = Prefetch(run.workers, seed=0)
     chain += Stack(run.batch) + prefetch
@@ -185,7 +185,7 @@ def ours(
         log.write = watch.timed("log", log.write)  # type: ignore[method-assign]
     node = Train(
         net,
-        arrays.raw,
+        arrays.inputs,
         {name: Supervision(arrays.predictions[name], arrays.targets[name], loss=loss) for name in rois},
         optimization=Optimization(optimizer=watch.optimizer),
         compute=ComputeConfig(**run.compute),
@@ -202,7 +202,7 @@ def ours(
 def theirs(
     run: Run, net: LeibNet, rois: Mapping[str, Roi], arrays: SampleArrays, watch: Stopwatch
 ) -> tuple[gp.BatchFilter, gp.BatchRequest]:
-    raw, targets, predictions = arrays.raw, arrays.targets, arrays.predictions
+    raw, targets, predictions = arrays.inputs, arrays.targets, arrays.predictions
     model = GunpowderModel(net, net.plan(rois))
     model.forward = watch.timed("forward", model.forward)  # type: ignore[method-assign]
     loss = watch.timed("loss", LOSS)

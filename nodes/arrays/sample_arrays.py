@@ -19,7 +19,7 @@ class SampleArrays:
     """The array keys of samples for one network, by the names of its inputs and outputs.
 
     Attributes:
-        raw: raw data of every input, ``RAW_...``.
+        inputs: the data of every input, ``RAW_...``.
         targets: true values of every output, ``TARGET_...``.
         masks: annotated voxels of every output, ``MASK_...``.
         predictions: predictions of every output, ``PREDICTION_...``.
@@ -28,11 +28,11 @@ class SampleArrays:
     Example:
         >>> from scalenet_gp import build_unet
         >>> arrays = SampleArrays.of(build_unet((8, 8), base_nc=2, downsample_factors=[(2, 2)]))
-        >>> arrays.raw["input"], arrays.targets["output"]
+        >>> arrays.inputs["input"], arrays.targets["output"]
         (RAW_INPUT, TARGET_OUTPUT)
     """
 
-    raw: Mapping[str, gp.ArrayKey]
+    inputs: Mapping[str, gp.ArrayKey]
     targets: Mapping[str, gp.ArrayKey]
     masks: Mapping[str, gp.ArrayKey]
     predictions: Mapping[str, gp.ArrayKey]
@@ -45,8 +45,8 @@ class SampleArrays:
         return cls(_keys("RAW", net.input_keys), *outputs)
 
     def request(self, plan: Plan) -> gp.BatchRequest:
-        """Return the request for raw data, targets and masks of exactly what ``plan`` reads and makes."""
-        request = gp.BatchRequest({self.raw[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
+        """Return the request for inputs, targets and masks of exactly what ``plan`` reads and makes."""
+        request = gp.BatchRequest({self.inputs[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
         for name, roi in plan.outputs.items():
             request[self.targets[name]] = request[self.masks[name]] = gp.ArraySpec(roi=roi)
         return request

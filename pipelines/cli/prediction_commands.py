@@ -8,7 +8,7 @@ from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -55,6 +55,15 @@ def predict(
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option("--checkpoint", help="Checkpoint to use instead of the run's best; several are averaged."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=PATH",
+            help="Volume that the network reads beside the raw data, such as an earlier network's prediction, as in "
+            "lsd=first.zarr/output; that of the source unless given; can be repeated.",
+        ),
     ] = None,
     mask: Annotated[
         str | None, typer.Option("--mask", help="Multiscale volume; blocks in which it is zero are left out.")
@@ -127,9 +136,9 @@ def predict(
     if crops is not None:
         from scalenet_gp.pipelines.challenge import RAW_LAYOUT, choose_manifest, predict_crops
 
-        if output is None or region is not None or source is not None:
+        if output is None or region is not None or source is not None or inputs:
             raise ConfigError(
-                "--crops needs --output, a folder, and takes neither --region nor --source: crops have theirs"
+                "--crops needs --output, a folder, and takes no --region, --source or --input: crops have theirs"
             )
         manifest = choose_manifest(crops, "--crops")
         predict_crops(settings, Path(folder), networks, output, manifest, raw=raw or RAW_LAYOUT, workers=processes)
@@ -137,7 +146,8 @@ def predict(
         return
     if raw is not None:
         raise ConfigError("--raw says where the raw volumes of --crops are: leave it out")
-    prediction = run_prediction(settings, folder, networks, made, read_region(region), source=source, workers=processes)
+    chosen: dict[str, Any] = {"source": source, "inputs": _inputs(inputs or ()), "workers": processes}
+    prediction = run_prediction(settings, folder, networks, made, read_region(region), **chosen)
     print_results({"predicted OME-Zarr": prediction})
     skipped = group_attributes(prediction).get("skipped_blocks")
     if skipped is not None:
@@ -264,6 +274,21 @@ def _selection(entries: Iterable[str]) -> dict[str, int | str]:
             raise ConfigError(f"--select is an axis and an entry of it, as c=0, not {entry!r}")
         chosen[axis] = int(value) if value.isdecimal() else value
     return chosen
+
+
+def _inputs(entries: Iterable[str]) -> dict[str, str]:
+    """Return the paths of volumes by their names.
+
+    Raises:
+        ConfigError: an entry is not ``NAME=PATH``, or a name is there twice.
+    """
+    paths: dict[str, str] = {}
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not (name and equals and path) or name in paths:
+            raise ConfigError(f"--input is a name and a path, as lsd=first.zarr/output, once each, not {entry!r}")
+        paths[name] = path
+    return paths
 
 
 def _network_of(run: Path) -> Path:

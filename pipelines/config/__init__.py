@@ -12,7 +12,7 @@ from scalenet_gp.pipelines.config.data import (
     Use,
 )
 from scalenet_gp.pipelines.config.intensities import Intensities
-from scalenet_gp.pipelines.config.learned_volume import LearnedVolume
+from scalenet_gp.pipelines.config.learned_volume import LearnedInput, LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides
 from scalenet_gp.pipelines.config.prediction import PredictionOptions
 from scalenet_gp.pipelines.config.region import Region
@@ -36,6 +36,7 @@ from scalenet_gp.pipelines.config.targets import (
     InstanceTargetsOptions,
     LsdTargetsOptions,
     TargetOptions,
+    match_output,
     match_outputs,
 )
 from scalenet_gp.pipelines.config.yaml_files import load_yaml, parse_yaml, to_yaml
@@ -52,6 +53,7 @@ __all__ = [
     "DatasplitConfig",
     "InstanceTargetsOptions",
     "Intensities",
+    "LearnedInput",
     "LearnedVolume",
     "LsdTargetsOptions",
     "MapSamplerOptions",
@@ -71,6 +73,7 @@ __all__ = [
     "Use",
     "apply_overrides",
     "load_yaml",
+    "match_output",
     "match_outputs",
     "parse_yaml",
     "reference_text",

@@ -17,7 +17,7 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks import NetworkKind, OutputForm
 from scalenet_gp.nodes.augment import Augmentation
 from scalenet_gp.options import Options, describe_problems
-from scalenet_gp.pipelines.config.data import DataConfig, DatasplitConfig
+from scalenet_gp.pipelines.config.data import DataConfig, DatasplitConfig, SourceConfig
 from scalenet_gp.pipelines.config.evaluation import EvaluationConfig
 from scalenet_gp.pipelines.config.learned_volume import LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides, name_sources
@@ -72,6 +72,22 @@ class Config(Options):
             raise ConfigError(
                 "validation has no data: give it a region, a source the use validate, or choose by data.split"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> Config:
+        names = set(self.network.volumes.values())
+        for number, source in enumerate(self.data.sources):
+            given = set(source.inputs) if isinstance(source, SourceConfig) else set()
+            field = f"data.sources.{number}.inputs"
+            if missing := sorted(names - given):
+                crops = "" if isinstance(source, SourceConfig) else "; write each crop as a source of its own"
+                raise ConfigError(f"{field} has no {missing[0]!r}, which network.inputs reads{crops}")
+            if unread := sorted(given - names):
+                raise ConfigError(
+                    f"{field} has {unread[0]!r}, which the network does not read: give the network inputs: "
+                    f"{{{unread[0]}: <its channels>}}, or leave it out"
+                )
         return self
 
     @model_validator(mode="after")

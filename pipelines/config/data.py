@@ -109,6 +109,8 @@ class SourceConfig(ReadingConfig):
         labels: the group that holds one multiscale group for each label volume; or one volume of ids or instances. With
             ``*``, as in ``a.zarr/labels/crop*``, every match is a source of its own; wildcards of ``raw`` stand for
             the same text as those of ``labels``, in their order.
+        inputs: by name, the further volumes that the network's ``inputs`` name: a multiscale group each, such as an
+            output of an earlier run's prediction, ``{lsd: first.zarr/output}``. With ``*`` as ``raw``.
         use: the purpose of the source: ``train``, ``validate`` or ``evaluate``. Without it, the source serves for all
             three, told apart by ``training.region``, ``validation.region`` and ``evaluation.region``, or by
             ``data.split``.
@@ -142,6 +144,7 @@ class SourceConfig(ReadingConfig):
 
     raw: str
     labels: str
+    inputs: dict[str, str] = Field(default_factory=dict)
     use: Use | None = None
     region: Region | None = None
     encoding: Literal["classes", "ids", "instances"] = "classes"

@@ -38,6 +38,8 @@ class PredictionOptions(Options):
             given, 512 in two dimensions.
         mask: path or URL of a multiscale volume. Blocks are left out, and zero, where it is zero throughout the block
             and one of its voxels around it.
+        allow_other_inputs: let the network read predictions of other networks than those whose predictions it learned
+            from.
 
     Example:
         >>> PredictionOptions(block_shape=(1024, 1024, 1024)).stored
@@ -53,6 +55,7 @@ class PredictionOptions(Options):
     stored: Literal["uint8", "float16", "float32"] = "uint8"
     chunk: Annotated[int | None, Field(ge=16)] = None
     mask: Annotated[str | None, BeforeValidator(_as_text)] = None
+    allow_other_inputs: bool = False
 
     @model_validator(mode="after")
     def _check_overlap(self) -> PredictionOptions:

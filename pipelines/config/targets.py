@@ -96,6 +96,11 @@ class BaseTargetsOptions(Options):
         """The final activation that the output needs, as ``torch.nn`` has it."""
 
     @property
+    def directed(self) -> bool:
+        """True if channels have directions, so that a mirrored or turned prediction is not that of turned data."""
+        return False
+
+    @property
     def makes_probabilities(self) -> bool:
         """True if the output lies within 0 and 1."""
         return self.final_activation in ("Sigmoid", "Softmax")
@@ -208,6 +213,10 @@ class InstanceTargetsOptions(BaseTargetsOptions):
     @property
     def final_activation(self) -> str:
         return "Sigmoid"
+
+    @property
+    def directed(self) -> bool:
+        return True
 
 
 class AffinityTargetsOptions(InstanceTargetsOptions):

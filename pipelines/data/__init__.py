@@ -7,7 +7,13 @@ from scalenet_gp.pipelines.data.context import context_shares
 from scalenet_gp.pipelines.data.dataset import Dataset, open_raw
 from scalenet_gp.pipelines.data.datasets import Datasets
 from scalenet_gp.pipelines.data.intensities import compare_intensities
-from scalenet_gp.pipelines.data.learned_volumes import check_intensities, record_volumes
+from scalenet_gp.pipelines.data.learned_volumes import (
+    check_inputs,
+    check_intensities,
+    record_inputs,
+    record_volumes,
+)
+from scalenet_gp.pipelines.data.predicted_sources import predicted_sources
 from scalenet_gp.pipelines.data.sampling import build_sampler
 from scalenet_gp.pipelines.data.source_survey import COUNTED_SOURCES, SourceSurvey, Survey, survey, survey_source
 from scalenet_gp.pipelines.data.sources import Source, choose_source, resolve_sources, sources_of
@@ -21,6 +27,7 @@ __all__ = [
     "SourceSurvey",
     "Survey",
     "build_sampler",
+    "check_inputs",
     "check_intensities",
     "choose_source",
     "compare_intensities",
@@ -28,6 +35,8 @@ __all__ = [
     "count_annotation",
     "draw_from_sources",
     "open_raw",
+    "predicted_sources",
+    "record_inputs",
     "record_volumes",
     "resolve_sources",
     "sample_boxes",

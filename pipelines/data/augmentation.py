@@ -8,6 +8,7 @@ from typing import Any
 
 import gunpowder as gp
 
+from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes.augment import Augment, Augmentation, DeformAugment
 from scalenet_gp.pipelines.data.dataset import Dataset
 
@@ -30,12 +31,13 @@ def build_augmentation(
         augmentation: the options of the nodes.
         dataset: the dataset whose world lengths are converted to.
         raw: the intensity arrays.
-        labels: labels and masks.
+        labels: labels and masks, and predictions that are read beside raw data.
         records: of an earlier sample, by their names in ``array.attrs``, to be applied again instead of a draw. A node
             without a record changes nothing then.
 
     Raises:
         LatticeError: a length is not a whole number of world units.
+        ConfigError: a node changes raw data, and there are none.
     """
     nodes = Counter[str]()
 
@@ -53,4 +55,6 @@ def build_augmentation(
     corner = dataset.corner
     for number, options in enumerate(augmentation):
         where = f"augmentation.{number}"
+        if not raw and not options.component().moves_content:
+            raise ConfigError(f"{where} changes raw data, and the network reads none: leave it out")
         yield options.build(dataset.world, raw, labels, where=where, corner=corner, **replay(options.component()))

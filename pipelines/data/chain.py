@@ -75,7 +75,7 @@ def sample_chain(
 ) -> gp.Pipeline:
     """Return the chain that draws samples of a source.
 
-    It provides ``RAW_...`` for inputs, ``TARGET_...`` and ``MASK_...`` for outputs.
+    It provides ``RAW_...`` for inputs, of raw data or not, ``TARGET_...`` and ``MASK_...`` for outputs.
 
     Args:
         config: the run.
@@ -87,15 +87,20 @@ def sample_chain(
     Raises:
         ConfigError: the config does not fit the volume.
     """
-    raw = dataset.arrays.raw
+    arrays, seen = dataset.arrays, dataset.inputs.all(dataset.arrays.inputs)
     sources = dataset.target_sources(dataset.roi(dataset.training_region))
-    chain = (dataset.fractions(raw), *sources) + gp.MergeProvider()
-    labels = dataset.target_chain.label_keys()
-    for node in build_augmentation(config.augmentation, dataset, tuple(raw.values()), labels, replay):
+    chain = (*(volume.fractions() for volume in seen), *sources) + gp.MergeProvider()
+    raw = [arrays.inputs[name] for name in dataset.inputs.raw_keys]
+    # predictions move with labels, and keep their values
+    moved = [arrays.inputs[name] for name in dataset.inputs.names]
+    labels = (*moved, *dataset.target_chain.label_keys())
+    for node in build_augmentation(config.augmentation, dataset, raw, labels, replay):
         chain += node
     for node in dataset.target_nodes():
         chain += node
     # behind all that asks for more than it delivers: what is placed is the target as it is delivered
-    finest = dataset.arrays.targets[dataset.finest]
+    finest = arrays.targets[dataset.finest]
     chain += SampleLocation(finest, build_sampler(dataset, sampler), replay=(replay or {}).get("location"))
-    return dataset.scaled(chain, raw)
+    for volume in seen:
+        chain = volume.scaled(chain)
+    return chain

@@ -7,33 +7,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
 
 import gunpowder as gp
-import numpy as np
-import torch
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.geometry import World, format_size
-from scalenet_gp.inference import IntensityWindow
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.nodes import ClassTargets, MultiscaleSource
+from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.nodes.arrays import SampleArrays
-from scalenet_gp.nodes.sources import ToUnitRange
 from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import (
     Config,
     DataConfig,
     InstanceTargetsOptions,
-    Intensities,
     Region,
     TargetOptions,
     match_outputs,
 )
 from scalenet_gp.pipelines.data.boxes import common_lattice, finest_output, sample_boxes, whole_voxels
-from scalenet_gp.pipelines.data.intensities import sample_raw
 from scalenet_gp.pipelines.data.network_checks import check_channels, check_output
+from scalenet_gp.pipelines.data.network_inputs import NetworkInputs
+from scalenet_gp.pipelines.data.places import extent_of, raw_roi, region_of
 from scalenet_gp.pipelines.data.source_labels import SourceLabels, open_labels
 from scalenet_gp.pipelines.data.sources import Source, choose_source
 from scalenet_gp.pipelines.data.targets import TargetChain
@@ -41,11 +36,8 @@ from scalenet_gp.volumes import (
     ChunkCache,
     ClassVolume,
     MultiscaleImage,
-    StoredValues,
     StrPath,
     VolumeFingerprint,
-    find_node,
-    group_attributes,
     read_separately,
 )
 
@@ -113,7 +105,7 @@ class Dataset:
             raw = open_raw(source, cache)
             if raw.dims != net.dims:
                 raise ConfigError(f"{raw.path} has {raw.dims} spatial axes, the network has {net.dims}")
-            check_channels(raw, net)
+            check_channels(raw, net, config.network.volumes)
         keys = (*net.input_keys, *net.output_keys)
         leading = raw
         if given.alignment == "resample":
@@ -159,56 +151,10 @@ class Dataset:
         """Return the smallest box (world units) that is whole voxels of every output, or of those named."""
         return common_lattice(self.net, outputs)
 
-    @property
-    def intensity_options(self) -> Intensities:
-        """The intensities that the run file says for this volume."""
-        given = self.source.config.intensities
-        return self.config.intensities if given is None else given
-
-    @property
-    def intensity_field(self) -> str:
-        """The field of the run file that says them."""
-        own = self.source.config.intensities is not None
-        return f"{self.source.field}.intensities" if own else "data.intensities"
-
     @cached_property
-    def intensities(self) -> IntensityWindow:
-        """The window of intensities that the network sees; sampled ones are those of the run, or of now."""
-        stored = torch.from_numpy(np.empty(0, self.raw.dtype.newbyteorder("="))).dtype
-        window = self.intensity_options
-        if window == "auto":
-            recorded = [one.intensities for one in self.run.learned_from if one.raw.path == self.raw.path]
-            known = recorded[0] if recorded else None
-            if known is None:
-                known = read_separately(lambda: sample_raw(self.raw, self.net).window())
-            window = known
-        if window == "range":
-            return IntensityWindow.of_range(stored)
-        return IntensityWindow(stored, *window)
-
-    def raw_source(self, keys: Mapping[str, gp.ArrayKey]) -> MultiscaleSource:
-        """Return a source of raw data at the voxel size of every tensor in ``keys``, padded without end."""
-        sizes = {key: self.net.voxel_size[name] for name, key in keys.items()}
-        return MultiscaleSource(self.raw, sizes, self.world, padding=self.config.padding)
-
-    def fractions(self, keys: Mapping[str, gp.ArrayKey], *, of_type: bool = False) -> gp.Pipeline:
-        """Return :meth:`raw_source` with raw data as fractions of :attr:`.IntensityWindow.bounds`.
-
-        Args:
-            keys: as for :meth:`raw_source`.
-            of_type: take fractions of an integer type's range here, too. Unless asked, they stay integers, of which
-                :class:`.DeformAugment` takes fractions when it resamples them.
-        """
-        source, window = self.raw_source(keys), self.intensities
-        if not window.of_type:
-            return source + ToUnitRange(*keys.values(), bounds=window.bounds)
-        return source + ToUnitRange(*keys.values()) if of_type else gp.Pipeline(source)
-
-    def scaled(self, chain: gp.Pipeline, keys: Mapping[str, gp.ArrayKey]) -> gp.Pipeline:
-        """Return ``chain`` with raw data scaled from the fractions of :meth:`fractions` to what the network sees."""
-        for key in keys.values():
-            chain += gp.IntensityScaleShift(key, scale=self.intensities.scale, shift=self.intensities.shift)
-        return chain
+    def inputs(self) -> NetworkInputs:
+        """What the network reads: raw data, and the volumes beside them."""
+        return NetworkInputs(self.run, self.source, self.raw, self.net, self.world, self.cache)
 
     @cached_property
     def target_chain(self) -> TargetChain:
@@ -264,18 +210,11 @@ class Dataset:
 
     def region(self, roi: Roi) -> Region:
         """Return a ROI as a user names it: in nm from the raw volume's corner."""
-        corner = self.raw.levels[0].begin
-        begin, end = (
-            tuple(length - c for length, c in zip(self.world.position_in_nm(edge), corner, strict=True))
-            for edge in (roi.begin, roi.end)
-        )
-        return Region(begin=begin, end=end)
+        return region_of(roi, self.raw, self.world)
 
     def extent(self) -> Region:
         """Return the region of the whole raw volume."""
-        level = self.raw.levels[0]
-        lengths = tuple(n * size for n, size in zip(level.shape, level.voxel_size, strict=True))
-        return Region(begin=(Fraction(0),) * self.raw.dims, end=lengths)
+        return extent_of(self.raw)
 
     def annotated(self, region: Region) -> Roi:
         """Return the part of a region that any class is annotated in.
@@ -312,63 +251,10 @@ class Dataset:
     def _everywhere(self) -> Region:
         return Region(begin=(None,) * self.net.dims, end=(None,) * self.net.dims)
 
-    def predicted(self, prediction: Path, keys: Mapping[str, gp.ArrayKey], roi: Roi) -> list[gp.Pipeline]:
-        """Return sources of the predictions of every output in ``keys``, float32 whatever they are stored as.
-
-        Args:
-            prediction: what :func:`scalenet_gp.pipelines.prediction.predict` wrote.
-            keys: keys of the arrays to provide.
-            roi: ROI that the prediction has to cover, world units.
-
-        Raises:
-            FileNotFoundError: the prediction does not exist.
-            ConfigError: it was made of other raw data, has other classes or voxels than the network, or does not cover
-                ``roi``.
-        """
-        self._check_predicted(prediction)
-        sources = []
-        for name, key in keys.items():
-            volume, size = MultiscaleImage.open(prediction / name), self.net.voxel_size[name]
-            expected = self.channels[name]
-            if volume.channels != len(expected):
-                raise ConfigError(
-                    f"{volume.path} has {volume.channels} channels, not one for each of {', '.join(expected)}"
-                )
-            attributes = group_attributes(volume.path)
-            channels = attributes.get("omero", {}).get("channels", [])
-            named = tuple(channel["label"] for channel in channels)
-            if named and named != expected:
-                raise ConfigError(f"{volume.path} holds {', '.join(named)}; the config has {', '.join(expected)}")
-            there = volume.roi(size, self.world)
-            if not there.contains(roi):
-                raise ConfigError(
-                    f"{volume.path} covers {self.region(there)} from the raw volume's corner, not all of "
-                    f"{self.region(roi)}"
-                )
-            scale = StoredValues.of(volume.path, attributes).scale
-            sources.append(MultiscaleSource(volume, {key: size}, self.world) + gp.Normalize(key, factor=scale))
-        return sources
-
     @cached_property
     def corner(self) -> Coordinate:
         """The corner of the raw volume, world units; to half a unit where raw data are resampled."""
-        origin = self.world.position_in_nm(Coordinate((0,) * self.raw.dims))
-        ends = zip(self.raw.levels[0].begin, origin, strict=True)
-        return Coordinate(round((begin - o) / self.world.unit) for begin, o in ends)
-
-    def _check_predicted(self, prediction: Path) -> None:
-        """Refuse a prediction that says that it was made of other raw data than these."""
-        node = find_node(prediction)
-        recorded = {} if node is None else node.attributes.get("job") or {}
-        if recorded.get("raw") is None:
-            return
-        there = VolumeFingerprint.model_validate(recorded["raw"])
-        if differences := there.differences(self.fingerprint):
-            raise ConfigError(
-                f"{prediction} was predicted from {there}, and the data to compare it with are {self.fingerprint}: "
-                f"{'; '.join(differences)}. Take the volume that was predicted, wherever it has been moved to, or a "
-                "prediction of this one"
-            )
+        return raw_roi(self.raw, self.world).begin
 
     def shape(self, size: Size, what: str, outputs: Collection[str] | None = None) -> Coordinate:
         """Return a size in world units that is a whole number of voxels of every output, or of those named.

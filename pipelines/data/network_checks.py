@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.layers import Head
@@ -13,14 +13,19 @@ from scalenet_gp.volumes import MultiscaleImage
 __all__ = ["check_channels", "check_output"]
 
 
-def check_channels(raw: MultiscaleImage, net: LeibNet) -> None:
+def check_channels(raw: MultiscaleImage, net: LeibNet, beside: Collection[str] = ()) -> None:
     """Refuse raw data of other channels than the network's inputs have.
+
+    Args:
+        raw: the raw volume.
+        net: the network.
+        beside: the inputs that read something else.
 
     Raises:
         ConfigError: they have others.
     """
     for name in net.input_keys:
-        if (wanted := net.specs[name].channels) != raw.channels:
+        if name not in beside and (wanted := net.specs[name].channels) != raw.channels:
             several = f"{raw.channels} channels" if raw.channels != 1 else "one channel"
             cure = "select one of them with `select: {c: 0}` of the source, or " if wanted == 1 else ""
             raise ConfigError(

@@ -11,7 +11,7 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError, DataError, LatticeError, VolumeFormatError
 from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes import ClassSampler, MaskSampler, PointSampler, Sampler, StratifiedSampler, UniformSampler
-from scalenet_gp.options import Size, suggest
+from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.config import (
     ClassSamplerOptions,
     MapSamplerOptions,
@@ -25,7 +25,7 @@ from scalenet_gp.pipelines.config import (
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.volumes import MultiscaleImage, join, local_path
 
-__all__ = ["build_sampler", "search_size"]
+__all__ = ["build_sampler", "overhang_of", "search_size"]
 
 _SEARCHED = 2**27
 """Voxels among which those of a class are searched, at most: a list of them takes 4 bytes each."""
@@ -46,7 +46,7 @@ def build_sampler(dataset: Dataset, options: SamplerOptions | None = None) -> Sa
     settings = dataset.run.training
     annotated = dataset.annotated(dataset.training_region)
     chosen = settings.sampler if options is None else options
-    overhang = _overhang(settings.overhang, dataset)
+    overhang = overhang_of(dataset)
     if chosen is not None:
         return _build(chosen, "training.sampler", dataset, annotated, overhang)
     if dataset.source.alone:  # the classes of many volumes would take long to search
@@ -113,6 +113,20 @@ def _points(options: PointSamplerOptions, where: str, dataset: Dataset, within: 
         raise ConfigError(f"{where}.points: {error}") from error
 
 
+def overhang_of(dataset: Dataset) -> Coordinate:
+    """Return how far a sample may reach out of its region along each axis, world units.
+
+    Raises:
+        ConfigError: it has other axes than the network, or is negative.
+    """
+    size, dims = dataset.run.training.overhang, dataset.net.dims
+    if size is None:
+        return Coordinate((0,) * dims)
+    if len(size) != dims or min(size) < 0:
+        raise ConfigError(f"training.overhang {format_size(size)} nm has to be {dims} lengths of at least 0 nm")
+    return dataset.world.size(size, "training.overhang")
+
+
 def search_size(dataset: Dataset, within: Roi) -> Coordinate | None:
     """Return the voxel size (world units) at which classes are searched; None for that of the labels.
 
@@ -141,12 +155,3 @@ def _parts(regions: Iterable[Region], where: str, dataset: Dataset, annotated: R
     if any(part.empty for part in parts):
         raise ConfigError(f"{where} has a region in which nothing is annotated")
     return parts
-
-
-def _overhang(size: Size | None, dataset: Dataset) -> Coordinate:
-    dims = dataset.net.dims
-    if size is None:
-        return Coordinate((0,) * dims)
-    if len(size) != dims or min(size) < 0:
-        raise ConfigError(f"training.overhang {format_size(size)} nm has to be {dims} lengths of at least 0 nm")
-    return dataset.world.size(size, "training.overhang")

@@ -17,6 +17,7 @@ from scalenet_gp.pipelines.config import Region, Use
 from scalenet_gp.pipelines.data.boxes import finest_output
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
+from scalenet_gp.pipelines.data.input_coverage import check_inputs_cover
 from scalenet_gp.pipelines.data.sources import Source
 
 __all__ = ["COUNTED_SOURCES", "SourceSurvey", "Survey", "survey", "survey_source"]
@@ -143,9 +144,7 @@ def survey_source(datasets: Datasets, source: Source) -> SourceSurvey:
         levels = dataset.raw.levels
         found.voxel_sizes = tuple(level.voxel_size for level in levels)
         found.extent = dataset.extent().end  # type: ignore[assignment] # all of its bounds are given
-        with source.naming_faults("raw"):
-            for name in dataset.net.input_keys:
-                dataset.raw.roi(dataset.net.voxel_size[name], dataset.world)  # raises if no level has such voxels
+        dataset.inputs.check_levels()
         volumes = dataset.class_volumes()
         found.classes = {
             name: any(volumes[member].volume is not None for member in members)
@@ -155,6 +154,9 @@ def survey_source(datasets: Datasets, source: Source) -> SourceSurvey:
         labelled = dataset.labelled()
         found.annotated = dataset.region(labelled)
         _check_overlap(dataset, labelled)
+        if source in datasets.of("train"):
+            dataset.inputs.check_directions()
+        check_inputs_cover(datasets, dataset)
         if source in datasets.of("train") or source.use is not None:
             region = {
                 "train": dataset.training_region,

@@ -221,7 +221,11 @@ def _challenge_crops(entry: ChallengeConfig, field: str, folder: StrPath) -> lis
 def _matches(source: SourceConfig, field: str, folder: StrPath) -> list[SourceConfig]:
     """Return a source for each match of the wildcards in its paths."""
     raw, labels = _whole(folder, source.raw), _whole(folder, source.labels)
+    source = source.model_copy(update={"inputs": {name: _whole(folder, path) for name, path in source.inputs.items()}})
     if not (_WILDCARDS.search(raw) or _WILDCARDS.search(labels)):
+        for name, path in source.inputs.items():
+            if _WILDCARDS.search(path):
+                raise ConfigError(f"{field}.inputs.{name}: {path} has wildcards, and the labels have none to fill them")
         return [source.model_copy(update={"raw": raw, "labels": labels})]
     for name, pattern in (("raw", raw), ("labels", labels)):
         if _WILDCARDS.search(pattern) and local_path(pattern) is None:
@@ -232,8 +236,13 @@ def _matches(source: SourceConfig, field: str, folder: StrPath) -> list[SourceCo
     elif len(crops) == 1:
         raise ConfigError(f"{field}.raw: {raw} matches {len(raws)} volumes, and the labels {labels} are of one")
     else:
-        pairs = [(_filled(raw, _texts(labels, crop), field, crop), crop) for crop in crops]
-    return [source.model_copy(update={"raw": one, "labels": crop}) for one, crop in pairs]
+        pairs = [(_filled(raw, _texts(labels, crop), f"{field}.raw", crop), crop) for crop in crops]
+    found = []
+    for one, crop in pairs:
+        texts = _texts(labels, crop)
+        inputs = {name: _filled(path, texts, f"{field}.inputs.{name}", crop) for name, path in source.inputs.items()}
+        found.append(source.model_copy(update={"raw": one, "labels": crop, "inputs": inputs}))
+    return found
 
 
 def _glob(pattern: str, field: str) -> list[str]:
@@ -263,7 +272,7 @@ def _filled(pattern: str, texts: Sequence[str], field: str, crop: str) -> str:
     rest = iter(texts)
     path = _WILDCARDS.sub(lambda wildcard: next(rest, wildcard.group()), pattern)
     if find_node(path) is None:
-        raise ConfigError(f"{field}.raw: the labels {crop} go with the raw volume {path}, and there is none")
+        raise ConfigError(f"{field}: the labels {crop} go with the volume {path}, and there is none")
     return path
 
 

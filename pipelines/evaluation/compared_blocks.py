@@ -9,12 +9,10 @@ import gunpowder as gp
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pipelines.blockwise import tiles
-from scalenet_gp.pipelines.data import Dataset, say_if_small
+from scalenet_gp.pipelines.data import Dataset, predicted_sources, say_if_small
 from scalenet_gp.pipelines.process import progress_bar
-from scalenet_gp.volumes import VolumeFingerprint, find_node
 
 __all__ = ["compared_blocks"]
 
@@ -37,14 +35,14 @@ def compared_blocks(
         FileNotFoundError: there is no such prediction.
         ConfigError: it is of another volume, has other classes or voxels, or does not cover the ROI.
     """
-    _check_volume(prediction, dataset)
     sample = dataset.boxes(dataset.run.training.output_shape)[dataset.finest].shape
     say_if_small(dataset.net, roi, sample, "the annotated part of the region to evaluate")
     boxes = list(tiles(roi, dataset.shape(dataset.run.prediction.block_shape, "prediction.block_shape")))
     names = [name for name in dataset.net.output_keys if outputs is None or name in outputs]
     arrays = dataset.arrays
     keys = [{name: of[name] for name in names} for of in (arrays.predictions, arrays.targets, arrays.masks)]
-    chain = (*dataset.predicted(prediction, keys[0], roi), *dataset.target_sources(roi)) + gp.MergeProvider()
+    predictions = predicted_sources(dataset, prediction, keys[0], roi)
+    chain = (*predictions, *dataset.target_sources(roi)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
     with build_chain(chain) as pipeline, progress_bar("evaluating", len(boxes)) as advance:
@@ -56,17 +54,3 @@ def compared_blocks(
             predicted, targets, masks = ({name: batch[key].data for name, key in of.items()} for of in keys)
             yield tile, {name: (predicted[name], targets[name], masks[name]) for name in names}
             advance("")
-
-
-def _check_volume(prediction: Path, dataset: Dataset) -> None:
-    """Refuse a prediction of another volume than that of the labels, also one of the same extent."""
-    node = find_node(prediction)
-    raw = node.attributes.get("job", {}).get("raw") if node is not None else None
-    if raw is None:  # made by other means
-        return
-    predicted = VolumeFingerprint.model_validate(raw)
-    if differences := predicted.differences(dataset.fingerprint):
-        raise ConfigError(
-            f"{prediction} is a prediction of {predicted.path}, and the labels are of {dataset.raw.path}, which is "
-            f"another volume ({'; '.join(differences)}): give a prediction of {dataset.raw.path}"
-        )

@@ -78,7 +78,7 @@ class Validation:
         self._new_sums()  # refuses groups that no output has
         self._plan = net.plan(boxes)
         self._sample = dataset.arrays
-        self._arrays = NetworkArrays(net, self._sample.raw, self._sample.predictions)
+        self._arrays = NetworkArrays(net, self._sample.inputs, self._sample.predictions)
         self._chain = chain
         self._built = ExitStack()
         self._batches: SeededBatches | None = None
@@ -218,12 +218,13 @@ def validation_chain(dataset: Dataset, region: Region, apart_from: Mapping[str, 
         ConfigError: nothing is annotated in the region, or it overlaps another one.
     """
     annotated = held_out(dataset, region, "the region of the validation", apart_from or {})
-    raw = dataset.arrays.raw
-    source = dataset.fractions(raw, of_type=True)
-    chain = (source, *dataset.target_sources(annotated)) + gp.MergeProvider()
+    seen = dataset.inputs.all(dataset.arrays.inputs)
+    sources = (volume.fractions(of_type=True) for volume in seen)
+    chain = (*sources, *dataset.target_sources(annotated)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
-    chain = dataset.scaled(chain, raw)
+    for volume in seen:
+        chain = volume.scaled(chain)
     finest = dataset.arrays.targets[dataset.finest]
     return chain + SampleLocation(finest, UniformSampler(annotated))
 

@@ -181,12 +181,12 @@ def _look_into(one: SourceCheck, dataset: Dataset, plan: Plan | None) -> None:
                 f"{source.field}.raw: {source.name}: all voxels round the annotation are {finite.min()}: it is empty"
             )
             return
-        one.window = dataset.intensities.low, dataset.intensities.high
+        one.window = dataset.inputs.intensities.low, dataset.inputs.intensities.high
         sample = IntensitySample(dataset.raw.path, finite.astype(np.float64), dataset.raw.dtype.kind in "iub")
         one.outside = 1 - sample.share_within(*one.window)
-        if dataset.intensity_options != "auto":
+        if dataset.inputs.intensity_options != "auto":
             fault, refused = compare_intensities(
-                sample, dataset.raw.dtype, dataset.intensity_options, dataset.intensity_field
+                sample, dataset.raw.dtype, dataset.inputs.intensity_options, dataset.inputs.intensity_field
             )
             one.faults += [f"{source.field}: {source.name}: {fault}"] if refused else []
 

@@ -78,22 +78,22 @@ def draw_samples(config: Config, volume: StrPath, samples: int = 3, seed: int | 
     # the first sample of a batch is the same however many it has
     with build_chain(training_chain(datasets) + Stack(1) + Prefetch(seed=seed)) as pipeline:
         batches = [pipeline.request_batch(request) for _ in range(samples)]
-    records = [
-        {name: record for name, (record,) in batch[arrays.raw[net.input_keys[-1]]].attrs.items()} for batch in batches
-    ]
+    recorded = arrays.inputs[(dataset.inputs.raw_keys or net.input_keys)[-1]]  # every node leaves a record there
+    records = [{name: record for name, (record,) in batch[recorded].attrs.items()} for batch in batches]
     before = None
     if config.augmentation:
         before = _joined([_unvaried(datasets, request, record["location"]) for record in records])
     captions = [_caption(datasets, number, shape, record) for number, record in enumerate(records)]
     return draw_batch(
         _joined(batches),
-        tuple(arrays.raw.values()),
+        tuple(arrays.inputs.values()),
         {arrays.targets[name]: arrays.masks[name] for name in arrays.targets},
         {arrays.targets[name]: channels for name, channels in dataset.channels.items()},
         before=before,
         world=dataset.world,
         intensities=(-1.0, 1.0),
         captions=captions,
+        names={arrays.inputs[tensor]: name for tensor, name in dataset.inputs.names.items()},
     )
 
 

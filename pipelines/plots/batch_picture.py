@@ -55,6 +55,7 @@ def draw_batch(
     world: World | None = None,
     intensities: tuple[float, float] = (0.0, 1.0),
     captions: Sequence[str] | None = None,
+    names: Mapping[gp.ArrayKey, str] | None = None,
 ) -> Figure:
     """Draw a batch of any chain of nodes: a row of panels for each sample, or two rows with ``before``.
 
@@ -75,6 +76,7 @@ def draw_batch(
         world: world coordinates of the arrays; the unit is 1 nm unless given.
         intensities: the intensities that are black and white; integers count as fractions of the range of their type.
         captions: a text for each sample; a description of its augmentation unless given.
+        names: what arrays of ``raw`` show that are not raw data, such as predictions that a network reads beside them.
 
     Raises:
         UnknownNameError: an array is not in the batch.
@@ -87,7 +89,7 @@ def draw_batch(
     if not raw:
         raise ArgumentError("there are no raw arrays to draw; name one or more, from coarse to fine")
     channels = classes if isinstance(classes, Mapping) else dict.fromkeys(targets, tuple(classes))
-    drawing = _Drawing(tuple(raw), dict(targets), channels, (world or World()).unit, intensities)
+    drawing = _Drawing(tuple(raw), dict(targets), channels, (world or World()).unit, intensities, names or {})
     after = drawing.samples(batch)
     rows = {"": after} if before is None else {"before": drawing.samples(before), "augmented": after}
     if any(len(samples) != len(after) for samples in rows.values()):
@@ -144,6 +146,7 @@ class _Drawing:
     channels: Mapping[gp.ArrayKey, Sequence[str]]
     unit: Fraction
     intensities: tuple[float, float]
+    names: Mapping[gp.ArrayKey, str]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ class _Drawing:
 
     def titles(self, sample: _Sample) -> list[str]:
         """Return the titles of the panels."""
-        return [f"raw, {self._size(sample[key])}" for key in self.raw] + [
+        return [self._title(key, sample) for key in self.raw] + [
             f"classes, {self._size(sample[target])}" for target in self.targets
         ]
 
@@ -200,7 +203,7 @@ class _Drawing:
         from matplotlib.patches import Patch
 
         handles: list[Artist] = [
-            Line2D([], [], color=color, label=f"raw, {self._size(sample[key])}")
+            Line2D([], [], color=color, label=self._title(key, sample))
             for key, color in self._colors().items()
             if key != self.raw[0]
         ]
@@ -210,6 +213,9 @@ class _Drawing:
         if any(self.targets.values()):
             handles.append(Patch(color="0.25", label="not annotated"))
         return handles
+
+    def _title(self, key: gp.ArrayKey, sample: _Sample) -> str:
+        return f"{self.names.get(key, 'raw')}, {self._size(sample[key])}"
 
     def _colors(self) -> dict[gp.ArrayKey, str]:
         """Return the color of the frame and outlines of every raw array; nothing outlines the coarsest."""

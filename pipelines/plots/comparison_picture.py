@@ -11,7 +11,7 @@ import numpy as np
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset
+from scalenet_gp.pipelines.data import Dataset, predicted_sources
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
     class_patches,
@@ -66,8 +66,12 @@ def draw_comparison(
         roi = dataset.annotated(dataset.evaluation_region)
         arrays = dataset.arrays
         keys = [found[name] for found in (arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks)]
-        sources = dataset.predicted(prediction, {name: keys[1]}, roi)
-        chain = (dataset.raw_source({name: keys[0]}), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+        sources = predicted_sources(dataset, prediction, {name: keys[1]}, roi)
+        chain = (
+            dataset.inputs.see({name: keys[0]}).stored(),
+            *sources,
+            *dataset.target_sources(roi),
+        ) + gp.MergeProvider()
         for node in dataset.target_nodes():
             chain += node
         middle = middle_section(roi, net.voxel_size[name])

@@ -11,7 +11,7 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.data import Dataset, choose_source
+from scalenet_gp.pipelines.data import Dataset, choose_source, predicted_sources
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
     class_patches,
@@ -69,9 +69,9 @@ def draw_prediction(
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
     arrays = dataset.arrays
     raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
-    sources = dataset.predicted(prediction, predictions, roi)
-    chosen = dataset.scaled(dataset.fractions(raw, of_type=True), raw)
-    chain = (chosen, *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
+    sources = predicted_sources(dataset, prediction, predictions, roi)
+    seen = dataset.inputs.see(raw)
+    chain = (seen.scaled(seen.fractions(of_type=True)), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()
     for node in dataset.target_nodes():
         chain += node
     figure = Figure(figsize=_size(roi, len(names)), layout="constrained")

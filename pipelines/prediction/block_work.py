@@ -43,7 +43,7 @@ class BlockWork:
         self._prediction = prediction
         self._predictor = predictor
         self._pipeline = pipeline
-        self._keys = prediction.dataset.arrays.raw
+        self._keys = prediction.dataset.arrays.inputs
         self._write = write
         self._reading, self._computing = Lock(), Lock()
 
@@ -67,10 +67,11 @@ class BlockWork:
             job.thickness,
             device,
             getattr(torch, job.options.precision),
-            prediction.dataset.intensities,
+            prediction.dataset.inputs.windows,
         )
-        source = prediction.dataset.raw_source(prediction.dataset.arrays.raw)
-        with build_chain(source) as pipeline:
+        sources = [volume.stored() for volume in prediction.dataset.inputs.all(prediction.dataset.arrays.inputs)]
+        chain = sources[0] if len(sources) == 1 else tuple(sources) + gp.MergeProvider()
+        with build_chain(chain) as pipeline:
             yield cls(prediction, predictor, pipeline, write)
 
     def __call__(self, roi: Roi) -> None:

@@ -182,6 +182,9 @@ class PredictionJob(Options):
         # a block that could not be read says nothing
         volumes = [] if self.raw is None or other.raw is None else self.raw.differences(other.raw)
         found = [f"the volume: {difference}" for difference in volumes]
+        records = zip(self.config.learned_from, other.config.learned_from, strict=False)
+        pairs = (pair for one, another in records for pair in zip(one.inputs, another.inputs, strict=False))
+        found += [difference for mine, others in pairs for difference in mine.differences(others)]
         return found + [
             f"{name.removeprefix('config.')}: {json.dumps(mine.get(name))} and {json.dumps(others.get(name))}"
             for name in unequal

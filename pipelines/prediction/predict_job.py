@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,16 @@ from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.options import Size, suggest
 from scalenet_gp.pipelines.blockwise import Workers, run
 from scalenet_gp.pipelines.config import Config, LearnedVolume, PredictionOptions, Region
-from scalenet_gp.pipelines.data import Dataset, check_intensities, choose_source, sample_boxes, say_if_small
+from scalenet_gp.pipelines.data import (
+    Dataset,
+    Source,
+    check_inputs,
+    check_intensities,
+    choose_source,
+    record_inputs,
+    sample_boxes,
+    say_if_small,
+)
 from scalenet_gp.pipelines.prediction.job import NetworkFile, PredictionJob
 from scalenet_gp.pipelines.prediction.task import PredictionTask
 from scalenet_gp.training import load_checkpoint
@@ -30,6 +40,7 @@ def predict(
     region: Region | Literal["all"] | None = None,
     *,
     source: str | None = None,
+    inputs: Mapping[str, StrPath] | None = None,
     options: PredictionOptions | None = None,
     workers: Workers | None = None,
 ) -> Path:
@@ -47,6 +58,8 @@ def predict(
         region: what to predict; ``"all"`` is the whole volume. The region is shrunk to whole voxels of all outputs
             that are predicted.
         source: name of the source of the run file to predict; the only one unless given.
+        inputs: paths of volumes that the network reads beside the raw data, by their names; those of the source unless
+            given.
         options: instead of the run's ``config.prediction``.
         workers: processes that predict; this process alone unless given.
 
@@ -58,8 +71,9 @@ def predict(
         FileNotFoundError: there is no such volume, checkpoint or mask.
         CheckpointError: a checkpoint is another network's.
         ConfigError: a checkpoint was trained with other classes, padding or intensities; the config does not fit the
-            volume; the region reaches beyond it; the network cannot be predicted in blocks; there is no such output; or
-            the unfinished prediction is another one.
+            volume; the region reaches beyond it; the network cannot be predicted in blocks; there is no such output or
+            input; an input was predicted from other raw data, by other networks than the checkpoint learned from, or
+            does not hold all that is read of it; or the unfinished prediction is another one.
         BlockingIOError: another process is making this output.
         UnfinishedBlocksError: some blocks could not be predicted; the others are done.
     """
@@ -68,12 +82,21 @@ def predict(
     net = config.build_network()
     weighed: Mapping[Path, Weight] | Sequence[Path] = {checkpoint: 1.0} if isinstance(checkpoint, Path) else checkpoint
     weights = weighed if isinstance(weighed, Mapping) else dict.fromkeys(weighed, 1.0)
-    dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
+    chosen_source = _with_inputs(choose_source(config.data, volume, source), config, inputs or {})
+    dataset = Dataset.open(volume, config, net, chosen_source)
     check_intensities(dataset)
-    record = LearnedVolume(raw=dataset.fingerprint, intensities=_sampled(dataset, next(iter(weights))))
+    record = LearnedVolume(
+        raw=dataset.fingerprint,
+        intensities=_sampled(dataset, next(iter(weights))),
+        inputs=record_inputs(dataset),
+    )
     chosen = config.prediction if options is None else options
     names = chosen.outputs or net.output_keys
     _check_outputs(net, names)
+    if record.inputs and not chosen.allow_other_inputs:
+        for path in weights:
+            known = [one for learned in _learned_from(path) for one in learned.inputs]
+            check_inputs(dataset, record, known, path)
     mask = None if chosen.mask is None else whole_path(chosen.mask)
     resolved = chosen.model_copy(update={"outputs": names, "mask": mask})
     job = PredictionJob(
@@ -119,14 +142,29 @@ def _region(
 
 def _sampled(dataset: Dataset, checkpoint: Path) -> tuple[float, float] | None:
     """Return the intensities of ``auto``: those that the network learned with, if it learned from this volume."""
-    if dataset.intensity_options != "auto":
+    if dataset.inputs.intensity_options != "auto":
         return None
-    learned = load_checkpoint(checkpoint).metadata.get("config", {}).get("learned_from", ())
-    for one in map(LearnedVolume.model_validate, learned):
+    for one in _learned_from(checkpoint):
         if one.intensities is not None and not one.raw.differences(dataset.fingerprint):
             return one.intensities
-    window = dataset.intensities
+    window = dataset.inputs.intensities
     return window.low, window.high
+
+
+def _learned_from(checkpoint: Path) -> list[LearnedVolume]:
+    """Return the volumes that a network has learned from, as its checkpoint says; none if it does not say."""
+    learned = load_checkpoint(checkpoint).metadata.get("config", {}).get("learned_from", ())
+    return list(map(LearnedVolume.model_validate, learned))
+
+
+def _with_inputs(source: Source, config: Config, inputs: Mapping[str, StrPath]) -> Source:
+    """Return the source with other volumes beside the raw data."""
+    names = sorted(set(config.network.volumes.values()))
+    for name in inputs:
+        if name not in names:
+            raise ConfigError(f"the network reads no input {name!r}; {suggest(name, names)}")
+    paths = {name: whole_path(path) for name, path in inputs.items()}
+    return replace(source, config=source.config.model_copy(update={"inputs": {**source.config.inputs, **paths}}))
 
 
 def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:

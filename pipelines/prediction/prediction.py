@@ -17,6 +17,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.inference import Ensemble, OverlappingTiles, Product, block_thickness, lattice_symmetries
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.pipelines.blockwise import Grid
+from scalenet_gp.pipelines.config import PredictionOptions
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.prediction.blending import blending_attributes, blending_tiles
 from scalenet_gp.pipelines.prediction.job import PredictionJob
@@ -60,8 +61,9 @@ class Prediction:
         Raises:
             FileNotFoundError: there is no such volume or checkpoint.
             ConfigError: a checkpoint is another file than the job names, or was trained with other classes, padding or
-                intensities; the config does not fit the volume; the region holds no whole voxel; or the overlap of
-                blocks does not fit the network.
+                intensities; the config does not fit the volume; the region holds no whole voxel; the overlap of blocks
+                does not fit the network; a volume beside the raw data does not hold all that is read of it; or
+                symmetries turn channels that have directions.
             CheckpointError: a checkpoint is another network's.
         """
         nets = [_network(job, index) for index in range(len(job.networks))]
@@ -71,13 +73,17 @@ class Prediction:
         weights = [network.weight for network in job.networks]
         ensemble = Ensemble(nets, weights, symmetries, job.options.products)
         dataset = Dataset.open(job.volume, job.config, net)
-        for name in net.input_keys:
-            dataset.raw.roi(net.voxel_size[name], dataset.world)  # raises if no level has such voxels
+        dataset.inputs.check_levels()
+        if symmetries is not None:
+            _check_directions(dataset, job.options)
         roi = dataset.roi(job.region, job.options.outputs)
         block = dataset.shape(job.options.block_shape, "prediction.block_shape", job.options.outputs)
         sizes = {name: net.voxel_size[name] for name in job.options.outputs}
         grid = Grid.fitting(roi, block, sizes, job.options.chunk or _CHUNK[net.dims])
-        return cls(job, dataset, ensemble, grid, blending_tiles(job.options, dataset, roi))
+        tiles = blending_tiles(job.options, dataset, roi)
+        needed = ensemble.inputs(dict.fromkeys(job.options.outputs, roi))
+        dataset.inputs.check_covered(needed, f"the prediction of {dataset.region(roi)}")
+        return cls(job, dataset, ensemble, grid, tiles)
 
     @property
     def net(self) -> LeibNet:
@@ -148,9 +154,9 @@ class Prediction:
         largest = Roi(self.grid.roi.begin, self.grid.block if self.tiles is None else self.tiles.tile)
         outputs = dict.fromkeys(self.job.options.outputs, largest)
         specs = self.net.specs
-        intensities = self.dataset.intensities
+        windows = self.dataset.inputs.windows
         read = sum(
-            specs[name].channels * math.prod(roi.shape / self.net.voxel_size[name])
+            specs[name].channels * math.prod(roi.shape / self.net.voxel_size[name]) * windows[name].dtype.itemsize
             for name, roi in self.ensemble.inputs(outputs).items()
         )
         made = sum(
@@ -161,12 +167,10 @@ class Prediction:
         if not on_processor:
             networks = [copy.deepcopy(net).to("meta") for net in ensemble.networks]
             ensemble = Ensemble(networks, None, ensemble.symmetries, ensemble.products)
-        beside = int(read) * intensities.dtype.itemsize + int(made) * 2 * torch.float32.itemsize
+        beside = int(read) + int(made) * 2 * torch.float32.itemsize
         try:
             limit = max(0, int(memory / _GAPS) - beside)
-            thickness = block_thickness(
-                ensemble, outputs, limit, getattr(torch, self.job.options.precision), intensities
-            )
+            thickness = block_thickness(ensemble, outputs, limit, getattr(torch, self.job.options.precision), windows)
         except ValueError as error:
             raise ConfigError(
                 f"{error} (of the {memory / 2**20:,.0f} MiB that a worker may take for blocks (--memory), a third is "
@@ -191,6 +195,17 @@ class Prediction:
         """Yield every product with its folder: ``1_output_entropy`` is that of ``"1_output/entropy"``."""
         for product in self.voxel_sizes:
             yield product, self.job.folder.group / product.replace("/", "_")
+
+
+def _check_directions(dataset: Dataset, options: PredictionOptions) -> None:
+    """Refuse to average over symmetries what has directions, which the average would not turn back."""
+    read = [volume.field for volume in dataset.inputs.volumes.values() if volume.directed]
+    made = [f"the output {name!r}" for name in options.outputs if dataset.targets[name].directed]
+    if turned := [*read, *made]:
+        raise ConfigError(
+            f"prediction.symmetries is {options.symmetries}, and channels of {turned[0]} have directions, which are "
+            "not turned with the data: write none"
+        )
 
 
 def _network(job: PredictionJob, index: int) -> LeibNet:

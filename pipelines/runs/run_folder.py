@@ -41,7 +41,7 @@ a validation, which would compare networks by it.
 The paths of ``data.sources`` may change as well: :meth:`RunFolder.check_volumes` compares the data themselves.
 """
 
-_PATHS = ("raw", "labels", "datasplit", "challenge", "groups")
+_PATHS = ("raw", "labels", "inputs", "datasplit", "challenge", "groups")
 """The fields of an entry of ``data.sources`` that may change with the place of the data."""
 
 _ABSENT = object()
@@ -176,7 +176,7 @@ class RunFolder:
             "training.start_from begins with its weights"
         )
         for one, other in zip(before, now, strict=False):
-            if differences := one.raw.differences(other.raw):
+            if differences := one.differences(other):
                 raise ConfigError(
                     f"{self.path} holds a run that has learned from {one.raw}, and the data now are {other.raw}: "
                     f"{'; '.join(differences)}. {cure}"

@@ -41,7 +41,7 @@ def build_trainer(
         log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), channels=dataset.channels)
     return Train(
         net,
-        dataset.arrays.raw,
+        dataset.arrays.inputs,
         _supervision(dataset),
         optimization=settings.optimization,
         compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),

@@ -166,8 +166,13 @@ class SpecializedNet(nn.Module):
         return tuple(made.values())
 
 
-def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan, *, one_type: bool = True) -> dict[str, Tensor]:
     """Return the inputs of a plan in a dictionary that can be emptied.
+
+    Args:
+        inputs: tensors (B, C, Z, Y, X) by name; others than those of the plan are left out.
+        plan: the plan.
+        one_type: False for inputs that are still to be converted to one type.
 
     Raises:
         GraphError: an input has other channels or voxels than planned, or they differ in batch size, type or device.
@@ -184,7 +189,7 @@ def validate_inputs(inputs: Mapping[str, Tensor], plan: Plan) -> dict[str, Tenso
                 f"which is the ROI {planned.roi} of {planned.channels} channels"
             )
         tensors[name] = tensor
-    if len({(tensor.shape[0], tensor.dtype, tensor.device) for tensor in tensors.values()}) > 1:
+    if len({(len(tensor), one_type and tensor.dtype, tensor.device) for tensor in tensors.values()}) > 1:
         listed = "; ".join(f"{name!r}: {len(t)} of {t.dtype} on {t.device}" for name, t in tensors.items())
         raise GraphError(f"all inputs share one batch size, one type and one device, but here are {listed}")
     return tensors

@@ -36,7 +36,7 @@ class BlockPredictor:
             given. Predictions depend on it by float rounding, so workers that share a volume share it.
         device: name of a torch device; the first GPU unless given, or the processor if there is no GPU.
         dtype: the type to compute in.
-        intensities: the intensity window to apply to the inputs; none unless given.
+        intensities: the intensity window to apply to each input, by its name; none unless given.
 
     Raises:
         ArgumentError: there is no such device.
@@ -59,7 +59,7 @@ class BlockPredictor:
         thickness: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
-        intensities: IntensityWindow | None = None,
+        intensities: Mapping[str, IntensityWindow] | None = None,
     ) -> None:
         self.ensemble = ensemble
         self.intensities = intensities
@@ -109,7 +109,7 @@ def block_thickness(
     outputs: Mapping[str, Roi],
     memory_limit: int,
     dtype: torch.dtype = torch.float32,
-    intensities: IntensityWindow | None = None,
+    intensities: Mapping[str, IntensityWindow] | None = None,
 ) -> int:
     """Choose the thickness (world units) of slabs with which a block fits into memory, for every member.
 
@@ -119,7 +119,7 @@ def block_thickness(
         memory_limit: bytes for everything that :meth:`BlockPredictor.predict` holds, its arguments included, with the
             weights of all networks.
         dtype: the type to compute in.
-        intensities: the intensity window to apply to the inputs; none unless given.
+        intensities: the intensity window to apply to each input, by its name; none unless given.
 
     Raises:
         ArgumentError: not even the thinnest slabs fit; the message says how much they need.
@@ -127,8 +127,11 @@ def block_thickness(
     """
     first = ensemble.networks[0]
     read = {key: (first.specs[key].channels, roi) for key, roi in ensemble.inputs(outputs).items()}
-    raw = torch.float32 if intensities is None else intensities.dtype
-    held = 2 * sum(_numbytes(channels, roi, first.voxel_size[key], raw) for key, (channels, roi) in read.items())
+    types = {key: window.dtype for key, window in (intensities or {}).items()}
+    held = 2 * sum(
+        _numbytes(channels, roi, first.voxel_size[key], types.get(key, torch.float32))
+        for key, (channels, roi) in read.items()
+    )
     if len(ensemble.networks) * len(ensemble.symmetries) > 1:
         for name, channels in ensemble.produced(outputs).items():
             key = name.partition("/")[0]

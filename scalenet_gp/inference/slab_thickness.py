@@ -31,7 +31,7 @@ def choose_slab_thickness(
     outputs: Mapping[str, Roi],
     memory_limit: int,
     dtype: torch.dtype = torch.float32,
-    intensities: IntensityWindow | None = None,
+    intensities: Mapping[str, IntensityWindow] | None = None,
 ) -> int:
     """Choose the thickness (world units) of slabs with which inference of ``outputs`` is fast and fits into memory.
 
@@ -81,7 +81,7 @@ def slabbed_memory(
     outputs: Mapping[str, Roi],
     thickness: int,
     dtype: torch.dtype = torch.float32,
-    intensities: IntensityWindow | None = None,
+    intensities: Mapping[str, IntensityWindow] | None = None,
 ) -> int:
     """Predict the peak bytes of inference in slabs: weights, outputs, and the slab of the inputs that is in work.
 
@@ -103,14 +103,14 @@ def predict_slabbed_memory(
     slabbed: SlabbedInference,
     *,
     dtype: torch.dtype = torch.float32,
-    intensities: IntensityWindow | None = None,
+    intensities: Mapping[str, IntensityWindow] | None = None,
     limit: int | None = None,
 ) -> int:
     """Predict the peak bytes of slabbed inference, weights included, on the device of the weights.
 
     Nothing is allocated. Convolutions are assumed to run within :class:`.OneDnnConvolutions`. The inputs, which may lie
-    on another device and are float32 without ``intensities``, are not counted. The slab in work is, if ``intensities``
-    or ``dtype`` make a copy of it. Everything else is as for :func:`scalenet_gp.analysis.predict_cost`.
+    on another device and are float32 where ``intensities`` has no window of them, are not counted. The slab in work is,
+    if a window or ``dtype`` make a copy of it. Everything else is as for :func:`scalenet_gp.analysis.predict_cost`.
 
     Args:
         net: the network that ``slabbed`` is for.
@@ -129,9 +129,9 @@ def predict_slabbed_memory(
     with fake_tensors(), torch.no_grad(), suppress(BeyondLimitError):
         module, device = fake_copy(SpecializedNet(net.graph, slabbed.plan), dtype)
         module.eval()
-        raw = torch.float32 if intensities is None else intensities.dtype
+        types = {name: window.dtype for name, window in (intensities or {}).items()}
         inputs = {
-            name: torch.empty((1, tensor.channels, *tensor.shape), dtype=raw, device=device)
+            name: torch.empty((1, tensor.channels, *tensor.shape), dtype=types.get(name, torch.float32), device=device)
             for name, tensor in slabbed.plan.input_tensors.items()
         }
         memory.leave_out(inputs.values())  # they are the caller's
@@ -146,7 +146,7 @@ def _memory(
     outputs: Mapping[str, Roi],
     thickness: int,
     dtype: torch.dtype,
-    intensities: IntensityWindow | None,
+    intensities: Mapping[str, IntensityWindow] | None,
     limit: int | None,
 ) -> int:
     """Return :func:`slabbed_memory`, or, if that is beyond the limit, some number beyond it."""

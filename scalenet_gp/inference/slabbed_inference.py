@@ -91,15 +91,15 @@ class SlabbedInference:
         return replace(self, plan=self.plan.shifted(offset))
 
     def run(
-        self, net: LeibNet, inputs: Mapping[str, Tensor], intensities: IntensityWindow | None = None
+        self, net: LeibNet, inputs: Mapping[str, Tensor], intensities: Mapping[str, IntensityWindow] | None = None
     ) -> dict[str, Tensor]:
         """Compute the outputs of the whole box.
 
         Args:
             net: the network that the schedule was made for, on any device, in any floating point type.
-            inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI, on any device; slab
-                by slab they are moved to the network's device and type.
-            intensities: the intensity window to apply to the inputs; none unless given.
+            inputs: for every key of ``plan.inputs`` a tensor (B, C, Z, Y, X) that covers that ROI, on any device and of
+                any type; slab by slab they are moved to the network's device and type.
+            intensities: the intensity window to apply to each input, by its name; none unless given.
 
         Returns:
             For every key of ``plan.outputs`` a tensor (B, C, Z, Y, X) that covers that ROI, of the network's device and
@@ -107,25 +107,29 @@ class SlabbedInference:
 
         Raises:
             GraphError: the schedule is for another network, an input has not the planned channels and voxels, the
-                inputs differ in batch size, type or device, or a node's output contradicts its rules.
-            ArgumentError: the type of an input is not that of ``intensities``.
+                inputs differ in batch size or device, or a node's output contradicts its rules.
+            ArgumentError: the type of an input is not that of its window.
             UnknownNameError: an input is missing.
         """
         net.graph.check_plan(self.plan)
-        return self.execute(net.nodes, validate_inputs(inputs, self.plan), intensities)  # type: ignore[arg-type]
+        return self.execute(net.nodes, validate_inputs(inputs, self.plan, one_type=False), intensities)  # type: ignore[arg-type]
 
     def execute(
-        self, nodes: Mapping[str, nn.Module], inputs: Mapping[str, Tensor], intensities: IntensityWindow | None = None
+        self,
+        nodes: Mapping[str, nn.Module],
+        inputs: Mapping[str, Tensor],
+        intensities: Mapping[str, IntensityWindow] | None = None,
     ) -> dict[str, Tensor]:
         """Run the network's nodes, by identifier, on ``inputs`` that are as planned: see :meth:`run`."""
         like = next((p for node in nodes.values() for p in node.parameters()), next(iter(inputs.values())))
         planned = {tensor.name: tensor for tensor in self.plan.tensors}
         planes = {name: _Planes() for name in planned}
+        windows = intensities or {}
         results: dict[str, Tensor] = {}
         for slab in self.slabs:
             for name, first, past in slab.inputs:
                 part = inputs[name][:, :, first:past].to(like.device, non_blocking=True)
-                seen = part if intensities is None else intensities.apply(part)
+                seen = windows[name].apply(part) if name in windows else part
                 planes[name].append(first, channels_last(seen.to(like.dtype)))
             for turn in slab.steps:
                 reads = [as_input(read, planes[read.tensor].part(read.crop)) for read in turn.step.reads]

@@ -91,4 +91,4 @@ def assemble_autoencoder(options: AutoencoderOptions) -> LeibNet:
     outputs = parts.outputs()
     keys = [*(node.output_keys[0] for node in outputs), "mean", "log_variance"]
     nodes = [*encoder, *bottleneck, latent, *decoder, *outputs]
-    return LeibNet(nodes, {"input": options.input_spec}, keys, name="Autoencoder")
+    return LeibNet(nodes, parts.inputs(), keys, name="Autoencoder")

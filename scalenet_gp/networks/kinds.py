@@ -15,7 +15,13 @@ from scalenet_gp.networks.fpn import FPNOptions
 from scalenet_gp.networks.hrnet import HRNetOptions
 from scalenet_gp.networks.options import Flag
 from scalenet_gp.networks.residual_encoder import ResidualEncoderOptions
-from scalenet_gp.networks.scalenet import add_gates, assemble_scalenet, check_order, subnet_prefix
+from scalenet_gp.networks.scalenet import (
+    add_gates,
+    assemble_scalenet,
+    check_order,
+    subnet_prefix,
+    volumes_of,
+)
 from scalenet_gp.networks.several_scales import CascadeOptions, EnsembleOptions
 from scalenet_gp.networks.unet import assemble_unet
 from scalenet_gp.networks.unet_3_plus import UNet3PlusOptions
@@ -68,6 +74,11 @@ class _Scales(Options):
     def _join(self) -> Self:
         check_order(self.subnets)
         return self
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """The names of volumes beside the raw data, by the inputs that read them."""
+        return volumes_of(self.subnets)
 
 
 class ScaleNetKind(_Scales):

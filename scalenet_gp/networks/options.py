@@ -24,10 +24,10 @@ from scalenet_gp.geometry import exact_size
 from scalenet_gp.graph import TensorSpec
 from scalenet_gp.options import Factor, Options, Size, Whole, suggest, to_json_value
 
-__all__ = ["Flag", "NetworkOptions", "OutputOptions"]
+__all__ = ["Flag", "NetworkOptions", "OutputOptions", "or_else"]
 
 
-def _or_else(message: str) -> WrapValidator:
+def or_else(message: str) -> WrapValidator:
     """Report ``message`` instead of pydantic's report on a part of a part of an argument."""
 
     def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -45,28 +45,28 @@ def _normalization_name(name: Any) -> Any:
     return next((one for one in known if one in name.lower()), name) if isinstance(name, str) else name
 
 
-VoxelSize = Annotated[Size, _or_else("it takes the nanometres of a voxel along each axis, as in (8, 8, 8)")]
+VoxelSize = Annotated[Size, or_else("it takes the nanometres of a voxel along each axis, as in (8, 8, 8)")]
 Flag = Annotated[bool, Field(strict=True)]
 Factors = Annotated[
     tuple[Factor, ...],
-    _or_else("it takes tuples of whole numbers from 1 up, a number per axis each, as in [(2, 2, 2), (1, 2, 2)]"),
+    or_else("it takes tuples of whole numbers from 1 up, a number per axis each, as in [(2, 2, 2), (1, 2, 2)]"),
 ]
 Kernels = Annotated[
     tuple[Factor, ...] | tuple[tuple[Factor, ...], ...],
-    _or_else(
+    or_else(
         "it takes tuples of whole numbers from 1 up, a number per axis each, as in [(3, 3, 3), (3, 3, 3)], or a list "
         "of such tuples for each level and the bottleneck"
     ),
 ]
 """The kernels of a pass, for all levels or for each."""
 
-Name = Annotated[str, _or_else("it takes the name of an activation, 'Identity' for none")]
+Name = Annotated[str, or_else("it takes the name of an activation, 'Identity' for none")]
 Normalization = Annotated[
     Literal["batch", "instance", "group", "calibrated_group", "layer"], BeforeValidator(_normalization_name)
 ]
 Heads = Annotated[
     dict[str, tuple[str, ...] | dict[str, Any]],
-    _or_else("it takes names, each with its classes or with arguments of Head, as in {'organelles': ['er', 'mito']}"),
+    or_else("it takes names, each with its classes or with arguments of Head, as in {'organelles': ['er', 'mito']}"),
 ]
 
 _HEAD = ("classes", "hidden_nc", "activation", "final_activation")
@@ -172,7 +172,7 @@ class NetworkOptions(Options):
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        axes = len(self.input_spec.voxel_size)
+        axes = self.dims
         if self.kernel_sizes is not None and self.convs_per_level is not None:
             raise ArgumentError(
                 f"kernel_sizes {to_json_value(self.kernel_sizes)} lists the convolutions of every pass; leave out "
@@ -267,9 +267,14 @@ class NetworkOptions(Options):
         return (self.hidden_nc or self.base_nc,) * (self.num_final_convs - 1)
 
     @property
-    def input_spec(self) -> TensorSpec:
-        """Voxel size and channels of the input."""
-        return TensorSpec(exact_size(self.top_resolution), self.input_nc)
+    def input_specs(self) -> dict[str, TensorSpec]:
+        """Voxel size and channels of every input, by its name without the subnet's."""
+        return {"input": TensorSpec(self.level_size(0), self.input_nc)}
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """The names of volumes beside the raw data, by the inputs that read them."""
+        return {}
 
     @property
     def features_spec(self) -> TensorSpec:

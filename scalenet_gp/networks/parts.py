@@ -47,12 +47,13 @@ class Parts:
     Args:
         options: options of the network.
         prefix: text before the name of every tensor, as in ``"2_"``.
-        entry: the tensor that the encoder reads, without the prefix.
+        entry: the tensor that the encoder reads, without the prefix; the input unless given, or ``"inputs"``, all of
+            them concatenated.
     """
 
     options: EncoderDecoderOptions
     prefix: str = ""
-    entry: str = "input"
+    entry: str | None = None
 
     def unet(self, enter: Enter | None = None, inject: str = "bottleneck") -> UNetNodes:
         """Return all nodes of a U-Net.
@@ -82,10 +83,22 @@ class Parts:
         """The name of the encoder's coarsest tensor."""
         return f"downsample_{self.options.levels - 1}"
 
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Return voxel size and channels of every input, by its name."""
+        return {self.prefix + name: spec for name, spec in self.options.input_specs.items()}
+
+    @property
+    def read_first(self) -> str:
+        """The name of the tensor that the encoder reads, without the prefix."""
+        first, *others = self.options.input_specs
+        return self.entry or ("inputs" if others else first)
+
     def encoder(self) -> list[Node]:
-        """Return the nodes from ``"input"`` to :attr:`encoded`."""
-        options, nodes = self.options, []
-        read, nc = self.entry, options.input_nc
+        """Return the nodes from the inputs to :attr:`encoded`."""
+        options, nodes = self.options, list[Node]()
+        read, nc = self.read_first, sum(spec.channels for spec in options.input_specs.values())
+        if read == "inputs":
+            nodes.append(Concatenate(list(self.inputs()), [self.prefix + read]))
         for level in range(options.levels):
             nodes += [self._conv_pass(read, f"in_conv_{level}", nc, level), self._downsampling(level)]
             read, nc = f"downsample_{level}", options.channels(level)
@@ -155,7 +168,7 @@ class Parts:
 
     def _conv_pass(self, read: str, made: str, nc: int, level: int) -> Node:
         return pieces.conv_pass(
-            self.options, self.prefix + read, self.prefix + made, nc, level, of_input=read == self.entry
+            self.options, self.prefix + read, self.prefix + made, nc, level, of_input=read == self.read_first
         )
 
     def _downsampling(self, level: int) -> Node:

@@ -18,12 +18,14 @@ from scalenet_gp.networks.unet_options import ScaleOptions, SubnetOptions
 
 __all__ = [
     "add_gates",
+    "add_inputs",
     "assemble_scalenet",
     "build_attentive_scalenet",
     "build_scalenet",
     "check_order",
     "read_subnets",
     "subnet_prefix",
+    "volumes_of",
 ]
 
 _O = TypeVar("_O", bound=ScaleOptions)
@@ -35,10 +37,10 @@ def build_scalenet(
 ) -> LeibNet:
     """Return U-Nets at any number of voxel sizes, each coarse one's features entering the next finer one's bottleneck.
 
-    Subnet *i* reads ``"i_input"`` and makes ``"i_output"``. The features that enter the next bottleneck are the
-    ``base_nc`` channels before its output. Their voxel size, that of the subnet, need not be that of the bottleneck:
-    per axis they are upsampled (nearest neighbor) or pooled (mean), as long as one of the two is a whole multiple of
-    the other. After LeibNetz, where the two are the same.
+    Subnet *i* reads ``"i_input"``, and whatever its ``inputs`` name, and makes ``"i_output"``. The features that enter
+    the next bottleneck are the ``base_nc`` channels before its output. Their voxel size, that of the subnet, need not
+    be that of the bottleneck: per axis they are upsampled (nearest neighbor) or pooled (mean), as long as one of the
+    two is a whole multiple of the other. After LeibNetz, where the two are the same.
 
     Args:
         subnet_dict_list: the subnets from coarse to fine, each as a mapping with ``"top_resolution"`` (nm per axis) and
@@ -96,7 +98,7 @@ def assemble_scalenet(subnets: Sequence[SubnetOptions], name: str, coarse_superv
         enter = partial(injection, parts.prefix, coarse=tuple(entering), join=options.bottleneck_join or "concatenate")
         made = parts.unet(enter if entering else None, options.inject or "bottleneck")
         nodes += made.nodes
-        inputs[f"{parts.prefix}input"] = options.input_spec
+        add_inputs(inputs, parts)
         if coarse_supervision or index == len(subnets) - 1:
             nodes += made.outputs
             outputs += made.output_keys
@@ -110,6 +112,30 @@ def subnet_prefix(options: ScaleOptions, index: int) -> str:
     return f"{index if options.subnet_id is None else options.subnet_id}_"
 
 
+def add_inputs(inputs: dict[str, TensorSpec], parts: Parts) -> None:
+    """Add the inputs of a subnet to those of a network.
+
+    Raises:
+        ArgumentError: another subnet has an input of the same name.
+    """
+    its = parts.inputs()
+    if twice := sorted(inputs.keys() & its.keys()):
+        raise ArgumentError(
+            f"two subnets have an input called {twice[0]!r}: give one of them another subnet_id, or its inputs other "
+            "names"
+        )
+    inputs |= its
+
+
+def volumes_of(subnets: Sequence[ScaleOptions]) -> dict[str, str]:
+    """Return the names of volumes beside the raw data, by the inputs of the network that read them."""
+    found: dict[str, str] = {}
+    for index, subnet in enumerate(subnets):
+        prefix = subnet_prefix(subnet, index)
+        found |= {prefix + key: name for key, name in subnet.volumes.items()}
+    return found
+
+
 def check_order(subnets: Sequence[ScaleOptions]) -> None:
     """Check that subnets go from coarse to fine, and that no coarser features are to enter the first.
 
@@ -118,7 +144,7 @@ def check_order(subnets: Sequence[ScaleOptions]) -> None:
     Raises:
         ArgumentError: a subnet has larger voxels than the one before it, or features are to enter the first.
     """
-    sizes = [subnet.input_spec.voxel_size for subnet in subnets]
+    sizes = [subnet.level_size(0) for subnet in subnets]
     for index, (before, after) in enumerate(pairwise(sizes)):
         if len(before) == len(after) and prod(after) > prod(before):
             right = sorted(sizes, key=prod, reverse=True)

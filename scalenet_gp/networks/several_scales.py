@@ -17,7 +17,7 @@ from scalenet_gp.layers import Concatenate, Mean, Upsample
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.networks.forms import OutputForms, one_channel, with_forms
 from scalenet_gp.networks.parts import Parts, UNetNodes
-from scalenet_gp.networks.scalenet import check_order, read_subnets, subnet_prefix
+from scalenet_gp.networks.scalenet import add_inputs, check_order, read_subnets, subnet_prefix, volumes_of
 from scalenet_gp.networks.unet_options import ScaleOptions
 from scalenet_gp.options import Options
 
@@ -38,7 +38,7 @@ class _SeveralScales(Options):
     @model_validator(mode="after")
     def _check_scales(self) -> Self:
         check_order(self.subnets)
-        sizes = [subnet.input_spec.voxel_size for subnet in self.subnets]
+        sizes = [subnet.level_size(0) for subnet in self.subnets]
         for index, (coarse, fine) in enumerate(self._neighbors(sizes)):
             if len(coarse) != len(fine) or any((c / f).denominator > 1 for c, f in zip(coarse, fine, strict=False)):
                 raise ArgumentError(
@@ -49,6 +49,11 @@ class _SeveralScales(Options):
             if not subnet.output_channels:
                 raise ArgumentError(f"subnet {index} has an output_nc of 0, but its 'output' is needed")
         return self
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """The names of volumes beside the raw data, by the inputs that read them."""
+        return volumes_of(self.subnets)
 
     @staticmethod
     @abstractmethod
@@ -66,7 +71,7 @@ class _SeveralScales(Options):
 
     def _upsampled(self, key: str, made: str, coarse: ScaleOptions, fine: ScaleOptions) -> tuple[list[Node], str]:
         """Return the node that brings a prediction to finer voxels, if it has to, and the name of the result."""
-        sizes = zip(coarse.input_spec.voxel_size, fine.input_spec.voxel_size, strict=True)
+        sizes = zip(coarse.level_size(0), fine.level_size(0), strict=True)
         factor = [int(c / f) for c, f in sizes]
         if max(factor) == 1:
             return [], key
@@ -112,7 +117,7 @@ class EnsembleOptions(_SeveralScales):
                 f"{parts.prefix}output", f"{parts.prefix}output_upsample", options, self.subnets[-1]
             )
             nodes += [*made.nodes, *made.outputs, *resizing]
-            inputs[f"{parts.prefix}input"] = options.input_spec
+            add_inputs(inputs, parts)
             members += made.output_keys
             predictions.append(prediction)
         forms = {(options.output_channels, options.output_activation) for options in self.subnets}
@@ -151,7 +156,7 @@ class CascadeOptions(_SeveralScales):
         before: ScaleOptions | None = None
         for index, options in enumerate(self.subnets):
             prefix = subnet_prefix(options, index)
-            inputs[f"{prefix}input"] = options.input_spec
+            add_inputs(inputs, Parts(options, prefix))
             if before is None:
                 made = Parts(options, prefix).unet()
             else:
@@ -159,7 +164,8 @@ class CascadeOptions(_SeveralScales):
                 resizing, prediction = self._upsampled(
                     f"{coarse}output", f"{prefix}prediction_upsample", before, options
                 )
-                join = Concatenate([f"{prefix}input", prediction], [f"{prefix}input_join"])
+                read = [*Parts(options, prefix).inputs(), prediction]
+                join = Concatenate(read, [f"{prefix}input_join"])
                 nodes += [*resizing, join]
                 made = self._fine(options, prefix, before.output_channels)
             nodes += [*made.nodes, *made.outputs]
@@ -169,7 +175,8 @@ class CascadeOptions(_SeveralScales):
 
     @staticmethod
     def _fine(options: ScaleOptions, prefix: str, prediction_nc: int) -> UNetNodes:
-        read = options.model_copy(update={"input_nc": options.input_nc + prediction_nc})
+        channels = sum(spec.channels for spec in options.input_specs.values()) + prediction_nc
+        read = options.model_copy(update={"input_nc": channels, "inputs": {}})
         return Parts(read, prefix, "input_join").unet()
 
 

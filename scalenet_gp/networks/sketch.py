@@ -127,4 +127,4 @@ class Sketch:
 
     def network(self, outputs: Sequence[str], name: str) -> LeibNet:
         """Return the network of these nodes."""
-        return LeibNet(self.nodes, {"input": self.options.input_spec}, outputs, name=name)
+        return LeibNet(self.nodes, self.options.input_specs, outputs, name=name)

@@ -17,8 +17,8 @@ def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -
     """Return a U-Net (Ronneberger et al. 2015, arXiv 1505.04597) of valid convolutions, as LeibNetz builds it.
 
     One input ``"input"`` (B, ``input_nc``, Z, Y, X) and one output ``"output"`` (B, ``output_nc``, Z, Y, X), both with
-    voxels of ``top_resolution``; with ``heads`` and ``deep_supervision`` further outputs. ``attention_gates`` make it
-    the Attention U-Net of Oktay et al. 2018 (arXiv 1804.03999).
+    voxels of ``top_resolution``; with ``inputs`` further inputs, with ``heads`` and ``deep_supervision`` further
+    outputs. ``attention_gates`` make it the Attention U-Net of Oktay et al. 2018 (arXiv 1804.03999).
 
     Args:
         top_resolution: voxel size (nm) of input and output; two or three axes.
@@ -38,5 +38,6 @@ def build_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -
 
 def assemble_unet(options: UNetOptions, name: str = "UNet") -> LeibNet:
     """Return the U-Net of these options."""
-    made = Parts(options).unet()
-    return LeibNet([*made.nodes, *made.outputs], {"input": options.input_spec}, made.output_keys, name=name)
+    parts = Parts(options)
+    made = parts.unet()
+    return LeibNet([*made.nodes, *made.outputs], parts.inputs(), made.output_keys, name=name)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from scalenet_gp.errors import ArgumentError
-from scalenet_gp.networks.options import Flag, NetworkOptions, OutputOptions
+from scalenet_gp.graph import TensorSpec
+from scalenet_gp.networks.options import Flag, NetworkOptions, OutputOptions, or_else
 from scalenet_gp.options import Whole
 
 __all__ = ["BottleneckJoin", "EncoderDecoderOptions", "ScaleOptions", "SubnetOptions", "UNetOptions"]
@@ -52,13 +53,50 @@ class EncoderDecoderOptions(NetworkOptions):
         return self
 
 
+Inputs = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Whole],
+    or_else("it takes names in small letters, each with the channels of its volume, as in {'lsd': 10}"),
+]
+
+
 class UNetOptions(EncoderDecoderOptions, OutputOptions):
     """Options of :func:`build_unet`, and of each subnet of :func:`build_scalenet`.
+
+    Attributes:
+        input_nc: channels of ``"input"``, the raw data; 0 for no such input, where ``inputs`` has others.
+        inputs: by name, the channels of further volumes that are read beside the raw data, such as the prediction of an
+            earlier network: ``{lsd: 10}`` is the input ``"lsd_input"``. All have the voxel size of the raw data, and
+            are concatenated before the first convolution.
 
     Example:
         >>> UNetOptions.create(top_resolution=(8, 8, 8), base_nc=4).channels(2)
         16
     """
+
+    input_nc: Annotated[int, Field(ge=0, strict=True)] = 1
+    inputs: Inputs = Field(default_factory=dict)
+
+    @property
+    def input_specs(self) -> dict[str, TensorSpec]:
+        """Voxel size and channels of every input, by its name without the subnet's."""
+        raw = super().input_specs if self.input_nc else {}
+        return raw | {_key(name): TensorSpec(self.level_size(0), nc) for name, nc in self.inputs.items()}
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """The names of volumes beside the raw data, by the inputs that read them, without the subnet's name."""
+        return {_key(name): name for name in self.inputs}
+
+    @model_validator(mode="after")
+    def _read_something(self) -> Self:
+        if not self.input_nc and not self.inputs:
+            raise ArgumentError("with an input_nc of 0 there is no 'input': then there have to be inputs to read")
+        return self
+
+
+def _key(name: str) -> str:
+    """Return the name of the input that reads a volume beside the raw data."""
+    return f"{name}_input"
 
 
 class ScaleOptions(UNetOptions):

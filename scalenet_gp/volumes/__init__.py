@@ -14,12 +14,12 @@ from scalenet_gp.volumes.image_layout import ImageLayout, default_levels
 from scalenet_gp.volumes.intensity_sample import IntensitySample, sample_intensities, spread_boxes
 from scalenet_gp.volumes.label_resampling import ClassVoxels, StoredGrid, class_majority
 from scalenet_gp.volumes.level_match import Alignment
-from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path, whole_path
+from scalenet_gp.volumes.location import StrPath, bulk_reads_begun, join, local_path, parent, whole_path
 from scalenet_gp.volumes.metadata import Level, Translation, nanometres, number
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, StoredValues, create_image
 from scalenet_gp.volumes.multiscale_image import MultiscaleImage, Padding
 from scalenet_gp.volumes.multiscale_writer import MultiscaleWriter
-from scalenet_gp.volumes.ome_zarr import is_ome_zarr, multiscale_attributes, multiscale_groups
+from scalenet_gp.volumes.ome_zarr import channel_names, is_ome_zarr, multiscale_attributes, multiscale_groups
 from scalenet_gp.volumes.points import read_points
 from scalenet_gp.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from scalenet_gp.volumes.reduction import block_majority, block_mean, known_majority
@@ -56,6 +56,7 @@ __all__ = [
     "block_majority",
     "block_mean",
     "bulk_reads_begun",
+    "channel_names",
     "check_covered",
     "class_majority",
     "create_array",
@@ -80,6 +81,7 @@ __all__ = [
     "number",
     "open_array",
     "open_precomputed",
+    "parent",
     "read_annotation",
     "read_class_groups",
     "read_crop_manifest",

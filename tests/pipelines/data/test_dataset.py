@@ -12,6 +12,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.predicted_sources import predicted_sources
 from scalenet_gp.pipelines.inspection import draw_samples
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training import train
@@ -76,7 +77,7 @@ def test_regions_of_a_volume_that_begins_elsewhere_count_from_its_corner(tmp_pat
         with pytest.raises(
             ValueError, match=r"covers \[0, 0, 0\] to \[9, 9, 9\] nm from .* not all of " + re.escape(str(expected))
         ):
-            dataset.predicted(write_nine(tmp_path / f"p{begin[0]}", away), {"1_output": gp.ArrayKey("P")}, roi)
+            predicted_sources(dataset, write_nine(tmp_path / f"p{begin[0]}", away), {"1_output": gp.ArrayKey("P")}, roi)
 
 
 def write_nine(path, first):
@@ -122,7 +123,7 @@ def test_arrays_hold_what_is_there(dataset):
         {"1_output": keys["1_output"]} for keys in (arrays.raw_of_outputs, arrays.targets, arrays.masks)
     )
     roi = dataset.annotated(EVERYWHERE)
-    chain = (dataset.raw_source(raw_keys), *dataset.target_sources()) + gp.MergeProvider()
+    chain = (dataset.inputs.see(raw_keys).stored(), *dataset.target_sources()) + gp.MergeProvider()
     keys = [group["1_output"] for group in (raw_keys, targets, masks)]
     with build_chain(chain) as pipeline:
         batch = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key in keys}))

@@ -105,14 +105,14 @@ def test_batches_of_two_sources_equal_those_cut_by_hand(two):
     seen = set()
     with build_chain(training_chain(datasets) + Stack(12)) as pipeline:
         batch = pipeline.request_batch(request_of(datasets, 3))
-    records = [json.loads(text) for text in batch[arrays.raw["1_input"]].attrs["location"]]
+    records = [json.loads(text) for text in batch[arrays.inputs["1_input"]].attrs["location"]]
     finest = batch[arrays.targets["1_output"]].spec.roi
     for number, record in enumerate(records):
         name = record["volume"]
         seen.add(name)
         dataset = datasets.open(datasets.named(name))
         corner = dataset.world.position(dataset.raw.levels[0].begin)
-        for tensor, key in arrays.raw.items():
+        for tensor, key in arrays.inputs.items():
             size = dataset.net.voxel_size[tensor]
             begin = batch[key].spec.roi.begin - finest.begin + Coordinate(record["begin"])
             if any(length % s for length, s in zip(begin - corner, size, strict=True)):
@@ -217,7 +217,7 @@ def test_shares_of_a_class_that_a_source_lacks_go_elsewhere(two):
     arrays = datasets.first.arrays
     with build_chain(training_chain(datasets) + Stack(12)) as pipeline:
         batch = pipeline.request_batch(request_of(datasets, 0))
-    records = [json.loads(text) for text in batch[arrays.raw["1_input"]].attrs["location"]]
+    records = [json.loads(text) for text in batch[arrays.inputs["1_input"]].attrs["location"]]
     assert {(record["volume"], record["class"]) for record in records} == {("crop", None), ("ids", "other")}
 
 

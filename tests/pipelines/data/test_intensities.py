@@ -15,7 +15,6 @@ from funlib.geometry import Coordinate, Roi
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.data import Dataset, Datasets, learned_volumes, record_volumes
-from scalenet_gp.pipelines.data import dataset as dataset_module
 from scalenet_gp.pipelines.inspection import draw_samples
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.runs import RunFolder
@@ -79,12 +78,13 @@ def test_the_network_sees_the_same_in_training_validation_pictures_and_predictio
     expected = np.clip(plainly_scaled(data, low, high), -2, 2)
 
     dataset = Dataset.open(volume, config, config.build_network())
-    key = dataset.arrays.raw["1_input"]
-    whole = everywhere(dataset, dataset.scaled(dataset.fractions({"1_input": key}, of_type=True), {"_": key}), key)
+    key = dataset.arrays.inputs["1_input"]
+    seen = dataset.inputs.see({"1_input": key})
+    whole = everywhere(dataset, seen.scaled(seen.fractions(of_type=True)), key)
     np.testing.assert_allclose(whole, expected, atol=2e-5)  # validation, pictures
-    stored = everywhere(dataset, dataset.raw_source({"1_input": key}), key)
-    seen = dataset.intensities.apply(torch.from_numpy(stored)).numpy()
-    np.testing.assert_array_equal(seen, whole)  # prediction
+    stored = everywhere(dataset, seen.stored(), key)
+    shown = dataset.inputs.intensities.apply(torch.from_numpy(stored)).numpy()
+    np.testing.assert_array_equal(shown, whole)  # prediction
 
     drawn = samples(config, volume, 1)["RAW_1_INPUT"]
     begin = np.array(json.loads(drawn.attrs["location"][0])["begin"]) // 9 - (drawn.data.shape[-1] - 8) // 2
@@ -104,7 +104,7 @@ def test_a_run_keeps_the_window_that_it_began_with(labelled, tmp_path, monkeypat
     assert load_checkpoint(checkpoint).metadata["config"]["learned_from"][0]["intensities"] == kept
     # from there on nothing is sampled of this volume, wherever it lies
     monkeypatch.setattr(learned_volumes, "sample_raw", lambda *_: pytest.fail("it was sampled again"))
-    monkeypatch.setattr(dataset_module, "sample_raw", lambda *_: pytest.fail("it was sampled again"))
+    monkeypatch.setattr(network_inputs, "sample_raw", lambda *_: pytest.fail("it was sampled again"))
     moved = typed_volume(tmp_path / "moved.zarr", labelled, data)
     made = predict(config, moved, checkpoint, tmp_path / "p.zarr", workers=CPU)
     attributes = json.loads((made / ".zattrs").read_text())
@@ -128,7 +128,7 @@ def test_each_source_may_have_a_window_of_its_own(labelled, tmp_path):
     config = recorded(tmp_path, tiny_config(data__sources=sources, training__region=None, evaluation__region=None))
     assert [one.intensities for one in config.learned_from] == [None, window_of(raw.astype(np.int16) * 3 - 300)]
     datasets = Datasets.find(tmp_path, config, config.build_network())
-    windows = [datasets.open(source).intensities for source in datasets.sources]
+    windows = [datasets.open(source).inputs.intensities for source in datasets.sources]
     assert [(window.low, window.high) for window in windows[:2]] == [(40, 220), config.learned_from[1].intensities]
     assert windows[2] == windows[1]
 

@@ -96,7 +96,7 @@ def test_a_datasplit(tree):
         ({"raw": "raw", "labels": "gt", "region": {"begin": [0], "end": [8]}}, r"data\.sources\.0\.region is of a"),
         (
             {"raw": "*/*.zarr/recon-*/em/*", "labels": "*/*.zarr/recon-1/labels/groundtruth/crop?"},
-            r"data\.sources\.0\.raw: the labels .*crop3 go with the raw volume .*, and there is none",
+            r"data\.sources\.0\.raw: the labels .*crop3 go with the volume .*, and there is none",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def sample(config, volume, lattice=1):
 
 def placed(dataset, batch):
     """The place of a sample, world units."""
-    return Coordinate(json.loads(batch[dataset.arrays.raw["1_input"]].attrs["location"])["begin"])
+    return Coordinate(json.loads(batch[dataset.arrays.inputs["1_input"]].attrs["location"])["begin"])
 
 
 def first_voxel(dataset, batch, array):

@@ -83,8 +83,8 @@ def test_every_crop_gives_samples_in_which_labels_and_raw_data_coincide(crops, d
                     unknown |= bool((mask[1] < mask[0]).any())
                     known[name] += mask.sum()
                     sides |= set(target.data[0][mask[0]].tolist())
-                raw = batch[dataset.arrays.raw["1_input"]]
-                distance = centres(dataset, batch, dataset.arrays.raw["1_input"], 8) - float(crops[1][source.name])
+                raw = batch[dataset.arrays.inputs["1_input"]]
+                distance = centres(dataset, batch, dataset.arrays.inputs["1_input"], 8) - float(crops[1][source.name])
                 seen = raw.data[0].mean(axis=(1, 2))
                 assert (seen[distance > 16] > 0.4).all()
                 assert (seen[distance < -16] < -0.4).all()

@@ -6,6 +6,7 @@ import pytest
 
 from scalenet_gp.nodes.chains.building import build_chain
 from scalenet_gp.pipelines.data.dataset import Dataset
+from scalenet_gp.pipelines.data.predicted_sources import predicted_sources
 from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.volumes.image_layout import ImageLayout
 from scalenet_gp.volumes.multiscale_array_writer import MultiscaleArrayWriter, create_image
@@ -39,7 +40,7 @@ def test_values_come_as_probabilities(volume, tmp_path, stored, error):
     net = config.build_network()
     dataset = Dataset.open(volume, config, net)
     keys, roi = dataset.arrays.predictions, dataset.annotated(config.evaluation.region)
-    chain = tuple(dataset.predicted(write_stored(tmp_path / "p", stored), keys, roi)) + gp.MergeProvider()
+    chain = tuple(predicted_sources(dataset, write_stored(tmp_path / "p", stored), keys, roi)) + gp.MergeProvider()
     with build_chain(chain) as pipeline:
         batch = pipeline.request_batch(gp.BatchRequest({key: gp.ArraySpec(roi=roi) for key in keys.values()}))
     for name, key in keys.items():

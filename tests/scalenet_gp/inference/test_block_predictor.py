@@ -120,7 +120,7 @@ def test_memory_is_followed_no_farther_than_to_its_limit(small):
     for limit in (0, peak // 2, peak - 1):
         assert limit < predict_slabbed_memory(small, sweep, limit=limit) <= peak
     # of raw data that are shown slab by slab, what is shown comes on top
-    assert predict_slabbed_memory(small, sweep, intensities=IntensityWindow.of_range(torch.uint8)) > peak
+    assert predict_slabbed_memory(small, sweep, intensities={"input": IntensityWindow.of_range(torch.uint8)}) > peak
 
 
 def test_what_depends_on_its_extent_is_not_cut():
@@ -142,8 +142,8 @@ def test_a_block_leaves_room_for_what_it_reads_and_makes(small):
     assert thinner < thick  # the raw data need some
     stored = IntensityWindow.of_range(torch.uint8)
     read = math.prod(alone.inputs(outputs)["input"].shape / small.voxel_size["input"])
-    room = slabbed_memory(small, outputs, thick, intensities=stored) + 2 * read
+    room = slabbed_memory(small, outputs, thick, intensities={"input": stored}) + 2 * read
     assert block_thickness(alone, outputs, room) < thick
-    assert block_thickness(alone, outputs, room, intensities=stored) == thick  # less, as they are stored
+    assert block_thickness(alone, outputs, room, intensities={"input": stored}) == thick  # less, as they are stored
     turned = Ensemble([small], symmetries=lattice_symmetries(small)[:2])
     assert block_thickness(turned, outputs, enough) <= thinner

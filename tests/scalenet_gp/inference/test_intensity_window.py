@@ -131,8 +131,8 @@ def test_a_sweep_shows_the_network_what_is_given_of_the_raw_data(thickness):
     }
     intensities = IntensityWindow(torch.uint8, LOW, HIGH)
     with torch.no_grad():
-        made = sweep.run(net, raw, intensities)["output"]
+        made = sweep.run(net, raw, dict.fromkeys(raw, intensities))["output"]
         shown = {name: intensities.apply(tensor) for name, tensor in raw.items()}
         assert torch.equal(made, sweep.run(net, shown)["output"])
     with pytest.raises(ValueError, match=r"for raw data of torch\.uint8"), torch.no_grad():
-        sweep.run(net, shown, intensities)
+        sweep.run(net, shown, dict.fromkeys(raw, intensities))

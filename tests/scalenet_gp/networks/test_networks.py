@@ -488,7 +488,18 @@ WRONG = {
     "text for a voxel size": (lambda: build_unet("888"), "top_resolution is '888': it takes the nanometres"),
     "half a factor": (lambda: build_unet((8, 8), nc_increase_factor=1.5), "nc_increase_factor is 1.5: "),
     "channels with a point": (lambda: build_unet((8, 8), base_nc=12.0), "base_nc is 12.0: it has to be a valid int"),
-    "no channel": (lambda: build_unet((8, 8), input_nc=0), "input_nc is 0: it has to be greater"),
+    "no input": (lambda: build_unet((8, 8), input_nc=0), "with an input_nc of 0 there is no 'input': then there have"),
+    "an input in capitals": (lambda: build_unet((8, 8), inputs={"LSD": 3}), "it takes names in small letters, each"),
+    "an input of no channel": (lambda: build_unet((8, 8), inputs={"lsd": 0}), "it takes names in small letters, each"),
+    "two inputs of one name": (
+        lambda: build_scalenet(
+            [
+                {"top_resolution": (16, 16), "subnet_id": "a", "inputs": {"b": 1}},
+                {"top_resolution": (8, 8), "subnet_id": "a_b"},
+            ]
+        ),
+        "two subnets have an input called 'a_b_input'",
+    ),
     "fewer than no channels": (lambda: build_unet((8, 8), output_nc=-1), "output_nc is -1: it has to be greater"),
     "a number for a truth": (lambda: build_unet((8, 8), residual=1), "residual is 1: it has to be a valid boolean"),
     "a probability of two": (lambda: build_unet((8, 8), dropout_prob=2), "dropout_prob is 2: it has to be less"),
