@@ -148,7 +148,7 @@ def test_crops_are_predicted_into_a_folder(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, *common, "--crops", manifest, "--output", tmp_path / "made") == 1
     assert "no such file" in said(capsys)[1][-1]
     assert run(monkeypatch, *common, "--crops", manifest, "--output", tmp_path / "made", "--region", "all") == 1
-    assert "takes neither --region nor --source" in said(capsys)[1][-1]
+    assert "takes no --region, --source or --input" in said(capsys)[1][-1]
     assert run(monkeypatch, *common, "--raw", "{dataset}", "--output", tmp_path / "made") == 1
     assert "leave it out" in said(capsys)[1][-1]
     called = {}

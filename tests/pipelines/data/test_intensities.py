@@ -14,7 +14,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.nodes.chains.building import build_chain
-from scalenet_gp.pipelines.data import Dataset, Datasets, learned_volumes, record_volumes
+from scalenet_gp.pipelines.data import Dataset, Datasets, learned_volumes, network_inputs, record_volumes
 from scalenet_gp.pipelines.inspection import draw_samples
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.runs import RunFolder
