@@ -153,7 +153,7 @@ class Dataset:
 
     @cached_property
     def inputs(self) -> NetworkInputs:
-        """What the network reads: raw data, and the volumes beside them."""
+        """The inputs of the network: raw data, and the volumes beside them."""
         return NetworkInputs(self.run, self.source, self.raw, self.net, self.world, self.cache)
 
     @cached_property

@@ -45,7 +45,7 @@ def _sampled(datasets: Datasets, dataset: Dataset) -> Iterator[tuple[str, Roi]]:
 
 
 def _read_by_samples(datasets: Datasets, region: Roi) -> dict[str, Roi]:
-    """Return what samples of a region read of each input, augmentation apart."""
+    """Return the ROI of each input that samples of a region read, augmentation apart."""
     net = datasets.net
     plan = net.plan(datasets.boxes(datasets.config.training.output_shape))
     finest = plan.outputs[datasets.first.finest]

@@ -1,4 +1,4 @@
-"""What a network reads of a source: raw data and further volumes, in the world of the source."""
+"""The inputs of a network from a source: raw data and further volumes, in the world of the source."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SeenVolume:
 
 @dataclass(frozen=True)
 class NetworkInputs:
-    """What a network reads of a source.
+    """The inputs of a network from a source: raw data, and further volumes.
 
     Attributes:
         run: the config of a run with this source alone.

@@ -143,7 +143,7 @@ def test_wildcards_of_inputs_stand_for_those_of_the_labels(volume, tmp_path):
 
 
 def test_predictions_of_any_network_that_was_learned_from_are_accepted(volume):
-    """As of several folds, each predicted by the network that did not learn from it."""
+    """Several folds, for example, each predicted by the network that did not learn from it."""
     config = tiny_config(network=NETWORK, data__sources=[with_ramp()])
     dataset = Dataset.open(volume, config, config.build_network())
     raw = VolumeFingerprint.of(MultiscaleImage.open(volume / "em" / "raw"))

@@ -89,13 +89,13 @@ def other(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def foreign(volume, other):
-    """Its prediction of the whole volume."""
+    """The prediction of the whole volume by that stage."""
     return predict(stage(LSD), volume, other, other.parent / "foreign.zarr", "all", workers=CPU)
 
 
 @pytest.fixture(scope="module")
 def part(volume, other):
-    """Its prediction of a part of the volume."""
+    """The prediction of a part of the volume by that stage."""
     return predict(stage(LSD), volume, other, other.parent / "part.zarr", PART, workers=CPU)
 
 
@@ -185,7 +185,7 @@ def test_a_prediction_of_other_raw_data_is_refused(volume, first, trained, tmp_p
 
 
 def test_what_cannot_be_learned_from_is_said_before_training(volume, first, part, tmp_path):
-    fault = r"part\.zarr/output covers .* and training reads \[0, 13.5, 4.5\] to \[108, 166.5, 121.5\] nm of it: predict that"
+    fault = r"part\.zarr/output covers .* and training reads \[0, 13.5, 4.5\] to \[108, 166.5, 121.5\] nm of it: predict"
     with pytest.raises(ConfigError, match=fault):
         train(second(part / "output"), volume, tmp_path / "run", "cpu", "none")
     turned = second(first / "output", augmentation=[{**JITTER, "mirror_axes": [0]}])
