@@ -185,7 +185,9 @@ def test_a_prediction_of_other_raw_data_is_refused(volume, first, trained, tmp_p
 
 
 def test_what_cannot_be_learned_from_is_said_before_training(volume, first, part, tmp_path):
-    fault = r"part\.zarr/output covers .* and training reads \[0, 13.5, 4.5\] to \[108, 166.5, 121.5\] nm of it: predict"
+    fault = (
+        r"part\.zarr/output covers .* and training reads \[0, 13.5, 4.5\] to \[108, 166.5, 121.5\] nm of it: predict"
+    )
     with pytest.raises(ConfigError, match=fault):
         train(second(part / "output"), volume, tmp_path / "run", "cpu", "none")
     turned = second(first / "output", augmentation=[{**JITTER, "mirror_axes": [0]}])

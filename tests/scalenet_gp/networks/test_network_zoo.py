@@ -255,3 +255,23 @@ def test_what_no_network_can_be_is_refused(name):
         build()
     for part in message.split(".*"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("build", [build_scalenet, build_ensemble, build_cascade])
+def test_each_scale_reads_volumes_of_its_own_beside_raw(build):
+    """The result depends on all of them; a scale of no raw data has no such input."""
+    coarse, fine = ({**subnet, "activation": "Tanh"} for subnet in SCALES["subnets"])
+    net = randomize(build([{**coarse, "inputs": {"lsd": 3}}, {**fine, "input_nc": 0, "inputs": {"lsd": 3, "cell": 2}}]))
+    assert {name: net.specs[name].channels for name in net.input_keys} == {
+        "0_input": 1,
+        "0_lsd_input": 3,
+        "1_lsd_input": 3,
+        "1_cell_input": 2,
+    }
+    output = "output" if build is build_ensemble else "1_output"
+    plan = net.plan({output: net.smallest_plan.outputs[output]})
+    inputs = random_inputs(plan)
+    with torch.no_grad():
+        before = net(inputs, plan)[output]
+        for name, tensor in inputs.items():
+            assert not torch.equal(net({**inputs, name: tensor + 1}, plan)[output], before), name

@@ -598,7 +598,7 @@ WRONG = {
     ),
     "one name": (
         lambda: build_scalenet([{"top_resolution": (r, r), "subnet_id": "x"} for r in (32, 8)]),
-        "two nodes are called 'x_in_conv_0'",
+        "two subnets have an input called 'x_input'",
     ),
     "axes": (lambda: build_unet((8,)), "a voxel size has 2 or 3 axes"),
     "negative": (lambda: build_unet((8, -8)), "voxel size 8 × -8 nm has to be positive on every axis"),
