@@ -263,7 +263,9 @@ def test_a_prediction_of_another_volume_of_the_same_extent_is_refused(tmp_path, 
     (tmp_path / "labels").symlink_to(volume / "labels")
     raw, _ = tissue()
     write_array(tmp_path / "em" / "raw", raw[::-1].copy(), levels=3)
-    with pytest.raises(ConfigError, match=r"the labels are of .*, which is another volume \(the voxels differ\): give"):
+    with pytest.raises(
+        ConfigError, match=r"was predicted from .* the data to compare it with are .*: the voxels differ"
+    ):
         evaluate(tiny_config(), tmp_path, predicted)
     files = files_below(volume)
     moved = tmp_path / "moved"
