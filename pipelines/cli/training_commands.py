@@ -174,19 +174,33 @@ def evaluate(
             "another; evaluate and segment take them from the run.",
         ),
     ] = False,
+    consistency: Annotated[
+        bool,
+        typer.Option(
+            "--consistency",
+            help="Compare the prediction with itself: shares of classes in its blocks, planes across their borders. No "
+            "annotation is needed.",
+        ),
+    ] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option("--other", help="With --consistency: another prediction that overlaps this one, or meets it."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace scores and a picture that exist.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Compare a prediction with the annotation, and draw both; or compare a segmentation, object by object."""
     from scalenet_gp.pipelines.config import Region
-    from scalenet_gp.pipelines.evaluation import choose_thresholds as choose
-    from scalenet_gp.pipelines.evaluation import evaluate as compare
     from scalenet_gp.pipelines.evaluation import (
+        check_consistency,
+        consistency_table,
         evaluate_segmentation,
         score_tables,
         segmentation_scores_table,
         thresholds_table,
     )
+    from scalenet_gp.pipelines.evaluation import choose_thresholds as choose
+    from scalenet_gp.pipelines.evaluation import evaluate as compare
     from scalenet_gp.pipelines.plots import draw_prediction
     from scalenet_gp.pipelines.runs import RunFolder
 
@@ -215,6 +229,15 @@ def evaluate(
     if run is None and (prediction is None or output is None):
         raise ConfigError("say with --run whose prediction to take, or with --prediction and --output which, and where")
     predicted = prediction or RunFolder(run or Path()).prediction
+    if other is not None and not consistency:
+        raise ConfigError("--other is compared with --consistency: give both")
+    if consistency:
+        thresholds = read_thresholds(run, predicted)
+        made = folder.consistency
+        alike = check_consistency(settings, predicted, other, made, overwrite=force, thresholds=thresholds)
+        print_table(consistency_table(alike))
+        print_results({"consistency": made})
+        return
     if choose_thresholds:
         if run is None or output is not None:
             raise ConfigError("--choose-thresholds needs --run, where they are kept, and takes no --output")

@@ -1,9 +1,15 @@
 """Assessment of networks: validation in training, evaluation of predictions, the final evaluation of a run."""
 
+from scalenet_gp.pipelines.evaluation.consistency_job import check_consistency
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.evaluation.final_evaluation_job import RunResult, final_evaluation
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
-from scalenet_gp.pipelines.evaluation.score_table import score_tables, segmentation_scores_table, thresholds_table
+from scalenet_gp.pipelines.evaluation.score_table import (
+    consistency_table,
+    score_tables,
+    segmentation_scores_table,
+    thresholds_table,
+)
 from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores, evaluate_segmentation
 from scalenet_gp.pipelines.evaluation.threshold_job import choose_thresholds
 from scalenet_gp.pipelines.evaluation.validation import Validation
@@ -13,8 +19,10 @@ __all__ = [
     "RunResult",
     "SegmentationScores",
     "Validation",
+    "check_consistency",
     "check_evaluation",
     "choose_thresholds",
+    "consistency_table",
     "evaluate",
     "evaluate_segmentation",
     "final_evaluation",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from scalenet_gp.metrics import mean_scores
+from scalenet_gp.metrics import Consistency, mean_scores
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
 from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores
 from scalenet_gp.pipelines.runs import ChosenThresholds
 
-__all__ = ["score_tables", "segmentation_scores_table", "thresholds_table"]
+__all__ = ["consistency_table", "score_tables", "segmentation_scores_table", "thresholds_table"]
 
 
 def score_tables(result: EvaluationResult) -> list[Table]:
@@ -53,6 +54,19 @@ def thresholds_table(chosen: ChosenThresholds) -> Table:
     for output, classes in chosen.outputs.items():
         for index, (name, one) in enumerate(classes.items()):
             table.add_row(output if index == 0 else "", name, f"{one.threshold:g}", _number(one.dice))
+    return table
+
+
+def consistency_table(found: Mapping[str, Mapping[str, Consistency]]) -> Table:
+    """Return the consistency of classes as a table for the terminal."""
+    compared = any(one.other is not None for classes in found.values() for one in classes.values())
+    columns = ("share", "± over blocks", "Dice of planes in blocks", "across blocks", *(["with other"] * compared))
+    table = _table("Consistency of the prediction", ("output", "class"), columns)
+    for output, classes in found.items():
+        for index, (name, one) in enumerate(classes.items()):
+            numbers = [one.fractions.mean, one.fractions.deviation]
+            numbers += [counts.scores["dice"] for counts in (one.within, one.across, one.other) if counts is not None]
+            table.add_row(output if index == 0 else "", name, *map(_number, numbers))
     return table
 
 

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "segmentation_scores.json"
 
     @property
+    def consistency(self) -> Path:
+        """The consistency of the prediction with itself, JSON."""
+        return self.path / "consistency.json"
+
+    @property
     def thresholds(self) -> Path:
         """The thresholds that were chosen for its classes, JSON."""
         return self.path / "thresholds.json"

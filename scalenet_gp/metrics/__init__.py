@@ -18,6 +18,7 @@ from scalenet_gp.metrics.confusion import (
     scores_to_json,
     update_scores,
 )
+from scalenet_gp.metrics.consistency import Consistency, VolumeFractions, compare_neighbours
 from scalenet_gp.metrics.groups import GroupCounts, GroupObjects, GroupScores
 from scalenet_gp.metrics.instances.boundary import BoundaryCounts, count_boundaries
 from scalenet_gp.metrics.instances.clustering import (
@@ -49,6 +50,7 @@ __all__ = [
     "BoundaryCounts",
     "CellMapScores",
     "ConfusionCounts",
+    "Consistency",
     "ContingencyTable",
     "CropGrid",
     "GroupCounts",
@@ -62,9 +64,11 @@ __all__ = [
     "Scores",
     "ThresholdSweep",
     "VariationOfInformation",
+    "VolumeFractions",
     "adapted_rand",
     "average_precision",
     "closest_level",
+    "compare_neighbours",
     "connected_objects",
     "count_boundaries",
     "count_missing_instances",
