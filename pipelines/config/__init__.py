@@ -27,7 +27,7 @@ from scalenet_gp.pipelines.config.sampling import (
     UniformSamplerOptions,
 )
 from scalenet_gp.pipelines.config.schema import reference_text, schema_text
-from scalenet_gp.pipelines.config.segmentation import SegmentationConfig
+from scalenet_gp.pipelines.config.segmentation import FRAGMENTS, SegmentationConfig
 from scalenet_gp.pipelines.config.targets import (
     BACKGROUND,
     AffinityTargetsOptions,
@@ -43,6 +43,7 @@ from scalenet_gp.pipelines.config.yaml_files import load_yaml, parse_yaml, to_ya
 
 __all__ = [
     "BACKGROUND",
+    "FRAGMENTS",
     "AffinityTargetsOptions",
     "BoundaryDistanceTargetsOptions",
     "ChallengeConfig",

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Options, suggest
-from scalenet_gp.segmentation import SegmentationMethod
+from scalenet_gp.segmentation import AffinityMethod, SegmentationMethod
 
-__all__ = ["SegmentationConfig"]
+__all__ = ["FRAGMENTS", "SegmentationConfig"]
+
+FRAGMENTS = "_fragments"
+"""What is added to the name of a volume of objects to name that of their fragments."""
 
 
 class SegmentationConfig(Options):
-    """Segmentation of a prediction: the objects of each class.
+    """Segmentation of a prediction: the objects of each class, and objects by affinities.
 
     Attributes:
         classes: the method of each class, by its name; ``"*"`` stands for all other classes, and a class that no name
             matches is not segmented. All classes are by default.
+        objects: the method of objects that affinities make, by the name that their volume gets. None by default.
 
     Example:
         >>> config = SegmentationConfig.create(classes={"mito": {"smallest": 1e6}, "*": {}})
@@ -28,6 +33,17 @@ class SegmentationConfig(Options):
     """
 
     classes: dict[str, SegmentationMethod] = Field(default={"*": {}}, validate_default=True)
+    objects: dict[str, AffinityMethod] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_of_folders(self) -> Self:
+        for name in self.objects:
+            if not name or name.startswith(".") or set(name) & set("/\\*?[") or name.endswith(FRAGMENTS):
+                raise ConfigError(
+                    f"objects.{name} cannot be a folder: give a name without / \\ * ? [, which begins with no dot and "
+                    f"does not end in {FRAGMENTS}"
+                )
+        return self
 
     def methods(self, classes: Sequence[str]) -> dict[str, SegmentationMethod]:
         """Return the method of each of some classes that is segmented: see :meth:`method`.

@@ -263,6 +263,20 @@ class AffinityTargetsOptions(InstanceTargetsOptions):
             return tuple(f"affinity {' '.join(format(float(n), '.12g') for n in o)} nm" for o in self.offsets_nm)
         return tuple(f"affinity {' '.join(map(str, offset))}" for offset in self.offsets or ())
 
+    def in_voxels(self, voxel_size: Sequence[Fraction]) -> tuple[tuple[int, ...], ...]:
+        """Return the offsets in voxels of a size (nm per spatial axis).
+
+        Raises:
+            ConfigError: they have other axes, or are not whole voxels.
+        """
+        self.check_voxel_size(voxel_size)
+        if self.offsets is not None:
+            return self.offsets
+        return tuple(
+            tuple(int(length / size) for length, size in zip(offset, voxel_size, strict=True))
+            for offset in self.offsets_nm or ()
+        )
+
     def check_voxel_size(self, voxel_size: Sequence[Fraction]) -> None:
         for offset in self.offsets or ():
             _check_axes("offsets", offset, voxel_size)

@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 from funlib.geometry import Roi
 
-from scalenet_gp.segmentation import join_basins, join_fragments, number_objects
+from scalenet_gp.segmentation import number_objects
 from scalenet_gp.serialization import atomic_write
 from scalenet_gp.volumes import StoredArray, create_array, open_array
 
@@ -30,19 +30,28 @@ class Fragments:
         shape: voxels of the region.
         block: voxels of a block.
         chunks: voxels of a chunk.
+        volume: the volume of ids, where it is not among the files.
     """
 
     path: Path
     shape: tuple[int, ...]
     block: tuple[int, ...]
     chunks: tuple[int, ...]
+    volume: Path | None = None
 
-    def create(self, basins: bool = False) -> None:
-        """Create the files, in place of others; for parts of basins, those of heights and passes too."""
+    def create(self, basins: bool = False, scores: bool = False) -> None:
+        """Create the files, in place of others, but for a volume of ids that is elsewhere.
+
+        Args:
+            basins: for parts of basins, with their heights and passes.
+            scores: for fragments that are joined by scores of the edges between them.
+        """
         shutil.rmtree(self.path, ignore_errors=True)
-        for folder in (self._tables, self._edges, *([self._passes] if basins else [])):
-            folder.mkdir(parents=True)
-        create_array(self.path / "ids", self.shape, self.chunks, np.dtype(np.uint64))
+        for folder in (self._tables, self._edges, self._passes, self._scores):
+            if (basins or folder != self._passes) and (scores or folder != self._scores):
+                folder.mkdir(parents=True)
+        if self.volume is None:
+            create_array(self.path / "ids", self.shape, self.chunks, np.dtype(np.uint64))
         if basins:
             create_array(self.path / "heights", self.shape, self.chunks, np.dtype(np.uint32))
 
@@ -89,12 +98,34 @@ class Fragments:
         """Store the passes of a block: see :func:`.find_passes`."""
         _save(self._passes / f"{self._index(roi)}.npy", passes)
 
-    def merge(self, choose: Callable[[np.ndarray], np.ndarray], depth: float | None = None) -> np.ndarray:
+    def write_scores(self, roi: Roi, edges: np.ndarray) -> None:
+        """Store the edges of a block's voxels: see :data:`.EDGE_TYPE`."""
+        _save(self._scores / f"{self._index(roi)}.npy", edges)
+
+    def rows(self) -> np.ndarray:
+        """Return the measures of all fragments, sorted by id."""
+        return self._all(self._tables)
+
+    def links(self) -> np.ndarray:
+        """Return the pairs that :meth:`write_edges` stored."""
+        return self._all(self._edges)
+
+    def passes(self) -> np.ndarray:
+        """Return the passes of all blocks."""
+        return self._all(self._passes)
+
+    def scores(self) -> np.ndarray:
+        """Return the edges of all blocks."""
+        return self._all(self._scores)
+
+    def merge(
+        self, choose: Callable[[np.ndarray], np.ndarray], join: Callable[[np.ndarray], tuple[np.ndarray, int]]
+    ) -> np.ndarray:
         """Store the number of every fragment's object.
 
         Args:
             choose: returns which objects are numbered: see :func:`.number_objects`.
-            depth: of parts of basins, the depth that parts objects: see :func:`.join_basins`.
+            join: returns from the measures of all fragments the object of each, and their number.
 
         Returns:
             The measures of the numbered objects.
@@ -102,16 +133,16 @@ class Fragments:
         Raises:
             OSError: files cannot be read or written.
         """
-        rows, edges = self._all(self._tables), self._all(self._edges)
-        if depth is None:
-            of_fragment, count = join_fragments(rows["id"], edges)
-        else:
-            of_fragment, count = join_basins(rows, edges, self._all(self._passes), depth)
-        numbers, numbered = number_objects(rows, of_fragment, count, choose)
-        _save(self.path / "fragments.npy", rows["id"])
-        _save(self.path / "numbers.npy", numbers)
-        _save(self.path / "objects.npy", numbered)
+        rows = self.rows()
+        numbers, numbered = number_objects(rows, *join(rows), choose)
+        self.write_numbers(rows["id"], numbers, numbered)
         return numbered
+
+    def write_numbers(self, ids: np.ndarray, numbers: np.ndarray, objects: np.ndarray) -> None:
+        """Store the number of each fragment's object, and the measures of the numbered objects."""
+        _save(self.path / "fragments.npy", ids)
+        _save(self.path / "numbers.npy", numbers)
+        _save(self.path / "objects.npy", objects)
 
     def objects(self) -> np.ndarray:
         """Return the objects that :meth:`merge` has numbered."""
@@ -124,7 +155,7 @@ class Fragments:
 
     @cached_property
     def _ids(self) -> StoredArray:
-        return open_array(self.path / "ids")
+        return open_array(self.path / "ids" if self.volume is None else self.volume)
 
     @cached_property
     def _heights(self) -> StoredArray:
@@ -137,6 +168,10 @@ class Fragments:
     @property
     def _passes(self) -> Path:
         return self.path / "passes"
+
+    @property
+    def _scores(self) -> Path:
+        return self.path / "scores"
 
     @property
     def _tables(self) -> Path:

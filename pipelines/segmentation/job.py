@@ -7,45 +7,35 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from scalenet_gp.options import Options
 from scalenet_gp.pipelines.blockwise import BlockJob
 from scalenet_gp.pipelines.config import TargetOptions
-from scalenet_gp.segmentation import SegmentationMethod
+from scalenet_gp.segmentation import AffinityMethod, SegmentationMethod
 from scalenet_gp.volumes import ImageLayout, VolumeFingerprint, default_levels
 
-__all__ = ["SegmentationJob", "SegmentedClass"]
+__all__ = ["SegmentationJob", "SegmentedAffinities", "SegmentedClass", "SegmentedVolume"]
 
 
-class SegmentedClass(Options):
-    """The segmentation of one class.
+class SegmentedVolume(Options):
+    """Abstract: the segmentation of one output of a network.
 
     Attributes:
-        volume: name of the network's output that the class is taken from.
-        channel: index of the class among the output's channels.
-        targets: what the output learned, which tells how its values decide.
+        volume: name of the output.
         source: the output's volume.
         begin: first voxel of the region, in voxels of the source.
         shape: voxels of the region.
         chunks: voxels of a chunk.
         block: voxels of a block.
-        options: the method, with its threshold.
     """
 
     volume: str
-    channel: int
-    targets: TargetOptions
     source: VolumeFingerprint
     begin: tuple[int, ...]
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     block: tuple[int, ...]
-    options: SegmentationMethod
-
-    @property
-    def exclusive(self) -> bool:
-        """True if the most probable of the output's classes counts."""
-        return self.targets.kind == "classes" and self.targets.exclusive
 
     @property
     def voxel_size(self) -> tuple[Fraction, ...]:
@@ -68,6 +58,41 @@ class SegmentedClass(Options):
         stored = np.min_scalar_type(largest).name
         return ImageLayout(self.voxel_size, self.corner, self.shape, (), stored, "labels", levels, self.chunks)
 
+    def fragments_layout(self) -> ImageLayout:
+        """Return the layout of the volume of fragments."""
+        return ImageLayout(self.voxel_size, self.corner, self.shape, (), "uint64", "labels", 1, self.chunks)
+
+
+class SegmentedClass(SegmentedVolume):
+    """The segmentation of one class.
+
+    Attributes:
+        channel: index of the class among the output's channels.
+        targets: what the output learned, which tells how its values decide.
+        options: the method, with its threshold.
+    """
+
+    channel: int
+    targets: TargetOptions
+    options: SegmentationMethod
+
+    @property
+    def exclusive(self) -> bool:
+        """True if the most probable of the output's classes counts."""
+        return self.targets.kind == "classes" and self.targets.exclusive
+
+
+class SegmentedAffinities(SegmentedVolume):
+    """The segmentation of an output that learned affinities.
+
+    Attributes:
+        offsets: of its channels, in voxels.
+        options: the method, with its threshold.
+    """
+
+    offsets: tuple[tuple[int, ...], ...]
+    options: AffinityMethod
+
 
 class SegmentationJob(BlockJob):
     """A segmentation.
@@ -79,6 +104,7 @@ class SegmentationJob(BlockJob):
         prediction: the predicted zarr group.
         networks: digests of the checkpoints that predicted it.
         classes: the classes to segment, by name.
+        objects: the objects that affinities make, by name.
     """
 
     without_voxels: ClassVar[tuple[str, ...]] = (
@@ -90,3 +116,9 @@ class SegmentationJob(BlockJob):
     prediction: Path
     networks: tuple[str, ...]
     classes: dict[str, SegmentedClass]
+    objects: dict[str, SegmentedAffinities] = Field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, SegmentedClass | SegmentedAffinities]:
+        """All that is segmented, by name."""
+        return {**self.classes, **self.objects}

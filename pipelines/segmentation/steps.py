@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 from funlib.geometry import Roi
@@ -27,7 +27,16 @@ from scalenet_gp.segmentation import (
 )
 from scalenet_gp.volumes import MultiscaleArrayWriter
 
-__all__ = ["FindBasins", "FindComponents", "FindEdges", "FindHoles", "FindPasses", "ObjectMask", "WriteObjects"]
+__all__ = [
+    "FindBasins",
+    "FindComponents",
+    "FindEdges",
+    "FindHoles",
+    "FindPasses",
+    "ObjectMask",
+    "Voxels",
+    "WriteObjects",
+]
 
 
 @final
@@ -46,6 +55,29 @@ class FindHoles:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Voxels:
+    """The voxels of objects in a box.
+
+    Attributes:
+        mask: boolean, (z, y, x).
+        values: probabilities, or mean affinities, float32 (z, y, x).
+        attached: see :func:`.attached_faces`; None if all neighbours are attached.
+    """
+
+    mask: np.ndarray
+    values: np.ndarray
+    attached: np.ndarray | None = None
+
+
+class Reader(Protocol):
+    """Reads voxels of objects in a box."""
+
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> Voxels:
+        """Return the voxels from ``begin`` to before ``end``, both counted from the first of the region."""
+
+
+@final
 @dataclass(frozen=True)
 class ObjectMask:
     """Reads the mask of a class after holes were filled and the mask was opened.
@@ -59,14 +91,14 @@ class ObjectMask:
     opening: BallOpening
     shape: tuple[int, ...]
 
-    def read(self, begin: Sequence[int], end: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mask and the class's values in a box: see :meth:`.ClassSource.read`."""
+    def read(self, begin: Sequence[int], end: Sequence[int]) -> Voxels:
+        """Return the voxels in a box: see :meth:`.ClassSource.read`."""
         first, past = grow_box(begin, end, self.opening.margin, self.shape)
         mask, values = self.source.read(first, past)
         if self.holes is not None:
             mask |= look_up(self.holes.read(first, past), *self.holes.numbers()) > 0
         inside = slices_within(begin, end, first)
-        return self.opening(mask)[inside], values[inside]
+        return Voxels(self.opening(mask)[inside], values[inside])
 
 
 @final
@@ -80,16 +112,16 @@ class FindComponents:
 
     def __call__(self, roi: Roi) -> None:
         """Label a block."""
-        mask, values = self.mask.read(roi.begin, roi.end)
-        _store(self.fragments, roi, mask, values, self.connectivity)
+        voxels = self.mask.read(roi.begin, roi.end)
+        _store(self.fragments, roi, voxels.mask, voxels.values, self.connectivity)
 
 
 @final
 @dataclass(frozen=True)
 class FindBasins:
-    """Labels the parts of basins of the class, and stores their heights."""
+    """Labels the parts of basins, and stores their heights."""
 
-    mask: ObjectMask
+    mask: Reader
     heights: Heights
     fragments: Fragments
     connectivity: Connectivity
@@ -99,11 +131,12 @@ class FindBasins:
         shape = self.fragments.shape
         begin, end = grow_box(roi.begin, roi.end, (1,) * len(shape), shape)
         first, past = grow_box(begin, end, self.heights.margin, shape)
-        mask, values = self.mask.read(first, past)
-        heights = self.heights(mask)[slices_within(begin, end, first)]
-        high = np.pad(heights, _beyond(roi, begin, end))
-        labels, count = find_basins(high, self.connectivity)
-        values = values[slices_within(roi.begin, roi.end, first)]
+        voxels = self.mask.read(first, past)
+        near, beyond = slices_within(begin, end, first), _beyond(roi, begin, end)
+        high = np.pad(self.heights(voxels.mask)[near], beyond)
+        attached = None if voxels.attached is None else np.pad(voxels.attached[near], beyond)
+        labels, count = find_basins(high, self.connectivity, attached)
+        values = voxels.values[slices_within(roi.begin, roi.end, first)]
         rows = measure_fragments(labels, count, values, roi.begin, shape, self.fragments.base(roi))
         self.fragments.write_heights(roi, high[(slice(1, -1),) * len(shape)])
         self.fragments.write(roi, labels, rows)
@@ -112,10 +145,15 @@ class FindBasins:
 @final
 @dataclass(frozen=True)
 class FindPasses:
-    """Finds how the parts of basins are connected, within a block and with those around it."""
+    """Finds how the parts of basins are connected, within a block and with those around it.
+
+    Attributes:
+        mask: says which neighbours are attached; all are without.
+    """
 
     fragments: Fragments
     connectivity: Connectivity
+    mask: Reader | None = None
 
     def __call__(self, roi: Roi) -> None:
         """Find the passes of a block."""
@@ -123,7 +161,10 @@ class FindPasses:
         beyond = _beyond(roi, begin, end)
         ids = np.pad(self.fragments.read(begin, end), beyond)
         heights = np.pad(self.fragments.read_heights(begin, end), beyond)
-        links, passes = find_passes(ids, heights, self.connectivity)
+        attached = None if self.mask is None else self.mask.read(begin, end).attached
+        links, passes = find_passes(
+            ids, heights, self.connectivity, None if attached is None else np.pad(attached, beyond)
+        )
         self.fragments.write_passes(roi, passes)
         self.fragments.write_edges(roi, links)
 

@@ -1,4 +1,4 @@
-"""The task of the blockwise engine that segments: for each class fragments, edges, objects, and coarser levels."""
+"""The task of the blockwise engine that segments: fragments, edges, merging, objects, and coarser levels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.geometry import format_size
 from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, WorkFolder, coarsen, level_boxes
+from scalenet_gp.pipelines.config import FRAGMENTS
+from scalenet_gp.pipelines.segmentation.affinity_source import AffinityMask, AffinitySource
+from scalenet_gp.pipelines.segmentation.affinity_steps import FindMutexFragments, SumEdges, merge_affinities
 from scalenet_gp.pipelines.segmentation.class_source import ClassSource
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
-from scalenet_gp.pipelines.segmentation.job import SegmentationJob, SegmentedClass
+from scalenet_gp.pipelines.segmentation.job import (
+    SegmentationJob,
+    SegmentedAffinities,
+    SegmentedClass,
+    SegmentedVolume,
+)
 from scalenet_gp.pipelines.segmentation.steps import (
     FindBasins,
     FindComponents,
@@ -30,7 +38,7 @@ from scalenet_gp.pipelines.segmentation.steps import (
 )
 from scalenet_gp.pipelines.segmentation.summary import summarize
 from scalenet_gp.pipelines.segmentation.table import ClassObjects, objects_path, write_objects
-from scalenet_gp.segmentation import BallOpening, Heights, background_connectivity
+from scalenet_gp.segmentation import BallOpening, Heights, background_connectivity, join_basins, join_fragments
 from scalenet_gp.serialization import package_versions
 from scalenet_gp.volumes import MultiscaleArrayWriter, create_group, create_image, update_attributes
 
@@ -38,7 +46,9 @@ __all__ = ["SegmentationTask", "fillable"]
 
 Work = Callable[[Roi], None]
 
-_PACKAGES = ("scalenet_gp", "connected-components-3d", "edt", "daisy", "tensorstore")
+Step = tuple[BlockStage, Callable[[], Work]]
+
+_PACKAGES = ("scalenet_gp", "connected-components-3d", "edt", "mwatershed", "daisy", "tensorstore")
 
 
 @final
@@ -78,22 +88,25 @@ class SegmentationTask(BlockTask):
             shutil.rmtree(left, ignore_errors=True)
         versions = package_versions(_PACKAGES)
         create_group(folder.group, {"job": self.job.model_dump(mode="json"), "versions": versions})
-        for name, part in self.job.classes.items():
-            self._fragments(name).create(basins=part.options.kind == "watershed")
-            if part.options.hole_voxels(part.voxel_size):
+        for name, part in self.job.parts.items():
+            scores = isinstance(part, SegmentedAffinities)
+            self._fragments(name).create(part.options.kind in ("watershed", "agglomerate"), scores)
+            if isinstance(part, SegmentedAffinities):
+                create_image(self._path(f"{name}{FRAGMENTS}"), part.fragments_layout(), {"fragments of": name}, name)
+            elif part.options.hole_voxels(part.voxel_size):
                 self._holes(name).create()
         self.job.write()
         return self
 
     def stages(self) -> Iterator[BlockStage]:
         """Yield the steps of each class in their order."""
-        for name in self.job.classes:
+        for name in self.job.parts:
             yield from (stage for stage, _ in self._steps(name))
 
     @contextmanager
     def prepare(self, stage: str, device: str | None) -> Iterator[Work]:
         """Yield the function that does a block of a step."""
-        for name in self.job.classes:
+        for name in self.job.parts:
             for step, begin in self._steps(name):
                 if step.name == stage:
                     yield begin()
@@ -103,7 +116,7 @@ class SegmentationTask(BlockTask):
     def describe(self, stage: str, roi: Roi) -> str:
         """Return the ROI of a block in nm."""
         part = next(
-            part for name, part in self.job.classes.items() for step, _ in self._steps(name) if step.name == stage
+            part for name, part in self.job.parts.items() for step, _ in self._steps(name) if step.name == stage
         )
         corners = (
             [c + int(b) * v for c, b, v in zip(part.corner, edge, part.voxel_size, strict=True)]
@@ -115,26 +128,38 @@ class SegmentationTask(BlockTask):
         """Write the table of objects, give the segmentation its name, and remove everything else."""
         found = [
             ClassObjects(name, self._fragments(name).objects(), part.voxel_size, part.corner)
-            for name, part in self.job.classes.items()
+            for name, part in self.job.parts.items()
         ]
         write_objects(objects_path(self.folder.output), found)
         update_attributes(self.folder.group, {"objects": summarize(found)})
         self.folder.group.rename(self.folder.output)
         shutil.rmtree(self.folder.path)
 
-    def _steps(self, name: str) -> Iterator[tuple[BlockStage, Callable[[], Work]]]:
-        """Yield each step of a class with the function that begins it in a process."""
-        part, fragments = self.job.classes[name], self._fragments(name)
-        options, voxel_size = part.options, part.voxel_size
-        source = partial(ClassSource, self.job.prediction, part)
-        largest = options.hole_voxels(voxel_size)
-        holes = self._holes(name) if largest else None
+    def _steps(self, name: str) -> Iterator[Step]:
+        """Yield each step of a class or of objects with the function that begins it in a process."""
+        part, fragments = self.job.parts[name], self._fragments(name)
 
         def stage(step: str, block: tuple[int, ...] = part.block, light: bool = True) -> BlockStage:
             tracking = self.folder.tracking / name / step.replace(" ", "_")
             region = Roi((0,) * len(part.shape), part.shape)
             return BlockStage(f"{name} {step}", region, Coordinate(block), tracking, math.prod(part.shape), light=light)
 
+        if isinstance(part, SegmentedClass):
+            yield from self._class_steps(name, part, stage)
+        else:
+            yield from self._affinity_steps(name, part, stage)
+        boxes = level_boxes(part.layout(1), part.block)
+        within = min(boxes, default=part.layout(1).levels)
+        yield stage("objects"), lambda: WriteObjects(fragments, self._volume(name), within)
+        for level, box in boxes.items():
+            yield stage(f"level {level}", box), partial(self._coarsening, name, level)
+
+    def _class_steps(self, name: str, part: SegmentedClass, stage: Callable[..., BlockStage]) -> Iterator[Step]:
+        """Yield the steps to the numbers of a class's fragments."""
+        fragments, options, voxel_size = self._fragments(name), part.options, part.voxel_size
+        source = partial(ClassSource, self.job.prediction, part)
+        largest = options.hole_voxels(voxel_size)
+        holes = self._holes(name) if largest else None
         if holes is not None:
             behind = background_connectivity(options.connectivity)
             yield stage("background", light=False), lambda: FindHoles(source(), holes, options.connectivity)
@@ -155,24 +180,52 @@ class SegmentationTask(BlockTask):
         else:
             yield stage("fragments", light=False), lambda: FindComponents(mask(), fragments, options.connectivity)
             yield stage("edges"), lambda: FindEdges(fragments, options.connectivity)
-        yield stage("merging", part.shape), lambda: lambda roi: self._merge(name)
-        boxes = level_boxes(part.layout(1), part.block)
-        within = min(boxes, default=part.layout(1).levels)
-        yield stage("objects"), lambda: WriteObjects(fragments, self._volume(name), within)
-        for level, box in boxes.items():
-            yield stage(f"level {level}", box), partial(self._coarsening, name, level)
+        yield stage("merging", part.shape), lambda: lambda roi: self._merge(name, part)
 
-    def _merge(self, name: str) -> None:
+    def _affinity_steps(self, name: str, part: SegmentedAffinities, stage: Callable[..., BlockStage]) -> Iterator[Step]:
+        """Yield the steps to the numbers of the fragments of affinities."""
+        fragments, options, voxel_size = self._fragments(name), part.options, part.voxel_size
+        source = partial(AffinitySource, self.job.prediction, part)
+        if options.kind == "agglomerate":
+            heights = Heights(options.reach_in(voxel_size), voxel_size)
+
+            def mask() -> AffinityMask:
+                return AffinityMask(source(), options.threshold)
+
+            yield stage("fragments", light=False), lambda: FindBasins(mask(), heights, fragments, 6)
+            yield stage("passes", light=False), lambda: FindPasses(fragments, 6, mask())
+        else:
+            context = options.context_in(part.offsets, voxel_size)
+            yield (
+                stage("fragments", light=False),
+                lambda: FindMutexFragments(source(), fragments, options, context),
+            )
+        yield stage("edges", light=False), lambda: SumEdges(source(), fragments, options)
+        yield stage("merging", part.shape), lambda: lambda roi: self._merge_affinities(name, part)
+
+    def _merge(self, name: str, part: SegmentedClass) -> None:
         """Number the objects of a class, and create their volume."""
-        part = self.job.classes[name]
-        smallest = part.options.smallest_voxels(part.voxel_size)
-        depth = None
-        if part.options.kind == "watershed":
-            depth = Heights(part.options.depth, part.voxel_size).length(part.options.depth)
-        objects = self._fragments(name).merge(lambda rows: rows["voxels"] >= smallest, depth)
-        path = self._path(name)
+        options, fragments = part.options, self._fragments(name)
+        smallest = options.smallest_voxels(part.voxel_size)
+
+        def join(rows: np.ndarray) -> tuple[np.ndarray, int]:
+            if options.kind == "components":
+                return join_fragments(rows["id"], fragments.links())
+            depth = Heights(options.depth, part.voxel_size).length(options.depth)
+            return join_basins(rows, fragments.links(), fragments.passes(), depth)
+
+        self._create(name, len(fragments.merge(lambda rows: rows["voxels"] >= smallest, join)))
+
+    def _merge_affinities(self, name: str, part: SegmentedAffinities) -> None:
+        """Number the objects of affinities for every threshold, and create the volume of those of the method's own."""
+        fragments, volume = self._fragments(name), self._path(f"{name}{FRAGMENTS}")
+        self._create(name, merge_affinities(fragments, part, volume))
+
+    def _create(self, name: str, largest: int) -> None:
+        """Create the volume of objects, whose largest id this is."""
+        part, path = self.job.parts[name], self._path(name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before the step was noted as done
-        create_image(path, part.layout(len(objects)), {"class": name, "source": part.source.path}, name)
+        create_image(path, part.layout(largest), {"class": name, "source": part.source.path}, name)
 
     def _coarsening(self, name: str, level: int) -> Work:
         volume = self._volume(name)
@@ -185,22 +238,26 @@ class SegmentationTask(BlockTask):
         return MultiscaleArrayWriter.open(self._path(name))
 
     def _fragments(self, name: str) -> Fragments:
-        return _files(self.folder.path / _FRAGMENTS / name, self.job.classes[name])
+        part = self.job.parts[name]
+        stored = None
+        if isinstance(part, SegmentedAffinities):  # which are kept
+            stored = self._path(f"{name}{FRAGMENTS}") / part.fragments_layout().finest.path
+        return _files(self.folder.path / _FRAGMENTS / name, part, stored)
 
     def _holes(self, name: str) -> Fragments:
-        return _files(self.folder.path / _HOLES / name, self.job.classes[name])
+        return _files(self.folder.path / _HOLES / name, self.job.parts[name])
 
 
 _FRAGMENTS = "fragments"
 _HOLES = "holes"
 
 
-def _files(path: Path, part: SegmentedClass) -> Fragments:
-    return Fragments(path, part.shape, part.block, part.chunks)
+def _files(path: Path, part: SegmentedVolume, stored: Path | None = None) -> Fragments:
+    return Fragments(path, part.shape, part.block, part.chunks, stored)
 
 
 def _numbered(background: Fragments, largest: int) -> None:
-    background.merge(fillable(background.shape, largest))
+    background.merge(fillable(background.shape, largest), lambda rows: join_fragments(rows["id"], background.links()))
 
 
 def fillable(shape: Sequence[int], largest: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,7 +14,15 @@ import numpy as np
 
 from scalenet_gp.kernels import numba_jit
 
-__all__ = ["fragment_type", "join_fragments", "look_up", "measure_fragments", "merge_fragments", "number_objects"]
+__all__ = [
+    "fragment_type",
+    "join_fragments",
+    "look_up",
+    "measure_fragments",
+    "merge_fragments",
+    "number_objects",
+    "order_objects",
+]
 
 
 def fragment_type(dims: int) -> np.dtype[Any]:
@@ -143,6 +151,22 @@ def merge_fragments(rows: np.ndarray, objects: np.ndarray, count: int) -> np.nda
         np.minimum.at(merged[name], objects, rows[name])
     np.maximum.at(merged["end"], objects, rows["end"])
     return merged
+
+
+def order_objects(rows: np.ndarray, objects: np.ndarray, count: int) -> np.ndarray:
+    """Return the object of each fragment, an index in the order of the objects' first voxels.
+
+    Args:
+        rows: measures of fragments.
+        objects: the object of each, an index in any order.
+        count: number of objects.
+    """
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, objects, rows["first"])
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(first)] = np.arange(count)
+    ordered: np.ndarray = rank[objects]
+    return ordered
 
 
 def number_objects(

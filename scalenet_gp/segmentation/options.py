@@ -12,7 +12,15 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Length, Options
 
-__all__ = ["ComponentsOptions", "Connectivity", "SegmentationMethod", "WatershedOptions"]
+__all__ = [
+    "AffinityMethod",
+    "AgglomerateOptions",
+    "ComponentsOptions",
+    "Connectivity",
+    "MutexOptions",
+    "SegmentationMethod",
+    "WatershedOptions",
+]
 
 Connectivity = Literal[6, 18, 26]
 """Neighbours of a voxel: those that share a face (6), an edge too (18), or a corner too (26)."""
@@ -121,3 +129,168 @@ SegmentationMethod = Annotated[
     Discriminator(_kind),
 ]
 """Options of a method that finds objects; ``kind`` tells which, components unless given."""
+
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
+class AffinityOptions(Options):
+    """Abstract: objects from affinities, whose fragments are joined by the scores of the edges between them.
+
+    Attributes:
+        affinities: name of the output that learned affinities; the only one unless given.
+        merge_threshold: fragments are joined up to this score, 1 - the affinity between them, so that a larger
+            threshold joins more. Unless given, the one that an evaluation of the run chose, or else the method's own.
+        thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
+            evaluation.
+        smallest: nm³; smaller objects are left out.
+    """
+
+    affinities: str | None = None
+    merge_threshold: Threshold | None = None
+    thresholds: tuple[Threshold, ...] = ()
+    smallest: Length = Fraction(0)
+
+    @field_validator("smallest")
+    @classmethod
+    def _not_below_zero(cls, length: Fraction) -> Fraction:
+        if length < 0:
+            raise ConfigError("it has to be 0 or more")
+        return length
+
+    @field_validator("thresholds")
+    @classmethod
+    def _in_order(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(thresholds)))
+
+    def smallest_voxels(self, voxel_size: Sequence[Fraction]) -> int:
+        """Return the voxels of the smallest object that is kept, at least 1. Voxel sizes are nm."""
+        return max(1, math.ceil(self.smallest / math.prod(voxel_size)))
+
+    @property
+    def own_threshold(self) -> float:
+        """The threshold, or the method's own."""
+        raise NotImplementedError
+
+    @property
+    def swept(self) -> tuple[float, ...]:
+        """All thresholds in ascending order."""
+        return tuple(sorted({*self.thresholds, self.own_threshold}))
+
+
+class AgglomerateOptions(AffinityOptions):
+    """Objects that are fragments of a watershed, agglomerated by the affinities between them.
+
+    Fragments are parts of the volume in which voxels are attached to their neighbours, divided where they are narrow:
+    see :class:`WatershedOptions`. Then the two that are attached most become one, until none are attached enough.
+
+    Attributes:
+        kind: ``agglomerate``.
+        affinities: name of the output that learned affinities; the only one unless given.
+        threshold: mean affinity to its neighbours from which on a voxel is of an object, and the affinity from which on
+            two neighbours can be of one fragment.
+        depth: nm; of fragments that are attached: see :class:`WatershedOptions`. The longest edge of a voxel unless
+            given.
+        reach: nm; see :class:`WatershedOptions`.
+        quantile: percent; an edge is scored by the affinity that so many of its pairs of voxels are below; by the mean
+            unless given.
+        merge_threshold: fragments are joined up to this score, 1 - the affinity between them, so that a larger
+            threshold joins more. Unless given, the one that an evaluation of the run chose, or else 0.5.
+        thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
+            evaluation.
+        smallest: nm³; smaller objects are left out.
+
+    Example:
+        >>> AgglomerateOptions(thresholds=[0.6, 0.4]).swept
+        (0.4, 0.5, 0.6)
+    """
+
+    kind: Literal["agglomerate"] = "agglomerate"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    depth: Length | None = None
+    reach: Length | None = None
+    quantile: Annotated[int, Field(ge=0, lt=100)] | None = None
+
+    @field_validator("depth", "reach")
+    @classmethod
+    def _above_zero(cls, length: Fraction | None) -> Fraction | None:
+        if length is not None and length <= 0:
+            raise ConfigError("it has to be above 0")
+        return length
+
+    def reach_in(self, voxel_size: Sequence[Fraction]) -> Fraction:
+        """Return the largest distance to the boundary that counts, nm. Voxel sizes are nm."""
+        return _REACH * max(voxel_size) if self.reach is None else self.reach
+
+    def depth_in(self, voxel_size: Sequence[Fraction]) -> Fraction:
+        """Return the depth, nm. Voxel sizes are nm."""
+        return max(voxel_size) if self.depth is None else self.depth
+
+    @property
+    def own_threshold(self) -> float:
+        return 0.5 if self.merge_threshold is None else self.merge_threshold
+
+
+class MutexOptions(AffinityOptions):
+    """Objects by the mutex watershed of biased affinities: see :func:`.mutex_fragments`.
+
+    Attributes:
+        kind: ``mutex``.
+        affinities: name of the output that learned affinities; the only one unless given.
+        bias: added to the affinities, for each offset; a sum above 0 joins, below 0 it parts. Unless given, the two
+            following options make it.
+        adjacent_bias: bias of offsets to voxels that share a face.
+        long_bias_ratio: bias of the other offsets, for each voxel of their length.
+        strides: for each offset, the steps in voxels at which its affinities count; everywhere unless given.
+        fragment_affinity: fragments in which voxels have a smaller mean affinity to their neighbours are no objects.
+        context: nm; so much is read around each block. Twice as far as the offsets reach unless given.
+        merge_threshold: fragments are joined up to this score, 1 - the mean affinity between neighbours of both. Unless
+            given, the one that an evaluation of the run chose, or else 1 + ``adjacent_bias``.
+        thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
+            evaluation.
+        smallest: nm³; smaller objects are left out.
+
+    Example:
+        >>> MutexOptions().biases([(1, 0, 0), (0, 0, 10)])
+        (-0.4, -0.8)
+    """
+
+    kind: Literal["mutex"] = "mutex"
+    bias: tuple[float, ...] | None = None
+    adjacent_bias: float = -0.4
+    long_bias_ratio: float = -0.08
+    strides: tuple[tuple[Annotated[int, Field(ge=1)], ...], ...] | None = None
+    fragment_affinity: Threshold = 0.5
+    context: Length | None = None
+
+    def biases(self, offsets: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """Return the bias of each offset.
+
+        Raises:
+            ConfigError: biases or strides are not as many as the offsets, or strides have other axes.
+        """
+        for name, given in (("bias", self.bias), ("strides", self.strides)):
+            if given is not None and len(given) != len(offsets):
+                raise ConfigError(
+                    f"{name} has {len(given)} entries, and there are {len(offsets)} offsets: one for each"
+                )
+        if any(len(stride) != len(offsets[0]) for stride in self.strides or ()):
+            raise ConfigError(f"strides have {len(offsets[0])} axes, as the offsets have")
+        if self.bias is not None:
+            return self.bias
+        lengths = (math.hypot(*offset) for offset in offsets)
+        return tuple(self.adjacent_bias if length == 1 else self.long_bias_ratio * length for length in lengths)
+
+    def context_in(self, offsets: Sequence[Sequence[int]], voxel_size: Sequence[Fraction]) -> tuple[int, ...]:
+        """Return the voxels that are read around a block, per axis. Voxel sizes are nm."""
+        if self.context is not None:
+            return tuple(max(1, math.ceil(self.context / size)) for size in voxel_size)
+        return tuple(2 * max(map(abs, along)) for along in zip(*offsets, strict=True))
+
+    @property
+    def own_threshold(self) -> float:
+        return min(1.0, max(0.0, 1 + self.adjacent_bias)) if self.merge_threshold is None else self.merge_threshold
+
+
+AffinityMethod = Annotated[AgglomerateOptions | MutexOptions, Field(discriminator="kind")]
+"""Options of a method that finds objects by affinities; ``kind`` tells which."""

@@ -5,6 +5,9 @@ high ones, and of itself, the last in the order of voxels counts. So each basin 
 neighbours decide about a voxel, which any block sees. Two basins meet at a pass, the highest place on their border.
 Basins are merged from the highest pass down, unless both of their peaks rise above it by more than a depth. A flooding
 from the maxima of that depth (the h-maxima) has the same objects, with borders that differ by about a voxel.
+
+Where it is known which neighbours are attached to each other (:func:`.attached_faces`), the others are none: no basin
+and no pass leads across a face that parts two voxels.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from typing import Any, final
 
 import numpy as np
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.kernels import numba_jit
 from scalenet_gp.segmentation.distances import common_step, squared_distances
-from scalenet_gp.segmentation.fragments import join_fragments
+from scalenet_gp.segmentation.fragments import join_fragments, order_objects
 from scalenet_gp.segmentation.options import Connectivity
 
 __all__ = ["PASS_TYPE", "Heights", "find_basins", "find_passes", "join_basins"]
+
+_ALL_ATTACHED = np.zeros((0, 0, 0), np.uint8)
 
 PASS_TYPE: np.dtype[Any] = np.dtype([("one", np.uint64), ("other", np.uint64), ("height", np.uint32)])
 """A row for each pair of basins that touch, with the height of the pass; of a basin with itself, that of its peak."""
@@ -65,37 +71,44 @@ class Heights:
         return float(distance / common_step(self.voxel_size))
 
 
-def find_basins(heights: np.ndarray, connectivity: Connectivity) -> tuple[np.ndarray, int]:
+def find_basins(
+    heights: np.ndarray, connectivity: Connectivity, attached: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """Return the parts of basins within a block, uint32 from 1 on, and their number; 0 where the height is 0.
 
     Args:
         heights: of the block and one voxel more on every side, which is 0 where the volume ends.
         connectivity: that of neighbours.
+        attached: which faces of the same voxels part no neighbours: see :func:`.attached_faces`. The connectivity is 6
+            then. None part any unless given.
     """
-    lifted = _lifted(heights)
+    lifted, faces = _lifted(heights), _faces(attached, connectivity)
     shape = tuple(length - 2 for length in lifted.shape)
     labels = np.zeros(shape, np.uint32)
-    count = _label(lifted, _neighbours(connectivity), np.empty(math.prod(shape), np.int64), labels)
+    count = _label(lifted, faces, _neighbours(connectivity), np.empty(math.prod(shape), np.int64), labels)
     return labels.reshape([length - 2 for length in heights.shape]), count
 
 
-def find_passes(ids: np.ndarray, heights: np.ndarray, connectivity: Connectivity) -> tuple[np.ndarray, np.ndarray]:
+def find_passes(
+    ids: np.ndarray, heights: np.ndarray, connectivity: Connectivity, attached: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return how the fragments of a block are connected with each other and with those around it.
 
     Args:
         ids: the ids of fragments, of the block and one voxel more on every side, which is 0 where the volume ends.
         heights: of the same voxels.
         connectivity: that of neighbours.
+        attached: as for :func:`find_basins`.
 
     Returns:
         Pairs of fragments of one basin, (pair, 2), and rows of :data:`PASS_TYPE`.
     """
-    solid, lifted = _lifted(ids), _lifted(heights)
+    solid, lifted, faces = _lifted(ids), _lifted(heights), _faces(attached, connectivity)
     offsets = _neighbours(connectivity)
     empty = np.empty((0, 2), np.uint64), np.empty((0, 2), np.uint64), np.empty(0, np.uint32)
-    links, passes = _connect(solid, lifted, offsets, *empty)
+    links, passes = _connect(solid, lifted, faces, offsets, *empty)
     found = np.empty((links, 2), np.uint64), np.empty((passes, 2), np.uint64), np.empty(passes, np.uint32)
-    _connect(solid, lifted, offsets, *found)
+    _connect(solid, lifted, faces, offsets, *found)
     return np.unique(found[0], axis=0), _highest(found[1][:, 0], found[1][:, 1], found[2])
 
 
@@ -110,11 +123,7 @@ def join_basins(rows: np.ndarray, links: np.ndarray, passes: np.ndarray, depth: 
             heights.
     """
     basin, count = join_fragments(rows["id"], links)
-    first = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first, basin, rows["first"])
-    rank = np.empty(count, np.int64)
-    rank[np.argsort(first)] = np.arange(count)
-    basin = rank[basin]  # in an order that does not depend on blocks
+    basin = order_objects(rows, basin, count)  # which does not depend on blocks
     one, other = (basin[np.searchsorted(rows["id"], passes[name])] for name in ("one", "other"))
     peaks = np.zeros(count, np.uint32)
     np.maximum.at(peaks, one, passes["height"])
@@ -156,11 +165,33 @@ def _lifted(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(solid)
 
 
+def _faces(attached: np.ndarray | None, connectivity: Connectivity) -> np.ndarray:
+    """Return which faces part no neighbours, of three axes; an empty array if no face parts any."""
+    if attached is None:
+        return _ALL_ATTACHED
+    if connectivity != 6:
+        raise ArgumentError(f"connectivity={connectivity}: attached faces are those of neighbours that share one, 6")
+    if attached.ndim == 2:
+        attached = attached << 1  # the bits of y and x follow that of z
+    return _lifted(attached)
+
+
 @numba_jit
-def _climb(heights: np.ndarray, offsets: np.ndarray, z: int, y: int, x: int) -> int:
+def _joins(attached: np.ndarray, z: int, y: int, x: int, a: int, b: int, c: int) -> bool:
+    """Return whether two neighbours are attached; all are with an empty array."""
+    if attached.size == 0:
+        return True
+    axis = 0 if a != z else 1 if b != y else 2
+    return (attached[min(z, a), min(y, b), min(x, c)] >> axis) & 1 != 0
+
+
+@numba_jit
+def _climb(heights: np.ndarray, attached: np.ndarray, offsets: np.ndarray, z: int, y: int, x: int) -> int:
     """Return the index of the offset to the voxel that a voxel belongs with; -1 for itself."""
     best, height = -1, heights[z, y, x]
     for index in range(len(offsets)):
+        if not _joins(attached, z, y, x, z + offsets[index, 0], y + offsets[index, 1], x + offsets[index, 2]):
+            continue
         other = heights[z + offsets[index, 0], y + offsets[index, 1], x + offsets[index, 2]]
         if other > height:
             best, height = index, other
@@ -171,7 +202,9 @@ def _climb(heights: np.ndarray, offsets: np.ndarray, z: int, y: int, x: int) -> 
 
 
 @numba_jit
-def _label(heights: np.ndarray, offsets: np.ndarray, parents: np.ndarray, labels: np.ndarray) -> int:
+def _label(
+    heights: np.ndarray, attached: np.ndarray, offsets: np.ndarray, parents: np.ndarray, labels: np.ndarray
+) -> int:
     """Label the trees that the links within the block make; returns their number."""
     depth, rows, columns = labels.shape
     flat = labels.reshape(-1)
@@ -182,7 +215,7 @@ def _label(heights: np.ndarray, offsets: np.ndarray, parents: np.ndarray, labels
                 parents[index] = -1
                 if heights[z + 1, y + 1, x + 1] > 0:
                     parents[index] = index
-                    step = _climb(heights, offsets, z + 1, y + 1, x + 1)
+                    step = _climb(heights, attached, offsets, z + 1, y + 1, x + 1)
                     if step >= 0:
                         a, b, c = z + offsets[step, 0], y + offsets[step, 1], x + offsets[step, 2]
                         if 0 <= a < depth and 0 <= b < rows and 0 <= c < columns:
@@ -211,6 +244,7 @@ def _label(heights: np.ndarray, offsets: np.ndarray, parents: np.ndarray, labels
 def _connect(
     ids: np.ndarray,
     heights: np.ndarray,
+    attached: np.ndarray,
     offsets: np.ndarray,
     links: np.ndarray,
     pairs: np.ndarray,
@@ -225,7 +259,7 @@ def _connect(
                 own = ids[z, y, x]
                 if own == 0:
                     continue
-                step = _climb(heights, offsets, z, y, x)
+                step = _climb(heights, attached, offsets, z, y, x)
                 if step < 0:  # a peak
                     if met < len(passes):
                         pairs[met, 0], pairs[met, 1], passes[met] = own, own, heights[z, y, x]
@@ -240,7 +274,7 @@ def _connect(
                 for index in range(len(offsets) // 2, len(offsets)):
                     a, b, c = z + offsets[index, 0], y + offsets[index, 1], x + offsets[index, 2]
                     other = ids[a, b, c]
-                    if other == 0 or other == own:
+                    if other == 0 or other == own or not _joins(attached, z, y, x, a, b, c):
                         continue
                     if met < len(passes):
                         pairs[met, 0], pairs[met, 1] = min(own, other), max(own, other)

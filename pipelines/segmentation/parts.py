@@ -1,0 +1,343 @@
+"""The parts of a segmentation: a class, or the objects of affinities, with its region and its blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from scalenet_gp.errors import ArgumentError, ConfigError, VolumeFormatError
+from scalenet_gp.options import suggest
+from scalenet_gp.pipelines.blockwise import WorkFolder, block_shape
+from scalenet_gp.pipelines.config import (
+    AffinityTargetsOptions,
+    Config,
+    InstanceTargetsOptions,
+    Region,
+    TargetOptions,
+    match_outputs,
+)
+from scalenet_gp.pipelines.segmentation.job import SegmentedAffinities, SegmentedClass
+from scalenet_gp.segmentation import (
+    AffinityMethod,
+    BallClosing,
+    BallOpening,
+    Heights,
+    SegmentationMethod,
+    adjacent_offsets,
+)
+from scalenet_gp.volumes import MultiscaleArrayWriter, MultiscaleImage, VolumeFingerprint, find_node
+
+__all__ = [
+    "Place",
+    "affinities_part",
+    "class_part",
+    "predicted_classes",
+    "predicted_in_words",
+    "prediction_attributes",
+]
+
+_BYTES = 32
+"""Bytes of a voxel of a block, of each copy that :func:`.block_shape` counts: values, masks, distances, ids."""
+
+_COPIES = 6
+
+_BASIN_BYTES = 80
+"""The same for affinities of neighbours, their means, heights, basins and passes."""
+
+_MUTEX_BYTES = 20
+"""The same for each offset of a mutex watershed, which sorts all pairs of voxels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a prediction is segmented.
+
+    Attributes:
+        attributes: of the prediction.
+        region: nm from the raw volume's corner; all that is predicted unless given.
+        thresholds: those of classes, by output, that count where the config gives none.
+        memory: bytes for the blocks of a process.
+    """
+
+    attributes: dict[str, Any]
+    region: Region | Literal["all"] | None
+    thresholds: Mapping[str, Mapping[str, float]]
+    memory: int
+
+
+@dataclass(frozen=True)
+class PredictedClass:
+    """A class in a prediction.
+
+    Attributes:
+        path: the volume of its output.
+        channel: the index of its channel.
+        targets: what the output learned.
+    """
+
+    path: Path
+    channel: int
+    targets: TargetOptions
+
+
+def prediction_attributes(prediction: Path) -> dict[str, Any]:
+    """Return the attributes of a prediction.
+
+    Raises:
+        FileNotFoundError: there is none.
+        VolumeFormatError: it is something else.
+    """
+    node = find_node(prediction)
+    if node is None:
+        partial = WorkFolder(prediction).path
+        unfinished = f"; it is unfinished, in {partial}" if partial.exists() else "; predict first"
+        raise FileNotFoundError(f"there is no prediction {prediction}{unfinished}")
+    if not _is_prediction(prediction):
+        below = [path.name for path in sorted(prediction.iterdir()) if path.is_dir() and _is_prediction(path)]
+        told = f"; there are predictions below it: {', '.join(below)}; name one of them" if below else ""
+        raise VolumeFormatError(
+            f"{prediction} is not what scalenet-gp predict makes: it does not tell its outputs{told}"
+        )
+    return node.attributes
+
+
+def _is_prediction(path: Path) -> bool:
+    node = find_node(path)
+    return node is not None and {"channels", "job"} <= node.attributes.keys()
+
+
+def predicted_classes(config: Config, prediction: Path, attributes: dict[str, Any]) -> dict[str, PredictedClass]:
+    """Return the classes of a prediction, each from the finest output that has it.
+
+    Raises:
+        ConfigError: outputs have other channels than the config says.
+    """
+    outputs: dict[str, list[str]] = attributes["channels"]
+    # outputs of the network that were not predicted have targets too
+    names = config.build_network().output_keys
+    if unknown := [output for output in outputs if output not in names]:
+        raise ConfigError(
+            f"{prediction} has the output {unknown[0]!r}, and the network of the config has {', '.join(names)}: take "
+            "the run file that it was predicted with"
+        )
+    targets = match_outputs(config.training.targets, names)
+    found: dict[str, tuple[Any, PredictedClass]] = {}
+    for output, channels in outputs.items():
+        expected = targets[output].channels(config.data)
+        if tuple(channels) != expected:
+            raise ConfigError(
+                f"{prediction / output} holds {', '.join(channels)}; the config has {', '.join(expected)}"
+            )
+        if not (prediction / output).exists():  # only another product, such as its entropy, was stored
+            continue
+        if isinstance(targets[output], InstanceTargetsOptions):  # channels that are not classes
+            continue
+        size = MultiscaleImage.open(prediction / output).levels[0].voxel_size
+        for name in targets[output].scored(channels):
+            one = PredictedClass(prediction / output, channels.index(name), targets[output])
+            rank = (math.prod(size), targets[output].kind != "classes")
+            if name not in found or rank < found[name][0]:
+                found[name] = rank, one
+    return {name: found[name][1] for name in config.data.class_names if name in found}
+
+
+def predicted_in_words(found: Iterable[str], config: Config, attributes: dict[str, Any]) -> str:
+    """Return the classes of a prediction in words, or what its outputs hold instead."""
+    if classes := ", ".join(found):
+        return f"are {classes}"
+    targets = match_outputs(config.training.targets, config.build_network().output_keys)
+    outputs = ", ".join(f"{targets[output].kind} in {output}" for output in attributes["channels"])
+    return f"are no classes, but {outputs}"
+
+
+def _resolved(
+    config: Config,
+    one: PredictedClass,
+    name: str,
+    options: SegmentationMethod,
+    thresholds: Mapping[str, Mapping[str, float]],
+) -> SegmentationMethod:
+    """Return the options with their threshold.
+
+    Raises:
+        ConfigError: there is one for classes that have none.
+    """
+    if options.threshold is None:
+        chosen = thresholds.get(one.path.name, {}).get(name, config.evaluation.threshold)
+        return options.model_copy(update={"threshold": chosen})
+    if one.targets.kind == "classes" and one.targets.exclusive:
+        raise ConfigError(
+            f"segmentation.classes: {name} has the threshold {options.threshold:g}, and the classes of "
+            f"{one.path.name} exclude each other, so that the most probable one counts: leave the threshold out"
+        )
+    return options
+
+
+def class_part(
+    config: Config, one: PredictedClass, name: str, options: SegmentationMethod, place: Place
+) -> SegmentedClass:
+    """Return the segmentation of a class.
+
+    Raises:
+        ConfigError: there is a threshold for classes that have none; the region reaches beyond the prediction; or the
+            memory is too little.
+    """
+    options = _resolved(config, one, name, options, place.thresholds)
+    image = MultiscaleImage.open(one.path)
+    size = image.levels[0].voxel_size
+    exclusive = one.targets.kind == "classes" and one.targets.exclusive
+    # of exclusive classes all channels are read, as they are stored and as floats
+    voxel = _BYTES + (4 * image.channels if exclusive else 0)
+    margin = np.array(BallOpening(options.opening, size).margin)
+    margin += BallClosing(options.closing, size).margin
+    if options.kind == "watershed":
+        voxel += _BYTES  # heights, and the pairs of basins that touch
+        margin += np.array(Heights(options.reach_in(size), size).margin) + 1
+    return SegmentedClass(
+        channel=one.channel,
+        targets=one.targets,
+        options=options,
+        **_divided(image, one.path, place, f"classes.{name}", [int(length) for length in margin], voxel),
+    )
+
+
+def affinities_part(
+    config: Config, prediction: Path, name: str, options: AffinityMethod, place: Place
+) -> SegmentedAffinities:
+    """Return the segmentation of affinities.
+
+    Raises:
+        ConfigError: there are no such affinities, or several; they have no offsets to neighbours, or another number of
+            them than the options say; the region reaches beyond the prediction; or the memory is too little.
+    """
+    path, targets = _affinities(config, prediction, name, options.affinities)
+    image = MultiscaleImage.open(path)
+    size = image.levels[0].voxel_size
+    offsets = targets.in_voxels(size)
+    try:
+        adjacent_offsets(offsets)
+        if options.kind == "agglomerate":
+            voxel = _BASIN_BYTES
+            margin = [length + 1 for length in Heights(options.reach_in(size), size).margin]
+        else:
+            options.biases(offsets)
+            voxel = _MUTEX_BYTES * len(offsets)
+            margin = list(options.context_in(offsets, size))
+    except (ArgumentError, ConfigError) as error:
+        raise ConfigError(f"segmentation.objects.{name}: {error}") from None
+    return SegmentedAffinities(
+        offsets=offsets, options=options, **_divided(image, path, place, f"objects.{name}", margin, voxel)
+    )
+
+
+def _affinities(config: Config, prediction: Path, name: str, output: str | None) -> tuple[Path, AffinityTargetsOptions]:
+    """Return the volume of affinities that objects are made of, and what its output learned."""
+    targets = match_outputs(config.training.targets, config.build_network().output_keys)
+    learned = {
+        key: options
+        for key, options in targets.items()
+        if isinstance(options, AffinityTargetsOptions) and (prediction / key).exists()
+    }
+    if output is not None:
+        if output not in learned:
+            told = suggest(output, list(learned)) if learned else "none is there"
+            raise ConfigError(
+                f"segmentation.objects.{name}.affinities: {prediction} has no affinities {output!r}; {told}"
+            )
+        return prediction / output, learned[output]
+    if len(learned) != 1:
+        raise ConfigError(
+            f"segmentation.objects.{name}: {prediction} has {len(learned) or 'no'} outputs that learned affinities"
+            + (f", {', '.join(learned)}: say with affinities which to take" if learned else "")
+        )
+    ((key, options),) = learned.items()
+    return prediction / key, options
+
+
+def _divided(
+    image: MultiscaleImage, path: Path, place: Place, field: str, margin: Sequence[int], voxel: int
+) -> dict[str, Any]:
+    """Return the fields of a segmented volume.
+
+    Args:
+        image: the output's volume.
+        path: its path.
+        place: the region, and the memory.
+        field: the options in the section ``segmentation``.
+        margin: voxels that are read around a block, per axis.
+        voxel: bytes of a voxel: see :func:`.block_shape`.
+    """
+    begin, end = _bounds(image, place.attributes, place.region)
+    shape = tuple(e - b for b, e in zip(begin, end, strict=True))
+    chunks = tuple(min(c, n) for c, n in zip(MultiscaleArrayWriter.open(path).layout.chunks, shape, strict=True))
+    return {
+        "volume": path.name,
+        "source": VolumeFingerprint.of(image),
+        "begin": begin,
+        "shape": shape,
+        "chunks": chunks,
+        "block": _block(shape, chunks, margin, voxel, place.memory, field),
+    }
+
+
+def _block(
+    shape: Sequence[int], chunks: Sequence[int], margin: Sequence[int], voxel: int, memory: int, field: str
+) -> tuple[int, ...]:
+    """Return the shape of the largest blocks that fit into memory with a margin around them.
+
+    Raises:
+        ConfigError: not even a chunk does.
+    """
+    budget = memory
+    while True:
+        block = block_shape(shape, chunks, chunks, voxel, budget)
+        grown = [min(n, b + 2 * m) for b, m, n in zip(block, margin, shape, strict=True)]
+        needed = _COPIES * voxel * math.prod(grown)
+        if needed <= memory or not any(margin):
+            return block
+        if block == tuple(chunks):
+            raise ConfigError(
+                f"blocks have a margin of {tuple(margin)} voxels, by segmentation.{field}, and take "
+                f"{needed / 2**30:.3g} GiB of memory, of which {memory / 2**30:.3g} GiB are there: give more, or a "
+                "smaller closing, opening, reach or context"
+            )
+        budget = max(budget // 2, _COPIES * voxel * math.prod(chunks))
+
+
+def _bounds(
+    image: MultiscaleImage, attributes: dict[str, Any], region: Region | Literal["all"] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return first and last voxels of a region in an output's volume: the whole voxels in it.
+
+    Raises:
+        ConfigError: it reaches beyond the prediction, or has no whole voxel.
+    """
+    level = image.levels[0]
+    if region is None or region == "all":
+        return (0,) * image.dims, level.shape
+    raw = attributes["job"].get("raw")
+    if raw is None:
+        raise ConfigError(f"{image.path} does not tell where its raw volume begins: leave --region out")
+    corner = VolumeFingerprint.model_validate(raw).begin
+    if len(region.begin) != image.dims:
+        raise ConfigError(f"the region {region} has {len(region.begin)} axes, {image.path} has {image.dims}")
+    begin, end = [], []
+    for axis, (size, place, voxels) in enumerate(zip(level.voxel_size, level.begin, level.shape, strict=True)):
+        offset = corner[axis] - place
+        low, high = region.begin[axis], region.end[axis]
+        begin.append(0 if low is None else math.ceil((low + offset) / size))
+        end.append(voxels if high is None else math.floor((high + offset) / size))
+    if min(begin) < 0 or any(e > n for e, n in zip(end, level.shape, strict=True)):
+        places = list(zip(level.begin, corner, level.shape, level.voxel_size, strict=True))
+        first = tuple(place - c for place, c, _, _ in places)
+        past = tuple(place - c + n * size for place, c, n, size in places)
+        covered = Region(begin=first, end=past)
+        raise ConfigError(f"the region {region} reaches beyond {image.path}, which covers {covered}; choose one within")
+    if any(e <= b for b, e in zip(begin, end, strict=True)):
+        raise ConfigError(f"the region {region} holds no whole voxel of {image.path}; choose a larger one")
+    return tuple(begin), tuple(end)
