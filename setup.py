@@ -38,6 +38,7 @@ TEST = [
     "ruff>=0.8",
     "setuptools>=77",
     "types-PyYAML",
+    "waterz>=0.10",
     "wheel",
 ]
 
@@ -86,6 +87,7 @@ setup(
         "funlib.geometry>=0.3",
         "gunpowder>=1.4.4",
         "matplotlib>=3.8",
+        "mwatershed>=0.5.3",
         "numba>=0.60",
         "numcodecs>=0.13",
         "numpy>=1.26",

@@ -103,7 +103,8 @@ def segmentation_job(
     if not chosen:
         raise ConfigError(
             f"{prediction} has no class to segment: segmentation.classes names {', '.join(config.segmentation.classes)}"
-            f", and predicted {predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of affinities"
+            f", and predicted {predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of "
+            "affinities"
         )
     place = Place(attributes, region, thresholds or {}, (workers or _ALONE).memory)
     return SegmentationJob(

@@ -195,14 +195,14 @@ class AgglomerateOptions(AffinityOptions):
         quantile: percent; an edge is scored by the affinity that so many of its pairs of voxels are below; by the mean
             unless given.
         merge_threshold: fragments are joined up to this score, 1 - the affinity between them, so that a larger
-            threshold joins more. Unless given, the one that an evaluation of the run chose, or else 0.5.
+            threshold joins more. Unless given, the one that an evaluation of the run chose, or else 0.3.
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
         smallest: nm³; smaller objects are left out.
 
     Example:
-        >>> AgglomerateOptions(thresholds=[0.6, 0.4]).swept
-        (0.4, 0.5, 0.6)
+        >>> AgglomerateOptions(thresholds=[0.6, 0.1]).swept
+        (0.1, 0.3, 0.6)
     """
 
     kind: Literal["agglomerate"] = "agglomerate"
@@ -228,7 +228,7 @@ class AgglomerateOptions(AffinityOptions):
 
     @property
     def own_threshold(self) -> float:
-        return 0.5 if self.merge_threshold is None else self.merge_threshold
+        return 0.3 if self.merge_threshold is None else self.merge_threshold
 
 
 class MutexOptions(AffinityOptions):
