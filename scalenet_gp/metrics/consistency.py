@@ -25,9 +25,9 @@ class VolumeFractions:
         shares: of the voxels of each sub-volume that are of the class.
 
     Example:
-        >>> fractions = VolumeFractions((0.1, 0.3))
+        >>> fractions = VolumeFractions((0.25, 0.75))
         >>> fractions.mean, fractions.deviation, fractions.variation
-        (0.2, 0.1, 0.5)
+        (0.5, 0.25, 0.5)
     """
 
     shares: tuple[float, ...] = ()
