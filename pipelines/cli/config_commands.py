@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli.options import (
     ConfigFile,
     OnceEachCommand,
+    OptionalConfigFile,
     Overrides,
     Volume,
     folder_of,
@@ -19,7 +21,12 @@ from scalenet_gp.pipelines.cli.options import (
     read_config,
 )
 
-__all__ = ["check", "config_app", "inspect", "preview", "schema"]
+__all__ = ["check", "config_app", "inspect", "networks", "preview", "schema"]
+
+VoxelSize = Annotated[
+    str | None,
+    typer.Option("--voxel-size", help="Voxel size (nm) of the finest output, as 40,4.6,4.6; 8,8,8 unless given."),
+]
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at the values of a run file.")
 
@@ -51,23 +58,40 @@ def schema(
 
 
 def inspect(
-    config: ConfigFile,
+    config: OptionalConfigFile = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            help="Kind of network to look at instead of a run file's, as hrnet: `networks` lists them. --set "
+            "network.base_nc=24 changes it.",
+        ),
+    ] = None,
+    voxel_size: VoxelSize = None,
     size: Annotated[
         str | None,
         typer.Option(
             "--size",
             help="Voxels of the finest output, and the same box of the others: 64, or one per axis as 4,128,128. A "
-            "training sample unless given.",
+            "training sample unless given, and 64 with --network.",
         ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Print every tensor's ROI, shape, memory and cost, of a training sample or a size, and the mermaid graph."""
     from scalenet_gp.pipelines.data import sample_boxes
-    from scalenet_gp.pipelines.inspection import plan_of_shape, plan_table
+    from scalenet_gp.pipelines.inspection import build_kind, plan_of_shape, plan_table
 
-    read = read_config(config, overrides)
-    net = read.build_network()
+    if (config is None) == (network is None):
+        raise ConfigError("give a run file, or the kind of a network by --network: one of the two")
+    if network is None and voxel_size is not None:
+        raise ConfigError("--voxel-size is for --network; a run file says the voxel sizes of its network itself")
+    if config is None:
+        net = build_kind(str(network), _lengths(voxel_size), overrides or ())
+        size = size or "64"
+    else:
+        read = read_config(config, overrides)
+        net = read.build_network()
     if size is None:
         plan = net.plan(sample_boxes(net, read.training.output_shape, "training.output_shape"))
     else:
@@ -78,6 +102,38 @@ def inspect(
         plan = plan_of_shape(net, voxels * net.dims if len(voxels) == 1 else voxels)
     print_table(plan_table(net, plan))
     typer.echo(net.to_mermaid())
+
+
+def networks(
+    voxel_size: VoxelSize = None,
+    size: Annotated[
+        int, typer.Option("--size", min=1, help="Voxels of the finest output along each axis, for memory and work.")
+    ] = 64,
+) -> None:
+    """List the kinds of networks with their parameters, work, field of view and memory, each with its defaults."""
+    from scalenet_gp.networks import network_kinds
+    from scalenet_gp.pipelines.inspection import build_kind, network_table, survey_network
+
+    lengths = _lengths(voxel_size)
+    print_table(
+        network_table((survey_network(kind, build_kind(kind, lengths), size) for kind in network_kinds()), size)
+    )
+
+
+def _lengths(voxel_size: str | None) -> list[str]:
+    """Return the voxel size that ``--voxel-size`` says, a text per axis.
+
+    Raises:
+        ConfigError: it is not two or three lengths above 0.
+    """
+    lengths = ["8", "8", "8"] if voxel_size is None else voxel_size.split(",")
+    try:
+        right = len(lengths) in (2, 3) and min(Fraction(length) for length in lengths) > 0
+    except (ValueError, ZeroDivisionError):
+        right = False
+    if not right:
+        raise ConfigError(f"--voxel-size has two or three lengths in nm, as 8,8,8 or 40,4.6,4.6, not {voxel_size!r}")
+    return lengths
 
 
 def check(

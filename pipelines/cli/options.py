@@ -20,6 +20,7 @@ __all__ = [
     "ConfigFile",
     "Device",
     "OnceEachCommand",
+    "OptionalConfigFile",
     "Overrides",
     "Run",
     "SourceName",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run.")]
+OptionalConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file that describes the run.")
+]
 Volume = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scalenet_gp.analysis import (
     Summary,
+    architecture_figure,
     fields_of_view_figure,
     largest_plan,
     receptive_field,
@@ -370,6 +371,10 @@ class LeibNet(nn.Module):
             CheckpointError: the file is damaged, or its spec and its weights do not fit each other.
         """
         return cls.from_weights(*read_network_file(path), source=Path(path))
+
+    def diagram(self) -> Figure:
+        """Draw the nodes from left to right, each at the height of its voxel size: a U-Net is a U."""
+        return architecture_figure(self.graph)
 
     def to_mermaid(self) -> str:
         """Return the graph in mermaid's language, which most code hosts render."""

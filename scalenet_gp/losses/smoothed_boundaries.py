@@ -37,8 +37,8 @@ class SmoothedBoundaries(nn.Module):
         >>> from scalenet_gp.losses import BinaryCrossEntropy
         >>> loss = SmoothedBoundaries(BinaryCrossEntropy(), 8, (8, 8))
         >>> edge = torch.tensor([[[[0.0, 0.0, 1.0, 1.0]]]])
-        >>> loss.smoothed(edge, torch.ones_like(edge)).round(decimals=2).tolist()
-        [[[[0.08, 0.3, 0.7, 0.92]]]]
+        >>> loss.smoothed(edge.double(), torch.ones_like(edge)).round(decimals=2).tolist()
+        [[[[0.08, 0.32, 0.68, 0.92]]]]
     """
 
     takes_logits: ClassVar[bool] = True

@@ -1,6 +1,7 @@
 """Networks composed of the node kinds, and their options."""
 
 from scalenet_gp.networks.autoencoder import AutoencoderOptions, build_autoencoder
+from scalenet_gp.networks.catalog import network_arguments, network_kinds
 from scalenet_gp.networks.deeplab import DeepLabOptions, build_deeplab
 from scalenet_gp.networks.forms import OutputForm
 from scalenet_gp.networks.fpn import FPNOptions, build_fpn
@@ -63,4 +64,6 @@ __all__ = [
     "build_unet",
     "build_unet_3_plus",
     "build_unet_plus_plus",
+    "network_arguments",
+    "network_kinds",
 ]
