@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
 
 from scalenet_gp import Node, build_scalenet
+from scalenet_gp.networks import network_kinds
+from scalenet_gp.pipelines.inspection import build_kind
 
 sys.path.insert(0, str(Path(__file__).parent))
 from generate import write
@@ -45,11 +47,13 @@ html_show_sphinx = False
 
 write()
 
-# The figure that the pages show is drawn anew each time, by what it documents.
+# The figures that the pages show are drawn anew each time, by what they document.
 _figures = Path(__file__).parent / "_build" / "figures"
 _figures.mkdir(parents=True, exist_ok=True)
 _net = build_scalenet([{"top_resolution": (nm,) * 3, "downsample_factors": [(2, 2, 2)]} for nm in (128, 64, 32)])
 _net.figure(_net.plan({"2_output": Roi((0, 0, 0), (512, 512, 512))})).savefig(_figures / "fields_of_view.svg")
+for _kind in network_kinds():
+    build_kind(_kind).diagram().savefig(_figures / f"network_{_kind}.svg")
 
 
 _BARE = re.compile(r":(class|func|exc):`(?=\w+`)|:(meth|attr):`(?=\w+\.\w+`)")

@@ -1,14 +1,18 @@
 """Pages of the reference that are written from the code: `make docs` does so before it builds.
 
 The pages are not in the repository. ``python docs/generate.py`` writes them beside the others, to look at.
+``python docs/generate.py networks`` predicts the figures of all networks anew, ``reference/networks.csv``, which takes
+half a minute.
 """
 
 from __future__ import annotations
 
+import csv
 import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +22,18 @@ import typer
 
 import scalenet_gp
 import scalenet_gp.nodes
-from scalenet_gp import errors
+from scalenet_gp import errors, networks
+from scalenet_gp.analysis import predict_cost
+from scalenet_gp.geometry import format_size
+from scalenet_gp.networks import network_kinds
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config import reference_text
+from scalenet_gp.pipelines.inspection import build_kind, survey_network
 
 DOCS = Path(__file__).parent
 TOP, NODES = "scalenet_gp", "scalenet_gp.nodes"
+NETWORKS = DOCS / "reference" / "networks.csv"
+COLUMNS = ("kind", "parameters", "kmac_per_voxel", "field_of_view", "smallest_mib", "mib", "tiles")
 LETTERS = """
 Letters stand for the axes of tensors: B batch, C channels, Z Y X voxels (Y X in two dimensions). ROIs are boxes of
 voxel corners in world units. Voxel sizes are nanometers where they are given to a network, and world units where they
@@ -39,6 +49,7 @@ def pages() -> dict[str, str]:
         "reference/api/index.md": _api_index(),
         "reference/command_line.md": command_line(),
         "reference/errors.md": error_table(),
+        "reference/networks.md": network_gallery(),
         "reference/run_file.md": reference_text(),
     }
 
@@ -182,5 +193,56 @@ def _sentence(item: object) -> str:
     return re.sub(r"\s+", " ", (inspect.getdoc(item) or "").partition("\n\n")[0])
 
 
+# Networks
+
+
+def write_network_figures() -> None:
+    """Write the figures of all kinds of networks at 8 nm, each with its defaults, as predicted on this machine."""
+    with NETWORKS.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for kind in network_kinds():
+            net = build_kind(kind)
+            figures = survey_network(kind, net, 64)
+            smallest = predict_cost(net.graph, net.smallest_plan, training=True).peak
+            memory = (f"{size / 2**20:.0f}" for size in (smallest, figures.memory))
+            field = format_size(figures.field_of_view)
+            rows.writerow([kind, figures.parameters, f"{figures.macs / 1e3:.1f}", field, *memory, figures.tiles])
+
+
+def network_gallery() -> str:
+    """Return the page of all kinds of networks."""
+    with NETWORKS.open(encoding="utf-8", newline="") as file:
+        rows = {row["kind"]: row for row in csv.DictReader(file)}
+    text = [
+        "# Networks\n",
+        "Every `kind` of `network` in run files, with its defaults: voxels of 8 nm, those of several scales with 32 nm",
+        "as well. `scalenet-gp networks` prints the table for other voxels and sizes, `scalenet-gp inspect --network",
+        "hrnet` every tensor of one. A step is one of training a single sample on one thread, without its optimizer;",
+        "memory is predicted.\n",
+        "| kind | parameters | kMAC per voxel | field of view (nm) | smallest step (MiB) | step of 64³ (MiB) | tiles |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for kind, row in rows.items():
+        shown = [f"{int(row['parameters']):,}", *(row[column] for column in COLUMNS[2:6])]
+        tiles = "yes" if row["tiles"] == "True" else "no"
+        text.append(f"| [`{kind}`](#{kind}) | {' | '.join(shown)} | {tiles} |")
+    text.append(
+        "\nThe pictures show the nodes from left to right, each at the height of its voxel size. In networks that tile,\n"
+        "tiles equal the whole; of the others overlapping tiles are blended."
+    )
+    for kind in rows:
+        builder = f"build_{kind}"
+        owner = "scalenet_gp" if builder in scalenet_gp.__all__ else "scalenet_gp.networks"
+        about = re.sub(r":\w+:`[.~]*(\w+)`", r"`\1`", _sentence(getattr(networks, builder))).removeprefix("Return ")
+        text.append(
+            f"\n## {kind}\n\n{{py:func}}`~{owner}.{builder}`: {about}\n\n"
+            f"```{{image}} /_build/figures/network_{kind}.svg\n:alt: The nodes of a network of kind {kind}\n```"
+        )
+    return "\n".join(text) + "\n"
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["networks"]:
+        write_network_figures()
     write()

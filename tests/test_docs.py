@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from scalenet_gp import errors
+from scalenet_gp.networks import network_kinds
+from scalenet_gp.pipelines.inspection import build_kind
 from tests.test_house import ROOMS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -62,6 +64,19 @@ def test_the_reference_has_every_room_command_and_error_once(generated: dict[str
     found = [id(getattr(importlib.import_module(module), name)) for module, _, name in objects]
     assert len(found) > 100
     assert len(set(names)) == len(names)
+
+
+def test_the_gallery_has_every_network_as_it_is(generated: dict[str, str]) -> None:
+    """``python docs/generate.py networks`` writes the figures anew; those that cost no prediction are compared."""
+    page = generated["reference/networks.md"]
+    rows = re.findall(r"^\| \[`(\w+)`\]\S+ \| ([\d,]+) \| .*? \| (yes|no) \|$", page, re.MULTILINE)
+    expected = []
+    for kind in network_kinds():
+        net = build_kind(kind)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        expected.append((kind, f"{parameters:,}", "yes" if net.tileable else "no"))
+    assert rows == expected
+    assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == list(network_kinds())
 
 
 def test_links_lead_to_pages(generated: dict[str, str]) -> None:

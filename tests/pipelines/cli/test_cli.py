@@ -12,10 +12,14 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from funlib.geometry import Roi
 from typer.testing import CliRunner
 
+from scalenet_gp import build_unet, networks
+from scalenet_gp.analysis import predict_cost
 from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.metrics.confusion import ConfusionCounts
+from scalenet_gp.networks import build_hrnet
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun
@@ -36,7 +40,19 @@ from tests.pipelines.conftest import (
 )
 
 COMMANDS = (
-    *("demo", "preview", "train", "predict", "evaluate", "mask", "view", "inspect", "config show", "schema"),
+    *(
+        "demo",
+        "preview",
+        "train",
+        "predict",
+        "evaluate",
+        "mask",
+        "view",
+        "inspect",
+        "networks",
+        "config show",
+        "schema",
+    ),
     *("pack", "score", "plan", "init"),
 )
 
@@ -304,6 +320,42 @@ def test_inspect_prints_the_table_and_the_chart(tmp_path):
     assert "8 × 8 × 8" in cube.stdout
     assert "flowchart TD" in cube.stdout
     assert "0_input" in cube.stdout
+
+
+def test_inspect_needs_no_run_file_for_a_kind_of_network(monkeypatch, capsys, tmp_path):
+    told = ["inspect", "--network", "hrnet", "--voxel-size", "40,4.6", "--size", "4", "--set", "network.base_nc=2"]
+    shown = CliRunner().invoke(app, told)
+    assert shown.exit_code == 0, shown.output
+    net = build_hrnet((40, "4.6"), base_nc=2)
+    assert f"HRNet: {sum(p.numel() for p in net.parameters()):,} weights" in shown.stdout
+    assert net.to_mermaid() in shown.stdout
+    config = write_config(tmp_path / "run.yaml")
+    for arguments, message in (
+        ([], "give a run file, or the kind of a network by --network"),
+        ([config, "--network", "hrnet"], "one of the two"),
+        ([config, "--voxel-size", "8,8"], "--voxel-size is for --network"),
+        (["--network", "hrnt"], "there is no kind of network 'hrnt'; did you mean hrnet?"),
+        (["--network", "hrnet", "--voxel-size", "8,0"], "--voxel-size has two or three lengths in nm, .* not '8,0'"),
+        (["--network", "hrnet", "--set", "training.seed=1"], "without a run file there is the part `network` alone"),
+        (["--network", "hrnet", "--set", "network.kind=fpn"], "the kind is that of --network, hrnet"),
+        (["--network", "hrnet", "--set", "network.base_nc=x"], "of kind hrnet: base_nc is 'x': it has to be a valid"),
+    ):
+        assert run(monkeypatch, "inspect", *arguments) == 1
+        _, err = said(capsys)
+        assert len(err) == 1
+        assert re.search("^error: .*" + message, err[0])
+
+
+def test_networks_lists_kinds_with_what_they_cost(monkeypatch):
+    kinds = {name: kind for name, kind in networks.network_kinds().items() if name in ("unet", "transunet", "cascade")}
+    monkeypatch.setattr(networks, "network_kinds", lambda: kinds)
+    shown = CliRunner().invoke(app, ["networks", "--voxel-size", "8,8", "--size", "16"]).stdout
+    rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+    net = build_unet((8, 8))
+    plan = net.plan({"output": Roi((0, 0), (128, 128))})
+    macs = sum(predict_cost(net.graph, plan).macs.values()) / 16**2 / 1e3
+    assert rows["unet"][1:6] == [f"{sum(p.numel() for p in net.parameters()):,}", f"{macs:,.1f}", "352", "×", "352"]
+    assert [rows[name][-1] for name in kinds] == ["yes", "yes", "no"]
 
 
 def test_inspect_shows_a_training_sample_with_the_box_and_the_cost_of_every_output(tmp_path):
