@@ -228,8 +228,8 @@ def network_gallery() -> str:
         tiles = "yes" if row["tiles"] == "True" else "no"
         text.append(f"| [`{kind}`](#{kind}) | {' | '.join(shown)} | {tiles} |")
     text.append(
-        "\nThe pictures show the nodes from left to right, each at the height of its voxel size. In networks that tile,\n"
-        "tiles equal the whole; of the others overlapping tiles are blended."
+        "\nThe pictures show the nodes from left to right, each at the height of its voxel size. In networks that\n"
+        "tile, tiles equal the whole; of the others, overlapping tiles are blended."
     )
     for kind in rows:
         builder = f"build_{kind}"

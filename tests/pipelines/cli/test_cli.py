@@ -347,7 +347,7 @@ def test_inspect_needs_no_run_file_for_a_kind_of_network(monkeypatch, capsys, tm
 
 
 def test_networks_lists_kinds_with_what_they_cost(monkeypatch):
-    kinds = {name: kind for name, kind in networks.network_kinds().items() if name in ("unet", "transunet", "cascade")}
+    kinds = {name: kind for name, kind in networks.network_kinds().items() if name in ("unet", "cascade")}
     monkeypatch.setattr(networks, "network_kinds", lambda: kinds)
     shown = CliRunner().invoke(app, ["networks", "--voxel-size", "8,8", "--size", "16"]).stdout
     rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
@@ -355,7 +355,7 @@ def test_networks_lists_kinds_with_what_they_cost(monkeypatch):
     plan = net.plan({"output": Roi((0, 0), (128, 128))})
     macs = sum(predict_cost(net.graph, plan).macs.values()) / 16**2 / 1e3
     assert rows["unet"][1:6] == [f"{sum(p.numel() for p in net.parameters()):,}", f"{macs:,.1f}", "352", "×", "352"]
-    assert [rows[name][-1] for name in kinds] == ["yes", "yes", "no"]
+    assert [rows[name][-1] for name in kinds] == ["yes", "yes"]
 
 
 def test_inspect_shows_a_training_sample_with_the_box_and_the_cost_of_every_output(tmp_path):
