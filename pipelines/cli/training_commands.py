@@ -42,12 +42,31 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the generated volume.")] = 0,
     device: Device = None,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Neurites instead of cells: find each, by affinities.")
+    ] = False,
 ) -> None:
-    """Make a volume, train a ScaleNet and a single U-Net on it, and evaluate both on the held-out part."""
+    """Make a volume, train a ScaleNet and a single U-Net on it, and evaluate both on the held-out part.
+
+    With --instances, the volume is full of neurites, and each is found as an object.
+    """
     from scalenet_gp.pipelines import demo as room
 
     numbered = (Path("demo" if number == 1 else f"demo-{number}") for number in itertools.count(1))
-    result = room.demo(folder or next(path for path in numbered if not path.exists()), device=device, seed=seed)
+    chosen = folder or next(path for path in numbered if not path.exists())
+    if instances:
+        found = room.demo_instances(chosen, device=device, seed=seed)
+        print_table(room.instances_table(found))
+        print_results(
+            {
+                "volume": found.volume,
+                **{f"{title}, segmented OME-Zarr": run.segmentation for title, run in found.runs.items()},
+                **{f"{title}, table of objects": run.objects for title, run in found.runs.items()},
+                "picture": found.picture,
+            }
+        )
+        return
+    result = room.demo(chosen, device=device, seed=seed)
     print_table(room.comparison_table(result))
     runs = {name: run.result for name, run in result.runs.items()}
     print_results(

@@ -23,9 +23,12 @@ from scalenet_gp.pipelines.demo.recording import Crop, Recording, write_recordin
 from scalenet_gp.pipelines.demo.textures import Array, interpolate, smooth_noise
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["HELD_OUT", "NeuriteVolume", "make_neurite_volume", "write_neurite_volume"]
+__all__ = ["HELD_OUT", "NEURITES", "NeuriteVolume", "make_neurite_volume", "write_neurite_volume"]
 
-HELD_OUT = "recon-1/labels/groundtruth/crop2/neurites"
+NEURITES = "neurites"
+"""The name of the label volumes, and of the class."""
+
+HELD_OUT = f"recon-1/labels/groundtruth/crop2/{NEURITES}"
 """The label volume of the held-out part in its container."""
 
 COARSEST = 24
@@ -123,7 +126,7 @@ def write_neurite_volume(
         volume = make_neurite_volume(seed, shape, voxel_size_nm)
         border = round(TRAINING_SHARE * shape[2] / 8) * 8  # voxels of all levels lie in one crop
         crops = {
-            f"crop{number}": Crop((0, 0, begin), {"neurites": number_pieces(volume.neurites[..., begin:end])})
+            f"crop{number}": Crop((0, 0, begin), {NEURITES: number_pieces(volume.neurites[..., begin:end])})
             for number, (begin, end) in enumerate(((0, border), (border, shape[2])), start=1)
         }
         return Recording(volume.raw, crops)
