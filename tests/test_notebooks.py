@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-FIGURES = {"data.ipynb": 3, "quickstart.ipynb": 4, "trainer.ipynb": 0}
+FIGURES = {"data.ipynb": 3, "instances.ipynb": 3, "quickstart.ipynb": 4, "trainer.ipynb": 0}
 """The number of pictures that each notebook draws."""
 
 

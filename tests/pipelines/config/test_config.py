@@ -25,7 +25,14 @@ def is_optimizer(found):
 
 
 def test_all_configs_are_shipped():
-    assert [path.name for path in SHIPPED] == ["demo.yaml", "demo_unet.yaml", "tissue.yaml", "vnc.yaml"]
+    assert [path.name for path in SHIPPED] == [
+        "demo.yaml",
+        "demo_instances.yaml",
+        "demo_instances_unet.yaml",
+        "demo_unet.yaml",
+        "tissue.yaml",
+        "vnc.yaml",
+    ]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

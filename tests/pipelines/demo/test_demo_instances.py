@@ -47,7 +47,9 @@ def test_the_demo_leaves_segmentations_their_scores_tables_and_one_picture(tmp_p
     console = Console(width=120, record=True)
     console.print(instances_table(result))
     text = console.export_text()
-    assert all(words in text for words in (*CONFIGS, "VOI merge", "adapted Rand error", "average precision", "training"))
+    assert all(
+        words in text for words in (*CONFIGS, "VOI merge", "adapted Rand error", "average precision", "training")
+    )
 
 
 def test_a_folder_that_exists_is_refused(tmp_path):
