@@ -65,7 +65,7 @@ ROOMS = {
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
     "volumes .config",
     "pipelines.demo": "volumes .config .data .evaluation .plots .prediction .process .runs .segmentation .training",
-    "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs",  # noqa: E501
+    "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs .segmentation",  # noqa: E501
     "pipelines.exchange": "exchange geometry volumes .blockwise",
     "pipelines.inspection": "analysis geometry graph leibnet networks nodes nodes.chains options training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.measuring": "geometry options segmentation serialization volumes .blockwise",

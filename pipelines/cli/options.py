@@ -29,6 +29,7 @@ __all__ = [
     "print_results",
     "print_table",
     "read_config",
+    "read_merge_thresholds",
     "read_region",
     "read_thresholds",
 ]
@@ -158,3 +159,21 @@ def read_thresholds(run: Path | None, prediction: Path) -> dict[str, dict[str, f
     chosen.check_networks([network["sha256"] for network in node.attributes.get("job", {}).get("networks", ())])
     typer.echo(f"thresholds of classes are those of {RunFolder(run).thresholds}, where the run file gives none")
     return {output: chosen.of(output) for output in chosen.outputs}
+
+
+def read_merge_thresholds(run: Path | None, prediction: Path) -> dict[str, float]:
+    """Return the merge thresholds of objects that were chosen for a run, and say so; nothing if none were.
+
+    Raises:
+        ConfigError: they were chosen for another network than the prediction's.
+    """
+    from scalenet_gp.pipelines.runs import ChosenMergeThresholds, RunFolder
+    from scalenet_gp.volumes import find_node
+
+    chosen = None if run is None else ChosenMergeThresholds.read(RunFolder(run).merge_thresholds)
+    node = find_node(prediction)
+    if run is None or chosen is None or node is None:
+        return {}
+    chosen.check_networks([network["sha256"] for network in node.attributes.get("job", {}).get("networks", ())])
+    typer.echo(f"merge thresholds are those of {RunFolder(run).merge_thresholds}, where the run file gives none")
+    return dict(chosen.objects)

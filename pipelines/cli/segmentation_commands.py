@@ -14,6 +14,7 @@ from scalenet_gp.pipelines.cli.options import (
     print_results,
     print_table,
     read_config,
+    read_merge_thresholds,
     read_region,
     read_thresholds,
 )
@@ -103,6 +104,7 @@ def segment(
         read_region(region),
         classes=names,
         thresholds=read_thresholds(run, predicted),
+        merge_thresholds=read_merge_thresholds(run, predicted),
         workers=processes,
     )
     print_table(segmentation_table({"": made}))

@@ -190,7 +190,8 @@ def evaluate(
         typer.Option(
             "--choose-thresholds",
             help="Choose the threshold of each class by its Dice, in the validation's region unless --region says "
-            "another; evaluate and segment take them from the run.",
+            "another; evaluate and segment take them from the run. With --segmentation, a volume of objects of "
+            "affinities, choose their merge threshold by the variation of information.",
         ),
     ] = False,
     consistency: Annotated[
@@ -212,8 +213,10 @@ def evaluate(
     from scalenet_gp.pipelines.config import Region
     from scalenet_gp.pipelines.evaluation import (
         check_consistency,
+        choose_merge_threshold,
         consistency_table,
         evaluate_segmentation,
+        merge_thresholds_table,
         score_tables,
         segmentation_scores_table,
         thresholds_table,
@@ -234,9 +237,20 @@ def evaluate(
             raise ConfigError(
                 "--segmentation needs --run or --output, where scores are written, and takes no --prediction"
             )
+        chosen = classes.split(",") if classes else ()
+        if choose_thresholds:
+            if run is None or output is not None or skeletons is not None:
+                raise ConfigError(
+                    "--choose-thresholds needs --run, where they are kept, and takes no --output and no --skeletons"
+                )
+            swept = choose_merge_threshold(
+                settings, paths, Path(segmentation), run, within, overwrite=force, source=source, classes=chosen
+            )
+            print_table(merge_thresholds_table(swept))
+            print_results({"thresholds": folder.merge_thresholds, "curves": folder.merge_threshold_curves})
+            return
         made = folder.segmentation_scores
         _refuse_existing(made, force=force)
-        chosen = classes.split(",") if classes else ()
         objects = evaluate_segmentation(
             settings, paths, segmentation, within, made, force, source, classes=chosen, skeletons=skeletons
         )

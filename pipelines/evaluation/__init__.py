@@ -4,8 +4,10 @@ from scalenet_gp.pipelines.evaluation.consistency_job import check_consistency
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.evaluation.final_evaluation_job import RunResult, final_evaluation
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
+from scalenet_gp.pipelines.evaluation.merge_threshold_job import choose_merge_threshold
 from scalenet_gp.pipelines.evaluation.score_table import (
     consistency_table,
+    merge_thresholds_table,
     score_tables,
     segmentation_scores_table,
     thresholds_table,
@@ -21,11 +23,13 @@ __all__ = [
     "Validation",
     "check_consistency",
     "check_evaluation",
+    "choose_merge_threshold",
     "choose_thresholds",
     "consistency_table",
     "evaluate",
     "evaluate_segmentation",
     "final_evaluation",
+    "merge_thresholds_table",
     "score_tables",
     "segmentation_scores_table",
     "thresholds_table",

@@ -11,7 +11,7 @@ from rich.table import Table
 from scalenet_gp.metrics import Consistency, mean_scores
 from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult
 from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores
-from scalenet_gp.pipelines.runs import ChosenThresholds
+from scalenet_gp.pipelines.runs import ChosenMergeThresholds, ChosenThresholds
 
 __all__ = ["consistency_table", "score_tables", "segmentation_scores_table", "thresholds_table"]
 
@@ -54,6 +54,18 @@ def thresholds_table(chosen: ChosenThresholds) -> Table:
     for output, classes in chosen.outputs.items():
         for index, (name, one) in enumerate(classes.items()):
             table.add_row(output if index == 0 else "", name, f"{one.threshold:g}", _number(one.dice))
+    return table
+
+
+def merge_thresholds_table(chosen: ChosenMergeThresholds) -> Table:
+    """Return the scores of objects at all merge thresholds as a table for the terminal; the chosen one is marked."""
+    columns = ("VOI split", "VOI merge", "adapted Rand error")
+    table = _table(f"Objects at each merge threshold, in {chosen.region}", ("objects", "threshold"), columns)
+    for name, scores in chosen.scores.items():
+        for index, (threshold, one) in enumerate(scores.items()):
+            mark = " *" if float(threshold) == chosen.objects[name] else ""
+            numbers = map(_number, (one.voi_split, one.voi_merge, one.adapted_rand_error))
+            table.add_row(name if index == 0 else "", f"{threshold}{mark}", *numbers)
     return table
 
 

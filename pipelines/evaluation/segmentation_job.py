@@ -40,7 +40,7 @@ from scalenet_gp.volumes import (
     read_skeletons,
 )
 
-__all__ = ["SegmentationScores", "evaluate_segmentation"]
+__all__ = ["InstanceComparison", "SegmentationScores", "evaluate_segmentation", "true_instances"]
 
 _VERSION = 1
 
@@ -121,14 +121,16 @@ def evaluate_segmentation(
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     dataset = Dataset.open(volume, config, config.build_network(), choose_source(config.data, volume, source))
-    truths = _instances(dataset, classes)
+    truths = true_instances(dataset, classes)
     if skeletons is not None and len(truths) > 1:
         raise ConfigError(f"skeletons are of one class, and {', '.join(truths)} are compared: choose one")
     roi = evaluation_roi(config, dataset, region)
     read = None if skeletons is None else read_skeletons(skeletons)
     given = config.evaluation.boundary_tolerance
     compared = [
-        _Comparison(dataset, name, truth, _segmented(segmentation, name, alone=len(truths) == 1), roi, given, read)
+        InstanceComparison(
+            dataset, name, truth, _segmented(segmentation, name, alone=len(truths) == 1), roi, given, read
+        )
         for name, truth in truths.items()
     ]
     with progress_bar("evaluating", sum(one.blocks for one in compared)) as advance:
@@ -143,8 +145,21 @@ def evaluate_segmentation(
     return result
 
 
-class _Comparison:
-    """Counts of one class, block by block."""
+class InstanceComparison:
+    """Counts of one class, block by block.
+
+    Args:
+        dataset: the annotated volume.
+        name: the class.
+        truth: its instances.
+        segmentation: ids.
+        roi: the region to compare, world units.
+        tolerance: nm; the distance within which boundaries count as found; None for twice the longest edge of a voxel.
+        skeletons: for the expected run length.
+
+    Raises:
+        ConfigError: the segmentation does not cover the region.
+    """
 
     def __init__(
         self,
@@ -189,15 +204,16 @@ class _Comparison:
         self._table, self._boundaries, self._known = ContingencyTable(), BoundaryCounts(), 0
         self._nodes = None if skeletons is None else _Nodes(skeletons, self._world, self._roi, self._size)
 
+    def overlaps(self) -> Iterator[ContingencyTable]:
+        """Yield the overlaps of true objects and ids in each block, where the truth is known."""
+        for _, inner, truth, segmented, known in self._blocks(margin=False):
+            table = ContingencyTable()
+            table.update(truth[inner], segmented[inner], known[inner])
+            yield table
+
     def count(self) -> Iterator[None]:
         """Count block after block."""
-        for tile in tiles(self._roi, self._shape):
-            around = tile.grow(self._margin, self._margin).intersect(self._roi)
-            place = (around, self._size, self._world)
-            finish = self._segmentation.start(*place, labels=True)
-            truth, known = self._true_ids(*place)
-            segmented = finish()[0]
-            inner = tuple(((tile - around.begin) // self._size).to_slices())
+        for tile, inner, truth, segmented, known in self._blocks(margin=True):
             self._table.update(truth[inner], segmented[inner], known[inner])
             counts = count_boundaries(truth, segmented, self._voxel, self.tolerance, known, inner)
             self._boundaries += counts
@@ -205,6 +221,16 @@ class _Comparison:
             if self._nodes is not None:
                 self._nodes.look_up(tile, segmented[inner])
             yield
+
+    def _blocks(self, margin: bool) -> Iterator[tuple[Roi, tuple[slice, ...], np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield each block, its place in what is read around it, true ids, ids, and where the truth is known."""
+        for tile in tiles(self._roi, self._shape):
+            around = tile.grow(self._margin, self._margin).intersect(self._roi) if margin else tile
+            place = (around, self._size, self._world)
+            finish = self._segmentation.start(*place, labels=True)
+            truth, known = self._true_ids(*place)
+            segmented = finish()[0]
+            yield tile, tuple(((tile - around.begin) // self._size).to_slices()), truth, segmented, known
 
     def scores(self) -> InstanceScores:
         """Return the scores of all blocks.
@@ -269,7 +295,7 @@ class _Nodes:
         return expected_run_length(self._positions, self._edges, self._segments)
 
 
-def _instances(dataset: Dataset, classes: Sequence[str]) -> dict[str, ClassVolume]:
+def true_instances(dataset: Dataset, classes: Sequence[str]) -> dict[str, ClassVolume]:
     """Return the label volumes of instances to compare with, by class.
 
     Raises:

@@ -7,13 +7,14 @@ from scalenet_gp.pipelines.plots.mask_picture import draw_mask
 from scalenet_gp.pipelines.plots.objects_picture import draw_objects
 from scalenet_gp.pipelines.plots.picture import draw_prediction
 from scalenet_gp.pipelines.plots.sources_picture import draw_sources
-from scalenet_gp.pipelines.plots.threshold_picture import draw_thresholds
+from scalenet_gp.pipelines.plots.threshold_picture import draw_merge_thresholds, draw_thresholds
 
 __all__ = [
     "describe_augmentation",
     "draw_batch",
     "draw_comparison",
     "draw_mask",
+    "draw_merge_thresholds",
     "draw_objects",
     "draw_prediction",
     "draw_sources",

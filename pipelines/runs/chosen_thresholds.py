@@ -1,11 +1,11 @@
-"""The file of the thresholds that were chosen for the classes of a run."""
+"""The files of the thresholds that were chosen for a run: of its classes, and of its objects of affinities."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
@@ -13,7 +13,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.serialization import atomic_write
 
-__all__ = ["ChosenThreshold", "ChosenThresholds"]
+__all__ = ["ChosenMergeThresholds", "ChosenThreshold", "ChosenThresholds", "MergeScores"]
 
 
 class ChosenThreshold(Options):
@@ -32,25 +32,20 @@ class ChosenThreshold(Options):
     dice: float
 
 
-class ChosenThresholds(Options):
-    """The thresholds of classes, chosen by comparison with an annotation.
+class ChosenFile(Options):
+    """Abstract: thresholds that were chosen by comparison with an annotation.
 
     Attributes:
         version: version of the file's format.
         region: the region in which they were chosen.
         networks: digests of the checkpoints that predicted it.
-        outputs: the threshold of each class, for each output.
-
-    Example:
-        >>> chosen = {"1_output": {"mito": ChosenThreshold(threshold=0.4, dice=0.9)}}
-        >>> ChosenThresholds(region="all", networks=(), outputs=chosen).of("1_output")
-        {'mito': 0.4}
     """
+
+    cure: ClassVar[str]
 
     version: Literal[1] = 1
     region: str
     networks: tuple[str, ...]
-    outputs: dict[str, dict[str, ChosenThreshold]]
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -78,10 +73,6 @@ class ChosenThresholds(Options):
         with atomic_write(path) as beside:
             beside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    def of(self, output: str) -> dict[str, float]:
-        """Return the thresholds of the classes of an output; nothing for one of which none were chosen."""
-        return {name: chosen.threshold for name, chosen in self.outputs.get(output, {}).items()}
-
     def check_networks(self, networks: Sequence[str]) -> None:
         """Check that the thresholds are of the networks that made a prediction.
 
@@ -91,5 +82,67 @@ class ChosenThresholds(Options):
         if tuple(networks) != self.networks:
             raise ConfigError(
                 "the thresholds of the run were chosen for another network than the one that predicted: choose them "
-                "again, with evaluate --choose-thresholds, or remove thresholds.json in the run"
+                f"again, {self.cure}"
             )
+
+
+class ChosenThresholds(ChosenFile):
+    """The thresholds of classes, chosen by comparison with an annotation.
+
+    Attributes:
+        version: version of the file's format.
+        region: the region in which they were chosen.
+        networks: digests of the checkpoints that predicted it.
+        outputs: the threshold of each class, for each output.
+
+    Example:
+        >>> chosen = {"1_output": {"mito": ChosenThreshold(threshold=0.4, dice=0.9)}}
+        >>> ChosenThresholds(region="all", networks=(), outputs=chosen).of("1_output")
+        {'mito': 0.4}
+    """
+
+    cure = "with evaluate --choose-thresholds, or remove thresholds.json in the run"
+
+    outputs: dict[str, dict[str, ChosenThreshold]]
+
+    def of(self, output: str) -> dict[str, float]:
+        """Return the thresholds of the classes of an output; nothing for one of which none were chosen."""
+        return {name: chosen.threshold for name, chosen in self.outputs.get(output, {}).items()}
+
+
+class MergeScores(Options):
+    """The scores of the objects of one threshold.
+
+    Attributes:
+        voi_split, voi_merge: variation of information, bits.
+        adapted_rand_error: 1 - the F score of pairs of voxels.
+
+    Example:
+        >>> MergeScores(voi_split=0.5, voi_merge=0.25, adapted_rand_error=0.1).voi_merge
+        0.25
+    """
+
+    voi_split: float
+    voi_merge: float
+    adapted_rand_error: float
+
+
+class ChosenMergeThresholds(ChosenFile):
+    """The thresholds up to which fragments are joined, chosen by comparison with an annotation.
+
+    Attributes:
+        version: version of the file's format.
+        region: the region in which they were chosen.
+        networks: digests of the checkpoints that predicted it.
+        objects: the threshold of each kind of objects.
+        scores: the scores at all thresholds, for each kind of objects.
+
+    Example:
+        >>> ChosenMergeThresholds(region="all", networks=(), objects={"neurons": 0.4}, scores={}).objects
+        {'neurons': 0.4}
+    """
+
+    cure = "with evaluate --segmentation --choose-thresholds, or remove merge_thresholds.json in the run"
+
+    objects: dict[str, float]
+    scores: dict[str, dict[str, MergeScores]]

@@ -117,6 +117,16 @@ class RunFolder:
         return self.path / "thresholds.png"
 
     @property
+    def merge_thresholds(self) -> Path:
+        """The thresholds that were chosen for its objects of affinities, JSON."""
+        return self.path / "merge_thresholds.json"
+
+    @property
+    def merge_threshold_curves(self) -> Path:
+        """The picture of their scores at all thresholds."""
+        return self.path / "merge_thresholds.png"
+
+    @property
     def picture(self) -> Path:
         """The picture of prediction and annotation side by side."""
         return self.path / "prediction.png"

@@ -61,12 +61,14 @@ class Place:
         attributes: of the prediction.
         region: nm from the raw volume's corner; all that is predicted unless given.
         thresholds: those of classes, by output, that count where the config gives none.
+        merge_thresholds: those of objects, by name, that count where the config gives none.
         memory: bytes for the blocks of a process.
     """
 
     attributes: dict[str, Any]
     region: Region | Literal["all"] | None
     thresholds: Mapping[str, Mapping[str, float]]
+    merge_thresholds: Mapping[str, float]
     memory: int
 
 
@@ -216,6 +218,8 @@ def affinities_part(
             them than the options say; the region reaches beyond the prediction; or the memory is too little.
     """
     path, targets = _affinities(config, prediction, name, options.affinities)
+    if options.merge_threshold is None:
+        options = options.model_copy(update={"merge_threshold": place.merge_thresholds.get(name)})
     image = MultiscaleImage.open(path)
     size = image.levels[0].voxel_size
     offsets = targets.in_voxels(size)

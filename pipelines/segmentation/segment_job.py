@@ -37,6 +37,7 @@ def segment(
     *,
     classes: Sequence[str] = (),
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    merge_thresholds: Mapping[str, float] | None = None,
     workers: Workers | None = None,
 ) -> Path:
     """Find objects in a prediction, each kind in an OME-Zarr volume of ids, with a table of them all.
@@ -57,6 +58,8 @@ def segment(
         classes: the classes and objects to segment, of those that the config chooses; all of these unless given.
         thresholds: the thresholds of classes, by output, that count where the config gives none, before
             ``evaluation.threshold``: those that :func:`scalenet_gp.pipelines.evaluation.choose_thresholds` chose.
+        merge_thresholds: those of objects of affinities that count where the config gives none: those that
+            :func:`scalenet_gp.pipelines.evaluation.choose_merge_threshold` chose.
         workers: processes that segment, and memory for each; this process alone unless given.
 
     Returns:
@@ -75,7 +78,16 @@ def segment(
     for made in (output, table):
         if made.exists() and not (made == table and WorkFolder(output).path.exists()):
             raise FileExistsError(f"{made} exists; choose another output, or remove it")
-    job = segmentation_job(config, prediction, output, region, classes=classes, thresholds=thresholds, workers=workers)
+    job = segmentation_job(
+        config,
+        prediction,
+        output,
+        region,
+        classes=classes,
+        thresholds=thresholds,
+        merge_thresholds=merge_thresholds,
+        workers=workers,
+    )
     return run(job.output, lambda: SegmentationTask(job), workers or _ALONE)
 
 
@@ -87,6 +99,7 @@ def segmentation_job(
     *,
     classes: Sequence[str] = (),
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    merge_thresholds: Mapping[str, float] | None = None,
     workers: Workers | None = None,
 ) -> SegmentationJob:
     """Return the job of :func:`segment`; nothing is made. Raises as that."""
@@ -106,7 +119,7 @@ def segmentation_job(
             f", and predicted {predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of "
             "affinities"
         )
-    place = Place(attributes, region, thresholds or {}, (workers or _ALONE).memory)
+    place = Place(attributes, region, thresholds or {}, merge_thresholds or {}, (workers or _ALONE).memory)
     return SegmentationJob(
         output=output.absolute(),
         prediction=prediction.absolute(),

@@ -65,6 +65,31 @@ class ContingencyTable:
         """Add the voxels of another table, of other blocks of the same volume."""
         self._add(other._pairs())
 
+    def with_objects(self, fragments: np.ndarray, objects: np.ndarray) -> ContingencyTable:
+        """Return the table of the objects that predicted fragments make.
+
+        Args:
+            fragments: ids of fragments, sorted.
+            objects: the id of each one's object. Other ids are in none: 0.
+
+        Example:
+            >>> table = ContingencyTable()
+            >>> table.update(np.array([1, 1, 2]), np.array([5, 6, 7]))
+            >>> joined = table.with_objects(np.array([5, 6]), np.array([3, 3]))
+            >>> joined.segmentation.tolist(), joined.voxels.tolist()
+            ([3, 0], [2, 1])
+        """
+        truth, segmentation, voxels = self._pairs()
+        place = np.minimum(np.searchsorted(fragments, segmentation), max(len(fragments) - 1, 0))
+        found = np.zeros(len(segmentation), np.uint64)
+        if len(fragments):
+            known = fragments[place] == segmentation
+            found[known] = objects[place[known]]
+        joined = ContingencyTable()
+        if len(truth):
+            joined._add(_sum_alike(truth, found, voxels))
+        return joined
+
     @property
     def truth(self) -> np.ndarray:
         """The true id of each pair."""

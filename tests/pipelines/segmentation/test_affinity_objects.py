@@ -1,6 +1,7 @@
 """Objects of affinities in blocks against those of one piece; stitching, look-up tables, and faults."""
 
 import csv
+import json
 import shutil
 from fractions import Fraction
 
@@ -8,20 +9,23 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.metrics import variation_of_information
+from typer.testing import CliRunner
 
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
+from scalenet_gp.pipelines.cli import app
+from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.segmentation import LookupTables, objects_path, segment
 from scalenet_gp.pipelines.segmentation.affinity_steps import SumEdges
-from scalenet_gp.segmentation import AgglomerateOptions, MutexOptions, connected_pairs, find_affinity_objects
+from scalenet_gp.segmentation import AgglomerateOptions, MutexOptions, connected_pairs, find_affinity_objects, look_up
 from scalenet_gp.volumes import MultiscaleImage, group_attributes
-from tests.pipelines.conftest import VOXEL, files_below, tiny_config
+from tests.pipelines.conftest import VOXEL, files_below, tiny_config, write_array, write_config
 from tests.pipelines.segmentation.predictions import ids_in, random_predictions, write_predicted
 from tests.scalenet_gp.segmentation.test_affinities import OFFSETS, SIZE, affinities_of
 
 CHANNELS = tuple(f"affinity {' '.join(map(str, offset))}" for offset in OFFSETS)
 TARGETS = {
     "1_output": {"kind": "affinities", "labels": "cells", "offsets": [list(offset) for offset in OFFSETS]},
-    "*": {"kind": "classes"},
+    "0_output": {"kind": "classes"},
 }
 SHAPE = (16, 15, 16)
 
@@ -186,3 +190,48 @@ def test_names_of_objects_are_their_own(predicted, tmp_path):
     config = tiny_config(segmentation={"objects": {"cells": {"kind": "mutex"}}})
     with pytest.raises(ValueError, match=r"segmentation.objects.cells: .* has no outputs that learned affinities"):
         segment(config, classes, tmp_path / "out.zarr")
+
+
+def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmentation(tmp_path):
+    """The scores are those of the objects of each threshold, by scikit-image."""
+    truth, affinities = noisy(shape=(16, 20, 20), noise=0.2)
+    prediction = write_affinities(tmp_path / "prediction.zarr", affinities)
+    (write_array(tmp_path / "em" / "raw", np.zeros(truth.shape, np.uint8), levels=3))
+    (write_array(tmp_path / "cells", truth, labels=True))
+    changes = {
+        "data__sources": [{"raw": "em/raw", "labels": "cells", "encoding": "instances"}],
+        "data__classes": ["cell"],
+        "training__targets": TARGETS,
+        "segmentation": {"classes": {}, "objects": {"cells": {"kind": "agglomerate", "thresholds": [0.06, 0.1, 0.88]}}},
+    }
+    config, run = write_config(tmp_path / "run.yaml", **changes), tmp_path / "run"
+    settings = Config.read(config)
+    made = segment(settings, prediction, tmp_path / "out.zarr")
+    command = ["evaluate", config, "--run", run, "--segmentation", made / "cells", "--choose-thresholds"]
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 1  # there is no region to choose in
+    result = CliRunner().invoke(
+        app, [*map(str, command), "--region", "all", "--set", "evaluation.allow_training_region=true"]
+    )
+    assert result.exit_code == 0, result.output
+    assert (run / "merge_thresholds.png").read_bytes().startswith(b"\x89PNG")
+    chosen = json.loads((run / "merge_thresholds.json").read_text())
+    scores = chosen["scores"]["cells"]
+    assert list(map(float, scores)) == [0.06, 0.1, 0.3, 0.88]
+    tables, fragments = LookupTables.read(made / "cells_fragments"), ids_in(made / "cells_fragments")
+    totals = []
+    for one, objects in zip(scores.values(), tables.objects, strict=True):
+        found = look_up(fragments, tables.fragments, objects)
+        expected = variation_of_information(truth, found, ignore_labels=(0,))
+        assert (one["voi_split"], one["voi_merge"]) == pytest.approx(expected)
+        totals.append(sum(expected))
+    assert totals[0] == totals[1] == totals[2] < totals[3]
+    assert chosen["objects"] == {"cells": 0.1}
+    command = ["segment", config, "--run", run, "--prediction", prediction, "--output", tmp_path / "next.zarr"]
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    options = group_attributes(tmp_path / "next.zarr")["job"]["objects"]["cells"]["options"]
+    assert options["merge_threshold"] == chosen["objects"]["cells"]
+    other = write_affinities(tmp_path / "other.zarr", affinities, network="b" * 64)
+    command = ["segment", config, "--run", run, "--prediction", other, "--output", tmp_path / "other_out.zarr"]
+    result = CliRunner().invoke(app, list(map(str, command)))
+    assert result.exit_code == 1
+    assert "were chosen for another network" in " ".join(result.output.split())
