@@ -39,7 +39,7 @@ class NetworkFigures:
     Example:
         >>> figures = survey_network("unet", build_kind("unet", ("8", "8")), 16)
         >>> figures.parameters, figures.tiles
-        (67013, True)
+        (67009, True)
     """
 
     kind: str

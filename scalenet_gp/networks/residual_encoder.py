@@ -117,7 +117,8 @@ def build_residual_encoder_unet(top_resolution: Sequence[Length] = (8, 8, 8), **
     It differs from nnU-Net as follows. Passes normalize their input, not their output, and by batches unless
     ``norm_layer`` says ``"instance"``, whose tiles do not equal the whole. Strided convolutions have the factor for
     their kernel and not 3, which would shift by half a voxel. An input is added after a 1³ convolution, grouped where
-    channels stay the same.
+    channels stay the same. With six levels of 32 to 320 channels it has 105.4 million parameters, and
+    dynamic-network-architectures 0.4.4, which nnU-Net uses, 102.3 million.
 
     One input ``"input"`` and one output ``"output"`` (B, C, Z, Y, X), both with voxels of ``top_resolution``; ``heads``
     and ``deep_supervision`` add outputs.

@@ -82,7 +82,8 @@ def build_unet_3_plus(top_resolution: Sequence[Length] = (8, 8, 8), **arguments:
     decoder's of coarser ones, upsampled. A convolution of each makes ``skip_nc`` channels, and one convolution of all
     of them, joined, is the level. The paper has 64 channels from each of five levels, and outputs of all levels for
     deep supervision, which are upsampled before the loss; here each is compared at its own voxel size. The paper's
-    classification-guided module and its loss are not part of it.
+    classification-guided module and its loss are not part of it. With the paper's channels in 2D it has 26.98 million
+    parameters, and its authors' code 26.97 million.
 
     One input ``"input"`` and one output ``"output"`` (B, C, Z, Y, X), both with voxels of ``top_resolution``; ``heads``
     and ``deep_supervision`` add outputs.

@@ -275,3 +275,38 @@ def test_each_scale_reads_volumes_of_its_own_beside_raw(build):
         before = net(inputs, plan)[output]
         for name, tensor in inputs.items():
             assert not torch.equal(net({**inputs, name: tensor + 1}, plan)[output], before), name
+
+
+SIZES = {
+    "UNet_3Plus of its authors' code (ZJUGiveLab/UNet-Version, 8ecd067), counted": (
+        lambda: build_unet_3_plus((8, 8), input_nc=3, base_nc=64, downsample_factors=[(2, 2)] * 4),
+        26_971_777,
+        0.001,
+    ),
+    "Nest_Net of the authors' code of U-Net++, as its comment says": (
+        lambda: build_unet_plus_plus((8, 8), base_nc=32, downsample_factors=[(2, 2)] * 4),
+        9_041_601,
+        0.02,
+    ),
+    "AttentionUnet(3, 1, 1, (16, 32, 64), (2, 2)) of MONAI 1.6.1": (
+        lambda: build_attention_unet((8, 8, 8), base_nc=16),
+        355_281,
+        0.005,
+    ),
+    "ResidualEncoderUNet of dynamic-network-architectures 0.4.4, six levels of 32 to 320 channels": (
+        lambda: build_residual_encoder_unet(
+            (8, 8, 8), base_nc=32, output_nc=2, downsample_factors=[(2, 2, 2)] * 5, norm_layer="instance"
+        ),
+        102_349_770,
+        0.035,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_networks_are_about_as_large_as_those_of_papers_and_peers(name):
+    """They differ by what the builders' docstrings say."""
+    build, expected, tolerance = SIZES[name]
+    with torch.device("meta"):
+        net = build()
+    assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(expected, rel=tolerance)
