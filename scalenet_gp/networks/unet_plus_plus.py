@@ -69,8 +69,8 @@ def build_unet_plus_plus(top_resolution: Sequence[Length] = (8, 8, 8), **argumen
     Between encoder and decoder are nested U-Nets of every depth: the tensor ``x_i_j`` is a pass on all ``x_i_0`` to
     ``x_i_(j-1)`` and the upsampled ``x_(i+1)_(j-1)``. With ``deep_supervision`` each of them has an output at the
     finest voxels. A request for ``"output_depth_1"`` alone computes that shallow U-Net alone: the paper's pruned
-    inference. With the paper's channels in 2D it has 9.17 million parameters, and its authors' code 9.04 million, as its
-    upsampling halves the channels before they are joined.
+    inference. With the paper's channels in 2D it has 9.17 million parameters, and its authors' code, whose upsampling
+    halves the channels before they are joined, 9.04 million.
 
     One input ``"input"`` and one output ``"output"`` (B, C, Z, Y, X), both with voxels of ``top_resolution``; ``heads``
     and ``deep_supervision`` add outputs.
