@@ -185,6 +185,13 @@ def evaluate(
             help="With --segmentation: file or folder of skeletons, SWC or JSON in nm, for the expected run length.",
         ),
     ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            "--outputs",
+            help="Outputs to compare, as 2_output; all by default. Targets of local shape descriptors take the most time.",
+        ),
+    ] = None,
     choose_thresholds: Annotated[
         bool,
         typer.Option(
@@ -279,9 +286,16 @@ def evaluate(
         print_results({"thresholds": folder.thresholds, "curves": folder.threshold_curves})
         return
     _refuse_existing(folder.scores, folder.picture, force=force)
-    thresholds = read_thresholds(run, predicted)
     result = compare(
-        settings, paths, predicted, within, folder.scores, overwrite=force, source=source, thresholds=thresholds
+        settings,
+        paths,
+        predicted,
+        within,
+        folder.scores,
+        overwrite=force,
+        source=source,
+        thresholds=read_thresholds(run, predicted),
+        outputs=outputs.split(",") if outputs else (),
     )
     folder.picture.unlink(missing_ok=True)
     draw_prediction(settings, paths, predicted, folder.picture, within, source)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scalenet_gp.errors import DataError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
+from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, choose_source
 from scalenet_gp.pipelines.evaluation.compared_blocks import compared_blocks
@@ -94,6 +95,7 @@ def evaluate(
     overwrite: bool = False,
     source: str | None = None,
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    outputs: Sequence[str] = (),
 ) -> EvaluationResult:
     """Compare a prediction with the annotation. Voxels that are not annotated do not count.
 
@@ -106,9 +108,10 @@ def evaluate(
         overwrite: replace ``output`` if it exists.
         source: name of the source of the run file; the only one unless given.
         thresholds: the thresholds of classes, by output, instead of ``evaluation.threshold``.
+        outputs: the outputs to compare; all of the network unless given.
 
     Returns:
-        The scores of each output of the network.
+        The scores of each of these outputs.
 
     Raises:
         FileExistsError: ``output`` exists.
@@ -121,14 +124,19 @@ def evaluate(
         raise FileExistsError(f"{output} exists; choose another output, or remove it")
     net, settings = config.build_network(), config.evaluation
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
+    for name in outputs:
+        if name not in net.output_keys:
+            raise ConfigError(f"there is no output {name!r} to compare; {suggest(name, net.output_keys)}")
+    compared = [name for name in net.output_keys if not outputs or name in outputs]
     roi = evaluation_roi(config, dataset, region)
     sums = ScoreSums(dataset, settings.groups, settings.threshold, thresholds)
     objects = {
         name: {group: GroupObjects(settings.groups[group]) for group in groups}
         for name, groups in sums.channels.items()
+        if name in compared
     }
     annotated = 0
-    for tile, blocks in compared_blocks(dataset, prediction, roi):
+    for tile, blocks in compared_blocks(dataset, prediction, roi, compared):
         for name, block in blocks.items():
             sums.add(name, *block)
             annotated += int(np.count_nonzero(block[2]))
@@ -145,7 +153,8 @@ def evaluate(
         voxel = math.prod(dataset.world.size_in_nm(net.voxel_size[name]))
         smallest = settings.smallest_object**net.dims / voxel
         counted[name] = {group: found.counts(smallest) for group, found in groups.items()}
-    result = EvaluationResult(sums.scores, sums.voxels, counted)
+    scores = {name: sums.scores[name] for name in compared}
+    result = EvaluationResult(scores, {name: sums.voxels[name] for name in counted}, counted)
     if output is not None:
         result.write(output)
     return result

@@ -26,6 +26,8 @@ from tests.pipelines.conftest import (
     write_prediction,
 )
 
+GROUP = {"evaluation__groups": {"shade": ["dark", "bright"]}}
+
 
 def random_values(seed=0, margin=0):
     """Probabilities of both scales, in steps of 1/8 so that some are the threshold itself."""
@@ -63,6 +65,16 @@ def test_counts_are_those_of_numpy(volume, tmp_path, threshold, block):
     scores = evaluate(tiny_config(evaluation__threshold=threshold, prediction__block_shape=block), volume, prediction)
     assert as_counts(scores) == counted(values, threshold)
     assert all(min(counts) > 0 for counts in as_counts(scores)["1_output"].values())
+
+
+def test_some_outputs_alone(volume, tmp_path):
+    values = random_values()
+    prediction = write_prediction(tmp_path / "p", values)
+    scores = evaluate(tiny_config(**GROUP), volume, prediction, outputs=["1_output"])
+    assert as_counts(scores) == {"1_output": counted(values)["1_output"]}
+    assert scores.voxels.keys() == scores.objects.keys() == {"1_output"}
+    with pytest.raises(ValueError, match=r"there is no output '2_output' to compare; .*1_output"):
+        evaluate(tiny_config(), volume, prediction, outputs=["2_output"])
 
 
 def test_voxels_that_are_not_annotated_do_not_count(volume, tmp_path):
@@ -136,9 +148,6 @@ def test_the_mean_over_classes_leaves_out_scores_that_are_not_defined(volume, tm
     nothing = {name: np.zeros_like(array) for name, array in values.items()}
     result = evaluate(tiny_config(), volume, write_prediction(tmp_path / "nothing", nothing))
     assert result.to_json()["outputs"]["1_output"]["mean"]["precision"] is None
-
-
-GROUP = {"evaluation__groups": {"shade": ["dark", "bright"]}}
 
 
 @pytest.mark.parametrize("block", [(36, 54, 36), (180, 180, 180)])
