@@ -189,7 +189,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--outputs",
-            help="Outputs to compare, as 2_output; all by default. Targets of local shape descriptors take the most time.",
+            help="Outputs to compare, as 2_output; all by default. Those of local shape descriptors take longest.",
         ),
     ] = None,
     choose_thresholds: Annotated[
