@@ -78,7 +78,7 @@ ROOMS = {
     "pipelines.segmentation": "geometry options segmentation serialization volumes .blockwise .config",
     "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "
     "volumes .config .data .evaluation .process .runs",
-    "pipelines.viewing": "volumes",
+    "pipelines.viewing": "volumes .segmentation",
 }
 
 # Packages that only some rooms may import; a floor's name stands for all of its rooms.

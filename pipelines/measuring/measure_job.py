@@ -117,7 +117,8 @@ def _volumes_of_ids(segmentation: StrPath) -> dict[str, str]:
         found = {
             name: group
             for name, group in groups.items()
-            if StoredValues.of(group, group_attributes(group)).kind == "labels"
+            for attributes in [group_attributes(group)]
+            if StoredValues.of(group, attributes).kind == "labels" and "fragments of" not in attributes
         }
         if found:
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -58,6 +59,11 @@ class SegmentedVolume(Options):
         stored = np.min_scalar_type(largest).name
         return ImageLayout(self.voxel_size, self.corner, self.shape, (), stored, "labels", levels, self.chunks)
 
+    @property
+    @abstractmethod
+    def keeps_fragments(self) -> bool:
+        """True if the fragments stay beside the objects, with their look-up tables."""
+
     def fragments_layout(self) -> ImageLayout:
         """Return the layout of the volume of fragments."""
         return ImageLayout(self.voxel_size, self.corner, self.shape, (), "uint64", "labels", 1, self.chunks)
@@ -77,6 +83,11 @@ class SegmentedClass(SegmentedVolume):
     options: SegmentationMethod
 
     @property
+    def keeps_fragments(self) -> bool:
+        """True if the options say so."""
+        return self.options.keep_fragments
+
+    @property
     def exclusive(self) -> bool:
         """True if the most probable of the output's classes counts."""
         return self.targets.kind == "classes" and self.targets.exclusive
@@ -92,6 +103,11 @@ class SegmentedAffinities(SegmentedVolume):
 
     offsets: tuple[tuple[int, ...], ...]
     options: AffinityMethod
+
+    @property
+    def keeps_fragments(self) -> bool:
+        """True always: their scores took the longest."""
+        return True
 
 
 class SegmentationJob(BlockJob):

@@ -9,7 +9,7 @@ from typing import Literal
 from scalenet_gp.errors import ConfigError, ScaleNetError
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, run
-from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.config import FRAGMENTS, Config, Region
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob
 from scalenet_gp.pipelines.segmentation.parts import (
     Place,
@@ -118,6 +118,11 @@ def segmentation_job(
             f"{prediction} has no class to segment: segmentation.classes names {', '.join(config.segmentation.classes)}"
             f", and predicted {predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of "
             "affinities"
+        )
+    kept = [name for name in chosen if name in objects or methods[name].keep_fragments]
+    if double := [f"{name}{FRAGMENTS}" for name in kept if f"{name}{FRAGMENTS}" in known]:
+        raise ConfigError(
+            f"segmentation: {double[0]} is a class, and the name of fragments that are kept; leave keep_fragments out"
         )
     place = Place(attributes, region, thresholds or {}, merge_thresholds or {}, (workers or _ALONE).memory)
     return SegmentationJob(

@@ -27,6 +27,7 @@ from scalenet_gp.pipelines.segmentation.job import (
     SegmentedClass,
     SegmentedVolume,
 )
+from scalenet_gp.pipelines.segmentation.lookup import LookupTables
 from scalenet_gp.pipelines.segmentation.steps import (
     FindBasins,
     FindComponents,
@@ -91,9 +92,9 @@ class SegmentationTask(BlockTask):
         for name, part in self.job.parts.items():
             scores = isinstance(part, SegmentedAffinities)
             self._fragments(name).create(part.options.kind in ("watershed", "agglomerate"), scores)
-            if isinstance(part, SegmentedAffinities):
+            if part.keeps_fragments:
                 create_image(self._path(f"{name}{FRAGMENTS}"), part.fragments_layout(), {"fragments of": name}, name)
-            elif part.options.hole_voxels(part.voxel_size):
+            if isinstance(part, SegmentedClass) and part.options.hole_voxels(part.voxel_size):
                 self._holes(name).create()
         self.job.write()
         return self
@@ -214,7 +215,11 @@ class SegmentationTask(BlockTask):
             depth = Heights(options.depth, part.voxel_size).length(options.depth)
             return join_basins(rows, fragments.links(), fragments.passes(), depth)
 
-        self._create(name, len(fragments.merge(lambda rows: rows["voxels"] >= smallest, join)))
+        objects = fragments.merge(lambda rows: rows["voxels"] >= smallest, join)
+        if part.keeps_fragments:
+            ids, numbers = fragments.numbers()
+            LookupTables(ids, (options.threshold or 0.0,), (numbers,)).write(self._path(f"{name}{FRAGMENTS}"))
+        self._create(name, len(objects))
 
     def _merge_affinities(self, name: str, part: SegmentedAffinities) -> None:
         """Number the objects of affinities for every threshold, and create the volume of those of the method's own."""
@@ -240,7 +245,7 @@ class SegmentationTask(BlockTask):
     def _fragments(self, name: str) -> Fragments:
         part = self.job.parts[name]
         stored = None
-        if isinstance(part, SegmentedAffinities):  # which are kept
+        if part.keeps_fragments:
             stored = self._path(f"{name}{FRAGMENTS}") / part.fragments_layout().finest.path
         return _files(self.folder.path / _FRAGMENTS / name, part, stored)
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import numpy as np
 
 from scalenet_gp.errors import VolumeFormatError
+from scalenet_gp.pipelines.segmentation import LookupTables
 from scalenet_gp.pipelines.viewing.file_server import HOST, serve_files
 from scalenet_gp.volumes import (
     Level,
@@ -31,15 +32,10 @@ from scalenet_gp.volumes import (
     group_attributes,
     is_ome_zarr,
     is_precomputed,
-    join,
     local_path,
-    open_array,
 )
 
-__all__ = ["LOOKUP", "PORT", "View", "view", "viewer_link", "viewer_state"]
-
-LOOKUP = "lookup"
-"""The array beside the levels of a volume of fragments: the object of each, (fragment, 2), 0 for none."""
+__all__ = ["PORT", "View", "view", "viewer_link", "viewer_state"]
 
 PORT = 9876
 """Port on which the files are served unless another one is given: a link that was kept works again."""
@@ -123,9 +119,9 @@ def viewer_state(
 ) -> dict[str, Any]:
     """Return neuroglancer's state: the raw volume in grey, and above it a layer for each class of each output.
 
-    Volumes of ids are layers of segments. Fragments with a table of their objects, as a segmentation keeps them for
-    proofreading, have the colors of their objects; merged and split ones are in the viewer's state from then on. The
-    classes of the finest output are shown. Those of the others can be switched on.
+    Volumes of ids are layers of segments. Fragments that a segmentation kept for proofreading are a layer for each
+    threshold of its look-up tables, not shown at first, in which those of an object are one segment; the viewer can
+    merge and split them. The classes of the finest output are shown. Those of the others can be switched on.
 
     Args:
         prediction: OME-Zarr volume, or a group of volumes.
@@ -202,10 +198,19 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
     attributes = group_attributes(volume.path)
     if StoredValues.of(volume.path, attributes).kind == "labels":
         layer: dict[str, Any] = {"type": "segmentation", "name": group or Path(volume.path).name, "source": source}
-        if find_node(join(volume.path, LOOKUP)) is None:
+        if "fragments of" not in attributes:
             return [layer | {"visible": shown}]
-        # fragments: the objects lie in a layer of their own
-        return [layer | {"visible": False, "equivalences": _equivalences(open_array(join(volume.path, LOOKUP))[:])}]
+        tables = LookupTables.read(Path(volume.path))
+        several = len(tables.thresholds) > 1
+        return [
+            layer
+            | {
+                "name": f"{layer['name']} {threshold:g}" if several else layer["name"],
+                "visible": False,  # the objects lie in a layer of their own
+                "equivalences": _equivalences(tables.fragments, objects),
+            }
+            for threshold, objects in zip(tables.thresholds, tables.objects, strict=True)
+        ]
     channels = attributes.get("omero", {}).get("channels", [])
     layers = []
     for index in range(volume.channels):
@@ -230,11 +235,11 @@ def _class_layers(volume: MultiscaleImage, source: str, group: str, shown: bool)
     return layers
 
 
-def _equivalences(lookup: np.ndarray) -> list[list[str]]:
-    """Return the fragments of each object of several, from rows of fragment and object; object 0 is none."""
-    ordered = lookup[np.argsort(lookup[:, 1], kind="stable")]
-    ordered = ordered[ordered[:, 1] > 0]
-    parts = np.split(ordered[:, 0], np.flatnonzero(np.diff(ordered[:, 1])) + 1)
+def _equivalences(fragments: np.ndarray, objects: np.ndarray) -> list[list[str]]:
+    """Return the fragments of each object that has several; object 0 is none."""
+    order = np.argsort(objects, kind="stable")
+    order = order[objects[order] > 0]
+    parts = np.split(fragments[order], np.flatnonzero(np.diff(objects[order])) + 1)
     return [[*map(str, part.tolist())] for part in parts if len(part) > 1]  # text: a browser's numbers end at 2**53
 
 

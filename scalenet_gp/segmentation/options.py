@@ -45,6 +45,7 @@ class MaskOptions(Options):
         connectivity: the neighbours of a voxel that are of the same object: 6 share a face, 18 an edge, 26 a corner. In
             two dimensions 6 share an edge, and 18 and 26 a corner too.
         smallest: nm³; smaller objects are left out.
+        keep_fragments: keep the fragments of blocks and the table of their objects, for proofreading.
     """
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -53,6 +54,7 @@ class MaskOptions(Options):
     opening: Length = Fraction(0)
     connectivity: Connectivity = 26
     smallest: Length = Fraction(0)
+    keep_fragments: bool = False
 
     @field_validator("closing", "holes", "opening", "smallest")
     @classmethod

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.segmentation import objects_path, segment
+from scalenet_gp.pipelines.measuring import measure
+from scalenet_gp.pipelines.segmentation import LookupTables, objects_path, segment
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.pipelines.viewing.view_job import viewer_state
-from scalenet_gp.segmentation import WatershedOptions, find_objects
+from scalenet_gp.segmentation import WatershedOptions, find_objects, look_up
 from scalenet_gp.volumes import MultiscaleImage, group_attributes
 from tests.pipelines.conftest import CORNER, VOXEL, files_below, tiny_config, write_config
 from tests.pipelines.segmentation.predictions import (
@@ -121,6 +122,23 @@ def test_a_watershed_is_that_of_one_piece(tmp_path):
     np.testing.assert_array_equal(ids_in(made / "dark"), expected)
     with pytest.raises(ValueError, match=r"margin of \(4, 4, 4\) voxels, by segmentation.classes.dark"):
         segment(config, predicted, tmp_path / "small.zarr", classes=["dark"], workers=Workers(memory=500_000))
+
+
+@pytest.mark.parametrize("options", [{"kind": "components"}, {"kind": "watershed", "depth": 2, "reach": 3 * VOXEL}])
+def test_fragments_are_kept_with_the_table_of_their_objects(predicted, tmp_path, options):
+    config = segmenting(**options, smallest=3 * VOLUME, keep_fragments=True)
+    made = segment(config, predicted, tmp_path / "out.zarr", classes=["dark"], workers=Workers(memory=700_000))
+    assert sorted(path.name for path in made.iterdir() if path.is_dir()) == ["dark", "dark_fragments"]
+    tables = LookupTables.read(made / "dark_fragments")
+    fragments, objects = ids_in(made / "dark_fragments"), ids_in(made / "dark")
+    assert tables.thresholds == (0.5,)
+    assert len(tables.fragments) == len(np.unique(fragments[fragments > 0])) > objects.max()
+    np.testing.assert_array_equal(look_up(fragments, tables.fragments, tables.objects[0]), objects)
+    layers = viewer_state(made, "http://here")["layers"]
+    assert [layer["name"] for layer in layers] == ["dark", "dark_fragments"]
+    assert layers[1]["equivalences"]
+    record = json.loads((measure(made, tmp_path / "measures") / "measures.json").read_text())
+    assert record["objects"].keys() == {"dark"}  # the objects, not the fragments
 
 
 def test_the_table_has_what_is_counted_by_hand(predicted, whole):

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scalenet_gp.pipelines.cli import app
+from scalenet_gp.pipelines.segmentation import LookupTables
 from scalenet_gp.pipelines.viewing.file_server import serve_files
 from scalenet_gp.pipelines.viewing.view_job import view, viewer_link, viewer_state
 from scalenet_gp.volumes import Level, create_precomputed
@@ -123,13 +124,13 @@ def test_labels_are_segments(tmp_path):
     assert (layer["type"], layer["name"]) == ("segmentation", "mask")
 
 
-def write_fragments(path, objects):
-    """Fragments beyond 2**53, with the table of their objects."""
-    create_image(path, ImageLayout(VOXEL, CORNER, SHAPE, (), "uint64", "labels"))
-    ids = np.arange(len(objects), dtype=np.uint64) + np.uint64(2**60)
-    create_array(path / "lookup", (len(ids), 2), (1024, 2), np.dtype(np.uint64))[:] = np.stack(
-        [ids, np.array(objects, np.uint64)], axis=1
-    )
+def write_fragments(path, *objects):
+    """Fragments beyond 2**53, with tables of their objects for as many thresholds."""
+    layout = ImageLayout(VOXEL, CORNER, SHAPE, (), "uint64", "labels")
+    create_image(path, layout, {"fragments of": path.name.removesuffix("_fragments")})
+    ids = np.arange(len(objects[0]), dtype=np.uint64) + np.uint64(2**60)
+    thresholds = tuple(0.2 * number for number in range(1, len(objects) + 1))
+    LookupTables(ids, thresholds, tuple(map(np.array, objects))).write(path)
     return path
 
 
@@ -137,21 +138,24 @@ def test_fragments_have_their_objects_as_equivalences(tmp_path):
     group = tmp_path / "seg.zarr"
     create_group(group, {})
     create_image(group / "mito", ImageLayout(VOXEL, CORNER, SHAPE, (), "uint8", "labels"))
-    create_group(group / "fragments", {})
-    write_fragments(group / "fragments" / "mito", [2, 0, 1, 2, 3, 0, 3, 3])
+    write_fragments(group / "mito_fragments", [2, 0, 1, 2, 3, 0, 3, 3], [1] * 8)
     state = viewer_state(group, ADDRESS)
-    fragments, objects = state["layers"]
-    assert (objects["name"], objects["visible"], "equivalences" in objects) == ("mito", True, False)
-    assert (fragments["name"], fragments["visible"]) == ("fragments/mito", False)
+    assert [(layer["name"], layer["visible"], "equivalences" in layer) for layer in state["layers"]] == [
+        ("mito", True, False),
+        ("mito_fragments 0.2", False, True),
+        ("mito_fragments 0.4", False, True),
+    ]
     one, other = ([str(2**60 + number) for number in numbers] for numbers in ((0, 3), (4, 6, 7)))
-    assert fragments["equivalences"] == [one, other]
+    assert state["layers"][1]["equivalences"] == [one, other]
+    assert state["layers"][2]["equivalences"] == [[str(2**60 + number) for number in range(8)]]
     viewer = pytest.importorskip("neuroglancer").ViewerState(state)
-    assert viewer.layers["fragments/mito"].equivalences.to_json() == [[*map(int, one)], [*map(int, other)]]
+    found = viewer.layers["mito_fragments 0.2"].equivalences.to_json()
+    assert found == [[*map(int, one)], [*map(int, other)]]
 
 
 def test_a_long_state_is_served_and_not_in_the_link(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "neuroglancer", None)
-    path = write_fragments(tmp_path / "mito", np.arange(4000) // 2 + 1)
+    path = write_fragments(tmp_path / "mito_fragments", np.arange(4000) // 2 + 1)
     with view(path, port=0) as shown:
         assert len(shown.link) < 200
         served = shown.link.partition("#!")[2]
