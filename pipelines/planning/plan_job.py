@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError, VolumeFormatError
 from scalenet_gp.options import describe_problems
-from scalenet_gp.pipelines.config import Config, DataConfig, load_yaml, parse_yaml
+from scalenet_gp.pipelines.config import Config, DataConfig, SourceConfig, load_yaml, parse_yaml
 from scalenet_gp.pipelines.data import Datasets, resolve_sources, survey
 from scalenet_gp.pipelines.planning.choices import NetworkChoice, choose_network, choose_scales, choose_voxel_size
 from scalenet_gp.pipelines.planning.fingerprint import Fingerprint, measure, provisional_config
@@ -138,6 +138,12 @@ def plan_run(
         settings = DataConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError("; ".join(describe_problems(error, DataConfig, dict(data), "data"))) from error
+    for number, source in enumerate(settings.sources):
+        if isinstance(source, SourceConfig) and source.inputs:
+            raise ConfigError(
+                f"data.sources.{number}.inputs names {', '.join(source.inputs)}, and plan looks at raw data alone: "
+                "leave inputs out, and write them into the planned file, for the sources and for the network"
+            )
     folder = _folder(settings, output)
     fingerprint = measure(settings, folder)
     finest = choose_voxel_size(fingerprint, settings, folder)

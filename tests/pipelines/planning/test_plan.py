@@ -312,6 +312,9 @@ def test_several_sources_are_split(volume, wide, tmp_path):
 def test_what_cannot_be_planned(volume, tmp_path):
     whole = tmp_path / "whole.yaml"
     whole.write_text("{version: 1, data: {}, network: {}}")
+    inputs = {"sources": [{"raw": "em", "labels": "gt", "inputs": {"lsd": "first.zarr/output"}}], "classes": ["cell"]}
+    with pytest.raises(ConfigError, match=r"data\.sources\.0\.inputs names lsd, and plan looks at raw data alone"):
+        plan_run(inputs, tmp_path / "run.yaml")
     with pytest.raises(ConfigError, match="plan writes network itself"):
         data_of_file(whole, tmp_path)
     with pytest.raises(ConfigError, match="one volume of ids or instances"):
