@@ -165,8 +165,9 @@ class RunFolder:
         paths = [f"data.sources.{number}.{name}" for number in range(len(config.data.sources)) for name in _PATHS]
         if differences := list(_differences(begun, ours, (*free, *paths))):
             raise ConfigError(
-                f"{self.path} holds a run with another config: {'; '.join(differences)}. Only "
-                f"{', '.join(free)} and the paths of the same data may change; choose another folder for this config"
+                f"choose another folder than {self.path} for this config, as the run there has another one: "
+                f"{'; '.join(differences)}. Of a run that is resumed, only {', '.join(free)} and the paths of the same "
+                "data may change"
             )
 
     def check_volumes(self, config: Config) -> None:

@@ -217,10 +217,12 @@ def refusal(tmp_path, there, here):
     """The message when a run that was begun with ``there`` is to go on with ``here``."""
     folder = folder_of(tmp_path, there)
     before = folder.config.read_bytes()
-    with pytest.raises(ValueError, match="holds a run with another config") as caught:
+    with pytest.raises(ValueError, match="choose another folder than") as caught:
         folder.check_config(here)
     assert folder.config.read_bytes() == before
-    said = re.fullmatch(r"(.*) holds a run with another config: (.*)\. Only (.*) may change; .*", str(caught.value))
+    said = re.fullmatch(
+        r"choose another folder than (.*) for .*? one: (.*)\. Of .* only (.*) may change", str(caught.value)
+    )
     assert said[1] == str(tmp_path)
     free = MAY_CHANGE if there.validation else (*MAY_CHANGE, "evaluation.threshold")
     assert said[3] == f"{', '.join(free)} and the paths of the same data"
@@ -264,7 +266,7 @@ def test_a_run_without_a_checkpoint_does_not_hold_its_folder(tmp_path):
     (folder.checkpoints / "checkpoint_1.partial").touch()  # by a process that was killed
     folder.check_config(other)
     folder.best.touch()
-    with pytest.raises(ValueError, match=r"another config: training\.seed: 1 there, 2 here"):
+    with pytest.raises(ValueError, match=r"has another one: training\.seed: 1 there, 2 here"):
         folder.check_config(other)
 
 

@@ -144,7 +144,7 @@ def test_a_finished_run_can_be_made_longer_and_is_left_as_it_is_otherwise(volume
 def test_a_run_does_not_go_on_with_another_config(volume, trained, changes):
     before = files_below(trained)
     with pytest.raises(
-        ValueError, match=r"holds a run with another config: .* there, .* here\. Only training\.iterations, "
+        ValueError, match=r"^choose another folder than .*: .* there, .* here\. Of a run .* only training\.iterations, "
     ):
         train(tiny_config(**changes), volume, trained, "cpu")
     assert files_below(trained) == before

@@ -184,8 +184,8 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
     assert run(monkeypatch, *arguments(other, volume, folder)) == 1
     message = one_error(said(capsys)[1])
     assert message.startswith(
-        f"{folder} holds a run with another config: network.subnets.1.base_nc: 2 there, 3 here; training.batch_size: "
-        "1 there, 2 here. Only training.iterations, "
+        f"choose another folder than {folder} for this config, as the run there has another one: "
+        "network.subnets.1.base_nc: 2 there, 3 here; training.batch_size: 1 there, 2 here. Of a run that is resumed, "
     )
     assert files_below(folder) == before
 
