@@ -115,7 +115,7 @@ def predict_cost(
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
                 layer.eval()  # takes as much; in training mode torch refuses a plan of one voxel
-        memory = MemoryTracker()
+        memory = MemoryTracker(checkpoints=bool(activation_checkpointing))
         flops = FlopCounterMode(display=False, custom_mapping=attention_flop_formulas())
         within.enter_context(flops)
         within.enter_context(memory.watch())

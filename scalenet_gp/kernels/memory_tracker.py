@@ -56,13 +56,18 @@ def fake_copy(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, torch.d
 def collect_garbage_by_hand() -> Iterator[None]:
     """Collect garbage only when a :class:`MemoryTracker` looks at memory.
 
-    torch's counter of operations leaves tensors in garbage that refers to itself. Python finds that at a random time.
+    torch's counter of operations and its checkpoints leave tensors in garbage that refers to itself. Python finds that
+    at a random time. What was there before is set aside meanwhile, so that to look through all that is new is fast.
     """
-    automatic = gc.isenabled()
+    automatic, sets_aside = gc.isenabled(), not gc.get_freeze_count()  # unless the program has done so itself
     gc.disable()
+    if sets_aside:
+        gc.freeze()
     try:
         yield
     finally:
+        if sets_aside:
+            gc.unfreeze()
         if automatic:
             gc.enable()
 
@@ -73,6 +78,8 @@ class MemoryTracker:
     Args:
         limit: :class:`BeyondLimitError` is raised when :attr:`peak` gets beyond it.
         handing_over: True if convolutions run within :class:`.OneDnnConvolutions`.
+        checkpoints: True if activations are computed again. The garbage that this leaves was in use at several
+            collections, so that Python's young generations do not hold it: all of them are looked through.
 
     Attributes:
         live: bytes in use now.
@@ -89,8 +96,9 @@ class MemoryTracker:
         (2048, 4)
     """
 
-    def __init__(self, limit: int | None = None, handing_over: bool = False) -> None:
+    def __init__(self, limit: int | None = None, handing_over: bool = False, checkpoints: bool = False) -> None:
         self._limit = limit
+        self._generation = 2 if checkpoints else 1
         self._handing_over = handing_over
         self.live = self.peak = self.gradients = self.gradients_at_peak = 0
         self._followed: set[int] = set()
@@ -130,7 +138,7 @@ class MemoryTracker:
 
     def _look(self, workspace: int) -> None:
         if self.live + workspace > self.peak:
-            gc.collect(1)
+            gc.collect(self._generation)
         if self.live + workspace > self.peak:
             self.peak, self.gradients_at_peak = self.live + workspace, self.gradients
             if self._limit is not None and self.peak > self._limit:

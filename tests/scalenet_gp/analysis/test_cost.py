@@ -156,7 +156,7 @@ def test_a_plan_of_another_network():
 
 
 def unet() -> tuple[LeibNet, tuple[int, ...]]:
-    return build_unet((8, 8, 8), base_nc=8, norm_layer=None), (36, 48, 64)
+    return build_unet((8, 8, 8), base_nc=12), (32, 40, 64)
 
 
 def scalenet() -> tuple[LeibNet, tuple[int, ...]]:
