@@ -15,6 +15,7 @@ from scalenet_gp.pipelines.segmentation.affinity_source import AffinitySource
 from scalenet_gp.pipelines.segmentation.boxes import grow_box, slices_within
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.pipelines.segmentation.job import SegmentedAffinities
+from scalenet_gp.pipelines.segmentation.kind_source import KindSource
 from scalenet_gp.pipelines.segmentation.lookup import LookupTables
 from scalenet_gp.segmentation import (
     AffinityMethod,
@@ -28,9 +29,10 @@ from scalenet_gp.segmentation import (
     number_objects,
     offset_reach,
     sum_edges,
+    sum_kinds,
 )
 
-__all__ = ["FindMutexFragments", "SumEdges", "merge_affinities"]
+__all__ = ["FindMutexFragments", "SumEdges", "SumKinds", "merge_affinities"]
 
 
 @final
@@ -56,6 +58,22 @@ class FindMutexFragments:
         base = self.fragments.base(roi)
         rows = measure_fragments(labels, count, mean_affinities(forward)[inside], roi.begin, self.source.shape, base)
         self.fragments.write(roi, labels, rows)
+
+
+@final
+@dataclass(frozen=True)
+class SumKinds:
+    """Sums the probabilities of kinds in the fragments of a block."""
+
+    source: KindSource
+    fragments: Fragments
+
+    def __call__(self, roi: Roi) -> None:
+        """Sum up the kinds of a block."""
+        ids = self.fragments.read(roi.begin, roi.end)
+        labels = np.where(ids > 0, ids - np.uint64(self.fragments.base(roi)), 0).astype(np.int64)
+        sums = sum_kinds(labels, int(labels.max()), self.source.read(roi.begin, roi.end))
+        self.fragments.write_kinds(roi, sums)
 
 
 @final
@@ -111,10 +129,12 @@ def merge_affinities(fragments: Fragments, part: SegmentedAffinities, volume: Pa
     links = passes = np.empty((0, 2), np.uint64)
     if options.kind == "agglomerate":
         links, passes = fragments.links(), fragments.passes()
+    kinds = None if part.kinds is None else fragments.kinds()
+    edges = fragments.scores()
     smallest = options.smallest_voxels(part.voxel_size)
     numbered = [
         number_objects(rows, objects, count, lambda measures: measures["voxels"] >= smallest)
-        for objects, count in join_by_affinities(rows, fragments.scores(), options, part.voxel_size, links, passes)
+        for objects, count in join_by_affinities(rows, edges, options, part.voxel_size, links, passes, kinds)
     ]
     tables = LookupTables(rows["id"], options.swept, tuple(numbers for numbers, _ in numbered))
     tables.write(volume)

@@ -102,6 +102,14 @@ class Fragments:
         """Store the edges of a block's voxels: see :data:`.EDGE_TYPE`."""
         _save(self._scores / f"{self._index(roi)}.npy", edges)
 
+    def write_kinds(self, roi: Roi, sums: np.ndarray) -> None:
+        """Store the sums of the probabilities of kinds in a block's fragments: see :func:`.sum_kinds`."""
+        _save(self._scores / f"kinds_{self._index(roi)}.npy", sums)
+
+    def kinds(self) -> np.ndarray:
+        """Return the sums of the probabilities of kinds in all fragments."""
+        return self._all(self._scores, "kinds_")
+
     def rows(self) -> np.ndarray:
         """Return the measures of all fragments, sorted by id."""
         return self._all(self._tables)
@@ -161,9 +169,9 @@ class Fragments:
     def _heights(self) -> StoredArray:
         return open_array(self.path / "heights")
 
-    def _all(self, folder: Path) -> np.ndarray:
+    def _all(self, folder: Path, prefix: str = "") -> np.ndarray:
         """Return the rows of all blocks."""
-        return np.concatenate([np.load(folder / f"{block}.npy") for block in range(math.prod(self.grid))])
+        return np.concatenate([np.load(folder / f"{prefix}{block}.npy") for block in range(math.prod(self.grid))])
 
     @property
     def _passes(self) -> Path:

@@ -16,7 +16,7 @@ from scalenet_gp.pipelines.config import TargetOptions
 from scalenet_gp.segmentation import AffinityMethod, SegmentationMethod
 from scalenet_gp.volumes import ImageLayout, VolumeFingerprint, default_levels
 
-__all__ = ["SegmentationJob", "SegmentedAffinities", "SegmentedClass", "SegmentedVolume"]
+__all__ = ["KindVolume", "SegmentationJob", "SegmentedAffinities", "SegmentedClass", "SegmentedVolume"]
 
 
 class SegmentedVolume(Options):
@@ -93,16 +93,32 @@ class SegmentedClass(SegmentedVolume):
         return self.targets.kind == "classes" and self.targets.exclusive
 
 
+class KindVolume(Options):
+    """The output that tells kinds of fragments apart.
+
+    Attributes:
+        volume: name of the output.
+        channels: indices of the kinds among its channels.
+        source: the output's volume.
+    """
+
+    volume: str
+    channels: tuple[int, ...]
+    source: VolumeFingerprint
+
+
 class SegmentedAffinities(SegmentedVolume):
     """The segmentation of an output that learned affinities.
 
     Attributes:
         offsets: of its channels, in voxels.
         options: the method, with its threshold.
+        kinds: where the kinds of fragments are read; None if there are none.
     """
 
     offsets: tuple[tuple[int, ...], ...]
     options: AffinityMethod
+    kinds: KindVolume | None = None
 
     @property
     def keeps_fragments(self) -> bool:

@@ -21,12 +21,13 @@ from scalenet_gp.pipelines.config import (
     TargetOptions,
     match_outputs,
 )
-from scalenet_gp.pipelines.segmentation.job import SegmentedAffinities, SegmentedClass
+from scalenet_gp.pipelines.segmentation.job import KindVolume, SegmentedAffinities, SegmentedClass
 from scalenet_gp.segmentation import (
     AffinityMethod,
     BallClosing,
     BallOpening,
     Heights,
+    KindOptions,
     SegmentationMethod,
     adjacent_offsets,
 )
@@ -235,8 +236,36 @@ def affinities_part(
     except (ArgumentError, ConfigError) as error:
         raise ConfigError(f"segmentation.objects.{name}: {error}") from None
     return SegmentedAffinities(
-        offsets=offsets, options=options, **_divided(image, path, place, f"objects.{name}", margin, voxel)
+        offsets=offsets,
+        options=options,
+        kinds=None if options.kinds is None else _kind_volume(config, prediction, name, options.kinds),
+        **_divided(image, path, place, f"objects.{name}", margin, voxel),
     )
+
+
+def _kind_volume(config: Config, prediction: Path, name: str, kinds: KindOptions) -> KindVolume:
+    """Return where the probabilities of kinds are.
+
+    Raises:
+        ConfigError: no output of the prediction learned them all.
+    """
+    targets = match_outputs(config.training.targets, config.build_network().output_keys)
+    channels = {
+        key: of.channels(config.data)
+        for key, of in targets.items()
+        if of.kind == "classes" and (prediction / key).exists() and kinds.output in (None, key)
+    }
+    having = [key for key, names in channels.items() if set(kinds.classes) <= set(names)]
+    if not having:
+        there = "; ".join(f"{key} has {', '.join(names)}" for key, names in channels.items()) or "there are no classes"
+        told = "" if kinds.output is None else f" in {kinds.output}"
+        raise ConfigError(
+            f"segmentation.objects.{name}.kinds: {prediction} does not have {', '.join(kinds.classes)}{told}; {there}"
+        )
+    images = {key: MultiscaleImage.open(prediction / key) for key in having}
+    key = max(images, key=lambda one: math.prod(images[one].levels[0].voxel_size))
+    indices = tuple(channels[key].index(one) for one in kinds.classes)
+    return KindVolume(volume=key, channels=indices, source=VolumeFingerprint.of(images[key]))
 
 
 def _affinities(config: Config, prediction: Path, name: str, output: str | None) -> tuple[Path, AffinityTargetsOptions]:

@@ -18,7 +18,7 @@ from scalenet_gp.geometry import format_size
 from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, WorkFolder, coarsen, level_boxes
 from scalenet_gp.pipelines.config import FRAGMENTS
 from scalenet_gp.pipelines.segmentation.affinity_source import AffinityMask, AffinitySource
-from scalenet_gp.pipelines.segmentation.affinity_steps import FindMutexFragments, SumEdges, merge_affinities
+from scalenet_gp.pipelines.segmentation.affinity_steps import FindMutexFragments, SumEdges, SumKinds, merge_affinities
 from scalenet_gp.pipelines.segmentation.class_source import ClassSource
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
 from scalenet_gp.pipelines.segmentation.job import (
@@ -27,6 +27,7 @@ from scalenet_gp.pipelines.segmentation.job import (
     SegmentedClass,
     SegmentedVolume,
 )
+from scalenet_gp.pipelines.segmentation.kind_source import KindSource
 from scalenet_gp.pipelines.segmentation.lookup import LookupTables
 from scalenet_gp.pipelines.segmentation.steps import (
     FindBasins,
@@ -202,6 +203,8 @@ class SegmentationTask(BlockTask):
                 lambda: FindMutexFragments(source(), fragments, options, context),
             )
         yield stage("edges", light=False), lambda: SumEdges(source(), fragments, options)
+        if (kinds := part.kinds) is not None:
+            yield stage("kinds"), lambda: SumKinds(KindSource(self.job.prediction, part, kinds), fragments)
         yield stage("merging", part.shape), lambda: lambda roi: self._merge_affinities(name, part)
 
     def _merge(self, name: str, part: SegmentedClass) -> None:

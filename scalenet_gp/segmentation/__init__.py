@@ -30,6 +30,7 @@ from scalenet_gp.segmentation.fragments import (
     number_objects,
 )
 from scalenet_gp.segmentation.joining import join_by_affinities
+from scalenet_gp.segmentation.kinds import sum_kinds
 from scalenet_gp.segmentation.measures import (
     contact_type,
     count_overlaps,
@@ -48,6 +49,7 @@ from scalenet_gp.segmentation.options import (
     AgglomerateOptions,
     ComponentsOptions,
     Connectivity,
+    KindOptions,
     MutexOptions,
     SegmentationMethod,
     WatershedOptions,
@@ -73,6 +75,7 @@ __all__ = [
     "ComponentsOptions",
     "Connectivity",
     "Heights",
+    "KindOptions",
     "MutexOptions",
     "SegmentationMethod",
     "WatershedOptions",
@@ -117,6 +120,7 @@ __all__ = [
     "overlap_type",
     "principal_axes",
     "sum_edges",
+    "sum_kinds",
     "sum_rows",
     "surface_areas",
 ]

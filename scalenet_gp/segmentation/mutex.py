@@ -14,7 +14,7 @@ import numpy as np
 from scalenet_gp.segmentation.affinities import STEPS, is_adjacent, mean_affinities
 from scalenet_gp.segmentation.options import MutexOptions
 
-__all__ = ["LONG", "SHORT", "join_mutex", "mutex_fragments", "mutex_levels"]
+__all__ = ["LONG", "SHORT", "join_mutex", "mutex_fragments", "mutex_levels", "mutex_weights"]
 
 SHORT, LONG = 0, 1
 """Levels of edges: of pairs of voxels that share a face, with their affinities; and of others, with biased ones."""
@@ -67,6 +67,13 @@ def mutex_fragments(
     return numbers[labels], int(kept.sum())
 
 
+def mutex_weights(edges: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how much each edge joins, above 0, or parts, below 0: see :func:`join_mutex`."""
+    means = edges["total"] / edges["count"] / STEPS
+    weights: np.ndarray = np.where(edges["level"] == SHORT, means - (1 - threshold), means)
+    return weights
+
+
 def join_mutex(count: int, edges: np.ndarray, thresholds: Sequence[float]) -> list[np.ndarray]:
     """Return the region of each fragment for each threshold, as the index of the region's first fragment.
 
@@ -87,11 +94,9 @@ def join_mutex(count: int, edges: np.ndarray, thresholds: Sequence[float]) -> li
     """
     from mwatershed import cluster
 
-    means = edges["total"] / edges["count"] / STEPS
-    short = edges["level"] == SHORT
     found = []
     for threshold in thresholds:
-        weights = np.where(short, means - (1 - threshold), means)
+        weights = mutex_weights(edges, threshold)
         order = np.argsort(-np.abs(weights), kind="stable")
         order = order[weights[order] != 0]
         ends = edges[order]

@@ -17,6 +17,7 @@ __all__ = [
     "AgglomerateOptions",
     "ComponentsOptions",
     "Connectivity",
+    "KindOptions",
     "MutexOptions",
     "SegmentationMethod",
     "WatershedOptions",
@@ -136,6 +137,24 @@ SegmentationMethod = Annotated[
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
 
+class KindOptions(Options):
+    """Kinds of objects that another output of the network tells apart, such as neurons, glia and vessels.
+
+    Attributes:
+        classes: two or more classes. A fragment is of the one with the largest mean probability in it.
+        confidence: a fragment whose largest mean probability is not above this is of no kind.
+        output: name of the output that learned them, at any voxel size; the coarsest that has them all unless given.
+
+    Example:
+        >>> KindOptions(classes=["neuron", "glia"]).confidence
+        0.8
+    """
+
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    output: str | None = None
+
+
 class AffinityOptions(Options):
     """Abstract: objects from affinities, whose fragments are joined by the scores of the edges between them.
 
@@ -145,12 +164,14 @@ class AffinityOptions(Options):
             threshold joins more. Unless given, the one that an evaluation of the run chose, or else the method's own.
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
+        kinds: classes that no object has two of; none unless given.
         smallest: nm³; smaller objects are left out.
     """
 
     affinities: str | None = None
     merge_threshold: Threshold | None = None
     thresholds: tuple[Threshold, ...] = ()
+    kinds: KindOptions | None = None
     smallest: Length = Fraction(0)
 
     @field_validator("smallest")
@@ -200,6 +221,7 @@ class AgglomerateOptions(AffinityOptions):
             threshold joins more. Unless given, the one that an evaluation of the run chose, or else 0.3.
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
+        kinds: classes that no object has two of; none unless given.
         smallest: nm³; smaller objects are left out.
 
     Example:
@@ -250,6 +272,7 @@ class MutexOptions(AffinityOptions):
             given, the one that an evaluation of the run chose, or else 1 + ``adjacent_bias``.
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
+        kinds: classes that no object has two of; none unless given.
         smallest: nm³; smaller objects are left out.
 
     Example:

@@ -235,3 +235,35 @@ def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmenta
     result = CliRunner().invoke(app, list(map(str, command)))
     assert result.exit_code == 1
     assert "were chosen for another network" in str(result.exception)
+
+
+@pytest.mark.parametrize("kind", ["agglomerate", "mutex"])
+def test_fragments_of_different_kinds_are_never_joined_also_not_through_others(tmp_path, kind):
+    """Three fragments in a row, whose affinities would join them all; the outer ones are of two coarse classes."""
+    labels = np.ones((8, 8, 24), np.int64)
+    affinities = affinities_of(labels)
+    affinities[2, :, :, 7], affinities[2, :, :, 15] = 0.45, 0.4  # no voxels across are of one fragment
+    coarse = np.full((2, 4, 4, 12), 0.3)
+    coarse[0, ..., :4] = coarse[1, ..., 8:] = 0.9
+    options = {"kind": kind, "merge_threshold": 0.7}
+    if kind == "mutex":
+        affinities[5, :, :, 5:8] = affinities[5, :, :, 13:16] = 0.35
+        options["bias"] = [-0.5] * 3 + [-0.36] * 3
+    predicted = write_affinities(tmp_path / "prediction.zarr", affinities)
+    classes = write_predicted(tmp_path / "classes.zarr", {"0_output": coarse})
+    shutil.copytree(classes / "0_output", predicted / "0_output")
+    attributes = json.loads((predicted / ".zattrs").read_text())
+    attributes["channels"]["0_output"] = ["bright", "dark"]
+    (predicted / ".zattrs").write_text(json.dumps(attributes))
+    made = segment(segmenting(**options), predicted, tmp_path / "all.zarr")
+    assert ids_in(made / "cells").max() == 1
+    kinds = {"classes": ["bright", "dark"], "confidence": 0.8}
+    made = segment(segmenting(**options, kinds=kinds), predicted, tmp_path / "out.zarr", workers=Workers(memory=10**7))
+    found = ids_in(made / "cells")
+    assert found.max() == 2
+    np.testing.assert_array_equal(found[..., :16], 1)  # the middle one is more attached to the first
+    np.testing.assert_array_equal(found[..., 16:], 2)
+    unsure = segment(segmenting(**options, kinds={**kinds, "confidence": 0.95}), predicted, tmp_path / "unsure.zarr")
+    assert ids_in(unsure / "cells").max() == 1
+    with pytest.raises(ValueError, match=r"kinds: .* does not have bright, vessel; 0_output has bright, dark"):
+        segment(segmenting(**options, kinds={"classes": ["bright", "vessel"]}), predicted, tmp_path / "none.zarr")

@@ -21,6 +21,7 @@ from scalenet_gp.segmentation import (
     sum_edges,
     sum_rows,
 )
+from scalenet_gp.segmentation.kinds import part_kinds
 
 NEIGHBOURS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 OFFSETS = [*NEIGHBOURS, (3, 0, 0), (0, 3, 0), (0, 0, 3)]
@@ -219,3 +220,22 @@ def test_biases_are_of_every_offset_or_of_their_lengths():
         MutexOptions(strides=[[1, 1]] * 6).biases(OFFSETS)
     with pytest.raises(ValueError, match=r"none leads to the neighbour along axis 1"):
         find_affinity_objects(np.ones((1, 3, 3), np.float32), [(1, 0)], SIZE[1:], AgglomerateOptions())
+
+
+@settings(max_examples=40, deadline=None)
+@given(graph=graphs(), seed=st.integers(0, 10**6))
+def test_no_region_has_two_kinds_and_others_stay(graph, seed):
+    count, edges = graph
+    random = np.random.default_rng(seed)
+    regions, kinds = agglomerate(count, edges, [0.7])[0], random.integers(0, 3, count)
+    ends = np.stack([edges["one"], edges["other"]], axis=1).astype(np.int64)
+    weights = edges["total"] / edges["count"]
+    parted = part_kinds(regions, ends, weights, kinds)
+    for region in range(count):
+        members = np.flatnonzero(regions == region)
+        if len(set(kinds[members]) - {0}) < 2:
+            assert len(set(parted[members])) <= 1
+    for part in np.unique(parted):
+        members = np.flatnonzero(parted == part)
+        assert len(set(kinds[members]) - {0}) <= 1
+        assert len(set(regions[members])) == 1
