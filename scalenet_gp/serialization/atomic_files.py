@@ -27,6 +27,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         'whole'
     """
     beside = path.with_suffix(".partial")
+    if beside.is_dir():  # the unfinished `cells` that a table `cells.csv` belongs to, for example
+        beside = path.with_name(f"{path.name}.partial")
     try:
         yield beside
         with beside.open("rb") as file:
