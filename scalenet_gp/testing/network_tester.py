@@ -64,7 +64,7 @@ class NetworkTester:
         >>> from scalenet_gp import build_unet
         >>> class TestUNet(NetworkTester):
         ...     cases = {"deep": NetworkCase(lambda dims: build_unet((8,) * dims, base_nc=1, activation="Softplus"))}
-        >>> TestUNet().test_the_spec_rebuilds_it(TestUNet.cases["deep"], dims=2)
+        >>> TestUNet().test_the_spec_rebuilds_it((TestUNet.cases["deep"], 2))
     """
 
     cases: ClassVar[dict[str, NetworkCase]] = {}
@@ -73,6 +73,8 @@ class NetworkTester:
         if "case" in metafunc.fixturenames:
             runs = {f"{name}-{dims}d": (case, dims) for name, case in self.cases.items() for dims in case.dims}
             metafunc.parametrize(("case", "dims"), runs.values(), ids=runs)
+        if "any_dims" in metafunc.fixturenames:  # for rules that do not depend on their number
+            metafunc.parametrize("any_dims", [(case, min(case.dims)) for case in self.cases.values()], ids=self.cases)
 
     def test_the_planned_inputs_are_what_the_output_depends_on(self, case: NetworkCase, dims: int) -> None:
         """Every face of the planned ROIs matters by autograd, and, computed as part of more, nothing outside."""
@@ -102,7 +104,8 @@ class NetworkTester:
                 worst = max(worst, (alone - crop_to_roi(together, box, tile, size)).abs().max().item())
         assert (worst < 1e-9) == net.tileable, f"tileable is {net.tileable}, and tiles differ by {worst}"
 
-    def test_the_spec_rebuilds_it(self, case: NetworkCase, dims: int) -> None:
+    def test_the_spec_rebuilds_it(self, any_dims: tuple[NetworkCase, int]) -> None:
+        case, dims = any_dims
         net = case.net(dims)
         twin = LeibNet.from_spec(json.loads(json.dumps(net.to_spec())))
         assert (twin.fingerprint, twin.name) == (net.fingerprint, net.name)
@@ -110,7 +113,8 @@ class NetworkTester:
             name: tensor.shape for name, tensor in net.state_dict().items()
         }
 
-    def test_gradients_reach_every_parameter(self, case: NetworkCase, dims: int) -> None:
+    def test_gradients_reach_every_parameter(self, any_dims: tuple[NetworkCase, int]) -> None:
+        case, dims = any_dims
         net = case.net(dims).train()
         plan = net.smallest_plan
         made = net(random_inputs(plan, batch=2), plan)
