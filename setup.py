@@ -32,6 +32,7 @@ TEST = [
     "onnxruntime>=1.20",
     "onnxscript>=0.3",
     "pillow>=10",
+    "psycopg2-binary>=2.9",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "pytest-xdist[psutil]>=3.6",
@@ -110,6 +111,7 @@ setup(
         "import": IMPORT,
         "tables": TABLES,
         "view": ["neuroglancer>=2.40"],
+        "postgresql": ["psycopg2-binary>=2.9"],
         "notebook": ["jupyterlab>=4"],
         # On no package index, so this points at the repository. PyPI refuses uploads that hold such a reference: take
         # this line out of a release meant for PyPI.

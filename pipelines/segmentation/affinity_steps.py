@@ -14,6 +14,7 @@ from funlib.geometry import Roi
 from scalenet_gp.pipelines.segmentation.affinity_source import AffinitySource
 from scalenet_gp.pipelines.segmentation.boxes import grow_box, slices_within
 from scalenet_gp.pipelines.segmentation.fragments import Fragments
+from scalenet_gp.pipelines.segmentation.graph_database import write_graph
 from scalenet_gp.pipelines.segmentation.job import SegmentedAffinities
 from scalenet_gp.pipelines.segmentation.kind_source import KindSource
 from scalenet_gp.pipelines.segmentation.lookup import LookupTables
@@ -111,13 +112,15 @@ class SumEdges:
         self._fragments.write_scores(roi, edges)
 
 
-def merge_affinities(fragments: Fragments, part: SegmentedAffinities, volume: Path) -> int:
+def merge_affinities(fragments: Fragments, part: SegmentedAffinities, volume: Path, name: str) -> int:
     """Store the number of every fragment's object for each threshold, and all of them beside the fragments.
 
     Args:
         fragments: the fragments of all blocks.
         part: the method.
-        volume: the volume of fragments, beside which the look-up tables are: see :class:`.LookupTables`.
+        volume: the volume of fragments, beside which the look-up tables and the graph are: see :class:`.LookupTables`,
+            :func:`.write_graph`.
+        name: of the objects.
 
     Returns:
         The number of objects of the method's own threshold.
@@ -138,6 +141,7 @@ def merge_affinities(fragments: Fragments, part: SegmentedAffinities, volume: Pa
     ]
     tables = LookupTables(rows["id"], options.swept, tuple(numbers for numbers, _ in numbered))
     tables.write(volume)
+    write_graph(rows, edges, options, part.corner, part.voxel_size, volume, name)
     numbers, objects = numbered[options.swept.index(options.own_threshold)]
     fragments.write_numbers(rows["id"], numbers, objects)
     return len(objects)

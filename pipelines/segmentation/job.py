@@ -141,7 +141,7 @@ class SegmentationJob(BlockJob):
 
     without_voxels: ClassVar[tuple[str, ...]] = (
         *BlockJob.without_voxels,
-        *("prediction", "path", "loss", "weight", "class_weights"),
+        *("prediction", "path", "loss", "weight", "class_weights", "graph"),
     )
 
     kind: Literal["segmentation"] = "segmentation"

@@ -21,6 +21,7 @@ from scalenet_gp.pipelines.config import (
     TargetOptions,
     match_outputs,
 )
+from scalenet_gp.pipelines.segmentation.graph_database import check_database
 from scalenet_gp.pipelines.segmentation.job import KindVolume, SegmentedAffinities, SegmentedClass
 from scalenet_gp.segmentation import (
     AffinityMethod,
@@ -216,7 +217,8 @@ def affinities_part(
 
     Raises:
         ConfigError: there are no such affinities, or several; they have no offsets to neighbours, or another number of
-            them than the options say; the region reaches beyond the prediction; or the memory is too little.
+            them than the options say; the region reaches beyond the prediction; the memory is too little; or the
+            database for the graph cannot be reached.
     """
     path, targets = _affinities(config, prediction, name, options.affinities)
     if options.merge_threshold is None:
@@ -235,6 +237,8 @@ def affinities_part(
             margin = list(options.context_in(offsets, size))
     except (ArgumentError, ConfigError) as error:
         raise ConfigError(f"segmentation.objects.{name}: {error}") from None
+    if options.graph is not None:
+        check_database(options.graph)
     return SegmentedAffinities(
         offsets=offsets,
         options=options,

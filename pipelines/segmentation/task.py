@@ -227,7 +227,7 @@ class SegmentationTask(BlockTask):
     def _merge_affinities(self, name: str, part: SegmentedAffinities) -> None:
         """Number the objects of affinities for every threshold, and create the volume of those of the method's own."""
         fragments, volume = self._fragments(name), self._path(f"{name}{FRAGMENTS}")
-        self._create(name, merge_affinities(fragments, part, volume))
+        self._create(name, merge_affinities(fragments, part, volume, name))
 
     def _create(self, name: str, largest: int) -> None:
         """Create the volume of objects, whose largest id this is."""

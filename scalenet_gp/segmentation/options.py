@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -165,6 +166,8 @@ class AffinityOptions(Options):
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
         kinds: classes that no object has two of; none unless given.
+        graph: URL of the PostgreSQL database for the graph of fragments, ``postgresql://user@host/database``; a SQLite
+            file beside the fragments unless given.
         smallest: nm³; smaller objects are left out.
     """
 
@@ -172,6 +175,7 @@ class AffinityOptions(Options):
     merge_threshold: Threshold | None = None
     thresholds: tuple[Threshold, ...] = ()
     kinds: KindOptions | None = None
+    graph: str | None = None
     smallest: Length = Fraction(0)
 
     @field_validator("smallest")
@@ -180,6 +184,17 @@ class AffinityOptions(Options):
         if length < 0:
             raise ConfigError("it has to be 0 or more")
         return length
+
+    @field_validator("graph")
+    @classmethod
+    def _without_password(cls, graph: str | None) -> str | None:
+        parts = None if graph is None else urlsplit(graph)
+        if parts is not None and (parts.scheme not in ("postgresql", "postgres") or parts.password):
+            raise ConfigError(
+                "it is postgresql://user@host/database, without a password, as it is stored with the output: give that "
+                "by PGPASSWORD or ~/.pgpass"
+            )
+        return graph
 
     @field_validator("thresholds")
     @classmethod
@@ -222,6 +237,8 @@ class AgglomerateOptions(AffinityOptions):
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
         kinds: classes that no object has two of; none unless given.
+        graph: URL of the PostgreSQL database for the graph of fragments, ``postgresql://user@host/database``; a SQLite
+            file beside the fragments unless given.
         smallest: nm³; smaller objects are left out.
 
     Example:
@@ -273,6 +290,8 @@ class MutexOptions(AffinityOptions):
         thresholds: more thresholds, of each of which the objects are stored as a look-up table, to choose one by an
             evaluation.
         kinds: classes that no object has two of; none unless given.
+        graph: URL of the PostgreSQL database for the graph of fragments, ``postgresql://user@host/database``; a SQLite
+            file beside the fragments unless given.
         smallest: nm³; smaller objects are left out.
 
     Example:
