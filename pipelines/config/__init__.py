@@ -11,6 +11,11 @@ from scalenet_gp.pipelines.config.data import (
     SplitConfig,
     Use,
 )
+from scalenet_gp.pipelines.config.instance_targets import (
+    AffinityTargetsOptions,
+    InstanceTargetsOptions,
+    LsdTargetsOptions,
+)
 from scalenet_gp.pipelines.config.intensities import Intensities
 from scalenet_gp.pipelines.config.learned_volume import LearnedInput, LearnedVolume
 from scalenet_gp.pipelines.config.overrides import apply_overrides
@@ -30,11 +35,8 @@ from scalenet_gp.pipelines.config.schema import reference_text, schema_text
 from scalenet_gp.pipelines.config.segmentation import FRAGMENTS, SegmentationConfig
 from scalenet_gp.pipelines.config.targets import (
     BACKGROUND,
-    AffinityTargetsOptions,
     BoundaryDistanceTargetsOptions,
     ClassTargetsOptions,
-    InstanceTargetsOptions,
-    LsdTargetsOptions,
     TargetOptions,
     match_output,
     match_outputs,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from bisect import insort_right
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,17 +19,18 @@ from scalenet_gp.errors import ArgumentError, TrainingDivergedError
 from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
-from scalenet_gp.losses import FinalActivation, apply_activation
+from scalenet_gp.losses import FinalActivation
 from scalenet_gp.training.callbacks import Callback, CheckpointCallback, FaultDump, LogCallback
 from scalenet_gp.training.checkpoint import load_checkpoint, load_weights
 from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup
 from scalenet_gp.training.early_stopping import Validated
+from scalenet_gp.training.learning_step import LearningStep
 from scalenet_gp.training.memory import explain_memory_errors
 from scalenet_gp.training.norm_statistics import NormSamples, estimate_norm_statistics
 from scalenet_gp.training.optimization import Optimization
 from scalenet_gp.training.options import CheckpointOptions
-from scalenet_gp.training.output_loss import Losses, build_output_losses, match_output
+from scalenet_gp.training.output_loss import Losses, build_output_losses
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
 from scalenet_gp.training.training_state import TrainingState
@@ -310,8 +310,10 @@ class Trainer:
         samples = len(next(iter(inputs.values())))
         dtype = getattr(torch, self._compute.precision)
         checkpointed = self._compute.checkpointed_nodes(self.net)
+        step = LearningStep(self.net, self.state, self.process_group, self.losses, self.loss_of)
+        measure = any(callback.measures(self.state.iteration + 1) for callback in self.callbacks)
         with explain_memory_errors(self.net, plan, samples, dtype, self.state.device, checkpointed):
-            result = self._learn(inputs, targets, masks or {}, plan)
+            result = step.learn(inputs, targets, masks or {}, plan, measure=measure)
         self._whole = True
         now = time.perf_counter()
         result = replace(result, waited=waited, seconds=now - self._ended)
@@ -334,72 +336,6 @@ class Trainer:
     ) -> Tensor:
         """Return the loss of an output, by its name: see :meth:`.OutputLoss.compute`."""
         return self.losses[name].compute(prediction, target, mask, activation)
-
-    def _learn(
-        self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], masks: Mapping[str, Tensor], plan: Plan
-    ) -> StepResult:
-        """Learn from one batch; the result lacks the times."""
-        state, group = self.state, self.process_group
-        state.begin()
-        given = {name: inputs[name].to(state.device).float() for name in plan.inputs if name in inputs}
-        raw = state.forward(given, plan, logits=True)
-        activations = {name: self.net.output_activation(name) for name in raw}
-        for output in raw.values():
-            if output.requires_grad:  # False if all its layers are frozen
-                output.retain_grad()
-        true = {name: match_output("target", name, targets, output) for name, output in raw.items()}
-        known = {
-            name: match_output("mask", name, masks, output) if name in masks else torch.ones_like(output)
-            for name, output in raw.items()
-        }
-        # of all ranks: the mean over annotated voxels is not the mean of the ranks' means
-        joint = group.gather_all(raw), group.gather_all(true), group.gather_all(known)
-        losses = self._compute_losses(*joint, activations)
-        outputs = {
-            name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
-            for name, output in raw.items()
-        }
-        weights = {name: self.losses[name].weight_at(state.iteration) for name in losses}
-        total = sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=state.device))
-        rate = state.learning_rate
-        gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
-        measure = any(callback.measures(state.iteration + 1) for callback in self.callbacks)
-        update = state.advance(total, measure=measure)
-        return StepResult(
-            iteration=state.iteration,
-            loss=total.item(),
-            losses={name: value.item() for name, value in losses.items()},
-            learning_rate=rate,
-            update=update,
-            skipped=state.skipped,
-            samples=group.size * len(next(iter(outputs.values()))),
-            seconds=0.0,
-            waited=0.0,
-            plan=plan,
-            inputs=given,
-            raw_outputs=raw,
-            activations=activations,
-            outputs=outputs,
-            targets=true,
-            masks=known,
-            loss_of=self.loss_of,
-            gradient_scale=gradient_scale,
-        )
-
-    def _compute_losses(
-        self,
-        outputs: Mapping[str, Tensor],
-        targets: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        activations: Mapping[str, FinalActivation | None],
-    ) -> dict[str, Tensor]:
-        """Return the loss of every output; NaN if the prediction is not finite, which losses refuse."""
-        return {
-            name: self.loss_of(name, prediction, targets[name], masks[name], activations[name])
-            if torch.isfinite(prediction).all()
-            else prediction.new_full((), math.nan)
-            for name, prediction in outputs.items()
-        }
 
     def _refuse_too_many(self, result: StepResult) -> None:
         """End training if too many steps in a row were skipped, and write the last batch to a file.

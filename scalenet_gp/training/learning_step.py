@@ -1,0 +1,118 @@
+"""One step of learning: forward pass, losses over all processes, and the update of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scalenet_gp.graph import Plan
+from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.losses import FinalActivation, apply_activation
+from scalenet_gp.training.distributed import ProcessGroup
+from scalenet_gp.training.output_loss import OutputLoss, match_output
+from scalenet_gp.training.step_result import StepResult
+from scalenet_gp.training.training_state import TrainingState
+
+__all__ = ["LearningStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class LearningStep:
+    """Learns from one batch after the other.
+
+    Attributes:
+        net: the network.
+        state: its state of training.
+        group: the processes that train together.
+        losses: the loss of each output.
+        loss_of: returns the loss of an output, as :meth:`.Trainer.loss_of` does.
+    """
+
+    net: LeibNet
+    state: TrainingState
+    group: ProcessGroup
+    losses: Mapping[str, OutputLoss]
+    loss_of: Callable[..., Tensor]
+
+    def learn(
+        self,
+        inputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        plan: Plan,
+        *,
+        measure: bool,
+    ) -> StepResult:
+        """Learn from one batch; the result lacks the times.
+
+        Args:
+            inputs: the data of every input, (B, C, Z, Y, X).
+            targets: the true values of every output.
+            masks: the annotated voxels of outputs; all voxels where there is no mask.
+            plan: the plan of a sample.
+            measure: measure gradients and weights.
+        """
+        state, group = self.state, self.group
+        state.begin()
+        given = {name: inputs[name].to(state.device).float() for name in plan.inputs if name in inputs}
+        raw = state.forward(given, plan, logits=True)
+        activations = {name: self.net.output_activation(name) for name in raw}
+        for output in raw.values():
+            if output.requires_grad:  # False if all its layers are frozen
+                output.retain_grad()
+        true = {name: match_output("target", name, targets, output) for name, output in raw.items()}
+        known = {
+            name: match_output("mask", name, masks, output) if name in masks else torch.ones_like(output)
+            for name, output in raw.items()
+        }
+        # of all ranks: the mean over annotated voxels is not the mean of the ranks' means
+        joint = group.gather_all(raw), group.gather_all(true), group.gather_all(known)
+        losses = self._losses_of(*joint, activations)
+        outputs = {
+            name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
+            for name, output in raw.items()
+        }
+        weights = {name: self.losses[name].weight_at(state.iteration) for name in losses}
+        total = sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=state.device))
+        rate = state.learning_rate
+        gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
+        update = state.advance(total, measure=measure)
+        return StepResult(
+            iteration=state.iteration,
+            loss=total.item(),
+            losses={name: value.item() for name, value in losses.items()},
+            learning_rate=rate,
+            update=update,
+            skipped=state.skipped,
+            samples=group.size * len(next(iter(outputs.values()))),
+            seconds=0.0,
+            waited=0.0,
+            plan=plan,
+            inputs=given,
+            raw_outputs=raw,
+            activations=activations,
+            outputs=outputs,
+            targets=true,
+            masks=known,
+            loss_of=self.loss_of,
+            gradient_scale=gradient_scale,
+        )
+
+    def _losses_of(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        activations: Mapping[str, FinalActivation | None],
+    ) -> dict[str, Tensor]:
+        """Return the loss of every output; NaN if the prediction is not finite, which losses refuse."""
+        return {
+            name: self.loss_of(name, prediction, targets[name], masks[name], activations[name])
+            if torch.isfinite(prediction).all()
+            else prediction.new_full((), math.nan)
+            for name, prediction in outputs.items()
+        }
