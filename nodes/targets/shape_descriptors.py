@@ -117,7 +117,9 @@ def local_shape_descriptors(
     part = np.array([*((0, 1) for _ in flat), *ends])
     radius = np.array([*(0 for _ in flat), *descriptor_radius(voxel_size, sigma, factor)])
     sizes, widths = (np.array([*flat, *map(float, of)]) for of in (voxel_size, sigma))
-    weights = _weights(radius, sizes * steps, widths)
+    # a voxel that is not looked at may be far from those of its object that are: the difference of large moments that its
+    # variances are then needs double precision; else, in single precision, all are right to 1e-6
+    weights = _weights(radius, sizes * steps, widths, np.float32 if factor == 1 else np.float64)
     descriptors = np.zeros((10, *(part[:, 1] - part[:, 0])), np.float32)
     described = np.zeros(descriptors.shape[1:], bool)
     described_there = described.view(np.uint8)
@@ -140,9 +142,9 @@ def local_shape_descriptors(
     return descriptors, described
 
 
-def _weights(radius: np.ndarray, sizes: np.ndarray, widths: np.ndarray) -> np.ndarray:
+def _weights(radius: np.ndarray, sizes: np.ndarray, widths: np.ndarray, dtype: type) -> np.ndarray:
     """Return the Gaussian at every distance, times the distance to the power of 0, 1 and 2: (axis, power, distance)."""
-    weights = np.zeros((3, 3, radius.max() + 1), np.float32)
+    weights = np.zeros((3, 3, radius.max() + 1), dtype)
     for axis, (reach, size, width) in enumerate(zip(radius, sizes, widths, strict=True)):
         distance = np.arange(-reach, reach + 1) * size
         gauss = np.exp(-0.5 * (distance / width) ** 2)
@@ -176,16 +178,16 @@ def _describe(  # type: ignore[no-untyped-def]
         origin: the fine voxel at the corner of ``descriptors``.
         steps: fine voxels per coarse one.
         radius: coarse voxels.
-        weights: (axis, power, distance).
+        weights: (axis, power, distance); sums have its precision.
         widths: the standard deviation per axis.
     """
     deep, high, wide = box[0, 1] - box[0, 0], box[1, 1] - box[1, 0], tile[2, 1] - tile[2, 0]
     rows = tile[1, 1] - tile[1, 0]
     # the moments along x of one plane, and along y and x of all; the last row and the last plane stay empty
-    of_rows, row_filled = np.zeros((high + 1, 3, wide), np.float32), np.zeros(high + 1, np.bool_)
-    of_planes = np.zeros((rows, deep + 1, 6, wide), np.float32)
+    of_rows, row_filled = np.zeros((high + 1, 3, wide), weights.dtype), np.zeros(high + 1, np.bool_)
+    of_planes = np.zeros((rows, deep + 1, 6, wide), weights.dtype)
     filled = np.zeros((rows, deep + 1), np.bool_)
-    line = np.zeros(wide + 2 * radius[2], np.float32)
+    line = np.zeros(wide + 2 * radius[2], weights.dtype)
     for z in range(deep):
         for y in range(high):
             row_filled[y] = _moments_along_x(
@@ -202,7 +204,7 @@ def _describe(  # type: ignore[no-untyped-def]
             filled[y, z] = _moments_along_y(
                 of_rows, row_filled, y + tile[1, 0] - box[1, 0], radius[1], weights[1], of_planes[y, z]
             )
-    sums = np.empty((10, wide), np.float32)
+    sums = np.empty((10, wide), weights.dtype)
     for y in range(tile[1, 0], tile[1, 1]):  # outside, as the moments of one row of all planes stay in the cache
         for z in range(tile[0, 0], tile[0, 1]):
             first, last = _span(fine, number, z, y, tile[2], steps, origin, described)
