@@ -117,8 +117,8 @@ def local_shape_descriptors(
     part = np.array([*((0, 1) for _ in flat), *ends])
     radius = np.array([*(0 for _ in flat), *descriptor_radius(voxel_size, sigma, factor)])
     sizes, widths = (np.array([*flat, *map(float, of)]) for of in (voxel_size, sigma))
-    # a voxel that is not looked at may be far from those of its object that are: its variances are then small differences
-    # of large moments, which needs double precision; otherwise all are right to 1e-6 in single precision
+    # a voxel that is not looked at may be far from those of its object that are: its variances are then differences of
+    # large moments, which needs double precision; otherwise all are right to 1e-6 in single precision
     weights = _weights(radius, sizes * steps, widths, np.float32 if factor == 1 else np.float64)
     descriptors = np.zeros((10, *(part[:, 1] - part[:, 0])), np.float32)
     described = np.zeros(descriptors.shape[1:], bool)
