@@ -26,11 +26,10 @@ __all__ = [
 PARTS = 2**24
 """The parts of 1 that the fraction of a value is counted in, so that sums of values are whole numbers."""
 
+_WRAP = 2.0**64
+
 _BEYOND = np.uint32(2**32 - 1)
 """A label for voxels beyond the volume."""
-
-_LARGEST = 2.0**62
-"""Sums below this have the type int64."""
 
 
 def measure_type(dims: int, values: int) -> np.dtype[Any]:
@@ -38,7 +37,8 @@ def measure_type(dims: int, values: int) -> np.dtype[Any]:
 
     Its fields are ``id``; ``voxels``, their number; ``begin`` and ``end`` of the bounding box, voxels, per axis;
     ``corner``, a voxel; ``places``, the sum of the voxels' positions from that corner, per axis; ``products``, the sums
-    of the products of two of these positions, for each pair of axes (zz, zy, zx, yy, yx, xx); ``crossings`` of the
+    of the products of two of these positions, for each pair of axes (zz, zy, zx, yy, yx, xx), and ``wraps``, what these
+    lack in units of 2**64, as those of long objects do not fit into 64 bits; ``crossings`` of the
     surface, for each of :func:`.crossing_steps`; ``cut``, the faces at the border of the volume, for each axis across
     which they lie; ``whole`` and ``parts``, for each value its sum: whole numbers, and :data:`PARTS` of 1.
 
@@ -56,6 +56,7 @@ def measure_type(dims: int, values: int) -> np.dtype[Any]:
             ("corner", np.int64, axes),
             ("places", np.int64, axes),
             ("products", np.int64, (dims * (dims + 1) // 2,)),
+            ("wraps", np.int64, (dims * (dims + 1) // 2,)),
             ("crossings", np.int64, (len(crossing_steps(dims)),)),
             ("cut", np.int64, axes),
             ("whole", np.int64, (values,)),
@@ -169,19 +170,29 @@ def merge_measures(rows: np.ndarray) -> np.ndarray:
     merged["corner"] = merged["begin"]
     for name in ("voxels", "crossings", "cut", "whole", "parts"):
         np.add.at(merged[name], index, rows[name])
-    extent = (merged["end"] - merged["begin"]).max(axis=1, initial=0).astype(float)
-    largest = (extent**2 * merged["voxels"]).max(initial=0)
-    if largest >= _LARGEST:
-        raise DataError(f"an object of {extent.max():.3g} voxels along an axis is too large for exact moments")
-    dims = merged["begin"].shape[1]
-    voxels, shift = rows["voxels"], rows["corner"] - merged["corner"][index]
-    places, products = rows["places"], rows["products"].copy()
-    for number, (one, other) in enumerate(_pairs(dims)):
-        crossed = shift[:, one] * places[:, other] + shift[:, other] * places[:, one]
-        products[:, number] += crossed + voxels * shift[:, one] * shift[:, other]
-    np.add.at(merged["products"], index, products)
-    np.add.at(merged["places"], index, places + voxels[:, None] * shift)
+    shift = rows["corner"] - merged["corner"][index]
+    np.add.at(merged["places"], index, rows["places"] + rows["voxels"][:, None] * shift)
+    np.add.at(merged["products"], index, rows["products"] + _shifted(rows["voxels"], rows["places"], shift))
+    # integers wrap at 2**64; real numbers, which are off by far less, tell how often
+    nearly = np.zeros(merged["products"].shape)
+    real = (array.astype(np.float64) for array in (rows["voxels"], rows["places"], shift))
+    np.add.at(nearly, index, rows["products"] + rows["wraps"] * _WRAP + _shifted(*real))
+    merged["wraps"] = np.rint((nearly - merged["products"]) / _WRAP)
     return merged
+
+
+def _shifted(voxels: np.ndarray, places: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return what is added to the products of positions, (row, pair), if all positions are shifted."""
+    pairs = [(one, other) for one in range(shift.shape[1]) for other in range(one, shift.shape[1])]
+    return np.stack(
+        [
+            shift[:, one] * places[:, other]
+            + shift[:, other] * places[:, one]
+            + voxels * shift[:, one] * shift[:, other]
+            for one, other in pairs
+        ],
+        axis=1,
+    )
 
 
 def merge_contacts(rows: np.ndarray) -> np.ndarray:
@@ -192,10 +203,6 @@ def merge_contacts(rows: np.ndarray) -> np.ndarray:
 def merge_overlaps(rows: np.ndarray) -> np.ndarray:
     """Return the overlaps of all blocks, each pair of ids once, sorted, from those of blocks in any order."""
     return _merge(rows, ("id", "parent"), "voxels")
-
-
-def _pairs(dims: int) -> list[tuple[int, int]]:
-    return [(one, other) for one in range(dims) for other in range(one, dims)]
 
 
 def _merge(rows: np.ndarray, keys: tuple[str, str], summed: str) -> np.ndarray:

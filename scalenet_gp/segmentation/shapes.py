@@ -86,9 +86,10 @@ def principal_axes(rows: np.ndarray, voxel_size: Sequence[float]) -> tuple[np.nd
     dims = len(size)
     means = rows["places"] / rows["voxels"][:, None]
     moments = np.empty((len(rows), dims, dims))
+    products = rows["products"] + rows["wraps"] * 2.0**64
     pairs = [(one, other) for one in range(dims) for other in range(one, dims)]
     for number, (one, other) in enumerate(pairs):
-        moment = rows["products"][:, number] / rows["voxels"] - means[:, one] * means[:, other]
+        moment = products[:, number] / rows["voxels"] - means[:, one] * means[:, other]
         moment += (one == other) / 12
         moments[:, one, other] = moments[:, other, one] = moment * size[one] * size[other]
     values, vectors = np.linalg.eigh(moments)

@@ -185,6 +185,29 @@ def test_principal_axes_of_a_tilted_box():
     np.testing.assert_allclose(single[0][0], math.sqrt(5 / 3) * size)
 
 
+def test_moments_beyond_64_bits_are_exact():
+    """Parts of an object that spans a millimetre, against Python's integers; and parts merged in two steps."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(measure_objects(np.ones((1, 1, 1), bool))[0], 6)
+    rows["voxels"] = rng.integers(10**9, 10**10, 6)
+    rows["corner"] = rng.integers(0, 200_000, (6, 3))
+    rows["begin"], rows["end"] = rows["corner"], rows["corner"] + 512
+    rows["places"] = rng.integers(0, 512 * 10**9, (6, 3))
+    rows["products"] = rng.integers(0, 512**2 * 10**9, (6, 6))
+    merged = merge_measures(rows)
+    start, (row,) = merged["begin"][0].tolist(), merged
+    pairs = itertools.combinations_with_replacement(range(3), 2)
+    for number, (a, b) in enumerate(pairs):
+        expected = 0
+        for part in rows:
+            n, at = int(part["voxels"]), [int(c) - s for c, s in zip(part["corner"], start, strict=True)]
+            first, second = int(part["places"][a]), int(part["places"][b])
+            expected += int(part["products"][number]) + at[a] * second + at[b] * first + n * at[a] * at[b]
+        assert int(row["products"][number]) + int(row["wraps"][number]) * 2**64 == expected > 2**63
+    halves = np.concatenate([merge_measures(rows[:3]), merge_measures(rows[3:])])
+    np.testing.assert_array_equal(merge_measures(halves), merged)
+
+
 def test_overlaps_are_those_counted_by_hand():
     ids, parents = random_ids(1), random_ids(2)
     whole = count_overlaps(ids, parents)
