@@ -23,7 +23,7 @@ from tests.pipelines.prediction.predictions import voxels
 
 MIB = 2**20
 SHAPE = (384, 96, 96)
-LITTLE = 400 * MIB
+LITTLE = 200 * MIB
 """Less than one pass takes."""
 
 SCRIPT = """
