@@ -305,7 +305,7 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_networks_are_about_as_large_as_those_of_papers_and_peers(name):
-    """They differ by what the builders' docstrings say."""
+    """Differences are those that the docstrings of the builders name."""
     build, expected, tolerance = SIZES[name]
     with torch.device("meta"):
         net = build()
