@@ -15,7 +15,7 @@ from scalenet_gp.segmentation import AffinityMethod, SegmentationMethod
 __all__ = ["FRAGMENTS", "SegmentationConfig"]
 
 FRAGMENTS = "_fragments"
-"""What is added to the name of a volume of objects to name that of their fragments."""
+"""Suffix of the volume of fragments: ``neurons_fragments`` holds those of ``neurons``."""
 
 
 class SegmentationConfig(Options):

@@ -57,7 +57,7 @@ _MUTEX_BYTES = 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a prediction is segmented.
+    """The place in a prediction that is segmented.
 
     Attributes:
         attributes: of the prediction.

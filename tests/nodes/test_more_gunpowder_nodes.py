@@ -51,7 +51,7 @@ def fetch(chain: Any, rois: dict, seed: int | None = 1) -> Batch:
 
 
 def moved(batch: Batch, rois: dict = ROIS) -> set[tuple[float, ...]]:
-    """By how much the content of each ramp was moved: one entry if all were moved alike."""
+    """Distances that the contents of ramps were moved by: one entry if all were moved alike."""
     ways = set()
     for key, roi in rois.items():
         off = (batch[key].data - voxel_centers(roi, (SIZES[key],) * 3)).reshape(3, -1)
