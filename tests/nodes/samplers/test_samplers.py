@@ -231,7 +231,7 @@ def test_voxels_that_no_sample_can_hold_are_passed_over() -> None:
 
 def test_a_mask_that_no_sample_can_hold_says_what_is_missing() -> None:
     sampler = MaskSampler(LabelArray(np.ones(4), (8,), (0,)))
-    with pytest.raises(ValueError, match=r"80 or later \(RAW\) .*\(to hold the voxel\): .* world units are missing"):
+    with pytest.raises(ValueError, match=r"80 or later \(RAW\) .*\(to hold it\): .* world units are missing"):
         draws(sampler, 1, (Axis(64, 8, 8, 0, 80, 160, "RAW", "RAW"),))
     with pytest.raises(ValueError, match="is smaller than a voxel"):
         draws(sampler, 1, (Axis(4, 4, 4, 0),))
