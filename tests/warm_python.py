@@ -93,8 +93,10 @@ def serve(address: str, executable: str) -> None:
     import importlib
     import select
 
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]  # pandas would import it, which starts a thread
     for name in PRELOADED:
         importlib.import_module(name)
+    del sys.modules["pyarrow"]
     gc.collect()
     gc.freeze()  # forks would copy the memory of all objects that their garbage collectors look at
     assert len(os.listdir("/proc/self/task")) == 1, "threads do not survive a fork"
