@@ -239,6 +239,12 @@ def evaluate(
     within = read_region(region)
     if within == "all":
         within = Region.create(**dict.fromkeys(("begin", "end"), [None] * len(settings.prediction.block_shape)))
+    if outputs is not None and (segmentation is not None or consistency or choose_thresholds):
+        raise ConfigError("--outputs chooses outputs to compare with the annotation: leave it out here")
+    if consistency:
+        _refuse_beside_consistency(
+            segmentation=segmentation, region=region, source=source, thresholds=choose_thresholds
+        )
     if segmentation is not None:
         if prediction is not None or (run is None and output is None):
             raise ConfigError(
@@ -302,6 +308,20 @@ def evaluate(
     for table in score_tables(result):
         print_table(table)
     print_results({"scores": folder.scores, "picture": folder.picture})
+
+
+def _refuse_beside_consistency(
+    segmentation: str | None, region: str | None, source: str | None, *, thresholds: bool
+) -> None:
+    """Refuse options that say how to compare with the annotation, which --consistency does not read."""
+    given = {
+        "--segmentation": segmentation is not None,
+        "--region": region is not None,
+        "--source": source is not None,
+        "--choose-thresholds": thresholds,
+    }
+    if unread := [name for name, is_given in given.items() if is_given]:
+        raise ConfigError(f"--consistency compares a prediction with itself, and does not take {', '.join(unread)}")
 
 
 def _refuse_existing(*files: Path, force: bool) -> None:

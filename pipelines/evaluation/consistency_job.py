@@ -69,7 +69,10 @@ def check_consistency(
             limits = {label: chosen.get(label, config.evaluation.threshold) for label in _classes(config, options)}
             readers[name] = _Masks.open(prediction / name, options, limits)
     if not readers:
-        raise ConfigError(f"{prediction} has no output of classes that the config has: take its own run file")
+        raise ConfigError(
+            f"{prediction} has no output of classes, which alone are compared, by the config: if it has some, take the "
+            "run file that it was predicted with"
+        )
     shape = exact_size(config.prediction.block_shape)
     blocks = {name: masks.blocks(shape) for name, masks in readers.items()}
     found: Consistencies = {}

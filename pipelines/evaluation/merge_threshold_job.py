@@ -55,15 +55,26 @@ def choose_merge_threshold(
     Raises:
         FileExistsError: a threshold was chosen before.
         FileNotFoundError: there is no such volume, labels or objects of affinities.
-        ConfigError: the run file has no region of validation and none is given; several classes; or the segmentation
-            does not cover the region.
+        ConfigError: the run file has no region of validation and none is given; several classes; the
+            segmentation has one threshold alone, or does not cover the region.
         DataError: nothing is annotated in the region.
     """
     folder = RunFolder(run)
     if folder.merge_thresholds.exists() and not overwrite:
         raise FileExistsError(f"{folder.merge_thresholds} exists; replace it with --force, or remove it")
     fragments = objects.with_name(f"{objects.name}{FRAGMENTS}")
+    if not fragments.exists():
+        known = [path.name.removesuffix(FRAGMENTS) for path in sorted(objects.glob(f"*{FRAGMENTS}"))]
+        told = f"; give one of its volumes: {', '.join(known)}" if known else ""
+        raise FileNotFoundError(
+            f"{objects} has no fragments beside it, {fragments.name}, as objects of affinities have{told}"
+        )
     tables = LookupTables.read(fragments)
+    if len(tables.thresholds) == 1:
+        raise ConfigError(
+            f"{fragments} has the objects of one merge threshold, {tables.thresholds[0]:g}, so that there is none to "
+            f"choose: give more in segmentation.objects.{objects.name}.thresholds, and segment again"
+        )
     dataset = Dataset.open(volume, config, config.build_network(), choose_source(config.data, volume, source))
     validation = dataset.run.validation
     within = region or (None if validation is None else validation.region)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from scalenet_gp.metrics import Consistency, mean_scores
@@ -110,7 +111,8 @@ def _group_table(result: EvaluationResult) -> Table:
 
 
 def _table(title: str, names: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    # a region that is open reads [null, …, which rich takes for a style
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD)
     for column in names:
         table.add_column(column)
     for column in numbers:

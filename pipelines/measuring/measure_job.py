@@ -72,8 +72,8 @@ def measure(
         FileNotFoundError: there is no such volume.
         VolumeFormatError: there is no volume of ids.
         DataError: the ids are not whole numbers.
-        ConfigError: no such class; a volume does not cover the ids, or has several channels; or the unfinished
-            measurement is another one.
+        ConfigError: no such class; the parents are the only class that is measured; a volume does not cover
+            the ids, or has several channels; or the unfinished measurement is another one.
         BlockingIOError: another process makes this output.
         UnfinishedBlocksError: some blocks could not be measured; the others are done.
     """
@@ -91,6 +91,11 @@ def measure(
         )
         for name, path in chosen.items()
     }
+    if parents is not None and all(part.parents is None for part in measured.values()):
+        raise ConfigError(
+            f"--parents {parents}: the objects of a class are not parents of their own; "
+            f"choose another class with --classes, of {', '.join(volumes)}"
+        )
     if len({len(part.ids.shape) for part in measured.values()}) > 1:
         raise ConfigError(
             f"{segmentation} has volumes of two and of three dimensions: choose among them with --classes"
@@ -134,6 +139,8 @@ def _parents_of(name: str, parents: str | None, volumes: dict[str, str]) -> str 
     """Return the path of the volume in which parents of a class are looked for; None for none."""
     if parents is None or parents == name:
         return None
+    if parents not in volumes and "/" not in parents and not Path(parents).exists():
+        raise ConfigError(f"--parents: there is no class {parents!r}, nor a volume; {suggest(parents, list(volumes))}")
     return volumes.get(parents, parents)
 
 

@@ -235,10 +235,10 @@ def affinities_part(
             options.biases(offsets)
             voxel = _MUTEX_BYTES * len(offsets)
             margin = list(options.context_in(offsets, size))
+        if options.graph is not None:
+            check_database(options.graph)
     except (ArgumentError, ConfigError) as error:
         raise ConfigError(f"segmentation.objects.{name}: {error}") from None
-    if options.graph is not None:
-        check_database(options.graph)
     return SegmentedAffinities(
         offsets=offsets,
         options=options,

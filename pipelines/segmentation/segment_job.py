@@ -115,9 +115,9 @@ def segmentation_job(
     chosen = [name for name in known if not classes or name in classes]
     if not chosen:
         raise ConfigError(
-            f"{prediction} has no class to segment: segmentation.classes names {', '.join(config.segmentation.classes)}"
-            f", and predicted {predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of "
-            "affinities"
+            f"{prediction} has no class to segment: segmentation.classes names "
+            f"{', '.join(config.segmentation.classes) or 'none'}, and predicted "
+            f"{predicted_in_words(found, config, attributes)}; segmentation.objects makes objects of affinities"
         )
     kept = [name for name in chosen if name in objects or methods[name].keep_fragments]
     if double := [f"{name}{FRAGMENTS}" for name in kept if f"{name}{FRAGMENTS}" in known]:

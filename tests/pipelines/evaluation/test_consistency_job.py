@@ -96,3 +96,10 @@ def test_the_command_prints_a_table(tmp_path):
     rows = [line.split() for line in result.stdout.splitlines() if "dark" in line]
     assert [row[-1] for row in rows] == ["1.000", "1.000"]
     assert (tmp_path / "consistency.json").exists()
+    for options, error in (
+        (["--consistency", "--region", "all", "--choose-thresholds"], "does not take --region, --choose-thresholds"),
+        (["--consistency", "--outputs", "1_output"], "--outputs chooses outputs to compare with the annotation"),
+    ):
+        result = CliRunner().invoke(app, [*map(str, command), *options])
+        assert result.exit_code == 1
+        assert error in str(result.exception)

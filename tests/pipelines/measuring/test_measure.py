@@ -193,6 +193,16 @@ def test_errors_come_before_anything_is_made(volumes, tmp_path, arguments, error
     assert list(tmp_path.iterdir()) == []
 
 
+def test_parents_that_no_object_can_have_are_refused(volumes, tmp_path):
+    for parents, error in (
+        ("cel", r"no class 'cel', nor a volume; did you mean cell"),
+        ("mito", "of their own; .*cell"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            measure(volumes[0] / "seg.zarr", tmp_path / "out", classes=["mito"], parents=parents)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_values_that_are_no_ids_are_refused(volumes, tmp_path):
     with pytest.raises(ValueError, match=r"prediction.zarr has no volume of ids, only 1_output: segment"):
         measure(volumes[0] / "prediction.zarr", tmp_path / "out")

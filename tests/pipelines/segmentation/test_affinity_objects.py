@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from scalenet_gp.pipelines.blockwise import UnfinishedBlocksError, Workers
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.evaluation import choose_merge_threshold
 from scalenet_gp.pipelines.segmentation import LookupTables, objects_path, segment
 from scalenet_gp.pipelines.segmentation.affinity_steps import SumEdges
 from scalenet_gp.segmentation import AgglomerateOptions, MutexOptions, connected_pairs, find_affinity_objects, look_up
@@ -209,10 +210,17 @@ def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmenta
     made = segment(settings, prediction, tmp_path / "out.zarr")
     command = ["evaluate", config, "--run", run, "--segmentation", made / "cells", "--choose-thresholds"]
     assert CliRunner().invoke(app, list(map(str, command))).exit_code == 1  # there is no region to choose in
+    single = shutil.copytree(made, tmp_path / "single.zarr") / "cells"
+    tables = LookupTables.read(made / "cells_fragments")
+    LookupTables(tables.fragments, (0.3,), tables.objects[:1]).write(single.with_name("cells_fragments"))
+    for path, error in ((made, "give one of its volumes: cells"), (single, "objects of one merge threshold, 0.3")):
+        with pytest.raises((ValueError, FileNotFoundError), match=error):
+            choose_merge_threshold(settings, tmp_path, path, run)
     result = CliRunner().invoke(
         app, [*map(str, command), "--region", "all", "--set", "evaluation.allow_training_region=true"]
     )
     assert result.exit_code == 0, result.output
+    assert "threshold, in [null" in result.output
     assert (run / "merge_thresholds.png").read_bytes().startswith(b"\x89PNG")
     chosen = json.loads((run / "merge_thresholds.json").read_text())
     scores = chosen["scores"]["cells"]

@@ -105,7 +105,9 @@ def test_postgresql_has_the_same_graph(predicted, postgresql, tmp_path):
 
 def test_a_database_is_looked_for_before_anything_is_made(predicted, tmp_path):
     config = segmenting(kind="mutex", graph="postgresql://nobody@127.0.0.1:1/none")
-    with pytest.raises(ValueError, match=r"graph: postgresql://nobody@127.0.0.1:1/none cannot be reached"):
+    with pytest.raises(
+        ValueError, match=r"objects.cells: graph: postgresql://nobody@127.0.0.1:1/none cannot be reached"
+    ):
         segment(config, predicted, tmp_path / "out.zarr")
     assert list(tmp_path.iterdir()) == []
     for wrong in ("postgresql://me:secret@host/graphs", "mysql://host"):
