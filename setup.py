@@ -26,6 +26,7 @@ TEST = [
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    "networkx>=3",
     "neuroglancer>=2.40",
     "ome-zarr-models",
     "onnx>=1.17",

@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
     "funlib": "funlib.geometry",
     "lsd_lite": "lsd-lite",
     "ome_zarr_models": "ome-zarr-models",
+    "psycopg2": "psycopg2-binary",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image",
     "yaml": "pyyaml",
@@ -144,6 +145,7 @@ def test_what_is_imported_is_declared_and_nothing_else(metadata):
     modules = {name for paths in FLOORS.values() for path in paths for name in imports(path)}
     packages = {name.split(".")[0] for name in modules} - {*sys.stdlib_module_names, "scalenet_gp"}
     packages.discard("pytest")  # scalenet_gp.testing needs it, of the extra "test"
+    packages.discard("psycopg2")  # graphs in PostgreSQL need it, of the extra "postgresql"
     if any(name.startswith("torch.utils.tensorboard") for name in modules):
         packages.add("tensorboard")
     assert {DISTRIBUTIONS.get(name, name) for name in packages} == {

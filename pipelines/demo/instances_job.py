@@ -87,7 +87,7 @@ def demo_instances(
     with progress_bar("volume", 4) as advance:
         write_neurite_volume(volume, seed, progress=advance)
     runs = {
-        title: _run(config, volume, folder / f"run-{n}", device) for n, (title, config) in enumerate(configs.items(), 1)
+        title: _run(config, volume, folder / title.split(",")[0].lower(), device) for title, config in configs.items()
     }
     found = {title: next(run.segmentation.glob("*/")) for title, run in runs.items()}
     picture = draw_objects(volume / RAW, volume / HELD_OUT, found, folder / "picture.png")

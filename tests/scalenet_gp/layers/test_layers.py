@@ -218,7 +218,7 @@ class TestStridedConv(NodeTester):
             "b: kernel (3, 4) and factor (2, 2) have to differ by an even number of voxels on every axis",
         ),
         "kernel axes": (lambda: StridedConv(*IO, 1, 1, (2, 2), (2, 2, 2)), "b: kernel (2, 2, 2) and factor (2, 2)"),
-        "norm": (lambda: StridedConv(*IO, 1, 1, (2, 2), norm_layer="layer"), "norm_layer is one of"),
+        "norm": (lambda: StridedConv(*IO, 1, 1, (2, 2), norm_layer="weight"), "norm_layer is one of"),
         "channels": (
             lambda: LeibNet([StridedConv(*IO, 2, 1, (2, 2))], {"a": TensorSpec((8, 8), 1)}, ["b"]),
             "node 'b' cannot work on 'a' (1 channels of 8 × 8 nm): it takes 2 channels, its input has 1",
