@@ -161,11 +161,12 @@ def read_thresholds(run: Path | None, prediction: Path) -> dict[str, dict[str, f
     return {output: chosen.of(output) for output in chosen.outputs}
 
 
-def read_merge_thresholds(run: Path | None, prediction: Path) -> dict[str, float]:
+def read_merge_thresholds(run: Path | None, prediction: Path, config: Config) -> dict[str, float]:
     """Return the merge thresholds of objects that were chosen for a run, and say so; nothing if none were.
 
     Raises:
-        ConfigError: they were chosen for another network than the prediction's.
+        ConfigError: they were chosen for another network than the prediction's, or for another method than the config's
+            that has no threshold of its own.
     """
     from scalenet_gp.pipelines.runs import ChosenMergeThresholds, RunFolder
     from scalenet_gp.volumes import find_node
@@ -175,5 +176,8 @@ def read_merge_thresholds(run: Path | None, prediction: Path) -> dict[str, float
     if run is None or chosen is None or node is None:
         return {}
     chosen.check_networks([network["sha256"] for network in node.attributes.get("job", {}).get("networks", ())])
+    for name, options in config.segmentation.objects.items():
+        if options.merge_threshold is None and name in chosen.objects:
+            chosen.check_method(name, options.model_dump(mode="json"))
     typer.echo(f"merge thresholds are those of {RunFolder(run).merge_thresholds}, where the run file gives none")
     return dict(chosen.objects)

@@ -104,7 +104,7 @@ def segment(
         read_region(region),
         classes=names,
         thresholds=read_thresholds(run, predicted),
-        merge_thresholds=read_merge_thresholds(run, predicted),
+        merge_thresholds=read_merge_thresholds(run, predicted, settings),
         workers=processes,
     )
     print_table(segmentation_table({"": made}))

@@ -100,11 +100,12 @@ def choose_merge_threshold(
     totals = [one.voi_split + one.voi_merge for one in scores]
     equal = [index for index, total in enumerate(totals) if total == min(totals)]
     best = equal[len(equal) // 2]
-    job = group_attributes(objects.parent).get("job", {})
+    job = group_attributes(objects.parent)["job"]
     result = ChosenMergeThresholds(
         region=str(within),
-        networks=tuple(job.get("networks", ())),
+        networks=tuple(job["networks"]),
         objects={objects.name: tables.thresholds[best]},
+        methods={objects.name: ChosenMergeThresholds.method(job["objects"][objects.name]["options"])},
         scores={objects.name: dict(zip(map(str, tables.thresholds), scores, strict=True))},
     )
     run.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
@@ -14,6 +14,10 @@ from scalenet_gp.options import Options, describe_problems
 from scalenet_gp.serialization import atomic_write
 
 __all__ = ["ChosenMergeThresholds", "ChosenThreshold", "ChosenThresholds", "MergeScores"]
+
+
+_OTHER_OPTIONS = ("merge_threshold", "thresholds", "smallest", "graph")
+"""Options of objects that do not change the fragments nor the scores between them."""
 
 
 class ChosenThreshold(Options):
@@ -135,14 +139,44 @@ class ChosenMergeThresholds(ChosenFile):
         region: the region in which they were chosen.
         networks: digests of the checkpoints that predicted it.
         objects: the threshold of each kind of objects.
+        methods: the options that the objects were found with, without those that other thresholds leave alone.
         scores: the scores at all thresholds, for each kind of objects.
 
     Example:
-        >>> ChosenMergeThresholds(region="all", networks=(), objects={"neurons": 0.4}, scores={}).objects
+        >>> chosen = {"objects": {"neurons": 0.4}, "methods": {"neurons": {"kind": "mutex"}}, "scores": {}}
+        >>> ChosenMergeThresholds(region="all", networks=(), **chosen).objects
         {'neurons': 0.4}
     """
 
     cure = "with evaluate --segmentation --choose-thresholds, or remove merge_thresholds.json in the run"
 
     objects: dict[str, float]
+    methods: dict[str, dict[str, Any]]
     scores: dict[str, dict[str, MergeScores]]
+
+    @staticmethod
+    def method(options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of an object's options, as plain values, that decide what a merge threshold means."""
+        return {name: value for name, value in options.items() if name not in _OTHER_OPTIONS}
+
+    def check_method(self, name: str, options: Mapping[str, Any]) -> None:
+        """Check that a threshold was chosen for the method that it is taken for.
+
+        Args:
+            name: name of the objects.
+            options: their options, as plain values.
+
+        Raises:
+            ConfigError: it was chosen for another one.
+        """
+        here, there = self.method(options), self.methods.get(name, {})
+        differ = [
+            f"{field} {there.get(field)} and {here.get(field)}"
+            for field in sorted(here | there)
+            if here.get(field) != there.get(field)
+        ]
+        if differ:
+            raise ConfigError(
+                f"the merge threshold of {name} was chosen for objects of another method, there and here: "
+                f"{'; '.join(differ)}. Write segmentation.objects.{name}.merge_threshold, or choose again, {self.cure}"
+            )

@@ -66,7 +66,7 @@ def instances(draw):
     return labels, voxel_size, sigma, draw(st.sampled_from([1, 1, 2, 3]))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=14)
 @given(instances())
 def test_descriptors_are_those_of_loops_over_voxels(drawn):
     labels, voxel_size, sigma, downsample = drawn

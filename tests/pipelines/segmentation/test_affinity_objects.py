@@ -238,6 +238,13 @@ def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmenta
     assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
     options = group_attributes(tmp_path / "next.zarr")["job"]["objects"]["cells"]["options"]
     assert options["merge_threshold"] == chosen["objects"]["cells"]
+    quantile = [*command[:-1], tmp_path / "median.zarr", "--set", "segmentation.objects.cells.quantile=50"]
+    result = CliRunner().invoke(app, list(map(str, quantile)))
+    assert result.exit_code == 1
+    assert (
+        "the merge threshold of cells was chosen for objects of another method, there and here: quantile None and 50"
+        in (str(result.exception))
+    )
     other = write_affinities(tmp_path / "other.zarr", affinities, network="b" * 64)
     command = ["segment", config, "--run", run, "--prediction", other, "--output", tmp_path / "other_out.zarr"]
     result = CliRunner().invoke(app, list(map(str, command)))

@@ -129,7 +129,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     density=st.floats(0.1, 0.9),
@@ -162,7 +162,7 @@ def test_a_hole_larger_than_a_block_is_filled_and_what_floats_in_it_joins():
     assert in_blocks(mask, (4, 4, 4), holes=7**3 * VOLUME).max() == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     density=st.floats(0.02, 0.2),

@@ -32,7 +32,7 @@ def gradients(net: LeibNet, computed: dict[str, Roi], wanted: dict[str, Roi]) ->
 
 
 @given(st.data())
-@settings(max_examples=120)
+@settings(max_examples=70)
 def test_every_plane_of_the_planned_inputs_matters(data):
     net = data.draw(networks(linear=True))
     request = data.draw(requests(net))
@@ -47,7 +47,7 @@ def test_every_plane_of_the_planned_inputs_matters(data):
 
 
 @given(st.data())
-@settings(max_examples=120)
+@settings(max_examples=70)
 def test_nothing_beyond_the_planned_inputs_matters(data):
     """Computed as part of a larger output, the same output voxels depend on exactly the box that is planned."""
     net = data.draw(networks(linear=True))

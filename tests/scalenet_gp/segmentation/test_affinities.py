@@ -94,7 +94,7 @@ def median_score(rows):
     return 1 - (levels[len(levels) // 2] + 0.5) / 256
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graph=graphs(), threshold=st.integers(1, 16))
 def test_regions_are_those_of_merging_the_best_pair_again_and_again(graph, threshold):
     expected = slow_agglomeration(*graph, threshold / 16, mean_score)
@@ -102,7 +102,7 @@ def test_regions_are_those_of_merging_the_best_pair_again_and_again(graph, thres
         assert agglomerate(*graph, [threshold / 16])[0].tolist() == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(graph=graphs(levels=3), threshold=st.integers(1, 16))
 def test_a_median_is_that_of_all_affinities(graph, threshold):
     expected = slow_agglomeration(*graph, threshold / 16, median_score)
@@ -131,7 +131,7 @@ def test_regions_of_all_thresholds_are_those_of_waterz(capfd):
     capfd.readouterr()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=14, deadline=None)
 @given(seed=st.integers(0, 10**6), reach=st.integers(1, 3), dims=st.sampled_from([2, 3]))
 def test_edges_of_blocks_add_up_to_those_counted_voxel_by_voxel(seed, reach, dims):
     random = np.random.default_rng(seed)
@@ -222,7 +222,7 @@ def test_biases_are_of_every_offset_or_of_their_lengths():
         find_affinity_objects(np.ones((1, 3, 3), np.float32), [(1, 0)], SIZE[1:], AgglomerateOptions())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(graph=graphs(), seed=st.integers(0, 10**6))
 def test_no_region_has_two_kinds_and_others_stay(graph, seed):
     count, edges = graph

@@ -50,7 +50,7 @@ def in_blocks(ids, values, shape):
     return merge_measures(np.concatenate(rows)), merge_contacts(np.concatenate(contacts))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.sampled_from([(5, 6, 7), (1, 4, 9), (7, 8)]),

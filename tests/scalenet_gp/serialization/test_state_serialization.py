@@ -86,7 +86,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_tree_comes_back(tree: Any) -> None:
     assert same(tree, through_a_file(tree))
 
