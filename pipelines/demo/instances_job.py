@@ -12,7 +12,7 @@ from rich.table import Table
 
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import resolve_sources, sources_of
-from scalenet_gp.pipelines.demo.neurite_volume import HELD_OUT, write_neurite_volume
+from scalenet_gp.pipelines.demo.neurite_volume import HELD_OUT, NEURITES, write_neurite_volume
 from scalenet_gp.pipelines.demo.recording import RAW
 from scalenet_gp.pipelines.evaluation import SegmentationScores, evaluate_segmentation, segmentation_scores_table
 from scalenet_gp.pipelines.plots import draw_objects
@@ -89,7 +89,7 @@ def demo_instances(
     runs = {
         title: _run(config, volume, folder / title.split(",")[0].lower(), device) for title, config in configs.items()
     }
-    found = {title: next(run.segmentation.glob("*/")) for title, run in runs.items()}
+    found = {title: run.segmentation / NEURITES for title, run in runs.items()}
     picture = draw_objects(volume / RAW, volume / HELD_OUT, found, folder / "picture.png")
     return InstancesResult(volume, runs, picture)
 

@@ -13,6 +13,7 @@ from scalenet_gp.pipelines.demo import instances_job
 from scalenet_gp.pipelines.demo.instances_job import CONFIGS, demo_instances, instances_table
 from scalenet_gp.pipelines.demo.neurite_volume import HELD_OUT, make_neurite_volume, write_neurite_volume
 from scalenet_gp.pipelines.demo.recording import RAW
+from scalenet_gp.pipelines.plots import draw_objects
 from scalenet_gp.volumes.storage import open_array
 from tests.pipelines.config.test_config import SHIPPED
 from tests.pipelines.conftest import files_below
@@ -29,12 +30,16 @@ SHAPE = (32, 32, 80)
 
 def test_the_demo_leaves_segmentations_their_scores_tables_and_one_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(instances_job, "write_neurite_volume", partial(write_neurite_volume, shape=SHAPE))
+    drawn = []
+    monkeypatch.setattr(instances_job, "draw_objects", lambda *paths: drawn.append(paths) or draw_objects(*paths))
     configs = {title: Config.read(path, HASTY) for title, path in SHIPPED_CONFIGS.items()}
     result = demo_instances(tmp_path / "demo", configs, "cpu", seed=1)
     np.testing.assert_array_equal(open_array(result.volume / RAW / "s0")[:], make_neurite_volume(1, SHAPE).raw)
     folders = {run.folder.name for run in result.runs.values()}
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", *folders, "picture.png"}
     assert result.picture.read_bytes().startswith(b"\x89PNG")
+    objects = {title: run.segmentation / "neurites" for title, run in result.runs.items()}  # not their fragments
+    assert drawn == [(result.volume / RAW, result.volume / HELD_OUT, objects, result.picture)]
     truth = open_array(result.volume / HELD_OUT / "s0")[:]
     for run in result.runs.values():
         ids = open_array(run.segmentation / "neurites" / "s0")[:]
