@@ -2,6 +2,7 @@
 
 from scalenet_gp.pipelines.blockwise.block_shape import block_shape
 from scalenet_gp.pipelines.blockwise.engine import Workers, run
+from scalenet_gp.pipelines.blockwise.files import block_file
 from scalenet_gp.pipelines.blockwise.grid import Grid, tiles
 from scalenet_gp.pipelines.blockwise.job import BlockJob
 from scalenet_gp.pipelines.blockwise.levels import coarsen, fine_voxels, level_boxes, levels_within_blocks
@@ -24,6 +25,7 @@ __all__ = [
     "UnfinishedBlocksError",
     "WorkFolder",
     "Workers",
+    "block_file",
     "block_shape",
     "coarsen",
     "fine_voxels",

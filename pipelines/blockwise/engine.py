@@ -19,10 +19,18 @@ from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.kernels import find_device
 from scalenet_gp.options import Options
 from scalenet_gp.pipelines.blockwise.records import BlockFailure, UnfinishedBlocksError, read_cause
-from scalenet_gp.pipelines.blockwise.scheduling import BlockProgress, EndedEarly, Received, run_alone, run_by_workers
+from scalenet_gp.pipelines.blockwise.scheduling import (
+    BlockProgress,
+    EndedEarly,
+    Received,
+    lacks_room,
+    run_alone,
+    run_by_workers,
+)
 from scalenet_gp.pipelines.blockwise.task import BlockStage, BlockTask, WorkFolder
 from scalenet_gp.pipelines.blockwise.worker import attempt_block, worker_starter
 from scalenet_gp.pipelines.process import Interrupted, ending_at_once, folder_lock, stop_requested
+from scalenet_gp.serialization import naming_full_disk
 
 __all__ = ["Workers", "run"]
 
@@ -109,7 +117,7 @@ def run(output: Path, open_task: Callable[[], BlockTask], workers: Workers) -> P
         _check_absent(output)
         workers.check_start()
         task = open_task()
-        with folder_lock(folder.path, task.doing):
+        with folder_lock(folder.path, task.doing), naming_full_disk(folder.path):
             _check_absent(output)  # another process may have finished it meanwhile
             task = task.create_or_resume()
             shutil.rmtree(folder.failed, ignore_errors=True)
@@ -137,6 +145,8 @@ def _run_stage(task: BlockTask, stage: BlockStage, workers: Workers, received: R
         return
     if (came := received()) is not None:
         raise Interrupted(came, folder.path)
+    if room := lacks_room(stage.tracking, blocks):
+        raise UnfinishedBlocksError(folder.path, [], room)
     daisy_logging.set_log_basedir(folder.log)
     daisy_logging.set_log_level(logging.ERROR)  # what goes wrong is told at the end, and is in the logs
     reason: str | signal.Signals = ""

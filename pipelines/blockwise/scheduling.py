@@ -17,12 +17,14 @@ import daisy.v2 as daisy
 from scalenet_gp.pipelines.process import Advance, progress_bar
 from scalenet_gp.volumes import UnwritableDataError
 
-__all__ = ["BlockProgress", "EndedEarly", "Received", "run_alone", "run_by_workers"]
+__all__ = ["BlockProgress", "EndedEarly", "Received", "lacks_room", "run_alone", "run_by_workers"]
 
 Received = Callable[[], signal.Signals | None]
 """Returns the signal that asked to end, or None."""
 
 _POLL = 0.1  # seconds
+_ROOM, _RECORD = 2**15, 5
+"""Bytes of daisy's records of a stage, and of each of its blocks."""
 _UNWRITABLE = f"exited with code {os.EX_IOERR}"
 """daisy's words for a worker that could not write."""
 
@@ -171,22 +173,40 @@ def run_by_workers(task: daisy.Task, host: str | None, progress: BlockProgress, 
         )
 
 
-def _reserve(task: daisy.Task) -> str:
-    """Reserve disk space for daisy's records of every block.
+def lacks_room(tracking: Path, blocks: int) -> str:
+    """Return why daisy's records of so many blocks cannot be made; "" if there is room for them.
 
-    daisy maps the files of these records into memory, and the system kills a process that does so on a full disk.
-
-    Returns:
-        The reason why the space cannot be reserved; "" if it is reserved.
+    daisy maps the files of these records into memory as it begins, and the system kills a process that does so on a
+    full disk.
     """
+    trial = tracking.with_name(f"{tracking.name}.room")
+    try:
+        tracking.parent.mkdir(parents=True, exist_ok=True)
+        with trial.open("wb") as file:
+            return _allocate(file.fileno(), _ROOM + _RECORD * blocks, tracking)
+    except OSError as error:
+        return f"{tracking} cannot be written: {error.strerror}"
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _reserve(task: daisy.Task) -> str:
+    """Reserve disk space for daisy's records of every block; see :func:`lacks_room`."""
     for path in Path(str(task.done_marker_path)).glob("*/c/**/*"):
         if path.is_file():
             with path.open("r+b") as file:
-                try:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-                except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot
-                        return f"{path} cannot be written: {error.strerror}"
+                if reason := _allocate(file.fileno(), path.stat().st_size, path):
+                    return reason
+    return ""
+
+
+def _allocate(file: int, size: int, path: Path) -> str:
+    """Return why a file cannot have so many bytes on the disk; "" if it has them."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot
+            return f"{path} cannot be written: {error.strerror}"
     return ""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.geometry import format_size
-from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, WorkFolder
+from scalenet_gp.pipelines.blockwise import BlockStage, BlockTask, WorkFolder, block_file
 from scalenet_gp.pipelines.measuring.job import MeasuringJob
 from scalenet_gp.pipelines.measuring.summary import RECORD, summarize
 from scalenet_gp.pipelines.measuring.tables import contact_columns, object_columns, write_table
@@ -153,5 +153,5 @@ def _measure_block(volumes: MeasuredVolumes, roi: Roi, folder: Path) -> None:
     rows, contacts = measure_objects(around, volumes.values(begin, end), begin, inner)
     parents = volumes.parents(begin, end)
     overlaps = np.zeros(0, overlap_type()) if parents is None else count_overlaps(around[inner], parents)
-    with atomic_write(folder / f"{'_'.join(map(str, begin))}.npz") as beside, beside.open("wb") as file:
+    with block_file(folder / f"{'_'.join(map(str, begin))}.npz") as file:
         np.savez(file, objects=rows, contacts=contacts, overlaps=overlaps)

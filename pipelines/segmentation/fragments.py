@@ -13,8 +13,8 @@ from typing import final
 import numpy as np
 from funlib.geometry import Roi
 
+from scalenet_gp.pipelines.blockwise import block_file
 from scalenet_gp.segmentation import number_objects
-from scalenet_gp.serialization import atomic_write
 from scalenet_gp.volumes import StoredArray, create_array, open_array
 
 __all__ = ["Fragments"]
@@ -199,5 +199,5 @@ def _box(begin: Sequence[int], end: Sequence[int]) -> tuple[slice, ...]:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with atomic_write(path) as beside, beside.open("wb") as file:
+    with block_file(path) as file:
         np.save(file, array, allow_pickle=False)

@@ -21,6 +21,7 @@ import numpy as np
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.segmentation import STEPS, AffinityMethod, sum_rows
 from scalenet_gp.serialization import atomic_write
+from scalenet_gp.volumes import UnwritableDataError
 
 __all__ = ["check_database", "graph_path", "write_graph"]
 
@@ -81,7 +82,7 @@ def write_graph(
 
     Raises:
         ConfigError: the database cannot be reached.
-        OSError: the file cannot be written.
+        UnwritableDataError: the file cannot be written.
     """
     tables = {"nodes": (_NODES, _node_rows(rows, corner, voxel_size)), "edges": (_EDGES, _edge_rows(edges, options))}
     if options.graph is None:
@@ -94,7 +95,7 @@ def write_graph(
                 database.execute("CREATE INDEX edges_of_other ON edges (other)")
                 database.commit()
             except sqlite3.OperationalError as error:
-                raise OSError(f"{graph_path(volume)} cannot be written: {error}") from error
+                raise UnwritableDataError(f"{graph_path(volume)} cannot be written: {error}") from error
         return
     from psycopg2 import sql
 

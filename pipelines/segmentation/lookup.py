@@ -9,7 +9,7 @@ from typing import Self, final
 import numpy as np
 
 from scalenet_gp.errors import VolumeFormatError
-from scalenet_gp.serialization import atomic_write
+from scalenet_gp.pipelines.blockwise import block_file
 
 __all__ = ["LookupTables"]
 
@@ -42,14 +42,14 @@ class LookupTables:
         The file has the arrays ``fragments``, ``thresholds``, and ``objects``, (threshold, fragment).
 
         Raises:
-            OSError: it cannot be written.
+            UnwritableDataError: it cannot be written.
         """
         arrays = {
             "fragments": self.fragments,
             "thresholds": np.array(self.thresholds, np.float64),
             "objects": np.stack(self.objects),
         }
-        with atomic_write(volume / _FILE) as beside, beside.open("wb") as file:
+        with block_file(volume / _FILE) as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "naming_full_disk"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -16,6 +18,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to, which replaces ``path`` once everything is on the disk, or vanishes.
 
     At the end of the context the file exists under its name, even if the machine loses power.
+
+    Raises:
+        OSError: it cannot be written.
 
     Example:
         >>> import tempfile
@@ -30,7 +35,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if beside.is_dir():  # the unfinished `cells` that a table `cells.csv` belongs to, for example
         beside = path.with_name(f"{path.name}.partial")
     try:
-        yield beside
+        with naming_full_disk(path):
+            yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
@@ -38,6 +44,29 @@ def atomic_write(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Give errors of a full disk the path that was to be written, which they do not tell.
+
+    Raises:
+        OSError: as in the context.
+
+    Example:
+        >>> try:
+        ...     with naming_full_disk(Path("volume.zarr")):
+        ...         raise OSError(errno.ENOSPC, "No space left on device")
+        ... except OSError as error:
+        ...     print(error.strerror, error.filename)
+        No space left on device volume.zarr
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _flush_folder(folder: Path) -> None:
