@@ -5,6 +5,8 @@ voxels 8 to 32 along y and 6 to 34 along x. The evaluation region begins at voxe
 """
 
 import json
+import shutil
+import subprocess
 from copy import deepcopy
 from math import sqrt
 from pathlib import Path
@@ -191,6 +193,22 @@ def truth_at(factor):
     shape = [n for size in truth[box].shape[1:] for n in (size // factor, factor)]
     share, known = (a[box].reshape(len(CLASSES), *shape).mean(axis=(2, 4, 6)) for a in (truth, annotated))
     return share > 0.5, known == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk takes root, and is not permitted everywhere then")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def resize_disk(folder, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
 
 
 def files_below(folder):

@@ -6,7 +6,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from scalenet_gp.pipelines.process.locks import folder_lock
 from scalenet_gp.pipelines.process.progress import console
 from scalenet_gp.pipelines.process.signals import Interrupted
 from scalenet_gp.volumes.storage import group_attributes, open_array
-from tests.pipelines.conftest import CPU, files_below, options_with, tiny_config, write_array, write_volume
+from tests.pipelines.conftest import CPU, files_below, options_with, resize_disk, tiny_config, write_array, write_volume
 from tests.pipelines.prediction.predictions import BLOCKS, REGION, files, network, voxels
 
 pytestmark = pytest.mark.usefixtures("warm_python")
@@ -120,18 +119,6 @@ def test_a_full_disk_ends_it_at_once(volume, checkpoint, whole, done, tmp_path, 
     assert files(tmp_path / "out.zarr") == files(whole)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 400 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk takes root, and is not permitted everywhere then")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.slow
 def test_workers_end_on_a_full_disk(volume, checkpoint, whole, small_disk, done):
     output = small_disk / "out.zarr"
@@ -139,7 +126,7 @@ def test_workers_end_on_a_full_disk(volume, checkpoint, whole, small_disk, done)
         predict(
             CONFIG, volume, checkpoint, output, REGION, workers=Workers(count=1, devices=("cpu",), host="127.0.0.1")
         )
-    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    resize_disk(small_disk, "10m")
     predict(CONFIG, volume, checkpoint, output, REGION, workers=CPU)
     assert 10 < len(done) < 40
     assert files(output) == files(whole)
