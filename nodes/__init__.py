@@ -36,6 +36,7 @@ from scalenet_gp.nodes.targets import (
     DistanceWeights,
     GrowBoundary,
     LocalShapeDescriptors,
+    WeighMask,
 )
 from scalenet_gp.nodes.train import Supervision, Train
 from scalenet_gp.nodes.write import OmeZarrWrite
@@ -73,5 +74,6 @@ __all__ = [
     "Supervision",
     "Train",
     "UniformSampler",
+    "WeighMask",
     "count_draws",
 ]

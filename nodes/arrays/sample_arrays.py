@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,8 +20,8 @@ class SampleArrays:
 
     Attributes:
         inputs: the data of every input, ``RAW_...``.
-        targets: true values of every output, ``TARGET_...``.
-        masks: annotated voxels of every output, ``MASK_...``.
+        targets: true values of every output that learns from annotation, ``TARGET_...``.
+        masks: annotated voxels of these outputs, ``MASK_...``.
         predictions: predictions of every output, ``PREDICTION_...``.
         raw_of_outputs: raw data at the voxel size of every output, ``RAW_...``.
 
@@ -39,15 +39,24 @@ class SampleArrays:
     raw_of_outputs: Mapping[str, gp.ArrayKey]
 
     @classmethod
-    def of(cls, net: LeibNet) -> Self:
-        """Return the arrays of samples for a network; those of networks with the same names are equal."""
-        outputs = (_keys(kind, net.output_keys) for kind in ("TARGET", "MASK", "PREDICTION", "RAW"))
-        return cls(_keys("RAW", net.input_keys), *outputs)
+    def of(cls, net: LeibNet, taught: Collection[str] | None = None) -> Self:
+        """Return the arrays of samples for a network; those of networks with the same names are equal.
+
+        Args:
+            net: the network.
+            taught: the outputs that learn from annotation; all of them unless given.
+        """
+        names = net.output_keys if taught is None else tuple(name for name in net.output_keys if name in taught)
+        true = (_keys(kind, names) for kind in ("TARGET", "MASK"))
+        made = (_keys(kind, net.output_keys) for kind in ("PREDICTION", "RAW"))
+        return cls(_keys("RAW", net.input_keys), *true, *made)
 
     def request(self, plan: Plan) -> gp.BatchRequest:
         """Return the request for inputs, targets and masks of exactly what ``plan`` reads and makes."""
         request = gp.BatchRequest({self.inputs[name]: gp.ArraySpec(roi=roi) for name, roi in plan.inputs.items()})
         for name, roi in plan.outputs.items():
+            if name not in self.targets:
+                continue
             request[self.targets[name]] = request[self.masks[name]] = gp.ArraySpec(roi=roi)
         return request
 

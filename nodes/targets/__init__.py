@@ -8,6 +8,7 @@ from scalenet_gp.nodes.targets.distance_weights import DistanceWeights
 from scalenet_gp.nodes.targets.grow_boundary import GrowBoundary
 from scalenet_gp.nodes.targets.local_shape_descriptors import LocalShapeDescriptors
 from scalenet_gp.nodes.targets.shape_descriptors import descriptor_names, local_shape_descriptors
+from scalenet_gp.nodes.targets.weigh_mask import WeighMask
 
 __all__ = [
     "Affinities",
@@ -17,6 +18,7 @@ __all__ = [
     "DistanceWeights",
     "GrowBoundary",
     "LocalShapeDescriptors",
+    "WeighMask",
     "descriptor_names",
     "local_shape_descriptors",
 ]

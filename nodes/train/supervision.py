@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import gunpowder as gp
 from torch import Tensor
 
+from scalenet_gp.errors import ArgumentError
 from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.training import OutputLoss
 
@@ -20,7 +21,8 @@ class Supervision:
 
     Attributes:
         prediction: the array of the output. What is requested of it downstream is trained.
-        target: the array of the true values, of the same voxel size and channels.
+        target: the array of the true values, of the same voxel size and channels. None for an output that has no loss
+            of its own: it is predicted, and losses that several outputs have together may read it.
         mask: the array of the voxels' weights in the loss, above 0 where the target is annotated, in the target's shape
             or with one channel for all. A mask of 0 and 1 will do, and so will that of :class:`.ClassWeights`. By
             default all is annotated.
@@ -31,7 +33,7 @@ class Supervision:
             to its logits where it ends in a Sigmoid or Softmax.
 
     Raises:
-        ArgumentError: ``weight`` is negative or not finite.
+        ArgumentError: ``weight`` is negative or not finite, or there is a mask of no target.
 
     Example:
         >>> prediction, target, mask = map(gp.ArrayKey, ("PREDICTION", "TARGET", "MASK"))
@@ -40,7 +42,7 @@ class Supervision:
     """
 
     prediction: gp.ArrayKey
-    target: gp.ArrayKey
+    target: gp.ArrayKey | None = None
     mask: gp.ArrayKey | None = None
     loss: Callable[..., Tensor] = field(default_factory=CrossEntropyDice)
     weight: float | Callable[[int], float] = 1.0
@@ -48,6 +50,8 @@ class Supervision:
     gradient: gp.ArrayKey | None = None
 
     def __post_init__(self) -> None:
+        if self.target is None and self.mask is not None:
+            raise ArgumentError(f"{self.prediction} has the mask {self.mask}, but no target that it could be of")
         self.output_loss  # noqa: B018 - refuses a weight that is out of range
 
     @property

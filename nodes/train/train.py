@@ -36,8 +36,8 @@ class Train(gp.BatchFilter):
         net: the network.
         inputs: the array of every input, (channel, Z, Y, X) or (batch, channel, Z, Y, X), floats.
         outputs: how each output is trained.
-        options: keyword arguments of the trainer: ``optimization``, ``compute``, ``seed``, ``checkpoints``, ``log``,
-            ``callbacks`` and so on.
+        options: keyword arguments of the trainer: ``joint_losses``, ``optimization``, ``compute``, ``seed``,
+            ``checkpoints``, ``log``, ``callbacks`` and so on.
 
     Attributes:
         trainer: the trainer.
@@ -69,7 +69,7 @@ class Train(gp.BatchFilter):
         self._deciding = DecidingItems(self)
         if options.get("checkpoints") is not None:
             self._dump = _BatchDump(Path(options["checkpoints"]).parent)
-        losses = {name: each.output_loss for name, each in outputs.items()}
+        losses = {name: each.output_loss for name, each in outputs.items() if each.target is not None}
         versions = {"gunpowder": version("gunpowder")}
         self.trainer = Trainer(net, losses, versions=versions, fault_dump=self._dump, **options)
 

@@ -147,7 +147,7 @@ def _job(config: Config, net: LeibNet, folder: Path, crop: _Crop) -> tuple[Confi
     source = SourceConfig(raw=path, labels=f"{path}/labels", alignment="resample", **_reading(config, folder, crop))
     narrowed = config.model_copy(update={"data": config.data.model_copy(update={"sources": (source,), "split": None})})
     dataset = Dataset.open(crop.raw.parent, narrowed, net)
-    names = config.prediction.outputs or net.output_keys
+    names = config.prediction.outputs or tuple(dataset.targets)
     sizes = [dataset.world.size_in_nm(net.voxel_size[name]) for name in names]
     chosen = {names[nearest_voxel_size(sizes, lattice.voxel_size)] for lattice in crop.lattices}
     outputs = tuple(name for name in names if name in chosen)

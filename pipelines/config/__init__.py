@@ -11,6 +11,7 @@ from scalenet_gp.pipelines.config.data import (
     SplitConfig,
     Use,
 )
+from scalenet_gp.pipelines.config.distribution_targets import DistributionTargetsOptions, joint_losses
 from scalenet_gp.pipelines.config.instance_targets import (
     AffinityTargetsOptions,
     InstanceTargetsOptions,
@@ -54,6 +55,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DatasplitConfig",
+    "DistributionTargetsOptions",
     "InstanceTargetsOptions",
     "Intensities",
     "LearnedInput",
@@ -75,6 +77,7 @@ __all__ = [
     "UniformSamplerOptions",
     "Use",
     "apply_overrides",
+    "joint_losses",
     "load_yaml",
     "match_output",
     "match_outputs",

@@ -5,34 +5,45 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.losses import LossOptions
-from scalenet_gp.options import Options
+from scalenet_gp.losses import LossOptions, WeightOptions, weight_function
+from scalenet_gp.options import Length, Options
 from scalenet_gp.pipelines.config.data import DataConfig
 
-__all__ = ["BaseTargetsOptions", "WeightAt"]
+__all__ = ["BaseTargetsOptions", "GapWeightsOptions"]
 
 
-class WeightAt(Options):
-    """The weight of a loss at one iteration; between two, it changes evenly.
+class GapWeightsOptions(Options):
+    """More weight in the loss for voxels in narrow gaps between instances: :class:`scalenet_gp.nodes.DistanceWeights`.
 
     Attributes:
-        iteration: the iteration from which the weight counts.
-        weight: the weight.
+        labels: the label volume of instances, within the source's ``labels``; 0 is the background. It does not matter
+            for sources with the encoding ``instances``.
+        sigma: nm; the distances within which gaps weigh more.
+        w0: the largest weight that is added to 1.
+        unknown: the label of voxels that nobody has annotated, if there is one. They have no weight.
 
     Example:
-        >>> WeightAt(iteration=1000, weight=0.5).weight
-        0.5
+        >>> float(GapWeightsOptions.create(labels="cells", sigma=20).w0)
+        10.0
     """
 
-    iteration: int = Field(ge=0)
-    weight: NonNegativeFloat
+    labels: str
+    sigma: Length
+    w0: float = Field(10.0, ge=0, allow_inf_nan=False)
+    unknown: int | None = None
+
+    @field_validator("sigma")
+    @classmethod
+    def _above_zero(cls, sigma: Fraction) -> Fraction:
+        if sigma <= 0:
+            raise ConfigError("it has to be above 0")
+        return sigma
 
 
 class BaseTargetsOptions(Options):
@@ -41,28 +52,17 @@ class BaseTargetsOptions(Options):
     Attributes:
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
     """
 
     loss: LossOptions
-    weight: NonNegativeFloat | tuple[WeightAt, ...] = 1.0
-
-    @field_validator("weight")
-    @classmethod
-    def _in_order(cls, weight: float | tuple[WeightAt, ...]) -> float | tuple[WeightAt, ...]:
-        if isinstance(weight, tuple):
-            times = [entry.iteration for entry in weight]
-            if not times or times != sorted(set(times)):
-                raise ConfigError(f"the weights are given for the iterations {times}; write one or more, in order")
-        return weight
+    weight: WeightOptions = 1.0
+    gap_weights: GapWeightsOptions | None = None
 
     @property
     def weight_function(self) -> float | Callable[[int], float]:
         """The weight, or the function that returns it for an iteration."""
-        if not isinstance(self.weight, tuple):
-            return self.weight
-        return partial(
-            np.interp, xp=[entry.iteration for entry in self.weight], fp=[entry.weight for entry in self.weight]
-        )
+        return weight_function(self.weight)
 
     @abstractmethod
     def channels(self, data: DataConfig) -> tuple[str, ...]:

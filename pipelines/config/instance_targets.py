@@ -29,6 +29,7 @@ class InstanceTargetsOptions(BaseTargetsOptions):
         unknown: the label of voxels that nobody has annotated, if there is one.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
     """
 
     labels: str
@@ -55,6 +56,7 @@ class AffinityTargetsOptions(InstanceTargetsOptions):
         unknown: the label of voxels that nobody has annotated, if there is one.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
 
     Example:
         >>> options = AffinityTargetsOptions.create(labels="cells", offsets=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -133,6 +135,7 @@ class LsdTargetsOptions(InstanceTargetsOptions):
         unknown: the label of voxels that nobody has annotated, if there is one.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
 
     Example:
         >>> data = DataConfig.create(sources=[{"raw": "em", "labels": "labels"}], classes=["cell"])

@@ -16,12 +16,14 @@ from scalenet_gp.losses import LossOptions
 from scalenet_gp.options import Length, suggest
 from scalenet_gp.pipelines.config.base_targets import BaseTargetsOptions
 from scalenet_gp.pipelines.config.data import DataConfig
+from scalenet_gp.pipelines.config.distribution_targets import DistributionTargetsOptions, joint_losses
 from scalenet_gp.pipelines.config.instance_targets import AffinityTargetsOptions, LsdTargetsOptions
 
 __all__ = [
     "BACKGROUND",
     "BoundaryDistanceTargetsOptions",
     "ClassTargetsOptions",
+    "OutputTargets",
     "TargetOptions",
     "match_output",
     "match_outputs",
@@ -41,6 +43,7 @@ class ClassTargetsOptions(BaseTargetsOptions):
             background. Otherwise every class is decided by itself, by a Sigmoid.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
         class_weights: weights of classes in the loss, by name; 1 for the others.
 
     Example:
@@ -101,6 +104,7 @@ class BoundaryDistanceTargetsOptions(BaseTargetsOptions):
         maximum: nm; a larger distance counts as this one.
         loss: the loss of the output.
         weight: factor of the loss in the sum over outputs: a number, or a list of weights at iterations.
+        gap_weights: more weight in the loss for voxels in narrow gaps between instances. None unless given.
 
     Example:
         >>> BoundaryDistanceTargetsOptions.create(maximum=100).final_activation
@@ -132,21 +136,26 @@ class BoundaryDistanceTargetsOptions(BaseTargetsOptions):
         return (prediction + 1) / 2, target, mask
 
 
-TargetOptions = Annotated[
-    ClassTargetsOptions | AffinityTargetsOptions | LsdTargetsOptions | BoundaryDistanceTargetsOptions,
-    Field(discriminator="kind"),
-]
+TargetOptions = ClassTargetsOptions | AffinityTargetsOptions | LsdTargetsOptions | BoundaryDistanceTargetsOptions
+"""Options of an output that learns from annotation."""
+
+OutputTargets = Annotated[TargetOptions | DistributionTargetsOptions, Field(discriminator="kind")]
 """Options of what an output learns; ``kind`` tells which."""
 
 
-def match_output(targets: Mapping[str, TargetOptions], name: str) -> TargetOptions:
-    """Return what an output learns: the first of ``targets`` whose pattern matches its name.
+def match_output(targets: Mapping[str, OutputTargets], name: str) -> TargetOptions:
+    """Return what an output learns from annotation: the first of ``targets`` whose pattern matches its name.
 
     Raises:
-        ConfigError: no pattern does.
+        ConfigError: no pattern does, or the output is part of a distribution, which learns from no annotation.
     """
+    if (mean := _distribution_of(targets, name)) is not None:
+        raise ConfigError(
+            f"training.targets.{mean} is a distribution, and the output {name!r} is part of it: it learns from no "
+            "annotation"
+        )
     for pattern, options in targets.items():
-        if fnmatchcase(name, pattern):
+        if not isinstance(options, DistributionTargetsOptions) and fnmatchcase(name, pattern):
             return options
     raise ConfigError(
         f"training.targets has no entry for the output {name!r}; it has {', '.join(targets)}, and '*' stands for all "
@@ -154,14 +163,25 @@ def match_output(targets: Mapping[str, TargetOptions], name: str) -> TargetOptio
     )
 
 
-def match_outputs(targets: Mapping[str, TargetOptions], outputs: Sequence[str]) -> dict[str, TargetOptions]:
-    """Return the targets of each output.
+def _distribution_of(targets: Mapping[str, OutputTargets], name: str) -> str | None:
+    """Return the name of the mean of the distribution that an output is part of, or None."""
+    for mean, options in targets.items():
+        if isinstance(options, DistributionTargetsOptions) and name in options.outputs(mean):
+            return mean
+    return None
+
+
+def match_outputs(targets: Mapping[str, OutputTargets], outputs: Sequence[str]) -> dict[str, TargetOptions]:
+    """Return the targets of each output that learns from annotation.
 
     Raises:
         ConfigError: an output has no targets, or targets are of no output.
     """
-    matched = {name: match_output(targets, name) for name in outputs}
+    joint_losses(targets, outputs)  # refuses distributions of outputs that are not there
+    matched = {name: match_output(targets, name) for name in outputs if _distribution_of(targets, name) is None}
     for pattern, options in targets.items():
+        if isinstance(options, DistributionTargetsOptions):
+            continue
         if not any(options is found for found in matched.values()):
             raise ConfigError(f"training.targets.{pattern} is of no output; {suggest(pattern, outputs)}")
     return matched

@@ -7,7 +7,7 @@ from pydantic import Field
 from scalenet_gp.options import Options, Size
 from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.sampling import SamplerOptions
-from scalenet_gp.pipelines.config.targets import TargetOptions
+from scalenet_gp.pipelines.config.targets import OutputTargets
 from scalenet_gp.training import (
     CheckpointOptions,
     ComputeConfig,
@@ -54,7 +54,7 @@ class TrainingConfig(Options):
     workers: int = Field(0, ge=0)
     overhang: Size | None = None
     sampler: SamplerOptions | None = None
-    targets: dict[str, TargetOptions] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
+    targets: dict[str, OutputTargets] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
     optimization: Optimization = Field(default_factory=Optimization)
     compute: ComputeConfig = ComputeConfig()
     norm_statistics: NormStatisticsOptions = NormStatisticsOptions()

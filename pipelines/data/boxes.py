@@ -22,9 +22,12 @@ _VOXELS = {2: 64**2, 3: 16**3}
 """Voxels of a box, about, by the number of axes: several small boxes in a batch teach more than one large one."""
 
 
-def finest_output(net: LeibNet) -> str:
-    """Return the name of the output with the smallest voxels."""
-    return min(net.output_keys, key=lambda name: prod(net.voxel_size[name]))
+def finest_output(net: LeibNet, among: Collection[str] | None = None) -> str:
+    """Return the name of the output with the smallest voxels, of all or of those named."""
+    return min(
+        (name for name in net.output_keys if among is None or name in among),
+        key=lambda name: prod(net.voxel_size[name]),
+    )
 
 
 def common_lattice(net: LeibNet, outputs: Collection[str] | None = None) -> Coordinate:

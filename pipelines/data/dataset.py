@@ -20,7 +20,6 @@ from scalenet_gp.options import Size
 from scalenet_gp.pipelines.config import (
     Config,
     DataConfig,
-    InstanceTargetsOptions,
     Region,
     TargetOptions,
     match_outputs,
@@ -50,7 +49,7 @@ class Dataset:
 
     Attributes:
         run: the config of a run with this volume as its only source, see :meth:`.Source.narrow`.
-        targets: what each output learns.
+        targets: what each output learns from annotation.
         folder: folder, or its URL, that paths of masks and maps start at.
         source: the source of the run file.
         raw: the raw volume.
@@ -130,12 +129,12 @@ class Dataset:
     @property
     def arrays(self) -> SampleArrays:
         """The array keys of samples for the network."""
-        return SampleArrays.of(self.net)
+        return SampleArrays.of(self.net, self.targets)
 
     @property
     def finest(self) -> str:
         """The name of the output with the smallest voxels, by which samples are placed."""
-        return finest_output(self.net)
+        return finest_output(self.net, self.targets)
 
     @cached_property
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -300,8 +299,7 @@ class Dataset:
             FileNotFoundError, VolumeFormatError, ConfigError, DataError: as :meth:`target_sources`.
         """
         volumes = {name: one.volume for name, one in self.class_volumes().items() if one.volume is not None}
-        instances = [one for one in self.targets.values() if isinstance(one, InstanceTargetsOptions)]
-        return volumes | {options.labels: self.labels.instances(options.labels) for options in instances}
+        return volumes | {name: self.labels.instances(name) for name in self.target_chain.instance_volumes()}
 
     @cached_property
     def _labelled(self) -> Roi:

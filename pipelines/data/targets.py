@@ -9,7 +9,15 @@ import gunpowder as gp
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.geometry import World
-from scalenet_gp.nodes import Affinities, BoundaryDistance, ClassTargets, LocalShapeDescriptors, MultiscaleSource
+from scalenet_gp.nodes import (
+    Affinities,
+    BoundaryDistance,
+    ClassTargets,
+    DistanceWeights,
+    LocalShapeDescriptors,
+    MultiscaleSource,
+    WeighMask,
+)
 from scalenet_gp.nodes.arrays import SampleArrays
 from scalenet_gp.pipelines.config import (
     BACKGROUND,
@@ -48,7 +56,12 @@ class TargetChain:
     def label_keys(self) -> tuple[gp.ArrayKey, ...]:
         """Return the keys of the arrays that the sources provide."""
         keys = [self._read(name) for name in self.targets]
+        keys += [self._instance_keys(name, labels) for name in self.targets for labels in self._instances(name)]
         return tuple(dict.fromkeys((*(target for target, _ in keys), *(mask for _, mask in keys))))
+
+    def instance_volumes(self) -> tuple[str, ...]:
+        """Return the names of the label volumes of instances that are read."""
+        return tuple(dict.fromkeys(labels for name in self.targets for labels in self._instances(name)))
 
     def sources(
         self,
@@ -68,10 +81,10 @@ class TargetChain:
         alike: dict[tuple[tuple[str, ...], bool], list[str]] = {}  # a source for all outputs of the same classes
         sources: list[gp.BatchProvider] = []
         for name, options in self.targets.items():
-            if isinstance(options, InstanceTargetsOptions):
-                if self._first_of_the_same_labels(name) == name:
-                    sources.append(self._instance_source(name, instances(options.labels), within))
-            else:
+            for labels in self._instances(name):
+                if self._first_reader(name, labels) == name:
+                    sources.append(self._instance_source(name, labels, instances(labels), within))
+            if not isinstance(options, InstanceTargetsOptions):
                 exclusive = isinstance(options, ClassTargetsOptions) and options.exclusive
                 classes = tuple(c for c in self.channels[name] if not (exclusive and c == BACKGROUND))
                 alike.setdefault((classes, exclusive), []).append(name)
@@ -96,8 +109,7 @@ class TargetChain:
         for name, options in self.targets.items():
             (read, known), target, mask = self._read(name), self.arrays.targets[name], self.arrays.masks[name]
             if isinstance(options, InstanceTargetsOptions):
-                unknown = {*self.unlabelled, *(() if options.unknown is None else (options.unknown,))}
-                given = {"mask": known, "unknown": unknown, "world": self.world}
+                given = {"mask": known, "unknown": self._unknown(options.unknown), "world": self.world}
                 if isinstance(options, AffinityTargetsOptions):
                     lengths = {"offsets_nm": options.offsets_nm, "affinities_mask": mask}
                     nodes.append(Affinities(read, target, options.offsets, **lengths, **given))
@@ -108,30 +120,49 @@ class TargetChain:
                 length = options.maximum
                 made = {"world": self.world, "distance_mask": mask, "unit": length}
                 nodes.append(BoundaryDistance(read, target, length, mask=known, **made))
+            if (gaps := options.gap_weights) is not None:
+                labels, known = self._instance_keys(name, gaps.labels)
+                weights = gp.ArrayKey(f"GAP_WEIGHTS_{name}".upper())
+                given = {"mask": known, "unknown": self._unknown(gaps.unknown), "world": self.world}
+                nodes += [DistanceWeights(labels, weights, gaps.sigma, w0=gaps.w0, **given), WeighMask(mask, weights)]
         return tuple(nodes)
+
+    def _unknown(self, label: int | None) -> set[int]:
+        """Return the labels of voxels that nobody has annotated."""
+        return {*self.unlabelled, *(() if label is None else (label,))}
 
     def _read(self, name: str) -> tuple[gp.ArrayKey, gp.ArrayKey]:
         """Return the keys of the annotation that an output's targets are made of, and of its mask."""
-        if isinstance(self.targets[name], ClassTargetsOptions):
+        options = self.targets[name]
+        if isinstance(options, ClassTargetsOptions):
             return self.arrays.targets[name], self.arrays.masks[name]
-        name = self._first_of_the_same_labels(name)
+        if isinstance(options, InstanceTargetsOptions):
+            return self._instance_keys(name, options.labels)
         return gp.ArrayKey(f"LABELS_{name}".upper()), gp.ArrayKey(f"LABELS_MASK_{name}".upper())
 
-    def _first_of_the_same_labels(self, name: str) -> str:
-        """Return the first output that reads the same instances at the same voxel size: they are read only once."""
+    def _instances(self, name: str) -> tuple[str, ...]:
+        """Return the names of the label volumes of instances that an output's targets and weights are made of."""
         options = self.targets[name]
-        if not isinstance(options, InstanceTargetsOptions):
-            return name
+        own = [options.labels] if isinstance(options, InstanceTargetsOptions) else []
+        gaps = [] if options.gap_weights is None else [options.gap_weights.labels]
+        return tuple(dict.fromkeys((*own, *gaps)))
+
+    def _first_reader(self, name: str, labels: str) -> str:
+        """Return the first output that reads the same instances at the same voxel size: they are read only once."""
         return next(
             other
-            for other, there in self.targets.items()
-            if isinstance(there, InstanceTargetsOptions)
-            and (there.labels, self.voxel_sizes[other]) == (options.labels, self.voxel_sizes[name])
+            for other in self.targets
+            if labels in self._instances(other) and self.voxel_sizes[other] == self.voxel_sizes[name]
         )
 
-    def _instance_source(self, name: str, volume: MultiscaleImage, within: Roi | None) -> gp.BatchProvider:
-        (labels, mask), size = self._read(name), self.voxel_sizes[name]
-        masks = {labels: mask}
+    def _instance_keys(self, name: str, labels: str) -> tuple[gp.ArrayKey, gp.ArrayKey]:
+        """Return the keys of a label volume of instances at the voxel size of an output, and of its mask."""
+        first = self._first_reader(name, labels)
+        tail = f"{labels}_{first}".upper()
+        return gp.ArrayKey(f"INSTANCES_{tail}"), gp.ArrayKey(f"INSTANCES_MASK_{tail}")
+
+    def _instance_source(self, name: str, labels: str, volume: MultiscaleImage, within: Roi | None) -> gp.BatchProvider:
+        (key, mask), size = self._instance_keys(name, labels), self.voxel_sizes[name]
         return MultiscaleSource(
-            volume, {labels: size}, self.world, labels=True, padding="constant", masks=masks, within=within
+            volume, {key: size}, self.world, labels=True, padding="constant", masks={key: mask}, within=within
         )

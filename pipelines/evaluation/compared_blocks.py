@@ -38,7 +38,7 @@ def compared_blocks(
     sample = dataset.boxes(dataset.run.training.output_shape)[dataset.finest].shape
     say_if_small(dataset.net, roi, sample, "the annotated part of the region to evaluate")
     boxes = list(tiles(roi, dataset.shape(dataset.run.prediction.block_shape, "prediction.block_shape")))
-    names = [name for name in dataset.net.output_keys if outputs is None or name in outputs]
+    names = [name for name in dataset.targets if outputs is None or name in outputs]
     arrays = dataset.arrays
     keys = [{name: of[name] for name in names} for of in (arrays.predictions, arrays.targets, arrays.masks)]
     predictions = predicted_sources(dataset, prediction, keys[0], roi)

@@ -127,7 +127,7 @@ def evaluate(
     for name in outputs:
         if name not in net.output_keys:
             raise ConfigError(f"there is no output {name!r} to compare; {suggest(name, net.output_keys)}")
-    compared = [name for name in net.output_keys if not outputs or name in outputs]
+    compared = [name for name in dataset.targets if not outputs or name in outputs]
     roi = evaluation_roi(config, dataset, region)
     sums = ScoreSums(dataset, settings.groups, settings.threshold, thresholds)
     objects = {

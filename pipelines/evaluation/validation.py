@@ -76,7 +76,7 @@ class Validation:
         self._seed = seed
         self._new_sums = partial(ScoreSums, dataset, groups or {}, threshold)
         self._new_sums()  # refuses groups that no output has
-        self._plan = net.plan(boxes)
+        self._plan = net.plan({name: box for name, box in boxes.items() if name in dataset.targets})
         self._sample = dataset.arrays
         self._arrays = NetworkArrays(net, self._sample.inputs, self._sample.predictions)
         self._chain = chain

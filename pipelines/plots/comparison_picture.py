@@ -62,7 +62,7 @@ def draw_comparison(
     for title, (config, prediction) in sides.items():
         net = config.build_network()
         dataset = Dataset.open(volume, config, net)
-        name = net.output_keys[-1]
+        name = list(dataset.targets)[-1]
         roi = dataset.annotated(dataset.evaluation_region)
         arrays = dataset.arrays
         keys = [found[name] for found in (arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks)]

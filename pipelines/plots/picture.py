@@ -64,11 +64,12 @@ def draw_prediction(
     net = config.build_network()
     dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
     roi = dataset.annotated(region or dataset.evaluation_region)
-    names = net.output_keys
+    names = tuple(dataset.targets)
     classes = tuple(dict.fromkeys(label for labels in dataset.scored.values() for label in labels))
     # the raw data at the voxel size of each output, whose keys the source takes for the tensors to read
     arrays = dataset.arrays
-    raw, predictions, targets, masks = arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks
+    raw, predictions = ({name: keys[name] for name in names} for keys in (arrays.raw_of_outputs, arrays.predictions))
+    targets, masks = arrays.targets, arrays.masks
     sources = predicted_sources(dataset, prediction, predictions, roi)
     seen = dataset.inputs.see(raw)
     chain = (seen.scaled(seen.fractions(of_type=True)), *sources, *dataset.target_sources(roi)) + gp.MergeProvider()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -91,8 +91,8 @@ def predict(
         inputs=record_inputs(dataset),
     )
     chosen = config.prediction if options is None else options
-    names = chosen.outputs or net.output_keys
-    _check_outputs(net, names)
+    names = chosen.outputs or tuple(dataset.targets)
+    _check_outputs(net, dataset.targets, names)
     if record.inputs and not chosen.allow_other_inputs:
         for path in weights:
             known = [one for learned in _learned_from(path) for one in learned.inputs]
@@ -167,10 +167,15 @@ def _with_inputs(source: Source, config: Config, inputs: Mapping[str, StrPath]) 
     return replace(source, config=source.config.model_copy(update={"inputs": {**source.config.inputs, **paths}}))
 
 
-def _check_outputs(net: LeibNet, names: Sequence[str]) -> None:
+def _check_outputs(net: LeibNet, taught: Collection[str], names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in net.output_keys]
     if unknown:
         raise ConfigError(
             f"prediction.outputs names {unknown[0]!r}, which is not an output of {net.name}; "
             f"{suggest(unknown[0], net.output_keys)}"
         )
+    for name in names:
+        if name not in taught:
+            raise ConfigError(
+                f"prediction.outputs names {name!r}, which is part of a distribution; {suggest(name, taught)}"
+            )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.nodes import Supervision, Train
-from scalenet_gp.pipelines.config import Config
+from scalenet_gp.pipelines.config import Config, joint_losses
 from scalenet_gp.pipelines.data import Dataset
 from scalenet_gp.pipelines.runs import RunFolder
 from scalenet_gp.training import ProcessGroup, TensorBoardLog
@@ -36,13 +38,14 @@ def build_trainer(
         raise ConfigError(
             "training.optimization.schedule is 'plateau', which waits for validations: write a validation"
         )
-    log = None
+    log, joint = None, joint_losses(settings.targets, net.output_keys)
     if folder is not None and (ranks is None or ranks.is_main):
         log = TensorBoardLog(folder.log, settings.log, intensities=(-1.0, 1.0), channels=dataset.channels)
     return Train(
         net,
         dataset.arrays.inputs,
-        _supervision(dataset),
+        _supervision(dataset, [name for loss in joint.values() for name in loss.outputs]),
+        joint_losses=joint,
         optimization=settings.optimization,
         compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),
         iterations=settings.iterations,
@@ -58,9 +61,10 @@ def build_trainer(
     )
 
 
-def _supervision(dataset: Dataset) -> dict[str, Supervision]:
-    """Return the supervision of every output by its targets."""
-    arrays, supervision = dataset.arrays, {}
+def _supervision(dataset: Dataset, joint: Collection[str]) -> dict[str, Supervision]:
+    """Return the supervision of every output by its targets; those of joint losses have none."""
+    arrays = dataset.arrays
+    supervision = {name: Supervision(arrays.predictions[name]) for name in joint}
     for name, options in dataset.targets.items():
         supervision[name] = Supervision(
             arrays.predictions[name],

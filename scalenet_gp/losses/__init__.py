@@ -30,8 +30,9 @@ from scalenet_gp.losses.kullback_leibler import KullbackLeibler
 from scalenet_gp.losses.masked_loss import Annotated, FinalActivation, MaskedLoss, apply_activation, call_loss
 from scalenet_gp.losses.options import LossOptions
 from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.schedule import WeightAt, WeightOptions, weight_function
 from scalenet_gp.losses.smoothed_boundaries import SmoothedBoundaries
-from scalenet_gp.losses.sums import CrossEntropyDice, DeepSupervision, WeightedSum
+from scalenet_gp.losses.sums import CrossEntropyDice, DeepSupervision, NamedLosses, WeightedSum
 
 __all__ = [
     "Annotated",
@@ -48,10 +49,14 @@ __all__ = [
     "KullbackLeibler",
     "LossOptions",
     "MaskedLoss",
+    "NamedLosses",
     "SmoothedBoundaries",
     "Tversky",
+    "WeightAt",
+    "WeightOptions",
     "WeightedSum",
     "apply_activation",
     "balanced_class_weights",
     "call_loss",
+    "weight_function",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from scalenet_gp.losses.centerline import CenterlineDice
@@ -13,6 +13,7 @@ from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.distance import Boundary, DistanceRegression
 from scalenet_gp.losses.focal import Focal
 from scalenet_gp.losses.overlap import Dice, Tversky
+from scalenet_gp.losses.schedule import WeightOptions, weight_function
 from scalenet_gp.losses.smoothed_boundaries import SmoothedBoundaries
 from scalenet_gp.losses.sums import CrossEntropyDice, WeightedSum
 from scalenet_gp.options import ComponentOptions, options_of, union_of
@@ -64,16 +65,18 @@ class WeightedSumOptions(BaseLossOptions):
 
     Attributes:
         losses: the losses, by any name.
-        weights: the weight of each by its name. By default each has 1.
+        weights: the weight of each by its name: a number, or a list of weights at iterations. By default each has 1.
     """
 
     kind: Literal["weighted_sum"] = "weighted_sum"
     losses: Mapping[str, LossOptions] = Field(min_length=1)
-    weights: Mapping[str, NonNegativeFloat] | None = None
+    weights: Mapping[str, WeightOptions] | None = None
 
     def build_loss(self, voxel_size: Sequence[float], exclusive: bool = False) -> nn.Module:
         losses = {name: loss.build_loss(voxel_size, exclusive) for name, loss in self.losses.items()}
-        return WeightedSum(losses, self.weights)
+        if self.weights is None:
+            return WeightedSum(losses)
+        return WeightedSum(losses, {name: weight_function(weight) for name, weight in self.weights.items()})
 
 
 class SmoothedBoundariesOptions(BaseLossOptions):

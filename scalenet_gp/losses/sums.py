@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import ClassVar, final
 
@@ -13,7 +13,10 @@ from scalenet_gp.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from scalenet_gp.losses.masked_loss import FinalActivation, call_loss
 from scalenet_gp.losses.overlap import Dice
 
-__all__ = ["CrossEntropyDice", "DeepSupervision", "WeightedSum"]
+__all__ = ["CrossEntropyDice", "DeepSupervision", "NamedLosses", "WeightedSum"]
+
+Weight = float | Callable[[int], float]
+"""The weight of a loss: a number, or a function of the number of batches that were learned from."""
 
 
 @final
@@ -54,27 +57,42 @@ class NamedLosses(nn.Module):
     """Abstract: a weighted sum of losses with names.
 
     The weights are not normalized: twice the weights are twice the loss. They are not part of the state, and may be
-    changed from step to step.
+    changed from step to step. A weight that is a function is asked for :attr:`iteration`, which a
+    :class:`scalenet_gp.training.Trainer` sets before each step.
 
     Attributes:
         losses: the losses, in the order of ``weights``.
-        weights: the weight of every loss by its name.
+        weights: the weight of every loss by its name: a number, or a function of the number of batches that were
+            learned from.
+        iteration: the number of batches that were learned from.
 
     Raises:
         ArgumentError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
     """
 
-    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, Weight]) -> None:
         super().__init__()
         if not losses:
             raise ArgumentError("there has to be at least one loss")
         if losses.keys() != weights.keys():
             raise ArgumentError(f"there are losses for {', '.join(losses)}, but weights for {', '.join(weights)}")
-        for name, weight in weights.items():
-            if not 0 <= weight < inf:
-                raise ArgumentError(f"the weight of {name!r} has to be from 0 up, not {weight}")
-        self.weights = dict(weights)
+        self.weights, self.iteration = dict(weights), 0
+        for name in weights:
+            self.weight_of(name)
         self.losses = nn.ModuleList(losses[name] for name in weights)
+
+    def weight_of(self, name: str) -> float:
+        """Return the weight of a loss at :attr:`iteration`.
+
+        Raises:
+            KeyError: the name has no weight.
+            ArgumentError: it is negative or not finite.
+        """
+        given = self.weights[name]
+        weight = given(self.iteration) if callable(given) else given
+        if not 0 <= weight < inf:
+            raise ArgumentError(f"the weight of {name!r} has to be from 0 up, not {weight}")
+        return weight
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of losses by name, a scalar.
@@ -85,12 +103,12 @@ class NamedLosses(nn.Module):
         """
         if not parts:
             raise ArgumentError(f"there is no loss to add up; there could be {', '.join(self.weights)}")
-        first, *others = (self.weights[name] * loss for name, loss in parts.items())
+        first, *others = (self.weight_of(name) * loss for name, loss in parts.items())
         return sum(others, start=first)
 
     def extra_repr(self) -> str:
         """Return the weights."""
-        return f"weights={self.weights}"
+        return f"weights={ ({name: self.weight_of(name) for name in self.weights}) }"
 
 
 @final
@@ -102,7 +120,8 @@ class WeightedSum(NamedLosses):
 
     Args:
         losses: the losses by any name; each is called with (prediction, target, mask, class_weights).
-        weights: the weight of each loss. By default each has 1.
+        weights: the weight of each loss: a number, or a function of the number of batches that were learned from. By
+            default each has 1.
 
     Raises:
         ArgumentError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
@@ -114,7 +133,7 @@ class WeightedSum(NamedLosses):
 
     takes_logits: ClassVar[bool] = True
 
-    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, Weight] | None = None) -> None:
         super().__init__(losses, dict.fromkeys(losses, 1.0) if weights is None else weights)
 
     def forward(
@@ -155,7 +174,8 @@ class DeepSupervision(NamedLosses):
     Args:
         loss: the loss of each output by its name, or one for all; called with (prediction, target, mask,
             class_weights).
-        weights: the weight of every output by its name.
+        weights: the weight of every output by its name: a number, or a function of the number of batches that were
+            learned from.
 
     Raises:
         ArgumentError: there is no output, losses and weights have other names, or a weight is negative or not finite.
@@ -165,7 +185,7 @@ class DeepSupervision(NamedLosses):
         {'output': 1, 'output_1': 0.5}
     """
 
-    def __init__(self, loss: nn.Module | Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, loss: nn.Module | Mapping[str, nn.Module], weights: Mapping[str, Weight]) -> None:
         super().__init__(dict.fromkeys(weights, loss) if isinstance(loss, nn.Module) else loss, weights)
 
     def forward(

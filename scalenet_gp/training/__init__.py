@@ -29,7 +29,7 @@ from scalenet_gp.training.options import (
     NormStatisticsOptions,
     ValidationOptions,
 )
-from scalenet_gp.training.output_loss import OutputLoss
+from scalenet_gp.training.output_loss import JointLoss, OutputLoss
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
 from scalenet_gp.training.trainer import Trainer
@@ -41,6 +41,7 @@ __all__ = [
     "ComputeConfig",
     "EarlyStopping",
     "FaultDump",
+    "JointLoss",
     "LogCallback",
     "LogOptions",
     "Metric",

@@ -13,7 +13,7 @@ from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import FinalActivation, apply_activation
 from scalenet_gp.training.distributed import ProcessGroup
-from scalenet_gp.training.output_loss import OutputLoss, match_output
+from scalenet_gp.training.output_loss import JointLoss, OutputLoss, match_output
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.training_state import TrainingState
 
@@ -29,6 +29,7 @@ class LearningStep:
         state: its state of training.
         group: the processes that train together.
         losses: the loss of each output.
+        joint: the losses that several outputs have together, by name; those count whose outputs are all planned.
         loss_of: returns the loss of an output, as :meth:`.Trainer.loss_of` does.
     """
 
@@ -36,6 +37,7 @@ class LearningStep:
     state: TrainingState
     group: ProcessGroup
     losses: Mapping[str, OutputLoss]
+    joint: Mapping[str, JointLoss]
     loss_of: Callable[..., Tensor]
 
     def learn(
@@ -51,7 +53,7 @@ class LearningStep:
 
         Args:
             inputs: the data of every input, (B, C, Z, Y, X).
-            targets: the true values of every output.
+            targets: the true values of every output that has a loss of its own.
             masks: the annotated voxels of outputs; all voxels where there is no mask.
             plan: the plan of a sample.
             measure: measure gradients and weights.
@@ -64,19 +66,23 @@ class LearningStep:
         for output in raw.values():
             if output.requires_grad:  # False if all its layers are frozen
                 output.retain_grad()
-        true = {name: match_output("target", name, targets, output) for name, output in raw.items()}
+        weights = {name: loss.weight_at(state.iteration) for name, loss in self.losses.items()}
+        weights |= {name: loss.weight_at(state.iteration) for name, loss in self.joint.items()}
+        taught = {name: output for name, output in raw.items() if name in self.losses}
+        true = {name: match_output("target", name, targets, output) for name, output in taught.items()}
         known = {
             name: match_output("mask", name, masks, output) if name in masks else torch.ones_like(output)
-            for name, output in raw.items()
+            for name, output in taught.items()
         }
         # of all ranks: the mean over annotated voxels is not the mean of the ranks' means
         joint = group.gather_all(raw), group.gather_all(true), group.gather_all(known)
-        losses = self._losses_of(*joint, activations)
+        losses = {name: self._loss_of(name, *joint, activations) for name in taught}
+        together = {name: loss for name, loss in self.joint.items() if all(output in raw for output in loss.outputs)}
+        losses |= {name: self._joint_loss(loss, joint[0], activations) for name, loss in together.items()}
         outputs = {
             name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
             for name, output in raw.items()
         }
-        weights = {name: self.losses[name].weight_at(state.iteration) for name in losses}
         total = sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=state.device))
         rate = state.learning_rate
         gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
@@ -102,17 +108,28 @@ class LearningStep:
             gradient_scale=gradient_scale,
         )
 
-    def _losses_of(
+    def _loss_of(
         self,
+        name: str,
         outputs: Mapping[str, Tensor],
         targets: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
         activations: Mapping[str, FinalActivation | None],
-    ) -> dict[str, Tensor]:
-        """Return the loss of every output; NaN if the prediction is not finite, which losses refuse."""
-        return {
-            name: self.loss_of(name, prediction, targets[name], masks[name], activations[name])
-            if torch.isfinite(prediction).all()
-            else prediction.new_full((), math.nan)
-            for name, prediction in outputs.items()
-        }
+    ) -> Tensor:
+        """Return the loss of an output; NaN if the prediction is not finite, which losses refuse."""
+        prediction = outputs[name]
+        if not torch.isfinite(prediction).all():
+            return prediction.new_full((), math.nan)
+        return self.loss_of(name, prediction, targets[name], masks[name], activations[name])
+
+    def _joint_loss(
+        self, loss: JointLoss, outputs: Mapping[str, Tensor], activations: Mapping[str, FinalActivation | None]
+    ) -> Tensor:
+        """Return a loss that several outputs have together; NaN if one is not finite."""
+        read = [
+            outputs[name] if (activation := activations[name]) is None else apply_activation(outputs[name], activation)
+            for name in loss.outputs
+        ]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in read):
+            return read[0].new_full((), math.nan)
+        return loss.compute(read)

@@ -24,7 +24,7 @@ class StepResult:
     Attributes:
         iteration: number of batches learned from, this one included.
         loss: the weighted sum of the losses of all outputs.
-        losses: the loss of each output, unweighted.
+        losses: the loss of each output, and of several outputs together, by name, unweighted.
         learning_rate: the learning rate of the first group of parameters.
         update: the change of the weights.
         skipped: number of steps skipped since the run began.
@@ -34,8 +34,9 @@ class StepResult:
         plan: the plan of the batch.
         inputs: the inputs of the network.
         outputs: the predictions in training: probabilities if an output ends in a Sigmoid or Softmax.
-        targets: the target of each output, in its shape.
-        masks: masks of each output, in its shape: the weights of voxels, above 0 where the target is annotated.
+        targets: the target of each output that has a loss of its own, in its shape.
+        masks: masks of each of these outputs, in its shape: the weights of voxels, above 0 where the target is
+            annotated.
         loss_of: returns the loss of an output, by its name, for a raw output, target, mask and activation. They may
             have fewer channels than the output, and then all channels weigh the same. Raises a ValueError if the loss
             takes no fewer.

@@ -113,7 +113,7 @@ class TensorBoardLog:
             self._write_scalars(result)
             self._samples, self._seconds, self._waited = 0, 0.0, 0.0
         if self.images_due(result.iteration, last):
-            for name in result.outputs:
+            for name in result.targets:
                 self._write_losses_by_class(name, result)
                 self._write_picture(name, result)
 

@@ -30,7 +30,7 @@ from scalenet_gp.training.memory import explain_memory_errors
 from scalenet_gp.training.norm_statistics import NormSamples, estimate_norm_statistics
 from scalenet_gp.training.optimization import Optimization
 from scalenet_gp.training.options import CheckpointOptions
-from scalenet_gp.training.output_loss import Losses, build_output_losses
+from scalenet_gp.training.output_loss import JointLoss, Losses, build_output_losses, check_joint_losses
 from scalenet_gp.training.step_result import StepResult
 from scalenet_gp.training.tensorboard_log import TensorBoardLog
 from scalenet_gp.training.training_state import TrainingState
@@ -59,7 +59,9 @@ class Trainer:
     Args:
         net: the network.
         losses: the loss of each output that can be trained: an :class:`OutputLoss`, or a loss alone. By default all
-            outputs are trained with cross-entropy plus Dice.
+            outputs are trained with cross-entropy plus Dice, but those of joint losses.
+        joint_losses: losses that several outputs have together, without a target, by names of their own. One counts in
+            the steps whose plan has all of its outputs.
         optimization: options of the optimizer, its learning rate and gradients.
         compute: options of device, precision and memory.
         iterations: batches in the whole run, for a schedule that ends with it, and for the last images of the log.
@@ -87,6 +89,7 @@ class Trainer:
     Attributes:
         net: the network.
         losses: the loss of each output by its name.
+        joint_losses: the losses that several outputs have together, by their names.
         process_group: the processes that train together.
         callbacks: all callbacks, in the order in which they are called.
         norm_samples: samples that statistics of normalizations are estimated over, or None.
@@ -119,6 +122,7 @@ class Trainer:
         net: LeibNet,
         losses: Losses | None = None,
         *,
+        joint_losses: Mapping[str, JointLoss] | None = None,
         optimization: Optimization | None = None,
         compute: ComputeConfig | None = None,
         iterations: int | None = None,
@@ -141,7 +145,8 @@ class Trainer:
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"metadata has to be plain values, so that checkpoints can be read: {error}") from error
         self.net = net
-        self.losses = build_output_losses(net, losses)
+        self.joint_losses = check_joint_losses(net, joint_losses or {})
+        self.losses = build_output_losses(net, losses, self.joint_losses)
         self.process_group = process_group or ProcessGroup(device=choose_device((compute or ComputeConfig()).device))
         self.callbacks: list[Callback] = []
         self.norm_samples = norm_samples
@@ -289,7 +294,8 @@ class Trainer:
 
         Args:
             inputs: (B, C, Z, Y, X) by name, floats, of exactly the planned shapes, on any device.
-            targets: the target of every output of the plan, in its shape (B, C, Z, Y, X), of any type.
+            targets: the target of every output of the plan that has a loss of its own, in its shape (B, C, Z, Y, X), of
+                any type.
             masks: the weight of every voxel in the loss, above 0 where the target is annotated, in its shape or with
                 one channel for all. An output that has none is annotated everywhere.
             plan: where the tensors lie. By default it is the network's ``smallest_plan``.
@@ -310,7 +316,7 @@ class Trainer:
         samples = len(next(iter(inputs.values())))
         dtype = getattr(torch, self._compute.precision)
         checkpointed = self._compute.checkpointed_nodes(self.net)
-        step = LearningStep(self.net, self.state, self.process_group, self.losses, self.loss_of)
+        step = LearningStep(self.net, self.state, self.process_group, self.losses, self.joint_losses, self.loss_of)
         measure = any(callback.measures(self.state.iteration + 1) for callback in self.callbacks)
         with explain_memory_errors(self.net, plan, samples, dtype, self.state.device, checkpointed):
             result = step.learn(inputs, targets, masks or {}, plan, measure=measure)

@@ -9,9 +9,24 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalenet_gp import build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet
+from scalenet_gp import build_attentive_scalenet, build_autoencoder, build_scalenet, build_unet, losses
 from scalenet_gp.errors import ConfigError
+from scalenet_gp.losses import (
+    BinaryCrossEntropy,
+    Boundary,
+    CenterlineDice,
+    CrossEntropy,
+    CrossEntropyDice,
+    Dice,
+    DistanceRegression,
+    Focal,
+    SmoothedBoundaries,
+    Tversky,
+    WeightedSum,
+    call_loss,
+)
 from scalenet_gp.pipelines.config import Config, Region, match_outputs
+from scalenet_gp.training import OutputLoss
 from tests.pipelines.conftest import TINY, scalenet, tiny_config, write_config
 
 INFINITE = float("inf")
@@ -419,23 +434,60 @@ def test_every_kind_of_network_is_the_one_that_its_builder_makes(tmp_path, netwo
         assert each.build_network().to_spec() == built().to_spec()
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        {"kind": "cross_entropy_dice"},
-        {"kind": "focal", "gamma": 3},
-        {"kind": "weighted_sum", "losses": {"a": {"kind": "dice"}, "b": {"kind": "tversky", "alpha": 0.4}}},
-        {"kind": "boundary"},
-        {"kind": "centerline_dice", "iterations": 3},
-        {"kind": "smoothed_boundaries", "sigma": 16, "loss": {"kind": "focal"}},
-    ],
-    ids=lambda loss: loss["kind"],
-)
-def test_a_loss_survives_a_round_trip(tmp_path, loss):
-    config = tiny_config(training__targets={"*": {"kind": "classes", "loss": loss}})
+LOSSES = {
+    CrossEntropyDice: {"kind": "cross_entropy_dice"},
+    BinaryCrossEntropy: {"kind": "binary_cross_entropy", "label_smoothing": 0.1},
+    CrossEntropy: {"kind": "cross_entropy", "label_smoothing": 0.1},
+    Dice: {"kind": "dice"},
+    Tversky: {"kind": "tversky", "alpha": 0.4},
+    Focal: {"kind": "focal", "gamma": 3},
+    DistanceRegression: {"kind": "distance_regression", "beta": 0.5},
+    Boundary: {"kind": "boundary"},
+    CenterlineDice: {"kind": "centerline_dice", "iterations": 3},
+    SmoothedBoundaries: {"kind": "smoothed_boundaries", "sigma": 16, "loss": {"kind": "focal"}},
+    WeightedSum: {
+        "kind": "weighted_sum",
+        "losses": {"a": {"kind": "dice"}, "b": {"kind": "boundary"}},
+        "weights": {"a": 1, "b": [{"iteration": 10, "weight": 0}, {"iteration": 30, "weight": 0.1}]},
+    },
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.items(), ids=lambda loss: loss[0].__name__)
+def test_a_loss_of_a_run_file_is_the_one_that_it_names_and_learns(tmp_path, loss):
+    kind, named = loss
+    config = tiny_config(training__targets={"*": {"kind": "classes", "exclusive": True, "loss": named}})
     config.write(tmp_path / "run.yaml")
     assert Config.read(tmp_path / "run.yaml") == config
-    assert config.training.targets["*"].build_loss((8.0, 8.0, 8.0)) is not None
+    built = config.training.targets["*"].build_loss((8.0, 8.0, 8.0))
+    assert type(built) is kind
+    logits = torch.linspace(-1, 1, 2 * 4**3).view(1, 2, 4, 4, 4).requires_grad_()
+    first = torch.zeros(1, 1, 4, 4, 4)
+    first[..., 1:3] = 1
+    target = torch.cat([first, 1 - first], dim=1)
+    call_loss(built, logits, target, torch.ones_like(target), activation="Softmax").backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad.any()
+
+
+def test_a_run_file_names_every_loss():
+    kinds = {getattr(losses, name) for name in losses.__all__}
+    modules = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, torch.nn.Module)}
+    of_several_outputs = {losses.DeepSupervision, losses.KullbackLeibler}  # targets of several outputs name them
+    assert modules - of_several_outputs - {losses.MaskedLoss, losses.NamedLosses} == set(LOSSES)
+
+
+def test_weights_within_a_sum_change_with_iterations():
+    options = tiny_config(training__targets={"*": {"kind": "classes", "loss": LOSSES[WeightedSum]}})
+    loss = options.training.targets["*"].build_loss((8.0, 8.0, 8.0))
+    supervision = OutputLoss(loss)
+    found = []
+    for iteration in (0, 20, 40):
+        supervision.weight_at(iteration)  # as a trainer does before each step
+        found.append(loss.weight_of("b"))
+    assert found == [0, 0.05, 0.1]
+    parts = {"a": torch.tensor(2.0), "b": torch.tensor(10.0)}
+    assert loss.total(parts).item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

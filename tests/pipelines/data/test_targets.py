@@ -14,6 +14,7 @@ from scalenet_gp.nodes import ClassTargets
 from scalenet_gp.nodes.chains import build_chain, unwrap_errors
 from scalenet_gp.nodes.targets import descriptor_names, local_shape_descriptors
 from scalenet_gp.nodes.targets.boundary_distance import boundary_distance
+from scalenet_gp.nodes.targets.distance_weights import nearest_two
 from scalenet_gp.pipelines.data import Dataset, sample_chain
 from scalenet_gp.pipelines.data import boxes as boxes_module
 from scalenet_gp.pipelines.evaluation import final_evaluation
@@ -281,3 +282,38 @@ def test_exclusive_classes_have_the_cross_entropy_of_exclusive_classes_also_in_a
     for targets, expected in ((summed, CrossEntropy), ({**summed, "exclusive": False}, BinaryCrossEntropy)):
         options = tiny_config(training__targets={"*": targets}).training.targets["*"]
         assert isinstance(options.build_loss((8.0, 8.0, 8.0)).losses[0].cross_entropy, expected)
+
+
+def test_gaps_between_instances_weigh_more(labelled):
+    """Masks are those without weights, times the weights; one volume serves two outputs of different voxels."""
+    slabs = np.zeros(SHAPE, np.uint16)
+    for number, begin in enumerate(range(4, SHAPE[2], 4), start=1):
+        slabs[..., begin : begin + 3] = number  # gaps of one voxel
+    box = tuple(slice(*bounds) for bounds in CROPS["bright"])
+    first = [bounds[0] for bounds in CROPS["bright"]]
+    write_array(labelled / "labels" / "crop" / "slabs", slabs[box], first, labels=True)
+    few = {"augmentation": [], "training__output_shape": BOXES}
+    plain = sample(tiny_config(**few, training__targets=TARGETS), labelled)[1]
+    gaps = {"labels": "slabs", "sigma": 9, "w0": 4}
+    weighed = {name: {**options, "gap_weights": gaps} for name, options in TARGETS.items()}
+    dataset, batch = sample(tiny_config(**few, training__targets=weighed), labelled)
+    assert set(dataset.label_volumes()) == {*CLASSES, "cells", "slabs"}
+    masks = {name: batch[key] for name, key in dataset.arrays.masks.items()}
+    known = {name: plain[key].data > 0 for name, key in dataset.arrays.masks.items()}
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(mask.data > 0, known[name])
+        assert (mask.data[known[name]] >= 1).all()
+    fine, begin = masks["1_output"].data, first_voxel(dataset, batch, masks["1_output"])
+    seen = np.zeros_like(slabs)
+    seen[box] = slabs[box]
+    seen[..., 22:] = 0  # the training region ends at 99 nm
+    weights = 1 + 4 * np.exp(-(sum(nearest_two(seen, (4.5,) * 3, 36)) ** 2) / (2 * 9**2))
+    expected = weights[tuple(slice(b, b + n) for b, n in zip(begin, fine.shape[1:], strict=True))]
+    np.testing.assert_allclose(fine, known["1_output"] * expected, rtol=1e-6)
+    assert np.ptp(fine[known["1_output"]]) > 1
+
+
+def test_gap_weights_need_a_length():
+    wrong = {"*": {"kind": "classes", "gap_weights": {"labels": "cells", "sigma": 0}}}
+    with pytest.raises(ValueError, match=r"(?s)gap_weights.sigma.* above 0"):
+        tiny_config(training__targets=wrong)

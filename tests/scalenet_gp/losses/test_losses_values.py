@@ -430,6 +430,9 @@ def test_the_divergence_is_that_of_torch_distributions(seed: int, shape: tuple[i
     own = Normal(mean, torch.exp(log_variance / 2))
     expected = kl_divergence(own, Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum(dim=1).mean()
     torch.testing.assert_close(KullbackLeibler()(mean, log_variance), expected, rtol=1e-12, atol=0)
+    prior = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    expected = kl_divergence(own, Normal(prior[0], torch.exp(prior[1] / 2))).sum(dim=1).mean()
+    torch.testing.assert_close(KullbackLeibler()(mean, log_variance, *prior), expected, rtol=1e-12, atol=0)
 
 
 def test_the_divergence_of_the_standard_normal_distribution_is_none_and_the_least() -> None:
@@ -450,5 +453,7 @@ def test_the_divergence_of_halves_is_reckoned_as_float32() -> None:
 
 def test_a_mean_and_a_variance_of_other_shapes_are_refused() -> None:
     mean = torch.zeros(1, 2, 4, 4)
-    with pytest.raises(ValueError, match=r"one shape .*, not \(1, 2, 4, 4\) and \(1, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"one shape .*are \(1, 2, 4, 4\), \(1, 1, 4, 4\)"):
         KullbackLeibler()(mean, mean[:, :1])
+    with pytest.raises(ValueError, match="both of a prior"):
+        KullbackLeibler()(mean, mean, mean)

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from scalenet_gp import LeibNet, build_unet
-from scalenet_gp.losses import BinaryCrossEntropy
+from scalenet_gp import LeibNet, build_autoencoder, build_unet
+from scalenet_gp.losses import BinaryCrossEntropy, DistanceRegression, KullbackLeibler
 from scalenet_gp.metrics.confusion import ConfusionCounts
 from scalenet_gp.training import (
     Callback,
     CheckpointOptions,
     ComputeConfig,
+    JointLoss,
     Optimization,
     OutputLoss,
     Phase,
@@ -246,3 +247,51 @@ def test_a_run_in_float16_gets_over_confidently_wrong_voxels() -> None:
         assert not any(result.update.skipped for result in results[11:])
     assert ends["logits"][1] < ends["logits"][0] - 1
     assert ends["probabilities"][1] == ends["probabilities"][0]
+
+
+def test_a_joint_loss_reads_several_outputs_and_needs_no_target(tmp_path):
+    """Total, parts and gradients are those that torch gives, and a resumed run has the same weights."""
+
+    def autoencoder() -> LeibNet:
+        torch.manual_seed(0)
+        return build_autoencoder((8, 8), base_nc=1, latent_nc=2, downsample_factors=[(2, 2)], norm_layer=None)
+
+    def trainer(net: LeibNet, **options: Any) -> Trainer:
+        joint = {"kl": JointLoss(KullbackLeibler(), ["mean", "log_variance"], lambda iteration: 0.5 * iteration)}
+        losses = {"output": DistanceRegression()}
+        options = {"optimization": Optimization(learning_rate=0.1), "seed": 1, "joint_losses": joint, **options}
+        return Trainer(net, losses, compute=ComputeConfig(device="cpu"), **options)
+
+    net, twin = autoencoder(), autoencoder()
+    plan = net.smallest_plan
+    batch = {"input": torch.rand(2, 1, *plan.input_tensors["input"].shape)}
+    targets = {"output": torch.rand(2, 1, *plan.tensor("output").shape)}
+    learning = trainer(net)
+    first, second = (learning.step(batch, targets) for _ in range(2))
+    assert set(first.losses) == {"output", "kl"}
+    assert first.targets.keys() == {"output"}
+    assert first.loss == pytest.approx(first.losses["output"])
+    assert second.loss == pytest.approx(second.losses["output"] + 0.5 * second.losses["kl"])
+    made = second.raw_outputs
+    assert second.losses["kl"] == pytest.approx(KullbackLeibler()(made["mean"], made["log_variance"]).item())
+    alone = learning.step(batch, targets, plan=net.plan({"output": plan.outputs["output"]}))
+    assert alone.losses.keys() == {"output"}
+    with trainer(twin, checkpoints=tmp_path) as stopped:
+        stopped.step(batch, targets)
+    twin = autoencoder()
+    with trainer(twin, checkpoints=tmp_path) as resumed:
+        resumed.step(batch, targets)
+        resumed.step(batch, targets, plan=net.plan({"output": plan.outputs["output"]}))
+    same_state(net, twin)
+
+
+@pytest.mark.parametrize(
+    ("joint", "message"),
+    [
+        ({"output": JointLoss(KullbackLeibler(), ["mean", "log_variance"])}, "has the name of an output"),
+        ({"kl": JointLoss(KullbackLeibler(), ["mean", "variance"])}, "reads 'variance'.* has the outputs output, mean"),
+    ],
+)
+def test_joint_losses_that_do_not_fit_are_refused(joint, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(build_autoencoder((8, 8), base_nc=1, latent_nc=2), joint_losses=joint)
