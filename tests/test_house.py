@@ -59,7 +59,7 @@ ROOMS = {
     "pipelines.blockwise": "kernels options serialization volumes .process",
     "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process "
     ".segmentation",
-    "pipelines.cli": "geometry kernels networks options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .inspection .masks .measuring .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
+    "pipelines.cli": "geometry kernels networks options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .experiments .inspection .masks .measuring .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment nodes.targets options segmentation "
     "serialization training volumes",
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
@@ -67,6 +67,7 @@ ROOMS = {
     "pipelines.demo": "volumes .config .data .evaluation .plots .prediction .process .runs .segmentation .training",
     "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs .segmentation",  # noqa: E501
     "pipelines.exchange": "exchange geometry volumes .blockwise",
+    "pipelines.experiments": "analysis geometry graph kernels leibnet metrics options serialization training .config .data .evaluation .inspection .process .runs .training",  # noqa: E501
     "pipelines.inspection": "analysis geometry graph leibnet networks nodes nodes.chains options training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.measuring": "geometry options segmentation serialization volumes .blockwise",
     "pipelines.masks": "geometry tissue volumes .plots .process",

@@ -20,9 +20,12 @@ from pathlib import Path
 
 PRELOADED = (
     "scalenet_gp.pipelines.cli",
+    "scalenet_gp.pipelines.experiments.worker",
     "scalenet_gp.pipelines.prediction.worker",
     "scalenet_gp.pipelines.training.train_job",
     *("cc3d", "fastremap", "mwatershed", "numba", "scipy.sparse.csgraph"),  # segmentations import them block by block
+    "matplotlib.figure",
+    "torch.utils.tensorboard",
     "torch._dynamo",  # optimizers import it when they are made
     "torch.distributed.run",
 )

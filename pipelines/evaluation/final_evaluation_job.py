@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -34,6 +35,8 @@ class RunResult:
         picture: PNG file of a section of the prediction beside the annotation; of the first source.
         scores: the scores of each output, over all sources.
         of_sources: the scores of each source, by its name.
+        seconds: time of the predictions.
+        processor_seconds: processor time of the predictions, of all threads.
     """
 
     network: Path
@@ -41,6 +44,8 @@ class RunResult:
     picture: Path
     scores: EvaluationResult
     of_sources: Mapping[str, EvaluationResult] = field(default_factory=dict)
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
 
 
 def final_evaluation(
@@ -75,13 +80,17 @@ def final_evaluation(
     workers = Workers(devices=() if device is None else (device,))
     options = config.prediction.model_copy(update={"outputs": ()})  # every output is compared with the annotation
     of_sources, pictures = {}, []
+    seconds = processor_seconds = 0.0
     for source in sources:
         # a folder of its own for each, if there are several
         slug = source.name.replace("/", "_")
         made, picture = folder.prediction, folder.picture
         if len(sources) > 1:
             made, picture = made / slug, picture.with_name(f"{picture.stem}_{slug}.png")
+        begun, used = time.perf_counter(), time.process_time()
         predict(config, volume, network, made, source=source.name, options=options, workers=workers)
+        seconds += time.perf_counter() - begun
+        processor_seconds += time.process_time() - used
         of_sources[source.name] = evaluate(config, volume, made, source=source.name)
         pictures.append(draw_prediction(config, volume, made, picture, source=source.name))
     scores = reduce(add, of_sources.values())
@@ -91,7 +100,7 @@ def final_evaluation(
     log.write_final_scores(_markdown(scores), iteration)
     log.write_hparams(_hparams(config), scores.metrics(), iteration)
     log.close()
-    return RunResult(network, folder.prediction, pictures[0], scores, of_sources)
+    return RunResult(network, folder.prediction, pictures[0], scores, of_sources, seconds, processor_seconds)
 
 
 def _hparams(config: Config) -> dict[str, bool | int | float | str]:

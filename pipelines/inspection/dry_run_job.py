@@ -55,6 +55,7 @@ class DryRun:
         first: time of the first step, all its batches included.
         data: time to prepare a batch in one process.
         step: time to learn from a batch.
+        processor: processor time to prepare a batch in one process and to learn from it, of all threads.
         memory: peak memory: of the tensors on a GPU; without a GPU of this process, libraries included.
         predicted_memory: memory of the network's part of a step by :func:`.predict_cost`.
         checkpoint: size of the tensors in a checkpoint.
@@ -71,6 +72,7 @@ class DryRun:
     first: float
     data: float
     step: float
+    processor: float
     memory: int
     predicted_memory: int
     checkpoint: int
@@ -125,7 +127,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
             torch.cuda.reset_peak_memory_stats(on)
         _time_step(pipeline, watch, wanted, settings.optimization.accumulate)
         first = time.perf_counter()
-        data, step = zip(
+        data, step, processor = zip(
             *(_time_step(pipeline, watch, wanted, settings.optimization.accumulate) for _ in range(_STEPS)),
             strict=True,
         )
@@ -149,6 +151,7 @@ def dry_run(config: Config, volume: StrPath, device: str | None = None) -> DryRu
             first=first - built,
             data=median(data),
             step=median(step),
+            processor=median(processor),
             memory=memory,
             predicted_memory=predict_cost(
                 net.graph,
@@ -202,16 +205,17 @@ class _Waiting(Callback):
 
 def _time_step(
     pipeline: gp.Pipeline, watch: _Waiting, wanted: Mapping[gp.ArrayKey, gp.ArraySpec], batches: int
-) -> tuple[float, float]:
-    """Do one step; the mean time in which each of its batches was waited for, and learned from."""
+) -> tuple[float, float, float]:
+    """Do one step; the mean time in which each of its batches was waited for and learned from, and the processor's."""
     data, learning = [], []
+    used = time.process_time()
     for _ in range(batches):
         begun = time.perf_counter()
         pipeline.request_batch(gp.BatchRequest(dict(wanted)))
         whole = time.perf_counter() - begun
         data.append(watch.waited)
         learning.append(whole - watch.waited)
-    return fmean(data), fmean(learning)
+    return fmean(data), fmean(learning), (time.process_time() - used) / batches
 
 
 def _numbytes(tree: Any) -> int:

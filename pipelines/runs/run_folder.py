@@ -14,7 +14,7 @@ from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.process import folder_lock
 
-__all__ = ["MAY_CHANGE", "RunFolder"]
+__all__ = ["MAY_CHANGE", "RunFolder", "describe_differences"]
 
 MAY_CHANGE = (
     "training.iterations",
@@ -127,6 +127,11 @@ class RunFolder:
         return self.path / "merge_thresholds.png"
 
     @property
+    def facts(self) -> Path:
+        """The facts of the run as part of an experiment, JSON."""
+        return self.path / "facts.json"
+
+    @property
     def picture(self) -> Path:
         """The picture of prediction and annotation side by side."""
         return self.path / "prediction.png"
@@ -163,7 +168,7 @@ class RunFolder:
         begun, ours = (c.model_dump(mode="json", exclude={"learned_from"}) for c in (there, config))
         free = MAY_CHANGE if begun["validation"] else (*MAY_CHANGE, "evaluation.threshold")
         paths = [f"data.sources.{number}.{name}" for number in range(len(config.data.sources)) for name in _PATHS]
-        if differences := list(_differences(begun, ours, (*free, *paths))):
+        if differences := list(describe_differences(begun, ours, (*free, *paths))):
             raise ConfigError(
                 f"choose another folder than {self.path} for this config, as the run there has another one: "
                 f"{'; '.join(differences)}. Of a run that is resumed, only {', '.join(free)} and the paths of the same "
@@ -207,17 +212,28 @@ class RunFolder:
         return self.best.exists() or any(self.checkpoints.glob("*.safetensors"))
 
 
-def _differences(there: Any, here: Any, free: Collection[str], field: str = "") -> Iterator[str]:
-    """Yield ``field: value there, value here`` for every difference of two plain values, ``free`` fields apart."""
+def describe_differences(there: Any, here: Any, free: Collection[str] = (), field: str = "") -> Iterator[str]:
+    """Yield ``field: value there, value here`` for every difference of two plain values.
+
+    Args:
+        there: plain settings.
+        here: others.
+        free: dotted names of fields that may differ, with all below them.
+        field: dotted name of the field that has the two as its values; nothing for the whole.
+
+    Example:
+        >>> list(describe_differences({"seed": 1, "log": {}}, {"seed": 2, "log": {}}))
+        ['seed: 1 there, 2 here']
+    """
     if there == here or field in free:
         return
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in {**there, **here}:
             below = f"{field}.{name}".lstrip(".")
-            yield from _differences(there.get(name, _ABSENT), here.get(name, _ABSENT), free, below)
+            yield from describe_differences(there.get(name, _ABSENT), here.get(name, _ABSENT), free, below)
     elif _alike(there, here):
         for number, (one, other) in enumerate(zip(there, here, strict=True)):
-            yield from _differences(one, other, free, f"{field}.{number}")
+            yield from describe_differences(one, other, free, f"{field}.{number}")
     else:
         yield f"{field}: {_shown(there)} there, {_shown(here)} here"
 

@@ -90,7 +90,7 @@ def test_time_for_data_and_time_for_learning(monkeypatch, data, step, waited):
 
     monkeypatch.setattr(dry_run_module.time, "perf_counter", lambda: now[0])
     pipeline = SimpleNamespace(request_batch=request_batch)
-    assert dry_run_module._time_step(pipeline, watch, {}, 2) == (3.0, 1.0)
+    assert dry_run_module._time_step(pipeline, watch, {}, 2)[:2] == (3.0, 1.0)
 
 
 def test_the_estimate_by_hand(result, monkeypatch):

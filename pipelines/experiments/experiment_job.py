@@ -1,0 +1,152 @@
+"""The job that does an experiment: every model on every data set with every seed, as runs of their own."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.live import Live
+
+from scalenet_gp.metrics import mean_scores, scores_from_json
+from scalenet_gp.pipelines.experiments.experiment_folder import ExperimentFolder
+from scalenet_gp.pipelines.experiments.matrix import Matrix
+from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan, plan_experiment
+from scalenet_gp.pipelines.experiments.processes import Progress, RunProcess, check_launcher, run_processes
+from scalenet_gp.pipelines.experiments.tables import progress_table
+from scalenet_gp.pipelines.process import console, folder_lock, stop_requested
+from scalenet_gp.pipelines.runs import RunFacts, RunFolder
+
+__all__ = ["ExperimentResult", "RunOutcome", "experiment"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """The end of a run.
+
+    Attributes:
+        progress: how it ended.
+        folder: its folder.
+        log: the file with what its process told.
+        dice: the mean Dice coefficient of the finest output; NaN without an evaluation.
+        training_processor: processor seconds of the training, of all processes that worked on it and told.
+    """
+
+    progress: Progress
+    folder: Path
+    log: Path
+    dice: float = math.nan
+    training_processor: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResult:
+    """The end of an experiment.
+
+    Attributes:
+        folder: its folder.
+        plan: what was done.
+        runs: the outcome of every run.
+    """
+
+    folder: Path
+    plan: ExperimentPlan
+    runs: Mapping[Cell, RunOutcome]
+
+    @property
+    def failed(self) -> dict[Cell, RunOutcome]:
+        """The runs that are not done."""
+        return {cell: run for cell, run in self.runs.items() if run.progress.state != "done"}
+
+
+def experiment(
+    matrix: Matrix, folder: Path, *, parallel: int | None = None, launcher: str = "", device: str | None = None
+) -> ExperimentResult:
+    """Do all runs of a matrix that are not done yet, each in a process of its own.
+
+    Before the first one, all networks are built and all data sets opened. Runs are ordinary folders of runs,
+    ``runs/MODEL/DATA/SEED``; their run files are in ``files/``, and what their processes tell is in ``logs/``. The same
+    call resumes an experiment that was ended or killed. A run that fails leaves the others alone.
+
+    Args:
+        matrix: the matrix, as :meth:`.Matrix.read` returns it.
+        folder: folder of the experiment.
+        parallel: runs at a time, instead of the matrix's.
+        launcher: command that starts a run elsewhere, such as ``srun -n1 -c4``: it ends when the run does.
+        device: name of a torch device; that of the run files unless given.
+
+    Raises:
+        ConfigError: a model or data set is wrong, no width matches, or the folder holds an experiment with another
+            matrix.
+        BlockingIOError: another process does this experiment.
+        Interrupted: a signal asked to end. Runs that were going on have a checkpoint.
+    """
+    check_launcher(launcher)
+    place = ExperimentFolder(folder)
+    with stop_requested() as received, folder_lock(folder, "being done"), ExitStack() as shown:
+        before = ExperimentPlan.read(place.plan)
+        if before is not None:
+            before.check_only_adds(matrix, folder)
+        plan = plan_experiment(matrix, before)
+        runs = {cell: RunProcess(cell, place.file(cell), place.run(cell), place.log(cell)) for cell in plan.cells}
+        configs = {cell: plan.config(cell) for cell in runs}
+        for cell, config in configs.items():
+            RunFolder(runs[cell].folder).check_config(config)
+        plan.write(place.plan)
+        for cell, config in configs.items():
+            runs[cell].file.parent.mkdir(parents=True, exist_ok=True)
+            config.write(runs[cell].file)
+        lengths = {cell: config.training.iterations for cell, config in configs.items()}
+        done = {
+            cell: Progress(cell, "done", lengths[cell])
+            for cell, run in runs.items()
+            if RunFacts.read(RunFolder(run.folder).facts).done
+        }
+        live = shown.enter_context(Live(console=console, auto_refresh=False)) if console.is_terminal else None
+        told = dict(done)
+
+        def show(states: dict[Cell, Progress]) -> None:
+            if live is not None:
+                live.update(progress_table(plan.cells, {**done, **states}, lengths), refresh=True)
+                return
+            for cell, one in states.items():  # a file has a line for each change
+                if told.get(cell, Progress(cell)).state != one.state:
+                    told[cell] = one
+                    line = f"{cell}: {one.state}{f', {one.error}' if one.error else ''}"
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        ended = run_processes(
+            [run for cell, run in runs.items() if cell not in done],
+            parallel or matrix.parallel,
+            matrix.threads,
+            launcher,
+            device,
+            received,
+            show,
+        )
+    states = {cell: done.get(cell) or ended[cell] for cell in runs}
+    return ExperimentResult(
+        folder, plan, {cell: _outcome(states[cell], run, lengths[cell]) for cell, run in runs.items()}
+    )
+
+
+def _outcome(state: Progress, run: RunProcess, length: int) -> RunOutcome:
+    folder = RunFolder(run.folder)
+    if state.state != "done":
+        return RunOutcome(state, run.folder, run.log)
+    attempts = RunFacts.read(folder.facts).attempts
+    seconds = sum(attempt.training_processor or 0 for attempt in attempts)
+    return RunOutcome(replace(state, iteration=length), run.folder, run.log, _dice(folder.scores), seconds)
+
+
+def _dice(scores: Path) -> float:
+    """Return the mean Dice coefficient of the finest output, which comes last; NaN if nothing was evaluated."""
+    if not scores.exists():
+        return math.nan
+    outputs: dict[str, Any] = json.loads(scores.read_bytes())["outputs"]
+    plain = {name: output["classes"] for name, output in outputs.items()}
+    return mean_scores(list(scores_from_json(plain).values())[-1])["dice"]
