@@ -1,8 +1,9 @@
 """Experiments: every model on every data set with every seed, as ordinary runs."""
 
 from scalenet_gp.pipelines.experiments.experiment_folder import ExperimentFolder
-from scalenet_gp.pipelines.experiments.experiment_job import ExperimentResult, RunOutcome, experiment
+from scalenet_gp.pipelines.experiments.experiment_job import experiment
 from scalenet_gp.pipelines.experiments.matrix import Budget, Match, Matrix
+from scalenet_gp.pipelines.experiments.outcomes import ExperimentResult, RunOutcome
 from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan, Length, Width, plan_experiment
 from scalenet_gp.pipelines.experiments.processes import Progress
 from scalenet_gp.pipelines.experiments.tables import experiment_table, plan_table

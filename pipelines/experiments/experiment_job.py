@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.live import Live
 
-from scalenet_gp.metrics import mean_scores, scores_from_json
 from scalenet_gp.pipelines.experiments.experiment_folder import ExperimentFolder
 from scalenet_gp.pipelines.experiments.matrix import Matrix
+from scalenet_gp.pipelines.experiments.outcomes import ExperimentResult, outcome_of
 from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan, plan_experiment
 from scalenet_gp.pipelines.experiments.processes import Progress, RunProcess, check_launcher, run_processes
 from scalenet_gp.pipelines.experiments.tables import progress_table
 from scalenet_gp.pipelines.process import console, folder_lock, stop_requested
 from scalenet_gp.pipelines.runs import RunFacts, RunFolder
 
-__all__ = ["ExperimentResult", "RunOutcome", "experiment"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """The end of a run.
-
-    Attributes:
-        progress: how it ended.
-        folder: its folder.
-        log: the file with what its process told.
-        dice: the mean Dice coefficient of the finest output; NaN without an evaluation.
-        training_processor: processor seconds of the training, of all processes that worked on it and told.
-    """
-
-    progress: Progress
-    folder: Path
-    log: Path
-    dice: float = math.nan
-    training_processor: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentResult:
-    """The end of an experiment.
-
-    Attributes:
-        folder: its folder.
-        plan: what was done.
-        runs: the outcome of every run.
-    """
-
-    folder: Path
-    plan: ExperimentPlan
-    runs: Mapping[Cell, RunOutcome]
-
-    @property
-    def failed(self) -> dict[Cell, RunOutcome]:
-        """The runs that are not done."""
-        return {cell: run for cell, run in self.runs.items() if run.progress.state != "done"}
+__all__ = ["experiment"]
 
 
 def experiment(
@@ -130,23 +86,5 @@ def experiment(
         )
     states = {cell: done.get(cell) or ended[cell] for cell in runs}
     return ExperimentResult(
-        folder, plan, {cell: _outcome(states[cell], run, lengths[cell]) for cell, run in runs.items()}
+        folder, plan, {cell: outcome_of(states[cell], run, lengths[cell]) for cell, run in runs.items()}
     )
-
-
-def _outcome(state: Progress, run: RunProcess, length: int) -> RunOutcome:
-    folder = RunFolder(run.folder)
-    if state.state != "done":
-        return RunOutcome(state, run.folder, run.log)
-    attempts = RunFacts.read(folder.facts).attempts
-    seconds = sum(attempt.training_processor or 0 for attempt in attempts)
-    return RunOutcome(replace(state, iteration=length), run.folder, run.log, _dice(folder.scores), seconds)
-
-
-def _dice(scores: Path) -> float:
-    """Return the mean Dice coefficient of the finest output, which comes last; NaN if nothing was evaluated."""
-    if not scores.exists():
-        return math.nan
-    outputs: dict[str, Any] = json.loads(scores.read_bytes())["outputs"]
-    plain = {name: output["classes"] for name, output in outputs.items()}
-    return mean_scores(list(scores_from_json(plain).values())[-1])["dice"]

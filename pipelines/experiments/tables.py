@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalenet_gp.pipelines.experiments.outcomes import ExperimentResult
 from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan
 from scalenet_gp.pipelines.experiments.processes import Progress
 from scalenet_gp.pipelines.experiments.widths import count_parameters, macs_per_voxel
-
-if TYPE_CHECKING:
-    from scalenet_gp.pipelines.experiments.experiment_job import ExperimentResult
 
 __all__ = ["experiment_table", "plan_table", "progress_table"]
 
