@@ -210,6 +210,16 @@ class Node(nn.Module, metaclass=_NodeType):
         self.check_resolvable(voxel_sizes)
         self._voxel_sizes = self._own(voxel_sizes)
 
+    def share_weights(self, nodes: Mapping[str, nn.Module]) -> None:
+        """Take over weights of other nodes, if the node is to use the same. The network calls this when it is built.
+
+        Args:
+            nodes: all nodes by identifier.
+
+        Raises:
+            ValueError: the node whose weights are to be used is not there, or does not fit.
+        """
+
     @abstractmethod
     def output_specs(self, *inputs: TensorSpec) -> tuple[TensorSpec, ...]:
         """Return voxel size and channels of every output, given those of every input.

@@ -6,8 +6,10 @@ from scalenet_gp.layers.calibrated_group_norm import CalibratedGroupNorm
 from scalenet_gp.layers.checks import check_whole, is_whole
 from scalenet_gp.layers.conv_pass import ConvPass
 from scalenet_gp.layers.downsampling import Pool, StridedConv
+from scalenet_gp.layers.global_mean import GlobalMean
 from scalenet_gp.layers.head import Head
 from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, Mean, ScaleAttention, Sum
+from scalenet_gp.layers.latent_head import LatentHead
 from scalenet_gp.layers.module_node import ModuleNode
 from scalenet_gp.layers.modules import activation_layer
 from scalenet_gp.layers.resampling import Downsampling, Upsampling
@@ -26,9 +28,11 @@ __all__ = [
     "ConvPass",
     "Downsampling",
     "GatedSum",
+    "GlobalMean",
     "Head",
     "InvertedResiduals",
     "Join",
+    "LatentHead",
     "Mean",
     "ModuleNode",
     "Pool",

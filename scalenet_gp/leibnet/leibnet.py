@@ -77,6 +77,8 @@ class LeibNet(nn.Module):
         super().__init__()
         self.graph = Graph(nodes, inputs, outputs, name)
         self.nodes = nn.ModuleDict(self.graph.nodes)
+        for node in self.graph.nodes.values():
+            node.share_weights(self.graph.nodes)
         for parameter in self.parameters():
             if parameter.dim() in (4, 5):
                 parameter.data = channels_last(parameter.data)

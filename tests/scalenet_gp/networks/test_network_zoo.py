@@ -23,6 +23,7 @@ from scalenet_gp.networks import (
     build_hrnet,
     build_hybrid_unet,
     build_mobile_unet,
+    build_probabilistic_unet,
     build_residual_encoder_unet,
     build_transunet,
     build_unet_3_plus,
@@ -85,6 +86,10 @@ class TestNetworks(NetworkTester):
         "fpn": case(build_fpn, {"pyramid_2": 4, "features": 2}, pyramid_nc=4),
         "hrnet": case(build_hrnet, {"stage_2_0_2": 8, "features": 14}, modules_per_stage=[1, 2, 1]),
         "deeplab": case(build_deeplab, {"pyramid": 8, "join": 9}, rates=[1, 2]),
+        "probabilistic unet": case(build_probabilistic_unet, {"variance": 1, "prior_mean": 3}, latent_nc=3, samples=2),
+        "global latent": case(
+            build_probabilistic_unet, {"prior_global": 8}, "posterior_output", (2,), global_latent=True, samples=1
+        ),
         "ensemble": scales(build_ensemble, {"output": 1}, output="output", dims=(2,)),
         "cascade": scales(build_cascade, {"1_input_join": 2}),
         "scalenet": scales(build_scalenet, {"1_bottleneck_join": 4}, of_network={"coarse_supervision": False}),
