@@ -12,6 +12,7 @@ from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, Mean, ScaleAtt
 from scalenet_gp.layers.latent_head import LatentHead
 from scalenet_gp.layers.module_node import ModuleNode
 from scalenet_gp.layers.modules import activation_layer
+from scalenet_gp.layers.prototype_memory import PrototypeMemory
 from scalenet_gp.layers.resampling import Downsampling, Upsampling
 from scalenet_gp.layers.residual_blocks import ConvNeXtBlocks, InvertedResiduals
 from scalenet_gp.layers.same_lattice import SameLattice
@@ -36,6 +37,7 @@ __all__ = [
     "Mean",
     "ModuleNode",
     "Pool",
+    "PrototypeMemory",
     "SameLattice",
     "ScaleAttention",
     "StridedConv",

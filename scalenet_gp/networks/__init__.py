@@ -7,6 +7,7 @@ from scalenet_gp.networks.forms import OutputForm
 from scalenet_gp.networks.fpn import FPNOptions, build_fpn
 from scalenet_gp.networks.hrnet import HRNetOptions, build_hrnet
 from scalenet_gp.networks.kinds import NetworkKind
+from scalenet_gp.networks.multimodal_unet import MultimodalUNetOptions, build_multimodal_unet
 from scalenet_gp.networks.probabilistic_unet import ProbabilisticUNetOptions, build_probabilistic_unet
 from scalenet_gp.networks.residual_encoder import ResidualEncoderOptions, build_residual_encoder_unet
 from scalenet_gp.networks.scalenet import build_attentive_scalenet, build_scalenet
@@ -39,6 +40,7 @@ __all__ = [
     "HRNetOptions",
     "HybridUNetOptions",
     "MobileUNetOptions",
+    "MultimodalUNetOptions",
     "NetworkKind",
     "OutputForm",
     "ProbabilisticUNetOptions",
@@ -60,6 +62,7 @@ __all__ = [
     "build_hrnet",
     "build_hybrid_unet",
     "build_mobile_unet",
+    "build_multimodal_unet",
     "build_probabilistic_unet",
     "build_residual_encoder_unet",
     "build_scalenet",

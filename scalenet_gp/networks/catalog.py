@@ -13,6 +13,9 @@ from scalenet_gp.options import Options, suggest, to_yaml_length
 
 __all__ = ["network_arguments", "network_kinds"]
 
+_NEEDED: dict[str, dict[str, Any]] = {"autoencoder": {"latent_nc": 8}, "multimodal_unet": {"inputs": {"other": 1}}}
+"""Arguments beside the voxel size without which a kind cannot be built."""
+
 
 def network_kinds() -> dict[str, type[Options]]:
     """Return the options of every kind of network by the name of the kind, in the order of run files.
@@ -45,11 +48,9 @@ def network_arguments(kind: str, voxel_size: Sequence[Length] = (8, 8, 8), ratio
     if kind not in kinds:
         raise UnknownNameError(f"there is no kind of network {kind!r}; {suggest(kind, list(kinds))}")
     size = exact_size(voxel_size)
-    fields = kinds[kind].model_fields
-    if "subnets" in fields:
+    if "subnets" in kinds[kind].model_fields:
         return {"kind": kind, "subnets": [_top_resolution(size, ratio), _top_resolution(size, 1)]}
-    needed = {"latent_nc": 8} if "latent_nc" in fields else {}
-    return {"kind": kind, **_top_resolution(size, 1), **needed}
+    return {"kind": kind, **_top_resolution(size, 1), **_NEEDED.get(kind, {})}
 
 
 def _top_resolution(size: tuple[Fraction, ...], ratio: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from scalenet_gp.networks.deeplab import DeepLabOptions
 from scalenet_gp.networks.forms import OutputForms, one_channel, with_forms
 from scalenet_gp.networks.fpn import FPNOptions
 from scalenet_gp.networks.hrnet import HRNetOptions
+from scalenet_gp.networks.multimodal_unet import MultimodalUNetOptions
 from scalenet_gp.networks.options import Flag
 from scalenet_gp.networks.residual_encoder import ResidualEncoderOptions
 from scalenet_gp.networks.scalenet import (
@@ -150,6 +151,7 @@ NetworkKind = Annotated[
     | HRNetOptions
     | HybridUNetOptions
     | MobileUNetOptions
+    | MultimodalUNetOptions
     | ResidualEncoderOptions
     | TransUNetOptions
     | UNet3PlusOptions

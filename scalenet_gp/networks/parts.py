@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from scalenet_gp.graph import Node, TensorSpec
-from scalenet_gp.layers import AtrousPyramid, AttentionGate, Concatenate, TransformerBlock
+from scalenet_gp.layers import AtrousPyramid, AttentionGate, Concatenate, PrototypeMemory, TransformerBlock
 from scalenet_gp.networks import pieces
 from scalenet_gp.networks.unet_options import EncoderDecoderOptions
 
@@ -120,6 +120,9 @@ class Parts:
         keys = [self.prefix + made], [f"{self.prefix}bottleneck_{options.bottleneck}"]
         if options.bottleneck == "atrous":
             nodes.append(AtrousPyramid(*keys, out_nc, out_nc, activation=options.activation, dims=options.dims))
+            return nodes, f"bottleneck_{options.bottleneck}"
+        if options.bottleneck == "memory":
+            nodes.append(PrototypeMemory(*keys, out_nc, options.prototypes or 64, dims=options.dims))
             return nodes, f"bottleneck_{options.bottleneck}"
         dropout, heads = options.dropout_prob or 0.0, math.gcd(out_nc, 4)
         layers = [made, *(f"bottleneck_transformer_{index}" for index in range(1, options.transformer_layers))]

@@ -25,21 +25,25 @@ class EncoderDecoderOptions(NetworkOptions):
             the upsampled coarser tensor opens and closes. Not unless given, but in an attentive ScaleNet.
         deep_supervision: outputs ``"output_1"``, ``"output_2"`` and so on at the coarser levels of the decoder, made
             as ``"output"`` is and computed only when they are asked for.
-        bottleneck: an :class:`AtrousPyramid` or a :class:`TransformerBlock` after the bottleneck's pass. The latter has
-            four heads, or as many of them as divide the channels.
+        bottleneck: an :class:`AtrousPyramid`, a :class:`TransformerBlock` or a :class:`PrototypeMemory` (``"memory"``)
+            after the bottleneck's pass. The transformer has four heads, or as many of them as divide the channels.
         transformer_layers: number of transformer blocks after the bottleneck's pass, with ``bottleneck:
             transformer``; 1 unless given.
+        prototypes: number of prototypes of the memory, with ``bottleneck: memory``; 64 unless given.
     """
 
     attention_gates: Flag | None = None
     deep_supervision: Flag = False
-    bottleneck: Literal["atrous", "transformer"] | None = None
+    bottleneck: Literal["atrous", "transformer", "memory"] | None = None
     transformer_layers: Whole = 1
+    prototypes: Annotated[int, Field(ge=2, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _supervise(self) -> Self:
         if self.transformer_layers > 1 and self.bottleneck != "transformer":
             raise ArgumentError(f"transformer_layers {self.transformer_layers} needs the bottleneck 'transformer'")
+        if self.prototypes is not None and self.bottleneck != "memory":
+            raise ArgumentError(f"prototypes {self.prototypes} needs the bottleneck 'memory'")
         if self.deep_supervision and self.output_channels == 0:
             raise ArgumentError(
                 "with an output_nc of 0 there is no 'output': then there has to be no deep_supervision, whose outputs "

@@ -23,6 +23,7 @@ from scalenet_gp.networks import (
     build_hrnet,
     build_hybrid_unet,
     build_mobile_unet,
+    build_multimodal_unet,
     build_probabilistic_unet,
     build_residual_encoder_unet,
     build_transunet,
@@ -74,6 +75,7 @@ class TestNetworks(NetworkTester):
         "unet": case(build_unet, {"in_conv_1": 4, "bottleneck": 8}),
         "unet same": case(build_unet, {"bottleneck": 3}, padding="same", max_nc=3, dims=(2,)),
         "attention unet": case(build_attention_unet, {"attention_gate_1": 4}, dims=(2,)),
+        "memory": case(build_unet, {"bottleneck_memory": 8}, bottleneck="memory", prototypes=5, dims=(2,)),
         "transunet": case(build_transunet, {"bottleneck_transformer_1": 8}, transformer_layers=2, dims=(2,)),
         "mobile unet": case(build_mobile_unet, {"bottleneck": 16}, base_nc=4, norm_layer="layer", dims=(2,)),
         "convnext unet": case(build_convnext_unet, {"bottleneck": 8}, dims=(3,)),
@@ -86,6 +88,10 @@ class TestNetworks(NetworkTester):
         "fpn": case(build_fpn, {"pyramid_2": 4, "features": 2}, pyramid_nc=4),
         "hrnet": case(build_hrnet, {"stage_2_0_2": 8, "features": 14}, modules_per_stage=[1, 2, 1]),
         "deeplab": case(build_deeplab, {"pyramid": 8, "join": 9}, rates=[1, 2]),
+        "cross fusion": case(build_multimodal_unet, {"in_conv_1": 4}, inputs={"ct": 2}, input_nc=2, dims=(2,)),
+        "late fusion": case(
+            build_multimodal_unet, {"fusion": 2}, fusion="late", fusion_join="gated_sum", inputs={"ct": 2}, dims=(3,)
+        ),
         "probabilistic unet": case(build_probabilistic_unet, {"variance": 1, "prior_mean": 3}, latent_nc=3, samples=2),
         "global latent": case(
             build_probabilistic_unet, {"prior_global": 8}, "posterior_output", (2,), global_latent=True, samples=1
@@ -113,6 +119,7 @@ RUN_FILES = {
     "hrnet": (build_hrnet, SMALL),
     "hybrid_unet": (build_hybrid_unet, SMALL),
     "mobile_unet": (build_mobile_unet, {**SMALL, "width_multiplier": 1.5}),
+    "multimodal_unet": (build_multimodal_unet, {**SMALL, "inputs": {"ct": 2, "lsd": 3}}),
     "residual_encoder_unet": (build_residual_encoder_unet, SMALL),
     "transunet": (build_transunet, {**SMALL, "transformer_layers": 1}),
     "unet_3_plus": (build_unet_3_plus, SMALL),
@@ -197,7 +204,39 @@ def test_features_of_all_coarser_scales_enter():
     assert chained.graph.nodes["2_output_join"].input_ncs == (3, 1, 3)  # the middle one hands on what it joined
 
 
+@pytest.mark.parametrize("fusion", ["early", "late", "cross"])
+def test_every_volume_counts_wherever_volumes_meet(fusion):
+    """Without raw data, too; a U-Net for each in late fusion, an encoder for each in cross fusion."""
+    told = {"base_nc": 2, "activation": "Tanh", "input_nc": 0, "inputs": {"ct": 1, "lsd": 3}}
+    net = randomize(build_multimodal_unet((8, 8), fusion=fusion, **told))
+    made = {"early": ["inputs"], "late": ["ct_out_conv_0", "lsd_out_conv_0"], "cross": ["ct_cross_0", "lsd_cross_0"]}
+    for each, names in made.items():
+        assert all((name in net.graph.nodes) == (each == fusion) for name in names)
+    plan = net.smallest_plan
+    inputs = random_inputs(plan)
+    with torch.no_grad():
+        before = net(inputs, plan)["output"]
+        for name, tensor in inputs.items():
+            assert not torch.equal(net({**inputs, name: tensor + 1}, plan)["output"], before), name
+
+
+def test_early_fusion_is_the_unet_that_reads_the_volumes():
+    options = {"base_nc": 2, "inputs": {"ct": 2}}
+    fused = build_multimodal_unet((8, 8), fusion="early", **options)
+    assert fused.fingerprint == build_unet((8, 8), **options).fingerprint
+
+
 WRONG = {
+    "one volume": (lambda: build_multimodal_unet((8, 8)), "there is nothing to fuse: the one input is 'input'"),
+    "its own name": (lambda: build_multimodal_unet((8, 8), inputs={"raw": 1}), "inputs has 'raw'"),
+    "no join": (
+        lambda: build_multimodal_unet((8, 8), inputs={"ct": 1}, fusion="early", fusion_join="sum"),
+        "leave out fusion_join, here 'sum'",
+    ),
+    "supervised late": (
+        lambda: build_multimodal_unet((8, 8), inputs={"ct": 1}, fusion="late", deep_supervision=True),
+        "leave out deep_supervision",
+    ),
     "kernels of too few levels": (
         lambda: build_unet((8, 8), kernel_sizes=[[(3, 3)], [(3, 3)]]),
         "kernel_sizes has lists for 2 levels; with 2 downsample_factors there are 3, the bottleneck included",
@@ -213,6 +252,7 @@ WRONG = {
     "expansion": (lambda: build_unet((8, 8), expansion=2), "expansion 2 is for blocks; give block 'inverted_residual'"),
     "a part of a block": (lambda: build_mobile_unet((8, 8), residual=True), "residual is for block 'conv'"),
     "most channels": (lambda: build_unet((8, 8), max_nc=3), "max_nc 3 is less than base_nc 12"),
+    "prototypes": (lambda: build_unet((8, 8), prototypes=9), "prototypes 9 needs the bottleneck 'memory'"),
     "transformers": (lambda: build_unet((8, 8), transformer_layers=2), "transformer_layers 2 needs the bottleneck"),
     "no gates": (lambda: build_attention_unet((8, 8), attention_gates=False), "attention_gates is False: it has to be"),
     "depth twice": (
