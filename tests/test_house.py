@@ -76,7 +76,7 @@ ROOMS = {
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
     "pipelines.runs": "options serialization .config .process",
-    "pipelines.segmentation": "geometry options segmentation serialization volumes .blockwise .config",
+    "pipelines.segmentation": "geometry options segmentation serialization training volumes .blockwise .config",
     "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "
     "volumes .config .data .evaluation .process .runs",
     "pipelines.viewing": "volumes .segmentation",

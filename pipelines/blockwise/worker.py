@@ -29,7 +29,7 @@ from typing import final
 import daisy.v2 as daisy
 from funlib.geometry import Roi
 
-from scalenet_gp.kernels import keep_freed_memory
+from scalenet_gp.kernels import keep_freed_memory, return_freed_memory
 from scalenet_gp.pipelines.blockwise.records import record_cause
 from scalenet_gp.pipelines.blockwise.task import BlockTask
 from scalenet_gp.pipelines.process import file_lock
@@ -110,12 +110,16 @@ def attempt_block(work: Callable[[Roi], None], block: daisy.Block, failed: Path)
             raise
 
 
-def run_worker(open_task: Callable[[Path], BlockTask], arguments: Sequence[str] | None = None) -> int:
+def run_worker(
+    open_task: Callable[[Path], BlockTask], arguments: Sequence[str] | None = None, *, of_tensors: bool = True
+) -> int:
     """Work until there are no more blocks. A task's worker module calls this with the arguments of its process.
 
     Args:
         open_task: opens the task from its job file.
         arguments: of the process: the job file, ``--stage`` and ``--devices``; ``sys.argv`` unless given.
+        of_tensors: True for blocks of tensors, which are faster if freed memory is kept, and take more: see
+            :func:`.keep_freed_memory`; others return it: see :func:`.return_freed_memory`.
 
     Returns:
         The exit code.
@@ -126,7 +130,7 @@ def run_worker(open_task: Callable[[Path], BlockTask], arguments: Sequence[str] 
     parser.add_argument("--devices", type=lambda text: text.split(","))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the scheduler ends the others in good order
-    keep_freed_memory()
+    keep_freed_memory() if of_tensors else return_freed_memory()
     logging.getLogger("gunpowder").setLevel(logging.CRITICAL)  # it logs every error that is raised too
     task = open_task(options.job)
     with ExitStack() as stack:

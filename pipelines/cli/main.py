@@ -59,7 +59,8 @@ for _command in (
     pack,
     score,
 ):
-    app.command(cls=OnceEachCommand)(_computing(_command))
+    # segmentations have no tensors, and take less memory if it is given back
+    app.command(cls=OnceEachCommand)(_command if _command is segment else _computing(_command))
 app.command("import", cls=OnceEachCommand)(import_)
 app.command("export", cls=OnceEachCommand)(export_)
 app.command(cls=OnceEachCommand)(init)

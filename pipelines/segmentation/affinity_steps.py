@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import final
 
 import numpy as np
@@ -45,6 +46,7 @@ class FindMutexFragments:
     fragments: Fragments
     options: MutexOptions
     context: tuple[int, ...]
+    _turn: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __call__(self, roi: Roi) -> None:
         """Label a block."""
@@ -53,11 +55,14 @@ class FindMutexFragments:
         if strides is not None:  # which count from the first voxel of the region in every block
             first = [b - b % math.lcm(*along) for b, along in zip(first, zip(*strides, strict=True), strict=True)]
         affinities = self.source.read(first, past)
-        forward = forward_affinities(affinities, self.source.offsets)
         inside = slices_within(roi.begin, roi.end, first)
-        labels, count = mutex_fragments(affinities, forward, self.source.offsets, self.options, inside)
+        with self._turn:  # mwatershed lets no other thread compute meanwhile, and takes most of the memory
+            forward = forward_affinities(affinities, self.source.offsets)
+            labels, count = mutex_fragments(affinities, forward, self.source.offsets, self.options, inside)
+            values = mean_affinities(forward)[inside]
+        del affinities, forward
         base = self.fragments.base(roi)
-        rows = measure_fragments(labels, count, mean_affinities(forward)[inside], roi.begin, self.source.shape, base)
+        rows = measure_fragments(labels, count, values, roi.begin, self.source.shape, base)
         self.fragments.write(roi, labels, rows)
 
 

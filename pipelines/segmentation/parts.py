@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import numpy as np
 
 from scalenet_gp.errors import ArgumentError, ConfigError, VolumeFormatError
 from scalenet_gp.options import suggest
-from scalenet_gp.pipelines.blockwise import WorkFolder, block_shape
+from scalenet_gp.pipelines.blockwise import WorkFolder
 from scalenet_gp.pipelines.config import (
     AffinityTargetsOptions,
     Config,
@@ -20,6 +20,14 @@ from scalenet_gp.pipelines.config import (
     Region,
     TargetOptions,
     match_outputs,
+)
+from scalenet_gp.pipelines.segmentation.block_memory import (
+    BASIN_BYTES,
+    CLASS_BYTES,
+    MUTEX_BYTES,
+    WATERSHED_BYTES,
+    Allowance,
+    BlockMemory,
 )
 from scalenet_gp.pipelines.segmentation.graph_database import check_database
 from scalenet_gp.pipelines.segmentation.job import KindVolume, SegmentedAffinities, SegmentedClass
@@ -43,18 +51,6 @@ __all__ = [
     "prediction_attributes",
 ]
 
-_BYTES = 32
-"""Bytes of a voxel of a block, of each copy that :func:`.block_shape` counts: values, masks, distances, ids."""
-
-_COPIES = 6
-
-_BASIN_BYTES = 80
-"""The same for affinities of neighbours, their means, heights, basins and passes."""
-
-_MUTEX_BYTES = 20
-"""The same for each offset of a mutex watershed, which sorts all pairs of voxels."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """The place in a prediction that is segmented.
@@ -64,14 +60,14 @@ class Place:
         region: nm from the raw volume's corner; all that is predicted unless given.
         thresholds: those of classes, by output, that count where the config gives none.
         merge_thresholds: those of objects, by name, that count where the config gives none.
-        memory: bytes for the blocks of a process.
+        allowance: memory for blocks.
     """
 
     attributes: dict[str, Any]
     region: Region | Literal["all"] | None
     thresholds: Mapping[str, Mapping[str, float]]
     merge_thresholds: Mapping[str, float]
-    memory: int
+    allowance: Allowance
 
 
 @dataclass(frozen=True)
@@ -196,17 +192,17 @@ def class_part(
     size = image.levels[0].voxel_size
     exclusive = one.targets.kind == "classes" and one.targets.exclusive
     # of exclusive classes all channels are read, as they are stored and as floats
-    voxel = _BYTES + (4 * image.channels if exclusive else 0)
+    voxel = CLASS_BYTES + (24 * image.channels if exclusive else 0)
     margin = np.array(BallOpening(options.opening, size).margin)
     margin += BallClosing(options.closing, size).margin
     if options.kind == "watershed":
-        voxel += _BYTES  # heights, and the pairs of basins that touch
+        voxel += WATERSHED_BYTES - CLASS_BYTES
         margin += np.array(Heights(options.reach_in(size), size).margin) + 1
     return SegmentedClass(
         channel=one.channel,
         targets=one.targets,
         options=options,
-        **_divided(image, one.path, place, f"classes.{name}", [int(length) for length in margin], voxel),
+        **_divided(image, one.path, place, f"classes.{name}", BlockMemory(voxel, tuple(margin.tolist()))),
     )
 
 
@@ -229,12 +225,11 @@ def affinities_part(
     try:
         adjacent_offsets(offsets)
         if options.kind == "agglomerate":
-            voxel = _BASIN_BYTES
-            margin = [length + 1 for length in Heights(options.reach_in(size), size).margin]
+            margin = tuple(length + 1 for length in Heights(options.reach_in(size), size).margin)
+            memory = BlockMemory(BASIN_BYTES, margin)
         else:
             options.biases(offsets)
-            voxel = _MUTEX_BYTES * len(offsets)
-            margin = list(options.context_in(offsets, size))
+            memory = BlockMemory(MUTEX_BYTES * len(offsets), options.context_in(offsets, size))
         if options.graph is not None:
             check_database(options.graph)
     except (ArgumentError, ConfigError) as error:
@@ -243,7 +238,7 @@ def affinities_part(
         offsets=offsets,
         options=options,
         kinds=None if options.kinds is None else _kind_volume(config, prediction, name, options.kinds),
-        **_divided(image, path, place, f"objects.{name}", margin, voxel),
+        **_divided(image, path, place, f"objects.{name}", memory),
     )
 
 
@@ -296,18 +291,15 @@ def _affinities(config: Config, prediction: Path, name: str, output: str | None)
     return prediction / key, options
 
 
-def _divided(
-    image: MultiscaleImage, path: Path, place: Place, field: str, margin: Sequence[int], voxel: int
-) -> dict[str, Any]:
+def _divided(image: MultiscaleImage, path: Path, place: Place, field: str, memory: BlockMemory) -> dict[str, Any]:
     """Return the fields of a segmented volume.
 
     Args:
         image: the output's volume.
         path: its path.
-        place: the region, and the memory.
+        place: the region, and the memory that is allowed.
         field: the options in the section ``segmentation``.
-        margin: voxels that are read around a block, per axis.
-        voxel: bytes of a voxel: see :func:`.block_shape`.
+        memory: that blocks take.
     """
     begin, end = _bounds(image, place.attributes, place.region)
     shape = tuple(e - b for b, e in zip(begin, end, strict=True))
@@ -318,32 +310,8 @@ def _divided(
         "begin": begin,
         "shape": shape,
         "chunks": chunks,
-        "block": _block(shape, chunks, margin, voxel, place.memory, field),
+        "block": memory.largest_block(shape, chunks, place.allowance, field),
     }
-
-
-def _block(
-    shape: Sequence[int], chunks: Sequence[int], margin: Sequence[int], voxel: int, memory: int, field: str
-) -> tuple[int, ...]:
-    """Return the shape of the largest blocks that fit into memory with a margin around them.
-
-    Raises:
-        ConfigError: not even a chunk does.
-    """
-    budget = memory
-    while True:
-        block = block_shape(shape, chunks, chunks, voxel, budget)
-        grown = [min(n, b + 2 * m) for b, m, n in zip(block, margin, shape, strict=True)]
-        needed = _COPIES * voxel * math.prod(grown)
-        if needed <= memory or not any(margin):
-            return block
-        if block == tuple(chunks):
-            raise ConfigError(
-                f"blocks have a margin of {tuple(margin)} voxels, by segmentation.{field}, and take "
-                f"{needed / 2**30:.3g} GiB of memory, of which {memory / 2**30:.3g} GiB are there: give more, or a "
-                "smaller closing, opening, reach or context"
-            )
-        budget = max(budget // 2, _COPIES * voxel * math.prod(chunks))
 
 
 def _bounds(

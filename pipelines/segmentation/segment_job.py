@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from scalenet_gp.errors import ConfigError, ScaleNetError
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import Workers, WorkFolder, run
 from scalenet_gp.pipelines.config import FRAGMENTS, Config, Region
+from scalenet_gp.pipelines.segmentation.block_memory import Allowance
 from scalenet_gp.pipelines.segmentation.job import SegmentationJob
 from scalenet_gp.pipelines.segmentation.parts import (
     Place,
@@ -21,9 +24,13 @@ from scalenet_gp.pipelines.segmentation.parts import (
 )
 from scalenet_gp.pipelines.segmentation.table import objects_path
 from scalenet_gp.pipelines.segmentation.task import SegmentationTask
+from scalenet_gp.training import free_bytes
 from scalenet_gp.volumes import group_attributes
 
 __all__ = ["check_finished", "segment", "segmentation_job"]
+
+_PROCESS = 450 * 2**20
+"""Bytes that a worker takes before it has a block."""
 
 _ALONE = Workers(memory=2 * 2**30)
 """This process, with the memory that blocks take unless said otherwise."""
@@ -70,7 +77,8 @@ def segment(
         FileNotFoundError: there is no such prediction.
         VolumeFormatError: it is not a prediction.
         ConfigError: the prediction has other classes than the config; there is no class to segment; the region reaches
-            beyond the prediction; a threshold of exclusive classes; or the unfinished segmentation is another one.
+            beyond the prediction; a threshold of exclusive classes; blocks take more memory than is free here; or the
+            unfinished segmentation is another one.
         BlockingIOError: another process makes this output.
         UnfinishedBlocksError: some blocks could not be segmented; the others are done.
     """
@@ -124,7 +132,7 @@ def segmentation_job(
         raise ConfigError(
             f"segmentation: {double[0]} is a class, and the name of fragments that are kept; leave keep_fragments out"
         )
-    place = Place(attributes, region, thresholds or {}, merge_thresholds or {}, (workers or _ALONE).memory)
+    place = Place(attributes, region, thresholds or {}, merge_thresholds or {}, _allowance(workers or _ALONE))
     return SegmentationJob(
         output=output.absolute(),
         prediction=prediction.absolute(),
@@ -140,6 +148,12 @@ def segmentation_job(
             if name in chosen
         },
     )
+
+
+def _allowance(workers: Workers) -> Allowance:
+    """Return the memory that the blocks of workers may take."""
+    free = None if workers.launcher else free_bytes(torch.device("cpu")) - workers.count * _PROCESS
+    return Allowance(workers.memory, max(1, workers.count), free)
 
 
 def check_finished(job: SegmentationJob) -> None:

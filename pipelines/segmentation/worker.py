@@ -8,4 +8,4 @@ from scalenet_gp.pipelines.segmentation.task import SegmentationTask
 
 if __name__ == "__main__":
     # without the end of the interpreter, which would give another code where the log cannot be written
-    os._exit(run_worker(lambda file: SegmentationTask(SegmentationJob.read(file))))
+    os._exit(run_worker(lambda file: SegmentationTask(SegmentationJob.read(file)), of_tensors=False))

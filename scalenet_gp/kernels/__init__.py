@@ -1,7 +1,13 @@
 """Processor craft: memory format, fast convolutions, activation checkpointing, devices."""
 
 from scalenet_gp.kernels.activation_checkpointing import run_checkpointed
-from scalenet_gp.kernels.device import choose_device, find_device, keep_freed_memory, set_deterministic_mkl
+from scalenet_gp.kernels.device import (
+    choose_device,
+    find_device,
+    keep_freed_memory,
+    return_freed_memory,
+    set_deterministic_mkl,
+)
 from scalenet_gp.kernels.group_norm import GroupNorm, GroupNormGuard, most_groups
 from scalenet_gp.kernels.joined_convolution import accepts_unfused_inputs, convolve_joined, join_parts
 from scalenet_gp.kernels.memory_tracker import (
@@ -39,6 +45,7 @@ __all__ = [
     "most_groups",
     "numba_jit",
     "recast_convolutions",
+    "return_freed_memory",
     "run_checkpointed",
     "set_deterministic_mkl",
     "watch_operations",

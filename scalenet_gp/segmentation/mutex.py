@@ -52,9 +52,19 @@ def mutex_fragments(
     from cc3d import connected_components  # slow to import
     from mwatershed import agglom
 
-    bias = np.array(options.biases(offsets)).reshape(-1, *[1] * (affinities.ndim - 1))
-    strides = None if options.strides is None else [list(stride) for stride in options.strides]
-    regions = agglom(affinities.astype(np.float64) + bias, [list(offset) for offset in offsets], strides=strides)
+    # mwatershed ends the process for an offset that leads beyond the array from everywhere
+    used = [
+        index
+        for index, offset in enumerate(offsets)
+        if all(abs(step) < length for step, length in zip(offset, affinities.shape[1:], strict=True))
+    ]
+    if len(used) < len(offsets):
+        affinities = affinities[used]
+    biased = affinities.astype(np.float64)
+    biased += np.array(options.biases(offsets))[used].reshape(-1, *[1] * (affinities.ndim - 1))
+    strides = None if options.strides is None else [list(options.strides[index]) for index in used]
+    regions = agglom(biased, [list(offsets[index]) for index in used], strides=strides)
+    del biased
     part = np.unique(regions[inside], return_inverse=True)[1].reshape(regions[inside].shape)
     # a region may go round a corner through the context
     solid = np.ascontiguousarray(part.reshape((1,) * (3 - part.ndim) + part.shape), np.uint32) + 1

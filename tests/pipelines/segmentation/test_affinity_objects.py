@@ -17,6 +17,7 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.evaluation import choose_merge_threshold
 from scalenet_gp.pipelines.segmentation import LookupTables, objects_path, segment
 from scalenet_gp.pipelines.segmentation.affinity_steps import SumEdges
+from scalenet_gp.pipelines.segmentation.block_memory import BASIN_BYTES, MUTEX_BYTES
 from scalenet_gp.segmentation import AgglomerateOptions, MutexOptions, connected_pairs, find_affinity_objects, look_up
 from scalenet_gp.volumes import MultiscaleImage, group_attributes
 from tests.pipelines.conftest import VOXEL, files_below, tiny_config, write_array, write_config
@@ -38,7 +39,7 @@ def segmenting(**options):
 
 def blocks_of(voxels, kind):
     """This process, in blocks of so many voxels along each axis with their margin."""
-    return Workers(memory=6 * {"agglomerate": 80, "mutex": 20 * len(OFFSETS)}[kind] * int(voxels**3))
+    return Workers(memory={"agglomerate": BASIN_BYTES, "mutex": MUTEX_BYTES * len(OFFSETS)}[kind] * int(voxels**3))
 
 
 def noisy(seed=0, shape=SHAPE, noise=0.12):

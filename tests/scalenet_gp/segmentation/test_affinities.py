@@ -239,3 +239,15 @@ def test_no_region_has_two_kinds_and_others_stay(graph, seed):
         members = np.flatnonzero(parted == part)
         assert len(set(kinds[members]) - {0}) <= 1
         assert len(set(regions[members])) == 1
+
+
+def test_an_offset_longer_than_a_thin_volume_counts_nowhere():
+    """mwatershed alone ends the process there."""
+    labels = np.ones((3, 8, 8), np.int64)
+    labels[:, 4:] = 2
+    affinities = affinities_of(labels)
+    long = [*OFFSETS, (-3, 0, 0), (0, 0, 12)]
+    more = np.concatenate([affinities, np.zeros((2, *labels.shape), np.float32)])
+    found = find_affinity_objects(more, long, SIZE, MutexOptions())
+    np.testing.assert_array_equal(found[0], find_affinity_objects(affinities, OFFSETS, SIZE, MutexOptions())[0])
+    np.testing.assert_array_equal(found[0], labels)
