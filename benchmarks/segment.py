@@ -7,8 +7,8 @@ Cells that touch, with a membrane that is weak in places, are made by a Voronoi 
 affinities at nine offsets (1, 3 and 9 voxels) have noise, and are stored as uint8. Each side is a process of its own,
 whose peak memory counts. The steps of ours do block after block in one process; the first block is done twice, so that
 nothing is compiled in the time of a step. Times are the processor's, so that other programs do not count. Reading and
-writing count for ours, and not for the others. VOI is in bits,
-split + merge, of voxels in a cell; of ours and waterz's at the best of the same thresholds.
+writing count for ours, and not for the others. VOI is in bits, split + merge, of voxels in a cell; of ours and waterz's
+at the best of the same thresholds.
 """
 
 from __future__ import annotations

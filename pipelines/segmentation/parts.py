@@ -51,6 +51,7 @@ __all__ = [
     "prediction_attributes",
 ]
 
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The place in a prediction that is segmented.

@@ -76,7 +76,7 @@ def test_more_than_is_free_is_refused_before_anything_starts(tmp_path, monkeypat
     predicted = write_affinities(tmp_path / "prediction.zarr", noisy()[1])
     monkeypatch.setattr(segment_job, "free_bytes", lambda device: 900 * MIB + 2**21)
     config, workers = segmenting(kind="mutex"), Workers(count=2, memory=2**30)
-    told = r"blocks take 0\.00\d+ GiB in each of 2 processes, and 0\.00195 GiB are free here: give --memory 0\.00\d+, or"
+    told = r"blocks take 0\.00\d+ GiB in each of 2 processes, and 0\.00195 GiB are free here: give --memory 0\.00\d+"
     with pytest.raises(ValueError, match=told):
         segment(config, predicted, tmp_path / "out.zarr", workers=workers)
     assert [path.name for path in tmp_path.iterdir()] == ["prediction.zarr"]
