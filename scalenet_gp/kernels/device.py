@@ -80,7 +80,7 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> bool:
     """Let the C library return large blocks to the system as soon as they are free.
 
-    Otherwise it learns from blocks that were freed to keep ones of up to 32 MiB, in a heap for each thread: three threads
+    Otherwise it learns from freed blocks to keep those of up to 32 MiB, in a heap for each thread: three threads
     that sort the edges of small blocks took 1.6 times as much. Programs call it at their start; libraries never do.
 
     Returns:
