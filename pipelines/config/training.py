@@ -9,6 +9,7 @@ from scalenet_gp.pipelines.config.region import Region
 from scalenet_gp.pipelines.config.sampling import SamplerOptions
 from scalenet_gp.pipelines.config.targets import OutputTargets
 from scalenet_gp.training import (
+    AdversaryOptions,
     CheckpointOptions,
     ComputeConfig,
     LogOptions,
@@ -38,6 +39,8 @@ class TrainingConfig(Options):
             voxel of a class that is drawn evenly, and those of several volumes lie anywhere: see ``data.sampling``.
         targets: what each output learns, by its name. A name may be a pattern as file names have them; the first that
             matches an output counts. All outputs learn all classes unless given.
+        adversary: a discriminator that learns to tell targets from predictions, and the loss that it makes; none unless
+            given.
         optimization: how weights change.
         compute: how the network is computed.
         norm_statistics: how the statistics are estimated that normalization predicts with.
@@ -55,6 +58,7 @@ class TrainingConfig(Options):
     overhang: Size | None = None
     sampler: SamplerOptions | None = None
     targets: dict[str, OutputTargets] = Field({"*": {"kind": "classes"}}, min_length=1, validate_default=True)
+    adversary: AdversaryOptions | None = None
     optimization: Optimization = Field(default_factory=Optimization)
     compute: ComputeConfig = ComputeConfig()
     norm_statistics: NormStatisticsOptions = NormStatisticsOptions()

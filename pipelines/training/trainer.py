@@ -46,6 +46,7 @@ def build_trainer(
         dataset.arrays.inputs,
         _supervision(dataset, [name for loss in joint.values() for name in loss.outputs]),
         joint_losses=joint,
+        adversary=settings.adversary,
         optimization=settings.optimization,
         compute=settings.compute if device is None else settings.compute.model_copy(update={"device": device}),
         iterations=settings.iterations,

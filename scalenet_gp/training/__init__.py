@@ -1,5 +1,6 @@
 """Training without gunpowder: optimization, state, checkpoints, distribution, logs."""
 
+from scalenet_gp.training.adversary import Adversary, AdversaryOptions
 from scalenet_gp.training.callbacks import Callback, FaultDump, LogCallback, Phase, TrainerView, ValidationCallback
 from scalenet_gp.training.checkpoint import (
     latest_checkpoint,
@@ -36,6 +37,8 @@ from scalenet_gp.training.trainer import Trainer
 from scalenet_gp.training.training_state import TrainingState, UpdateResult
 
 __all__ = [
+    "Adversary",
+    "AdversaryOptions",
     "Callback",
     "CheckpointOptions",
     "ComputeConfig",

@@ -79,6 +79,11 @@ class LearningStep:
         losses = {name: self._loss_of(name, *joint, activations) for name in taught}
         together = {name: loss for name, loss in self.joint.items() if all(output in raw for output in loss.outputs)}
         losses |= {name: self._joint_loss(loss, joint[0], activations) for name, loss in together.items()}
+        adversary = state.adversary
+        judged = None if adversary is None else self._judged(adversary.options.output, *joint, activations)
+        if adversary is not None and judged is not None:
+            losses["adversarial"] = adversary.loss(judged[0])
+            weights["adversarial"] = adversary.weight_at(state.iteration)
         outputs = {
             name: output if (activation := activations[name]) is None else apply_activation(output.detach(), activation)
             for name, output in raw.items()
@@ -87,6 +92,8 @@ class LearningStep:
         rate = state.learning_rate
         gradient_scale = state.loss_scale * group.size / state.optimization.accumulate
         update = state.advance(total, measure=measure)
+        if adversary is not None and judged is not None and not update.skipped:
+            losses["discriminator"] = adversary.learn(*judged)
         return StepResult(
             iteration=state.iteration,
             loss=total.item(),
@@ -107,6 +114,25 @@ class LearningStep:
             loss_of=self.loss_of,
             gradient_scale=gradient_scale,
         )
+
+    @staticmethod
+    def _judged(
+        name: str,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        activations: Mapping[str, FinalActivation | None],
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the prediction and the target that an adversary judges, zero where nothing is annotated.
+
+        None if the output is not planned.
+        """
+        if name not in targets:
+            return None
+        prediction, known = outputs[name], masks[name] > 0
+        if (activation := activations[name]) is not None:
+            prediction = apply_activation(prediction, activation)
+        return prediction.masked_fill(~known, 0), targets[name].masked_fill(~known, 0)
 
     def _loss_of(
         self,

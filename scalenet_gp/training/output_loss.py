@@ -15,6 +15,10 @@ from scalenet_gp.losses import CrossEntropyDice, FinalActivation, NamedLosses, c
 __all__ = ["JointLoss", "Losses", "OutputLoss", "build_output_losses", "check_joint_losses", "match_output"]
 
 
+_TAKEN = ("adversarial", "discriminator")
+"""The names of an adversary's losses."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputLoss:
     """The loss of one output, its weight and the weights of classes.
@@ -177,8 +181,8 @@ def check_joint_losses(net: LeibNet, joint: Mapping[str, JointLoss]) -> dict[str
         ArgumentError: one reads an output that is unknown, or has the name of an output.
     """
     for name, loss in joint.items():
-        if name in net.output_keys:
-            raise ArgumentError(f"the joint loss {name!r} has the name of an output; give it another")
+        if name in net.output_keys or name in _TAKEN:
+            raise ArgumentError(f"the joint loss {name!r} has the name of an output or of another loss; rename it")
         for output in loss.outputs:
             if output not in net.output_keys:
                 raise ArgumentError(

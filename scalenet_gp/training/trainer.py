@@ -20,6 +20,7 @@ from scalenet_gp.graph import Plan
 from scalenet_gp.kernels import choose_device
 from scalenet_gp.leibnet import LeibNet
 from scalenet_gp.losses import FinalActivation
+from scalenet_gp.training.adversary import AdversaryOptions, check_adversary
 from scalenet_gp.training.callbacks import Callback, CheckpointCallback, FaultDump, LogCallback
 from scalenet_gp.training.checkpoint import load_checkpoint, load_weights
 from scalenet_gp.training.compute import ComputeConfig
@@ -62,6 +63,8 @@ class Trainer:
             outputs are trained with cross-entropy plus Dice, but those of joint losses.
         joint_losses: losses that several outputs have together, without a target, by names of their own. One counts in
             the steps whose plan has all of its outputs.
+        adversary: options of a discriminator that learns to tell the targets of an output from its predictions, and of
+            the loss by which the network learns to deceive it. There is none by default.
         optimization: options of the optimizer, its learning rate and gradients.
         compute: options of device, precision and memory.
         iterations: batches in the whole run, for a schedule that ends with it, and for the last images of the log.
@@ -123,6 +126,7 @@ class Trainer:
         losses: Losses | None = None,
         *,
         joint_losses: Mapping[str, JointLoss] | None = None,
+        adversary: AdversaryOptions | None = None,
         optimization: Optimization | None = None,
         compute: ComputeConfig | None = None,
         iterations: int | None = None,
@@ -147,6 +151,7 @@ class Trainer:
         self.net = net
         self.joint_losses = check_joint_losses(net, joint_losses or {})
         self.losses = build_output_losses(net, losses, self.joint_losses)
+        self._adversary = adversary
         self.process_group = process_group or ProcessGroup(device=choose_device((compute or ComputeConfig()).device))
         self.callbacks: list[Callback] = []
         self.norm_samples = norm_samples
@@ -156,6 +161,8 @@ class Trainer:
         self._state: TrainingState | None = None
         self._optimization = optimization or Optimization()
         self._compute = compute or ComputeConfig()
+        if adversary is not None:
+            check_adversary(adversary, self.losses, self._optimization.accumulate, alone=self.process_group.alone)
         self.iterations = iterations
         self._seed, self._patience = seed, patience
         self._start_from = None if start_from is None else Path(start_from)
@@ -236,6 +243,7 @@ class Trainer:
             self.process_group,
             self.iterations,
             self._patience,
+            self._adversary,
         )
         if newest is not None:
             checkpoint = load_checkpoint(newest)

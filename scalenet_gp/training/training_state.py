@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Plan
 from scalenet_gp.leibnet import LeibNet
+from scalenet_gp.training.adversary import Adversary, AdversaryOptions
 from scalenet_gp.training.compute import ComputeConfig
 from scalenet_gp.training.distributed import ProcessGroup
 from scalenet_gp.training.optimization import Optimization
@@ -59,12 +60,14 @@ class TrainingState:
         ranks: the processes that train together. By default there is only this one.
         iterations: batches in the whole run, for a schedule that ends with it.
         patience: validations without improvement after which the run stops, for a schedule that waits for them.
+        adversary: options of a discriminator that is trained beside the network, or None.
 
     Attributes:
         iteration: number of batches that were learned from.
         skipped: number of skipped steps since the run began.
         skipped_in_a_row: number of skipped steps since the last one that was taken.
         average: the network with averaged weights, or None.
+        adversary: the discriminator, or None.
 
     Raises:
         ArgumentError: the device is not there, or a pattern matches nothing.
@@ -89,6 +92,7 @@ class TrainingState:
         ranks: ProcessGroup | None = None,
         iterations: int | None = None,
         patience: int | None = None,
+        adversary: AdversaryOptions | None = None,
     ) -> None:
         self._ranks = ranks or ProcessGroup()
         self._forward = compute.build_forward(net, self._ranks)
@@ -107,6 +111,10 @@ class TrainingState:
         if optimization.ema_decay is not None:
             averaging = get_ema_multi_avg_fn(optimization.ema_decay)
             self.average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True)
+        self.adversary: Adversary | None = None
+        if adversary is not None:
+            channels = net.specs[adversary.output].channels
+            self.adversary = Adversary(adversary, channels, net.dims, self.device, seed or 0)
         self.iteration = self.skipped = self.skipped_in_a_row = 0
         self._dropped = False
         self._statistics: dict[str, Tensor] = {}
@@ -210,7 +218,9 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the network's weights: plain values and tensors."""
+        beside = {} if self.adversary is None else {"adversary": self.adversary.state_dict()}
         return {
+            **beside,
             "iteration": self.iteration,
             "seed": self.seed,
             "ranks": self._ranks.size,
@@ -246,6 +256,8 @@ class TrainingState:
                 had, has = ("none" if part is None else "one" for part in (state[name], part))
                 raise ArgumentError(f"the checkpoint was written with {had} where there is {has} now: {name}")
         self.optimizer.load_state_dict(dict(state["optimizer"]))
+        if self.adversary is not None:
+            self.adversary.load_state_dict(state["adversary"])
         for name, part in kept.items():
             if part is not None:
                 part.load_state_dict(dict(state[name]))

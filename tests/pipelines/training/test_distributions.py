@@ -2,7 +2,7 @@
 
 import pytest
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ArgumentError, ConfigError
 from scalenet_gp.pipelines.inspection import preview
 from scalenet_gp.pipelines.prediction import predict
 from scalenet_gp.pipelines.training import train
@@ -57,3 +57,12 @@ def test_an_output_of_a_distribution_is_not_predicted(volume, tmp_path, trained)
     config = run_of(prediction__outputs=["mean"])
     with pytest.raises(ConfigError, match="'mean', which is part of a distribution"):
         predict(config, volume, trained / "checkpoints" / "checkpoint_4.safetensors", tmp_path / "made.zarr")
+
+
+def test_a_run_file_names_an_adversary(volume, tmp_path):
+    changes = {"training__adversary": {"output": "output", "weight": 0.1, "base_nc": 2}}
+    checkpoint = train(run_of(**changes), volume, tmp_path / "run", "cpu", "none")
+    assert "discriminator" in load_checkpoint(checkpoint).state["adversary"]
+    wrong = run_of(training__adversary={"output": "mean"})
+    with pytest.raises(ArgumentError, match="'mean', which learns from no targets; those that do are output"):
+        train(wrong, volume, tmp_path / "other", "cpu", "none")
