@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from scalenet_gp.pipelines.cli.options import Device, print_results, print_table
+from scalenet_gp.pipelines.cli.options import Device, Volume, print_results, print_table
 
 __all__ = ["experiment"]
 
 
 def experiment(
     matrix: Annotated[Path, typer.Argument(metavar="MATRIX", help="YAML file with models, data sets and seeds.")],
+    volume: Volume = None,
     folder: Annotated[
         Path | None,
         typer.Option("--folder", help="Folder of the experiment; the name of MATRIX without its ending by default."),
@@ -45,7 +46,7 @@ def experiment(
     )
     from scalenet_gp.pipelines.experiments import experiment as run
 
-    settings = Matrix.read(matrix)
+    settings = Matrix.read(matrix, volume)
     place = folder or Path(matrix.stem)
     if only_plan:
         before = ExperimentPlan.read(ExperimentFolder(place).plan)

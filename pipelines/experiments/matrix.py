@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_v
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Options, describe_problems, suggest
 from scalenet_gp.pipelines.config import load_yaml
+from scalenet_gp.volumes import whole_path
 
 __all__ = ["Budget", "Match", "Matrix", "Part", "merge_settings"]
 
@@ -120,8 +121,12 @@ class Matrix(Options):
         return self
 
     @classmethod
-    def read(cls, path: Path) -> Matrix:
+    def read(cls, path: Path, volume: str | None = None) -> Matrix:
         """Return the matrix in a YAML file, with the files that it names read in: no field is a path then.
+
+        Args:
+            path: the file.
+            volume: folder, or its URL, that paths of the base's data start at, instead of ``data.folder``.
 
         Raises:
             FileNotFoundError: it, or a file that it names, does not exist.
@@ -136,9 +141,12 @@ class Matrix(Options):
             problems = "; ".join(describe_problems(error, cls, content, "the matrix"))
             raise ConfigError(f"{path}: {problems}") from error
         folder = path.absolute().parent
+        base = _whole(matrix.base, folder, "base", holds_data=True)
+        if volume is not None and isinstance(base.get("data"), dict):
+            base["data"] = {**base["data"], "folder": str(whole_path(volume))}
         return matrix.model_copy(
             update={
-                "base": _whole(matrix.base, folder, "base", holds_data=True),
+                "base": base,
                 "models": {name: _whole(part, folder, f"models.{name}") for name, part in matrix.models.items()},
                 "data": {name: _whole(part, folder, f"data.{name}") for name, part in matrix.data.items()},
             }

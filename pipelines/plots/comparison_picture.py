@@ -10,8 +10,8 @@ import numpy as np
 
 from scalenet_gp.nodes.chains import build_chain
 from scalenet_gp.pictures import overlay
-from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.data import Dataset, predicted_sources
+from scalenet_gp.pipelines.config import Config, Region
+from scalenet_gp.pipelines.data import Dataset, choose_source, predicted_sources
 from scalenet_gp.pipelines.plots.drawing import (
     as_greys,
     class_patches,
@@ -35,10 +35,12 @@ def draw_comparison(
     output: Path,
     classes: Sequence[str],
     exclusive: Sequence[str] = (),
+    region: Region | None = None,
+    source: str | None = None,
 ) -> Path:
-    """Draw the middle section of the evaluation region: raw data, truth, and the classes that each side decides on.
+    """Draw the middle section of a region: raw data, truth, and the classes that each side decides on.
 
-    All sides are drawn at their finest output, whose voxel sizes have to be the same.
+    All sides are drawn at the voxels of their finest output; raw data and truth at those of the first side.
 
     Args:
         sides: by its title, the run of each side, and the zarr group that it predicted.
@@ -47,6 +49,8 @@ def draw_comparison(
         classes: the classes to draw.
         exclusive: those of them that exclude each other. A voxel whose probabilities of these sum to the threshold
             has the color of the most probable one, so that a wrong one is seen.
+        region: the region to draw; the evaluation region unless given.
+        source: name of the source of the run files; the only one unless given.
 
     Returns:
         ``output``.
@@ -61,9 +65,9 @@ def draw_comparison(
     extent = (0.0, 0.0, 0.0, 0.0)
     for title, (config, prediction) in sides.items():
         net = config.build_network()
-        dataset = Dataset.open(volume, config, net)
+        dataset = Dataset.open(volume, config, net, choose_source(config.data, volume, source))
         name = list(dataset.targets)[-1]
-        roi = dataset.annotated(dataset.evaluation_region)
+        roi = dataset.annotated(region or dataset.evaluation_region)
         arrays = dataset.arrays
         keys = [found[name] for found in (arrays.raw_of_outputs, arrays.predictions, arrays.targets, arrays.masks)]
         sources = predicted_sources(dataset, prediction, {name: keys[1]}, roi)
