@@ -79,7 +79,10 @@ setup(
     # scalenet_gp/nodes and scalenet_gp/pipelines are links to the folders beside scalenet_gp. find_packages follows
     # them, so these folders are installed as subpackages and never as top-level `nodes` and `pipelines`.
     packages=find_packages(include=["scalenet_gp", "scalenet_gp.*"]),
-    package_data={"scalenet_gp": ["py.typed"], "scalenet_gp.pipelines": ["configs/*.yaml", "configs/experiments/*.yaml"]},
+    package_data={
+        "scalenet_gp": ["py.typed"],
+        "scalenet_gp.pipelines": ["configs/*.yaml", "configs/experiments/*.yaml"],
+    },
     install_requires=[
         "connected-components-3d>=4",
         "daisy>=2",

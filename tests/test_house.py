@@ -59,7 +59,7 @@ ROOMS = {
     "pipelines.blockwise": "kernels options serialization volumes .process",
     "pipelines.challenge": "geometry leibnet metrics options serialization volumes .config .data .prediction .process "
     ".segmentation",
-    "pipelines.cli": "geometry kernels networks options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .experiments .inspection .masks .measuring .planning .plots .prediction .process .runs .segmentation .training .viewing",  # noqa: E501
+    "pipelines.cli": "geometry kernels networks options tissue training volumes .blockwise .challenge .config .data .demo .evaluation .exchange .experiments .inspection .masks .measuring .planning .plots .prediction .process .reports .runs .segmentation .training .viewing",  # noqa: E501
     "pipelines.config": "geometry inference leibnet losses networks nodes.augment nodes.targets options segmentation "
     "serialization training volumes",
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
@@ -75,6 +75,7 @@ ROOMS = {
     "pipelines.plots": "geometry nodes nodes.augment nodes.chains nodes.samplers pictures volumes .config .data",
     "pipelines.prediction": "geometry inference kernels leibnet nodes.chains options serialization training volumes .blockwise .config .data",  # noqa: E501
     "pipelines.process": "",
+    "pipelines.reports": "analysis geometry leibnet metrics options pictures serialization training volumes .config .data .evaluation .experiments .plots .runs",  # noqa: E501
     "pipelines.runs": "options serialization .config .process",
     "pipelines.segmentation": "geometry options segmentation serialization training volumes .blockwise .config",
     "pipelines.training": "geometry graph kernels leibnet nodes nodes.chains nodes.prefetch serialization training "

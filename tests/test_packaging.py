@@ -90,7 +90,7 @@ def test_an_archive_holds_the_package_and_no_top_level_nodes_or_pipelines(archiv
     for floor, paths in FLOORS.items():
         above = [] if floor == "scalenet_gp" else ["scalenet_gp"]
         wanted |= {PurePosixPath(*above, *path.relative_to(REPOSITORY).parts) for path in paths}
-    configs = (REPOSITORY / "pipelines" / "configs").glob("*.yaml")
+    configs = (REPOSITORY / "pipelines" / "configs").rglob("*.yaml")
     wanted |= {PurePosixPath("scalenet_gp", *path.relative_to(REPOSITORY).parts) for path in configs}
     assert wanted <= set(names)
 

@@ -9,7 +9,7 @@ import typer
 
 from scalenet_gp.pipelines.cli.options import Device, Volume, print_results, print_table
 
-__all__ = ["experiment"]
+__all__ = ["experiment", "report"]
 
 
 def experiment(
@@ -63,3 +63,36 @@ def experiment(
     print_results({"experiment": result.folder})
     if result.failed:
         raise typer.Exit(1)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of an experiment, or any folder with folders of runs in it.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the report; report in DIR by default.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="Model that the others are compared with; that of the matrix's match, or the first, by default.",
+        ),
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions/--no-predictions",
+            help="Read predictions and data, for calibration and pictures of places.",
+        ),
+    ] = True,
+) -> None:
+    """Write a page on many runs: scores, significance, cost, curves, fields of view, calibration, places, provenance.
+
+    All numbers come from the files of the runs, and stand as CSV beside the figures. The same runs make the same
+    report.
+    """
+    from scalenet_gp.pipelines.reports import report as write
+
+    made = write(folder, output, reference, predictions=predictions)
+    print_results({"report": made, "as HTML": made.with_suffix(".html")})

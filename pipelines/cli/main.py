@@ -14,7 +14,7 @@ from scalenet_gp.errors import ScaleNetError, WorkerFaultError
 from scalenet_gp.pipelines.cli.challenge_commands import pack, score
 from scalenet_gp.pipelines.cli.config_commands import check, config_app, inspect, networks, preview, schema
 from scalenet_gp.pipelines.cli.exchange_commands import export_, import_
-from scalenet_gp.pipelines.cli.experiment_commands import experiment
+from scalenet_gp.pipelines.cli.experiment_commands import experiment, report
 from scalenet_gp.pipelines.cli.measuring_commands import measure
 from scalenet_gp.pipelines.cli.options import OnceEachCommand
 from scalenet_gp.pipelines.cli.planning_commands import init, plan
@@ -54,6 +54,7 @@ for _command in (
     view,
     evaluate,
     experiment,
+    report,
     inspect,
     networks,
     pack,

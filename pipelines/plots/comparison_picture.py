@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gunpowder as gp
 import numpy as np
@@ -24,7 +25,10 @@ from scalenet_gp.pipelines.plots.drawing import (
 )
 from scalenet_gp.volumes import StrPath
 
-__all__ = ["draw_comparison"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["comparison_figure", "draw_comparison"]
 
 _PANEL = 3.0  # inches, the width
 
@@ -35,9 +39,30 @@ def draw_comparison(
     output: Path,
     classes: Sequence[str],
     exclusive: Sequence[str] = (),
+) -> Path:
+    """Write :func:`comparison_figure` of the evaluation region, of the same arguments, to ``output``, a PNG file.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileNotFoundError: there is no such volume, labels or prediction.
+        ScaleNetError: nothing is annotated in the region, or a prediction does not cover it or has other classes.
+    """
+    figure = comparison_figure(sides, volume, classes, exclusive)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
+    return output
+
+
+def comparison_figure(
+    sides: Mapping[str, tuple[Config, Path]],
+    volume: StrPath,
+    classes: Sequence[str],
+    exclusive: Sequence[str] = (),
     region: Region | None = None,
     source: str | None = None,
-) -> Path:
+) -> Figure:
     """Draw the middle section of a region: raw data, truth, and the classes that each side decides on.
 
     All sides are drawn at the voxels of their finest output; raw data and truth at those of the first side.
@@ -45,7 +70,6 @@ def draw_comparison(
     Args:
         sides: by its title, the run of each side, and the zarr group that it predicted.
         volume: folder or URL that holds the raw data and the labels.
-        output: PNG file to make.
         classes: the classes to draw.
         exclusive: those of them that exclude each other. A voxel whose probabilities of these sum to the threshold
             has the color of the most probable one, so that a wrong one is seen.
@@ -53,7 +77,7 @@ def draw_comparison(
         source: name of the source of the run files; the only one unless given.
 
     Returns:
-        ``output``.
+        The figure.
 
     Raises:
         FileNotFoundError: there is no such volume, labels or prediction.
@@ -101,9 +125,7 @@ def draw_comparison(
         panel.set_title(title, fontsize=10)
     scale_bar(row[0])
     figure.legend(handles=class_patches(classes), loc="outside lower center", ncols=len(classes), frameon=False)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
-    return output
+    return figure
 
 
 def _decide(predicted: np.ndarray, exclusive: Sequence[int], threshold: float) -> np.ndarray:

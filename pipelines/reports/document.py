@@ -1,4 +1,4 @@
-"""A document of paragraphs, tables and figures, written as Markdown and as HTML, with its figures and numbers beside it."""
+"""A document of paragraphs, tables and figures, written as Markdown and as HTML, with figures and numbers beside it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Document:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Add a table of texts; all columns but the first are aligned at the right."""
         rule = "|---|" + "--:|" * (len(head) - 1)
-        lines = [f"| {' | '.join(_escaped(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in (head, *rows)]
+        lines = [f"| {' | '.join(map(_escaped, row))} |" for row in (head, *rows)]
         self._markdown.append("\n".join([lines[0], rule, *lines[1:]]))
         columns = "".join(f"<th>{escape(name)}</th>" for name in head)
         body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
@@ -110,6 +110,8 @@ class Document:
         import matplotlib as mpl
 
         with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+            figure.draw_without_rendering()  # lays it out, once for both files
+            figure.set_layout_engine("none")
             figure.savefig(self.folder / f"{name}.png", dpi=130)
             figure.savefig(self.folder / f"{name}.svg", metadata={"Date": None})
         self._markdown.append(f"![{_escaped(caption)}]({name}.png)\n\n{_escaped(caption)} ([SVG]({name}.svg))")
@@ -131,4 +133,4 @@ class Document:
 
 def _escaped(text: str) -> str:
     """Return a text with the signs escaped that Markdown would take for its own."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>" else sign for sign in text)
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|" else sign for sign in text)

@@ -75,7 +75,9 @@ def measure_efficiency(runs: Sequence[FoundRun], logs: Sequence[TrainingLog]) ->
         if attempt.memory_training is not None and attempt.memory_before is not None
     ]
     told = [[a.training_processor for a in of_run if a.training_processor is not None] for of_run in attempts]
-    whole = [sum(of_run) for of_run, all_of in zip(told, attempts, strict=True) if of_run and len(of_run) == len(all_of)]
+    whole = [
+        sum(of_run) for of_run, all_of in zip(told, attempts, strict=True) if of_run and len(of_run) == len(all_of)
+    ]
     done = [(run, run.facts.attempts[-1].prediction_processor) for run in runs if run.facts.attempts]
     inference = [seconds / _extent(run) for run, seconds in done if seconds is not None]
     return Efficiency(

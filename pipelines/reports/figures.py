@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scalenet_gp.pipelines.reports.places import BINS, Reliability
 from scalenet_gp.pictures import class_colors
+from scalenet_gp.pipelines.reports.places import BINS, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

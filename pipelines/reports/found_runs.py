@@ -137,7 +137,7 @@ def _add(
         left_out[place] = "it was not begun"
         return
     if not folder.scores.exists():
-        left_out[place] = "it has no scores.json, as it was not evaluated yet"
+        left_out[place] = "it was not evaluated"
         return
     facts = RunFacts.read(folder.facts)
     if names is not None and not facts.done:
@@ -164,9 +164,7 @@ def _named(found: Sequence[FoundRun], path: Path) -> list[FoundRun]:
         first = str(next(iter(sources["sources"])).get("raw") or f"data {len(data) + 1}")
         taken = first in data.values() and _digest(sources) not in data
         name = data.setdefault(_digest(sources), f"{first} ({len(data) + 1})" if taken else first)
-        named.append(
-            FoundRun(model, name, run.seed, run.folder, run.config, run.scores, run.segmentation, run.facts)
-        )
+        named.append(FoundRun(model, name, run.seed, run.folder, run.config, run.scores, run.segmentation, run.facts))
     return sorted(named, key=lambda run: (run.model, run.data, run.seed))
 
 

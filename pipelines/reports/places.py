@@ -48,9 +48,7 @@ class Reliability:
         return cls(count, sums, np.bincount(index, present.ravel(), BINS))
 
     def __add__(self, other: Reliability) -> Reliability:
-        return Reliability(
-            self.count + other.count, self.probability + other.probability, self.present + other.present
-        )
+        return Reliability(self.count + other.count, self.probability + other.probability, self.present + other.present)
 
     @property
     def expected_error(self) -> float:
@@ -134,9 +132,7 @@ def examine(run: FoundRun) -> Examination | None:
                 found = Reliability.count_voxels(values[at][known], target[at][known] > 0)
                 reliability[name] = reliability[name] + found if name in reliability else found
                 predicted, true, annotated = (array[index] for array in decided)
-                counts[name] = ConfusionCounts.count(
-                    predicted >= config.evaluation.threshold, true > 0, annotated > 0
-                )
+                counts[name] = ConfusionCounts.count(predicted >= config.evaluation.threshold, true > 0, annotated > 0)
             if (mask > 0).any():
                 places.append(Place(source.name, dataset.region(tile), counts))
     return Examination(reliability, places)

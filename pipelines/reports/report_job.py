@@ -24,9 +24,7 @@ from scalenet_gp.pipelines.reports.training_log import read_log
 __all__ = ["report"]
 
 
-def report(
-    path: Path, output: Path | None = None, reference: str | None = None, *, predictions: bool = True
-) -> Path:
+def report(path: Path, output: Path | None = None, reference: str | None = None, *, predictions: bool = True) -> Path:
     """Write ``report.html`` and ``report.md`` on the runs below a folder, with figures (PNG, SVG) and numbers (CSV).
 
     All numbers come from the files of the runs: scores, logs, facts, checkpoints, predictions. The same files make the
@@ -35,8 +33,8 @@ def report(
     Args:
         path: folder of an experiment, or any folder with folders of runs in it.
         output: folder of the report, which is made anew; ``report`` in ``path`` unless given.
-        reference: name of the model that the others are compared with. Unless given, that of the experiment's ``match``,
-            or else the first.
+        reference: name of the model that the others are compared with. Unless given, that of the experiment's
+            ``match``, or else the first.
         predictions: read predictions and data, for calibration and places. Without, they need not be there.
 
     Returns:

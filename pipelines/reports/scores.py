@@ -75,7 +75,9 @@ def scores_csv(runs: Sequence[FoundRun]) -> Numbers:
 
 def score_of(run: FoundRun, metric: str, label: str = MACRO) -> float:
     """Return a score of the finest output, or of objects; NaN if there is none."""
-    found = (s.value for s in all_scores(run) if s.output in ("", run.output) and (s.label, s.metric) == (label, metric))
+    found = (
+        s.value for s in all_scores(run) if s.output in ("", run.output) and (s.label, s.metric) == (label, metric)
+    )
     return next(found, math.nan)
 
 

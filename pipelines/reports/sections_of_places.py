@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from scalenet_gp.pipelines.config import Config, Region
-from scalenet_gp.pipelines.plots import draw_comparison
+from scalenet_gp.pipelines.plots import comparison_figure
 from scalenet_gp.pipelines.reports.document import Document, Numbers
 from scalenet_gp.pipelines.reports.figures import draw_reliability
 from scalenet_gp.pipelines.reports.found_runs import FoundRuns
@@ -80,8 +80,9 @@ def write_places(document: Document, found: FoundRuns, examined: Examined) -> No
         document.paragraph("No output has classes, whose places could be compared.")
         return
     document.paragraph(
-        "A place is a block of the prediction, from the corner of the raw volume (z, y, x; nm). Its score is the mean Dice "
-        "over classes, over all models and seeds in the choice of what is drawn. The first seed of each model is drawn."
+        "A place is a block of the prediction, from the corner of the raw volume (z, y, x; nm). Its score is the "
+        "mean Dice over classes, over all models and seeds in the choice of what is drawn. The first seed of each "
+        "model is drawn."
     )
     for data in found.data:
         _draw_places(document, found, examined, data)
@@ -118,9 +119,7 @@ def _draw_places(document: Document, found: FoundRuns, examined: Examined, data:
                 sides[run.model] = run.config, path
             number = f"_{part // _SIDES + 1}" if len(firsts) > _SIDES else ""
             stem = f"{name}_{found.data.index(data) + 1}{number}"
-            figure = draw_comparison(
-                sides, firsts[0].config.data.folder or "", drawn, exclusive, region, source
-            )
+            figure = comparison_figure(sides, firsts[0].config.data.folder or "", drawn, exclusive, region, source)
             caption = f"{data}, the {name} place, {source} {region}: mean Dice {fmean(scores[key]):.3f}."
             document.figure(stem, figure, caption)
 
@@ -134,8 +133,8 @@ def _list_failures(document: Document, found: FoundRuns, examined: Examined) -> 
         if not math.isnan(place.dice)
     )
     document.paragraph(
-        f"The {min(_FAILURES, len(every))} places with the lowest scores. The command shows the prediction in neuroglancer; "
-        "--raw lays it over the raw data."
+        f"The {min(_FAILURES, len(every))} places with the lowest scores. The command shows the prediction in "
+        "neuroglancer; --raw lays it over the raw data."
     )
     document.table(
         ["run", "source", "region (nm)", "mean Dice", "command"],

@@ -1,4 +1,4 @@
-"""Sections of a report that need no prediction: scores, significance, efficiency, curves, fields of view, provenance."""
+"""Sections of a report that need no prediction: scores, tests, efficiency, curves, fields of view, provenance."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def write_scores(document: Document, found: FoundRuns) -> None:
     """Write the main table: a row for each model and data set, of the finest output; then a table of classes."""
     document.section("Scores")
     document.paragraph(
-        "Mean ± standard deviation (of the sample) over the seeds, at the finest output of each model. Scores are means "
-        "over classes; the kind is right of that share of voxels or objects of a group, the mean over its classes."
+        "Mean ± standard deviation (of the sample) over the seeds, at the finest output of each model. Scores are "
+        "means over classes; the kind is right of that share of voxels or objects of a group, the mean over its "
+        "classes."
     )
     for place, why in found.left_out.items():
-        document.paragraph(f"Left out: {place}, as {why}.")
+        document.paragraph(f"Left out: {place}, because {why}.")
     extra = list(
         dict.fromkeys(
             (s.label, s.metric)
@@ -58,8 +59,8 @@ def write_scores(document: Document, found: FoundRuns) -> None:
     document.table(head, rows)
     if all(run.segmentation is None for run in found.runs):
         document.paragraph(
-            "There are no scores of objects (VOI, average precision, boundary F1): no run has a segmentation_scores.json, "
-            "which evaluate --segmentation writes."
+            "There are no scores of objects (VOI, average precision, boundary F1): no run has a "
+            "segmentation_scores.json, which evaluate --segmentation writes."
         )
     document.numbers("scores", scores_csv(found.runs))
     values = {model: [score_of(run, "dice") for run in found.of(model)] for model in found.models}
@@ -86,8 +87,8 @@ def write_significance(
     """Write the tests of every model against the reference: over runs, and over places."""
     document.section("Significance")
     document.paragraph(
-        f"Each model against {reference}: the two-sided Wilcoxon signed-rank test of paired differences of the mean Dice, "
-        "with Holm's correction for the number of models."
+        f"Each model against {reference}: the two-sided Wilcoxon signed-rank test of paired differences of the mean "
+        "Dice, with Holm's correction for the number of models."
     )
     if len(found.models) < 2:
         document.paragraph("There is one model only.")
@@ -126,7 +127,13 @@ def write_significance(
 
 def _compared(one: Comparison) -> list[str]:
     note = f"too few pairs: no p below {one.smallest:.2g} is possible" if one.too_few else ""
-    return [one.model, str(one.pairs), _number(one.difference, "+.4f"), *(_p(p) for p in (one.p_value, one.corrected)), note]
+    return [
+        one.model,
+        str(one.pairs),
+        _number(one.difference, "+.4f"),
+        *(_p(p) for p in (one.p_value, one.corrected)),
+        note,
+    ]
 
 
 def _p(value: float) -> str:
@@ -137,11 +144,11 @@ def write_efficiency(document: Document, found: FoundRuns, logs: Logs) -> None:
     """Write what each model takes: weights, work, memory and time."""
     document.section("Efficiency")
     document.paragraph(
-        "Multiply-accumulates are those of the prediction of a block, per voxel of the finest output. Memory is that of a "
-        "training step: as predicted for the network, and the growth of the process in the training. Seconds of training "
-        "are those of preparing batches and learning from them, by the log; CPU seconds are the processor's for the whole "
-        "training, validation and checkpoints included, and known of runs of an experiment alone, unless one of their "
-        "processes was killed. Inference is CPU seconds per µm³ (µm² in 2D) that was predicted."
+        "Multiply-accumulates are those of the prediction of a block, per voxel of the finest output. Memory is that "
+        "of a training step: as predicted for the network, and the growth of the process in the training. Seconds of "
+        "training are those of preparing batches and learning from them, by the log; CPU seconds are the processor's "
+        "for the whole training, validation and checkpoints included, and known of runs of an experiment alone, "
+        "unless one of their processes was killed. Inference is CPU seconds per µm³ (µm² in 2D) that was predicted."
     )
     rows: list[tuple[str, str, Efficiency]] = []
     for model in found.models:
@@ -204,8 +211,9 @@ def write_fields(document: Document, found: FoundRuns) -> None:
     """Write the receptive fields, by the plan and by the gradient, and accuracy over them."""
     document.section("Field of view")
     document.paragraph(
-        "The theoretical field is the part of an input that one voxel of the finest output can depend on. The effective one "
-        "holds 95 % of its gradient along each axis, for random inputs and the learned weights of the first run."
+        "The theoretical field is the part of an input that one voxel of the finest output can depend on. The "
+        "effective one holds 95 % of its gradient along each axis, for random inputs and the learned weights of the "
+        "first run."
     )
     fields: dict[str, list[FieldOfView]] = {model: fields_of_view(found.of(model)[0]) for model in found.models}
     document.table(
@@ -262,7 +270,8 @@ def write_provenance(document: Document, found: FoundRuns) -> None:
     document.numbers("provenance", Numbers(("model/data", "seed", "name", "value"), numbers))
     if found.plan is not None:
         document.paragraph(
-            "The matrix, the widths and the lengths that were found are in experiment.json; each run has its config.yaml."
+            "The matrix, the widths and the lengths that were found are in experiment.json; each run has its "
+            "config.yaml."
         )
 
 

@@ -70,9 +70,7 @@ def correct_by_holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare_with_reference(
-    values: Mapping[str, Mapping[Hashable, float]], reference: str
-) -> list[Comparison]:
+def compare_with_reference(values: Mapping[str, Mapping[Hashable, float]], reference: str) -> list[Comparison]:
     """Return the comparison of every other model with the reference, over the pairs that both have.
 
     Args:

@@ -30,8 +30,8 @@ class TrainingLog:
     def seconds(self, iteration: int) -> float:
         """Return the seconds that batches up to an iteration took to prepare and to learn from.
 
-        They follow from the rates of samples, which leave out validation, and the time between the processes that worked
-        on a run. Between two entries of the log, and after the last one, the rate is taken to be constant.
+        They follow from the rates of samples, which leave out validation, and the time between the processes that
+        worked on a run. Between two entries of the log, and after the last one, the rate is taken to be constant.
         """
         whole, before, rate = 0.0, 0, 0.0
         for at, rate in self.scalars.get("samples_per_second", ()):

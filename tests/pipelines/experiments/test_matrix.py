@@ -1,6 +1,7 @@
 """The file of an experiment: what it says of each run, and what is refused before anything starts."""
 
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -179,9 +180,20 @@ class TestPlan:
             plan_experiment(matrix_of(models={"scalenet": {}, "unet": UNET}, match=match))
 
 
+CONFIGS = Path(__file__).parents[3] / "pipelines" / "configs"
+
+
 def _box(net, nm):
     from funlib.geometry import Roi
 
     from scalenet_gp.geometry import World
 
     return Roi((0,) * 3, World(net.unit).size((nm,) * 3))
+
+
+def test_the_shipped_matrix_has_a_network_for_every_model():
+    matrix = Matrix.read(CONFIGS / "experiments" / "demo.yaml", "demo.zarr")
+    plan = ExperimentPlan(matrix=matrix)
+    nets = {cell.model: plan.config(cell).build_network() for cell in plan.cells if cell.seed == 0}
+    assert len(nets) == 14
+    assert len({str(net.to_spec()) for net in nets.values()}) == 14
