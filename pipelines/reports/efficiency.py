@@ -1,4 +1,4 @@
-"""What models take: weights, work, memory and time; and how far they see."""
+"""The cost of models, in weights, work, memory and time, and how far they see."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAMPLES = 4
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What a model takes on a data set. NaN is not known. Means are over its runs.
+    """The cost of a model on a data set. NaN is not known. Means are over its runs.
 
     Attributes:
         parameters: number of weights.

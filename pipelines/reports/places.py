@@ -22,7 +22,7 @@ BINS = 10
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often a class is there, where it was predicted with a probability.
+    """The share of a class among voxels, by the probability that was predicted there.
 
     Attributes:
         count: annotated voxels, by interval of probability.
