@@ -11,7 +11,13 @@ import numpy as np
 from scalenet_gp.pipelines.segmentation.boxes import grow_box, slices_within
 from scalenet_gp.pipelines.segmentation.job import SegmentedAffinities
 from scalenet_gp.pipelines.segmentation.steps import Voxels
-from scalenet_gp.segmentation import adjacent_offsets, attached_faces, forward_affinities, mean_affinities
+from scalenet_gp.segmentation import (
+    AgglomerateOptions,
+    adjacent_offsets,
+    attached_faces,
+    forward_affinities,
+    mean_affinities,
+)
 from scalenet_gp.volumes import MultiscaleArrayWriter, open_array
 
 __all__ = ["AffinityMask", "AffinitySource"]
@@ -70,16 +76,17 @@ class AffinityMask:
 
     Args:
         source: the affinities.
-        threshold: the mean affinity from which on a voxel is of an object, and that from which on neighbours are
-            attached.
+        options: their ``threshold`` and ``background``.
     """
 
-    def __init__(self, source: AffinitySource, threshold: float) -> None:
-        self._source, self._threshold = source, threshold
+    def __init__(self, source: AffinitySource, options: AgglomerateOptions) -> None:
+        self._source, self._options = source, options
 
     def read(self, begin: Sequence[int], end: Sequence[int]) -> Voxels:
         """Return the voxels in a box."""
         forward, inside = self._source.forward(begin, end)
         values = mean_affinities(forward)[inside]
-        attached = attached_faces(forward, self._threshold)[inside]
-        return Voxels(values >= self._threshold, values, attached)
+        attached = attached_faces(forward, self._options.threshold)[inside]
+        return Voxels(
+            values >= self._options.threshold, values, attached, more=values >= self._options.background
+        )

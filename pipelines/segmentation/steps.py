@@ -63,11 +63,13 @@ class Voxels:
         mask: boolean, (z, y, x).
         values: probabilities, or mean affinities, float32 (z, y, x).
         attached: see :func:`.attached_faces`; None if all neighbours are attached.
+        more: voxels that basins grow into, boolean; None if there are none but those of the mask.
     """
 
     mask: np.ndarray
     values: np.ndarray
     attached: np.ndarray | None = None
+    more: np.ndarray | None = None
 
 
 class Reader(Protocol):
@@ -133,7 +135,8 @@ class FindBasins:
         first, past = grow_box(begin, end, self.heights.margin, shape)
         voxels = self.mask.read(first, past)
         near, beyond = slices_within(begin, end, first), _beyond(roi, begin, end)
-        high = np.pad(self.heights(voxels.mask)[near], beyond)
+        more = voxels.mask if voxels.more is None else voxels.more
+        high = np.pad(self.heights.grown(voxels.mask, more)[near], beyond)
         attached = None if voxels.attached is None else np.pad(voxels.attached[near], beyond)
         labels, count = find_basins(high, self.connectivity, attached)
         values = voxels.values[slices_within(roi.begin, roi.end, first)]

@@ -192,7 +192,7 @@ class SegmentationTask(BlockTask):
             heights = Heights(options.reach_in(voxel_size), voxel_size)
 
             def mask() -> AffinityMask:
-                return AffinityMask(source(), options.threshold)
+                return AffinityMask(source(), options)
 
             yield stage("fragments", light=False), lambda: FindBasins(mask(), heights, fragments, 6)
             yield stage("passes", light=False), lambda: FindPasses(fragments, 6, mask())

@@ -97,7 +97,8 @@ def find_affinity_objects(
     values = mean_affinities(forward)
     links, passes = np.empty((0, 2), np.uint64), np.empty(0, PASS_TYPE)
     if options.kind == "agglomerate":
-        high = np.pad(Heights(options.reach_in(size), size)(values >= options.threshold), 1)
+        heights = Heights(options.reach_in(size), size)
+        high = np.pad(heights.grown(values >= options.threshold, values >= options.background), 1)
         attached = np.pad(attached_faces(forward, options.threshold), 1)
         labels, count = find_basins(high, 6, attached)
         links, passes = find_passes(np.pad(labels, 1).astype(np.uint64), high, 6, attached)

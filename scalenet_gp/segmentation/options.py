@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.options import Length, Options
@@ -225,8 +225,10 @@ class AgglomerateOptions(AffinityOptions):
     Attributes:
         kind: ``agglomerate``.
         affinities: name of the output that learned affinities; the only one unless given.
-        threshold: mean affinity to its neighbours from which on a voxel is of an object, and the affinity from which on
-            two neighbours can be of one fragment.
+        threshold: mean affinity to its neighbours from which on a voxel is in the middle of an object, and the affinity
+            from which on two neighbours can be of one fragment.
+        background: mean affinity below which a voxel is of no object. Fragments grow from the middle of objects into
+            the voxels between both.
         depth: nm; of fragments that are attached: see :class:`WatershedOptions`. The longest edge of a voxel unless
             given.
         reach: nm; see :class:`WatershedOptions`.
@@ -248,6 +250,7 @@ class AgglomerateOptions(AffinityOptions):
 
     kind: Literal["agglomerate"] = "agglomerate"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    background: Annotated[float, Field(gt=0, lt=1)] = 0.15
     depth: Length | None = None
     reach: Length | None = None
     quantile: Annotated[int, Field(ge=0, lt=100)] | None = None
@@ -262,6 +265,15 @@ class AgglomerateOptions(AffinityOptions):
     def reach_in(self, voxel_size: Sequence[Fraction]) -> Fraction:
         """Return the largest distance to the boundary that counts, nm. Voxel sizes are nm."""
         return _REACH * max(voxel_size) if self.reach is None else self.reach
+
+    @model_validator(mode="after")
+    def _background_below(self) -> AgglomerateOptions:
+        if self.background > self.threshold:
+            raise ConfigError(
+                f"background {self.background:g} is above threshold {self.threshold:g}: voxels in the middle of objects "
+                "would be of none; give one that is not"
+            )
+        return self
 
     def depth_in(self, voxel_size: Sequence[Fraction]) -> Fraction:
         """Return the depth, nm. Voxel sizes are nm."""

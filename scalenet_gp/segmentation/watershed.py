@@ -66,6 +66,20 @@ class Heights:
         largest = math.floor((self.reach / common_step(self.voxel_size)) ** 2)
         return np.rint(np.minimum(squared_distances(mask, self.voxel_size), np.float32(largest))).astype(np.uint32)
 
+    def grown(self, mask: np.ndarray, more: np.ndarray) -> np.ndarray:
+        """Return the heights of a mask's voxels, and 1, the lowest height, for more voxels around it, uint32.
+
+        Arguments are as for calling it.
+
+        Example:
+            >>> mask, more = np.array([[0, 0, 1, 1, 1, 0]], bool), np.array([[0, 1, 1, 1, 1, 1]], bool)
+            >>> Heights(Fraction(16), (Fraction(8), Fraction(8))).grown(mask, more).tolist()
+            [[0, 1, 1, 4, 1, 1]]
+        """
+        heights = self(mask)
+        heights[more & (heights == 0)] = 1
+        return heights
+
     def length(self, distance: Fraction) -> float:
         """Return a length (nm) in the unit of the heights' square roots."""
         return float(distance / common_step(self.voxel_size))
