@@ -255,7 +255,10 @@ def view(
         prediction, raw, output, serve=serve, port=port, translation=None if translation is None else translation.value
     ) as shown:
         print_results({"neuroglancer state": shown.state})
-        typer.echo(shown.link)
+        if shown.link is None:
+            typer.echo(f"the state is too long for a link: leave --no-serve out, or load {shown.state} in neuroglancer")
+        else:
+            typer.echo(shown.link)
         if serve:
             with suppress(KeyboardInterrupt):
                 Event().wait()

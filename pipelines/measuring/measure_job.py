@@ -101,7 +101,10 @@ def measure(
             f"{segmentation} has volumes of two and of three dimensions: choose among them with --classes"
         )
     if confidence is not None and not any("confidence" in part.values for part in measured.values()):
-        raise FileNotFoundError(f"--confidence {confidence}: there is no prediction of {' or '.join(measured)}")
+        there = ", ".join(ClassPrediction.names(Path(whole_path(confidence)))) or "no channels with names"
+        raise FileNotFoundError(
+            f"--confidence {confidence}: there is no prediction of {' or '.join(measured)}; there are {there}"
+        )
     for part in measured.values():
         MeasuredVolumes(part)  # refuses volumes that do not fit
     job = MeasuringJob(output=output.absolute(), classes=measured)

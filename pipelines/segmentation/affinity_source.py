@@ -87,6 +87,4 @@ class AffinityMask:
         forward, inside = self._source.forward(begin, end)
         values = mean_affinities(forward)[inside]
         attached = attached_faces(forward, self._options.threshold)[inside]
-        return Voxels(
-            values >= self._options.threshold, values, attached, more=values >= self._options.background
-        )
+        return Voxels(values >= self._options.threshold, values, attached, more=values >= self._options.background)

@@ -65,8 +65,9 @@ class SegmentedVolume(Options):
         """True if the fragments stay beside the objects, with their look-up tables."""
 
     def fragments_layout(self) -> ImageLayout:
-        """Return the layout of the volume of fragments."""
-        return ImageLayout(self.voxel_size, self.corner, self.shape, (), "uint64", "labels", 1, self.chunks)
+        """Return the layout of the volume of fragments, whose levels are those of the objects."""
+        levels = default_levels(self.voxel_size, self.shape)
+        return ImageLayout(self.voxel_size, self.corner, self.shape, (), "uint64", "labels", levels, self.chunks)
 
 
 class SegmentedClass(SegmentedVolume):

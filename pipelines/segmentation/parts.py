@@ -271,11 +271,14 @@ def _kind_volume(config: Config, prediction: Path, name: str, kinds: KindOptions
 def _affinities(config: Config, prediction: Path, name: str, output: str | None) -> tuple[Path, AffinityTargetsOptions]:
     """Return the volume of affinities that objects are made of, and what its output learned."""
     targets = match_outputs(config.training.targets, config.build_network().output_keys)
-    learned = {
-        key: options
-        for key, options in targets.items()
-        if isinstance(options, AffinityTargetsOptions) and (prediction / key).exists()
-    }
+    taught = {key: options for key, options in targets.items() if isinstance(options, AffinityTargetsOptions)}
+    learned = {key: options for key, options in taught.items() if (prediction / key).exists()}
+    if taught and (not learned if output is None else output in taught and output not in learned):
+        missing = ", ".join(taught) if output is None else output
+        raise ConfigError(
+            f"segmentation.objects.{name}: {prediction} was predicted without affinities, which the network has in "
+            f"{missing}: name that in prediction.outputs, and predict anew"
+        )
     if output is not None:
         if output not in learned:
             told = suggest(output, list(learned)) if learned else "none is there"

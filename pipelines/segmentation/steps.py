@@ -207,11 +207,18 @@ class FindEdges:
 @final
 @dataclass(frozen=True)
 class WriteObjects:
-    """Writes the objects' ids, with the levels that the blocks make."""
+    """Writes the objects' ids, with the levels that the blocks make.
+
+    Attributes:
+        volume: of the objects.
+        levels: number of levels that the blocks make.
+        kept: the volume of fragments, whose levels are made, too; None if it is not kept.
+    """
 
     fragments: Fragments
     volume: MultiscaleArrayWriter
     levels: int
+    kept: MultiscaleArrayWriter | None = None
 
     def __call__(self, roi: Roi) -> None:
         """Write a block."""
@@ -219,7 +226,8 @@ class WriteObjects:
         objects = look_up(self.fragments.read(roi.begin, roi.end), ids, numbers)
         self.volume.write(roi.begin, objects.astype(self.volume.layout.dtype, copy=False))
         for level in range(1, self.levels):
-            coarsen(self.volume, level, roi.begin, roi.end)
+            for volume in filter(None, (self.volume, self.kept)):
+                coarsen(volume, level, roi.begin, roi.end)
 
 
 def _store(fragments: Fragments, roi: Roi, mask: np.ndarray, values: np.ndarray, connectivity: Connectivity) -> None:

@@ -152,7 +152,7 @@ class SegmentationTask(BlockTask):
             yield from self._affinity_steps(name, part, stage)
         boxes = level_boxes(part.layout(1), part.block)
         within = min(boxes, default=part.layout(1).levels)
-        yield stage("objects"), lambda: WriteObjects(fragments, self._volume(name), within)
+        yield stage("objects"), lambda: WriteObjects(fragments, self._volume(name), within, self._kept(name))
         for level, box in boxes.items():
             yield stage(f"level {level}", box), partial(self._coarsening, name, level)
 
@@ -236,14 +236,25 @@ class SegmentationTask(BlockTask):
         create_image(path, part.layout(largest), {"class": name, "source": part.source.path}, name)
 
     def _coarsening(self, name: str, level: int) -> Work:
-        volume = self._volume(name)
-        return lambda roi: coarsen(volume, level, roi.begin, roi.end)
+        volumes = [volume for volume in (self._volume(name), self._kept(name)) if volume is not None]
+
+        def work(roi: Roi) -> None:
+            for volume in volumes:
+                coarsen(volume, level, roi.begin, roi.end)
+
+        return work
 
     def _path(self, name: str) -> Path:
         return self.folder.group / name
 
     def _volume(self, name: str) -> MultiscaleArrayWriter:
         return MultiscaleArrayWriter.open(self._path(name))
+
+    def _kept(self, name: str) -> MultiscaleArrayWriter | None:
+        """Return the volume of fragments; None if it is not kept."""
+        if not self.job.parts[name].keeps_fragments:
+            return None
+        return MultiscaleArrayWriter.open(self._path(f"{name}{FRAGMENTS}"))
 
     def _fragments(self, name: str) -> Fragments:
         part = self.job.parts[name]

@@ -60,11 +60,12 @@ class View:
 
     Attributes:
         state: file with neuroglancer's state.
-        link: address that opens it while the files are served.
+        link: address that opens it while the files are served; None if it would hold a state that is too long, and
+            the files are not served.
     """
 
     state: Path
-    link: str
+    link: str | None
 
 
 @contextmanager
@@ -86,7 +87,8 @@ def view(
         prediction: OME-Zarr volume, or a group of volumes as :func:`scalenet_gp.pipelines.prediction.predict` makes;
             finished or not.
         raw: path or URL of the raw volume (OME-Zarr), which is shown below the prediction.
-        output: JSON file for the state, which is replaced; ``<prediction>.neuroglancer.json`` by default.
+        output: JSON file for the state, which is replaced; ``<prediction>.neuroglancer.json`` by default, beside the
+            outermost group for a volume in one: ``cells.mito.neuroglancer.json`` for ``cells.zarr/mito``.
         serve: True to serve the files; False to write only state and link.
         port: port to serve on; 0 for a free one.
         translation: the point of a voxel that the raw volume's file states: see :func:`viewer_state`.
@@ -96,13 +98,14 @@ def view(
         VolumeFormatError: there is no volume in it, or one that neuroglancer cannot show.
         OSError: the port is taken.
     """
-    output = prediction.with_name(f"{prediction.stem}.neuroglancer.json") if output is None else output
+    output = _beside(prediction) if output is None else output
     folders = {"prediction": prediction}
     if raw is not None and (local := local_path(raw)) is not None:
         folders["raw"] = local
     if not serve:
         state = viewer_state(prediction, f"http://{HOST}:{port}", raw, translation)
-        yield View(_write(output, state), viewer_link(state))
+        link = viewer_link(state)
+        yield View(_write(output, state), link if len(link) <= _LONGEST else None)
         return
     with TemporaryDirectory() as folder, serve_files(folders | {_STATE: Path(folder)}, port) as address:
         state = viewer_state(prediction, address, raw, translation)
@@ -151,6 +154,17 @@ def viewer_state(
 def viewer_link(state: dict[str, Any]) -> str:
     """Return the link that opens a state in neuroglancer's demonstration page."""
     return _APP + quote(json.dumps(state, separators=(",", ":")), safe="")
+
+
+def _beside(prediction: Path) -> Path:
+    """Return the file for the state of a prediction, outside of the groups that it is in."""
+    names, top = [prediction.stem], prediction.absolute()
+    while (node := find_node(top.parent)) is not None and node.driver != "n5":  # any folder is a group of N5
+        top = top.parent
+        names.append(top.stem)
+    if len(names) == 1:
+        return prediction.with_name(f"{prediction.stem}.neuroglancer.json")
+    return top.with_name(".".join([*reversed(names), "neuroglancer.json"]))
 
 
 def _volumes(folder: Path) -> Iterator[Path]:

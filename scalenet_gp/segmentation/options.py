@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -199,7 +200,11 @@ class AffinityOptions(Options):
     @field_validator("thresholds")
     @classmethod
     def _in_order(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(set(thresholds)))
+        ordered = tuple(sorted(thresholds))
+        for one, other in pairwise(ordered):
+            if one == other:
+                raise ConfigError(f"{one:g} is there twice; give each once")
+        return ordered
 
     def smallest_voxels(self, voxel_size: Sequence[Fraction]) -> int:
         """Return the voxels of the smallest object that is kept, at least 1. Voxel sizes are nm."""
@@ -270,8 +275,8 @@ class AgglomerateOptions(AffinityOptions):
     def _background_below(self) -> AgglomerateOptions:
         if self.background > self.threshold:
             raise ConfigError(
-                f"background {self.background:g} is above threshold {self.threshold:g}: voxels in the middle of objects "
-                "would be of none; give one that is not"
+                f"background {self.background:g} is above threshold {self.threshold:g}, so that voxels in the middle "
+                "of objects would be of none; give one that is not"
             )
         return self
 

@@ -71,6 +71,19 @@ class ClassPrediction:
         return having[nearest_voxel_size(sizes, voxel_size)] if having else None
 
     @classmethod
+    def names(cls, path: Path) -> tuple[str, ...]:
+        """Return the channels that :meth:`find` looks among, each once.
+
+        Raises:
+            VolumeFormatError: malformed metadata.
+        """
+        node = find_node(path)
+        if node is None or node.array is not None:
+            return ()
+        outputs = [node] if is_ome_zarr(node) else [find_node(path / name) for name in multiscale_groups(path)]
+        return tuple(dict.fromkeys(name for output in outputs if output is not None for name in channel_names(output)))
+
+    @classmethod
     def _of_image(cls, node: ZarrNode, label: str, alone: bool) -> ClassPrediction | None:
         values = StoredValues.of(node.path, node.attributes)
         names = channel_names(node)

@@ -173,7 +173,11 @@ def test_a_volume_without_objects_has_empty_tables(tmp_path):
     [
         ({"classes": ["mitos"]}, "there is no class 'mitos'; .*mito"),
         ({"parents": "cells"}, "cells"),
-        ({"confidence": "seg.zarr"}, "--confidence .*seg.zarr: there is no prediction of"),
+        ({"confidence": "seg.zarr"}, "--confidence .*seg.zarr: there is no prediction of .*; there are no channels"),
+        (
+            {"confidence": "prediction.zarr", "classes": ["cell"]},
+            "--confidence .*prediction.zarr: there is no prediction of cell; there are er, mito",
+        ),
         ({"raw": "prediction.zarr/1_output"}, "has 2 channels, of which one can be read"),
         ({"raw": "small.zarr"}, "--raw .*small.zarr covers 100 × 0 × -2.25 to .* nm, not all of"),
         ({"raw": "coarse.zarr"}, "--raw .*coarse.zarr: no level is as fine as"),

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from scalenet_gp.pipelines.segmentation import LookupTables, objects_path, segme
 from scalenet_gp.pipelines.segmentation.affinity_steps import SumEdges
 from scalenet_gp.pipelines.segmentation.block_memory import BASIN_BYTES, MUTEX_BYTES
 from scalenet_gp.segmentation import AgglomerateOptions, MutexOptions, connected_pairs, find_affinity_objects, look_up
-from scalenet_gp.volumes import MultiscaleImage, group_attributes
+from scalenet_gp.volumes import MultiscaleImage, group_attributes, open_array
 from tests.pipelines.conftest import VOXEL, files_below, tiny_config, write_array, write_config
 from tests.pipelines.segmentation.predictions import ids_in, random_predictions, write_predicted
 from tests.scalenet_gp.segmentation.test_affinities import OFFSETS, SIZE, affinities_of
@@ -165,6 +166,24 @@ def test_fragments_are_a_volume_of_labels_at_its_place(predicted, tmp_path):
         LookupTables.read(made / "cells")
 
 
+def test_fragments_have_the_levels_of_the_objects_by_mode(tmp_path):
+    """Blocks of one chunk make the first coarser levels, and stages of their own the others."""
+    affinities = np.tile(noisy()[1], (1, 1, 1, 17))[:, :8, :8, :260]
+    predicted = write_affinities(tmp_path / "prediction.zarr", affinities)
+    config, workers = segmenting(kind="agglomerate", reach=VOXEL), Workers(memory=BASIN_BYTES * 8 * 8 * 12)
+    made = segment(config, predicted, tmp_path / "out.zarr", workers=workers)
+    assert group_attributes(made)["job"]["objects"]["cells"]["block"] == [8, 8, 8]
+    levels = MultiscaleImage.open(made / "cells_fragments").levels
+    assert levels == MultiscaleImage.open(made / "cells").levels
+    assert [level.shape for level in levels] == [(8, 8, 260), (4, 4, 130), (2, 2, 65)]
+    for one, other in pairwise(levels):
+        fine, coarse = (open_array(made / "cells_fragments" / level.path)[:] for level in (one, other))
+        for place in np.ndindex(coarse.shape):
+            box = fine[tuple(slice(2 * index, 2 * index + 2) for index in place)]
+            found, counts = np.unique(box, return_counts=True)
+            assert coarse[place] in found[counts == counts.max()]
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -173,6 +192,8 @@ def test_fragments_are_a_volume_of_labels_at_its_place(predicted, tmp_path):
         ({"kind": "mutex", "context": 1e6}, r"blocks have a margin of .* by segmentation.objects.cells"),
         ({"kind": "agglomerat"}, r"(?s)segmentation.objects.cells.*agglomerate"),
         ({"kind": "agglomerate", "thresholds": [2]}, r"(?s)segmentation.objects.cells.*thresholds"),
+        ({"kind": "agglomerate", "thresholds": [0.3, 0.1, 0.3]}, r"(?s)objects.cells.*thresholds.*0\.3 is there twice"),
+        ({"kind": "agglomerate", "background": 0.6}, r"(?s)objects.cells.*background 0\.6 is above threshold 0\.5"),
     ],
 )
 def test_errors_come_before_anything_is_made(predicted, tmp_path, options, error):
@@ -192,6 +213,10 @@ def test_names_of_objects_are_their_own(predicted, tmp_path):
     config = tiny_config(segmentation={"objects": {"cells": {"kind": "mutex"}}})
     with pytest.raises(ValueError, match=r"segmentation.objects.cells: .* has no outputs that learned affinities"):
         segment(config, classes, tmp_path / "out.zarr")
+    coarse = write_predicted(tmp_path / "coarse.zarr", {"0_output": random_predictions(1)})
+    told = r"without affinities, which the network has in 1_output: name that in prediction.outputs"
+    with pytest.raises(ValueError, match=told):
+        segment(segmenting(kind="mutex"), coarse, tmp_path / "out.zarr")
 
 
 def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmentation(tmp_path):

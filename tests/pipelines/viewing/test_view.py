@@ -161,6 +161,19 @@ def test_a_long_state_is_served_and_not_in_the_link(tmp_path, monkeypatch):
         served = shown.link.partition("#!")[2]
         with urlopen(served) as answer:
             assert json.load(answer) == json.loads(shown.state.read_text())
+    result = CliRunner().invoke(app, ["view", str(path), "--no-serve"])
+    assert result.exit_code == 0, result.output
+    assert "too long for a link: leave --no-serve out, or load" in result.stdout
+    assert len(result.stdout) < 500
+
+
+def test_the_state_of_a_volume_in_a_group_is_beside_the_group(tmp_path):
+    group = tmp_path / "seg.zarr"
+    create_group(group, {})
+    create_image(group / "mito", ImageLayout(VOXEL, CORNER, SHAPE, (), "uint8", "labels"))
+    with view(group / "mito", serve=False) as shown:
+        assert shown.state == tmp_path / "seg.mito.neuroglancer.json"
+    assert sorted(path.name for path in group.iterdir() if path.suffix == ".json") == []
 
 
 def test_raw_data_may_lie_elsewhere(prediction, raw):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from waterz import agglomerate as waterz_agglomerate
 
 from scalenet_gp.segmentation import (
@@ -251,3 +252,20 @@ def test_an_offset_longer_than_a_thin_volume_counts_nowhere():
     found = find_affinity_objects(more, long, SIZE, MutexOptions())
     np.testing.assert_array_equal(found[0], find_affinity_objects(affinities, OFFSETS, SIZE, MutexOptions())[0])
     np.testing.assert_array_equal(found[0], labels)
+
+
+def test_fragments_grow_to_the_border_of_objects_as_those_of_waterz_do(capfd):
+    """Cells with a membrane of one voxel between them: no voxel of a cell is left to the background."""
+    places = np.stack(np.indices((20, 20, 20)), axis=-1)[..., None, :]
+    cells = 1 + ((places - np.random.default_rng(3).random((9, 3)) * 20) ** 2).sum(axis=-1).argmin(axis=-1)
+    cells[ndimage.maximum_filter(cells, 2) != ndimage.minimum_filter(cells, 2)] = 0
+    affinities = affinities_of(cells, inside=1, apart=0)
+    missing = {}
+    for background in (0.15, 0.5):
+        found = find_affinity_objects(affinities, OFFSETS, SIZE, AgglomerateOptions(background=background))[0]
+        missing[background] = int((found[cells > 0] == 0).sum())
+    assert missing[0.15] == 0 < missing[0.5]
+    found = find_affinity_objects(affinities, OFFSETS, SIZE, AgglomerateOptions())[0]
+    backward = affinities_of(cells, [tuple(-step for step in offset) for offset in NEIGHBOURS], inside=1, apart=0)
+    assert same_partition(found * (cells > 0), next(iter(waterz_agglomerate(backward, [0.3]))) * (cells > 0))
+    capfd.readouterr()
