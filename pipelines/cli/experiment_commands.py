@@ -52,7 +52,7 @@ def experiment(
         before = ExperimentPlan.read(ExperimentFolder(place).plan)
         if before is not None:
             before.check_only_adds(settings, place)
-        print_table(plan_table(plan_experiment(settings, before)))
+        print_table(plan_table(plan_experiment(settings, before, device)))
         return
     result = run(settings, place, parallel=parallel, launcher=launcher, device=device)
     print_table(plan_table(result.plan))

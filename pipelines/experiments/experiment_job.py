@@ -47,7 +47,7 @@ def experiment(
         before = ExperimentPlan.read(place.plan)
         if before is not None:
             before.check_only_adds(matrix, folder)
-        plan = plan_experiment(matrix, before)
+        plan = plan_experiment(matrix, before, device)
         runs = {cell: RunProcess(cell, place.file(cell), place.run(cell), place.log(cell)) for cell in plan.cells}
         configs = {cell: plan.config(cell) for cell in runs}
         for cell, config in configs.items():

@@ -28,8 +28,8 @@ class Budget(Options):
     Attributes:
         steps: iterations.
         seconds: processor seconds (user and system, of all threads) of preparing batches and learning from them, as a
-            dry run of a few steps measures them before the first run starts, while nothing else is computed. Neither
-            validation nor pictures nor checkpoints are counted.
+            dry run of a few steps measures them before the first run starts, while nothing else is computed; on a GPU,
+            seconds by the clock. Neither validation nor pictures nor checkpoints are counted.
         macs: multiply-accumulates of the forward and backward passes of all batches.
 
     Example:

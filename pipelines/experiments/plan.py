@@ -172,28 +172,29 @@ class ExperimentPlan(Options):
         return _config(self.matrix, cell, width, length)
 
 
-def plan_experiment(matrix: Matrix, before: ExperimentPlan | None = None) -> ExperimentPlan:
+def plan_experiment(matrix: Matrix, before: ExperimentPlan | None = None, device: str | None = None) -> ExperimentPlan:
     """Build every network, open every data set, search widths, and measure lengths. Nothing is written.
 
     Args:
         matrix: the matrix, as :meth:`.Matrix.read` returns it.
         before: the plan that is kept and added to.
+        device: name of a torch device; that of the run files unless given.
 
     Raises:
         ConfigError: models or data sets are wrong, all of which are named; or a model cannot be matched.
     """
-    _check_all(matrix, before)
+    _check_all(matrix, before, device)
     known = before or ExperimentPlan(matrix=matrix)
     threads = torch.get_num_threads()
     torch.set_num_threads(matrix.threads)
     try:
-        widths = _search_widths(matrix, known.widths)
-        lengths = dict(_find_lengths(matrix, widths, known.lengths))
+        widths = _search_widths(matrix, known.widths, device)
+        lengths = dict(_find_lengths(matrix, widths, known.lengths, device))
     finally:
         torch.set_num_threads(threads)
     plan = ExperimentPlan(matrix=matrix, widths=widths, lengths=lengths)
     for model in widths:  # widths may not fit the memory
-        _check(plan.config(Cell(model, next(iter(matrix.data)), matrix.seeds[0])))
+        _check(plan.config(Cell(model, next(iter(matrix.data)), matrix.seeds[0])), device)
     return plan
 
 
@@ -233,18 +234,19 @@ def _validated(settings: Mapping[str, Any]) -> Config:
         raise ConfigError("; ".join(describe_problems(error, Config, settings, "the run file"))) from error
 
 
-def _check_all(matrix: Matrix, before: ExperimentPlan | None) -> None:
+def _check_all(matrix: Matrix, before: ExperimentPlan | None, device: str | None) -> None:
     """Check every model on every data set, and tell all faults together."""
     faults = _Faults()
     for cell in (Cell(model, data, matrix.seeds[0]) for data in matrix.data for model in matrix.models):
         try:
-            _check(_config(matrix, cell) if before is None or cell not in before.cells else before.config(cell))
+            known = before is not None and cell in before.cells
+            _check(before.config(cell) if before is not None and known else _config(matrix, cell), device)
         except (ScaleNetError, OSError, MemoryError) as error:
             faults.add(cell, error)
     faults.tell()
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, device: str | None) -> None:
     """Build the network and open the data of a run, as the training does before its first step.
 
     Raises:
@@ -254,10 +256,10 @@ def _check(config: Config) -> None:
     datasets = Datasets.find(config.data.folder or "", config, net)
     survey(datasets).check()
     check_evaluation(config, datasets)
-    check_run_memory(config, datasets)
+    check_run_memory(config, datasets, device)
 
 
-def _search_widths(matrix: Matrix, known: Mapping[str, Width]) -> dict[str, Width]:
+def _search_widths(matrix: Matrix, known: Mapping[str, Width], device: str | None) -> dict[str, Width]:
     """Return the widths of the models other than the reference, on the first data set with the first seed.
 
     Raises:
@@ -273,7 +275,7 @@ def _search_widths(matrix: Matrix, known: Mapping[str, Width]) -> dict[str, Widt
         if model in known or model == match.reference:
             continue
         if wanted is None:
-            wanted = _measure(_config(matrix, Cell(match.reference, data, seed)), match.by)
+            wanted = _measure(_config(matrix, Cell(match.reference, data, seed)), match.by, device)
         config = _config(matrix, Cell(model, data, seed))
         network = config.network.model_dump(mode="json", exclude_none=True)
 
@@ -282,7 +284,7 @@ def _search_widths(matrix: Matrix, known: Mapping[str, Width]) -> dict[str, Widt
                 changed = _validated({**config.model_dump(mode="json"), "network": with_width(network, width)})
             except ConfigError:
                 return None
-            return _measure(changed, match.by)
+            return _measure(changed, match.by, device)
 
         nearest = nearest_width(measure, wanted)
         if nearest is None:
@@ -303,15 +305,15 @@ def _search_widths(matrix: Matrix, known: Mapping[str, Width]) -> dict[str, Widt
     return found
 
 
-def _measure(config: Config, by: Literal["parameters", "macs", "time"]) -> float:
+def _measure(config: Config, by: Literal["parameters", "macs", "time"], device: str | None) -> float:
     if by == "time":
-        return dry_run(config, config.data.folder or "").processor
+        return _seconds_of_iteration(config, device)
     net = config.build_network()
     return float(count_parameters(net)) if by == "parameters" else macs_per_voxel(net, config.prediction.block_shape)
 
 
 def _find_lengths(
-    matrix: Matrix, widths: Mapping[str, Width], known: Mapping[str, Length]
+    matrix: Matrix, widths: Mapping[str, Width], known: Mapping[str, Length], device: str | None
 ) -> Iterator[tuple[str, Length]]:
     """Yield the length of the training of each model on each data set."""
     budget = matrix.budget
@@ -328,7 +330,7 @@ def _find_lengths(
                 continue
             config = _config(matrix, Cell(model, data, matrix.seeds[0]), widths.get(model))
             if budget.seconds is not None:
-                whole, each = budget.seconds, dry_run(config, config.data.folder or "").processor
+                whole, each = budget.seconds, _seconds_of_iteration(config, device)
             else:
                 whole, each = float(budget.macs or 0), _macs_of_iteration(config)
             if whole < each:
@@ -337,6 +339,12 @@ def _find_lengths(
                     "raise it, or lower training.batch_size or training.output_shape"
                 )
             yield name, Length(iterations=int(whole / each), each=each)
+
+
+def _seconds_of_iteration(config: Config, device: str | None) -> float:
+    """Return the processor seconds of an iteration; on a GPU, which the processor waits for, those by the clock."""
+    measured = dry_run(config, config.data.folder or "", device)
+    return measured.processor if measured.device == "cpu" else measured.iteration
 
 
 def _macs_of_iteration(config: Config) -> float:

@@ -120,6 +120,7 @@ def nearest_width(measure: Callable[[int], float | None], target: float) -> tupl
             low = middle
         else:
             high = middle
+    at(high)  # the widest of all was not measured
     known = {width: value for width, value in seen.items() if value}
     if not known:
         return None

@@ -48,11 +48,15 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], across: str, label: str) 
 
 
 def draw_scatter(points: Mapping[str, Sequence[tuple[float, float]]], across: str, label: str) -> Figure:
-    """Return the points of each model, in its color, over a logarithmic axis."""
+    """Return the points of each model, in its color, over an axis that is logarithmic if they span more than 3 to 1."""
     figure, panel = _panel()
     for color, (name, of) in zip(class_colors(len(points)), points.items(), strict=True):
         panel.plot(*zip(*of, strict=True), "o", color=color, label=name, markersize=5)
-    panel.set(xlabel=across, ylabel=label, xscale="log")
+    panel.set(xlabel=across, ylabel=label)
+    lengths = [x for of in points.values() for x, _ in of]
+    if max(lengths) > 3 * min(lengths):
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
     _legend(panel)
     return figure
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from scalenet_gp.pipelines.reports.document import Document, Numbers
 from scalenet_gp.pipelines.reports.efficiency import Efficiency, FieldOfView, fields_of_view, measure_efficiency
 from scalenet_gp.pipelines.reports.figures import draw_bars, draw_curves, draw_scatter
-from scalenet_gp.pipelines.reports.found_runs import FoundRuns
+from scalenet_gp.pipelines.reports.found_runs import FoundRun, FoundRuns
 from scalenet_gp.pipelines.reports.places import Examination
 from scalenet_gp.pipelines.reports.scores import MACRO, all_scores, score_of, scores_csv, shown
 from scalenet_gp.pipelines.reports.significance import Comparison, compare_with_reference
@@ -193,18 +194,27 @@ def write_curves(document: Document, found: FoundRuns, logs: Logs) -> None:
     for name, tag, label in (("validation", "", "mean Dice in the validation"), ("loss", "loss/total", "loss")):
         curves: dict[str, list[list[tuple[float, float]]]] = {}
         for run in found.runs:
-            log = logs[run.folder.path]
+            log = replace(logs[run.folder.path], each=_seconds_each(found, run))
             points = log.curve(tag) if tag else log.validated(run.output)
             numbers += [(run.model, run.data, run.seed, name, *point) for point in points]
             if points:
                 curves.setdefault(run.model, []).append([(seconds, value) for _, seconds, value in points])
         if curves:
-            caption = f"The {label} over the time of training, a curve for each run."
+            of_budget = _seconds_each(found, found.runs[0]) is not None
+            clock = "by what an iteration takes of the budget" if of_budget else "by the clock, without validation"
+            caption = f"The {label} over the seconds of training, {clock}; a curve for each run."
             document.figure(f"{name}_over_time", draw_curves(curves, "seconds of training", label), caption)
         elif not tag:
             document.paragraph("The runs have no validation, so that accuracy is known at their end alone.")
     head = ("model", "data", "seed", "curve", "iteration", "seconds", "value")
     document.numbers("curves", Numbers(head, numbers))
+
+
+def _seconds_each(found: FoundRuns, run: FoundRun) -> float | None:
+    """Return the seconds that an iteration takes of a budget of seconds, of an experiment that has one."""
+    if found.plan is None or found.plan.matrix.budget is None or found.plan.matrix.budget.seconds is None:
+        return None
+    return found.plan.lengths[f"{run.model}/{run.data}"].each
 
 
 def write_fields(document: Document, found: FoundRuns) -> None:

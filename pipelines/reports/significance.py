@@ -96,7 +96,7 @@ def compare_with_reference(values: Mapping[str, Mapping[Hashable, float]], refer
         pairs = [(score, values[reference].get(key, math.nan)) for key, score in values[model].items()]
         differences.append(np.array([a - b for a, b in pairs if not (math.isnan(a) or math.isnan(b))]))
     p_values = [float(wilcoxon(found).pvalue) if found.any() else math.nan for found in differences]
-    tested = sum(not math.isnan(value) for value in p_values)
+    tested = [len(found) for found in differences if found.any()]
     return [
         Comparison(
             model,
@@ -104,8 +104,8 @@ def compare_with_reference(values: Mapping[str, Mapping[Hashable, float]], refer
             float(np.median(found)) if len(found) else math.nan,
             p_value,
             corrected,
-            # all differences of one sign; the least of Holm's factors is 1, and that of the smallest value is the most
-            min(1.0, 2.0 ** (1 - len(found)) * max(tested, 1)) if len(found) else 1.0,
+            # all differences of one sign, and every model that can have a smaller value has one
+            min(1.0, 2.0 ** (1 - len(found)) * max(sum(n <= len(found) for n in tested), 1)) if len(found) else 1.0,
         )
         for model, found, p_value, corrected in zip(
             others, differences, p_values, correct_by_holm(p_values), strict=True

@@ -17,6 +17,7 @@ class TrainingLog:
     Attributes:
         scalars: (iteration, value) by tag.
         batch_size: samples of an iteration.
+        each: seconds of an iteration, where they were measured before; by the rates of samples in the log unless given.
 
     Example:
         >>> log = TrainingLog({"samples_per_second": [(10, 4.0), (20, 8.0)]}, batch_size=2)
@@ -26,6 +27,7 @@ class TrainingLog:
 
     scalars: Mapping[str, Sequence[tuple[int, float]]]
     batch_size: int
+    each: float | None = None
 
     def seconds(self, iteration: int) -> float:
         """Return the seconds that batches up to an iteration took to prepare and to learn from.
@@ -33,6 +35,8 @@ class TrainingLog:
         They follow from the rates of samples, which leave out validation, and the time between the processes that
         worked on a run. Between two entries of the log, and after the last one, the rate is taken to be constant.
         """
+        if self.each is not None:
+            return self.each * iteration
         whole, before, rate = 0.0, 0, 0.0
         for at, rate in self.scalars.get("samples_per_second", ()):
             if at >= iteration:

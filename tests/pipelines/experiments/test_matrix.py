@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -126,7 +127,7 @@ def test_the_nearest_width_is_the_nearest_of_all(factor, power, target, refused)
         return None if width in refused else factor * width**power
 
     width, value = nearest_width(measure, target)
-    allowed = [n for n in range(1, 4096 + 20) if n not in refused]
+    allowed = [n for n in range(1, 4096 + 1) if n not in refused]
     best = min(allowed, key=lambda n: abs(math.log(measure(n) / target)))
     assert value == measure(width)
     assert abs(math.log(value / target)) == pytest.approx(abs(math.log(measure(best) / target)), abs=1e-9)
@@ -165,14 +166,27 @@ class TestPlan:
         assert more.config(Cell("unet", "data", 5)).training.seed == 5
 
     def test_seconds_are_those_of_a_dry_run(self, matrix_of, monkeypatch):
-        class Measured:
-            processor = 0.5
-
-        monkeypatch.setattr("scalenet_gp.pipelines.experiments.plan.dry_run", lambda config, volume: Measured)
+        measured = SimpleNamespace(device="cpu", processor=0.5, iteration=0.25)
+        monkeypatch.setattr("scalenet_gp.pipelines.experiments.plan.dry_run", lambda config, volume, device: measured)
         plan = plan_experiment(matrix_of(budget={"seconds": 3.2}))
         assert plan.lengths["unet/data"].iterations == 6
         with pytest.raises(ConfigError, match=r"the budget 0.4 is less than one iteration of unet on data, .* 0.5"):
             plan_experiment(matrix_of(budget={"seconds": 0.4}))
+        measured.device = "cuda:0"  # the processor only waits for it
+        assert plan_experiment(matrix_of(budget={"seconds": 3.2})).lengths["unet/data"].iterations == 12
+
+    def test_widths_by_time_are_those_of_dry_runs(self, matrix_of, monkeypatch):
+        def measure(config, volume, device):
+            width = widths_of(config.network.model_dump())[0]
+            return SimpleNamespace(device="cpu", processor=0.1 * width**2 * (3 if config.network.kind == "unet" else 1))
+
+        monkeypatch.setattr("scalenet_gp.pipelines.experiments.plan.dry_run", measure)
+        models = {"scalenet": {"network": {"kind": "unet", "top_resolution": [4.5] * 3, "base_nc": 9}}, "unet": UNET}
+        models["scalenet"]["network"]["kind"] = "mobile_unet"
+        match = {"by": "time", "reference": "scalenet", "tolerance": 0.1}
+        plan = plan_experiment(matrix_of(models=models, match=match))
+        assert plan.widths["unet"].base_nc == (5,)
+        assert plan.widths["unet"].difference == pytest.approx(3 * 25 / 81 - 1)
 
     def test_a_model_that_comes_not_near_enough_is_refused_with_what_it_reached(self, matrix_of):
         match = {"by": "macs", "reference": "scalenet", "tolerance": 0.001}

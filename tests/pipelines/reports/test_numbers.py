@@ -74,6 +74,17 @@ def test_too_few_pairs_are_told(pairs, too_few):
         assert found.p_value == found.smallest
 
 
+def test_a_model_with_fewer_pairs_is_corrected_for_those_that_have_as_few():
+    values = {
+        "a": dict.fromkeys(range(12), 0.0),
+        "b": {n: 1.0 + n for n in range(12)},
+        "c": {n: 1.0 + n for n in range(5)},
+    }
+    many, few = compare_with_reference(values, "a")
+    assert (many.smallest, few.smallest) == (2 * 2.0**-11, 2.0**-4)
+    assert (many.corrected, few.corrected) == (many.smallest, few.smallest)
+
+
 def test_models_that_are_the_same_have_no_p_value_and_an_unknown_reference_is_refused():
     same = {"a": {0: 0.5, 1: 0.25}, "b": {0: 0.5, 1: 0.25}}
     (found,) = compare_with_reference(same, "a")
@@ -109,6 +120,7 @@ def test_seconds_follow_from_the_rates():
     log = TrainingLog({"samples_per_second": [(2, 1.0), (4, 2.0)]}, batch_size=3)
     assert [log.seconds(at) for at in (0, 1, 2, 3, 4, 6)] == [0, 3, 6, 7.5, 9, 12]
     assert TrainingLog({}, 3).seconds(5) == 0
+    assert TrainingLog(log.scalars, 3, each=0.5).seconds(4) == 2
 
 
 def test_the_log_of_a_run_has_its_scalars(trained):
