@@ -22,6 +22,7 @@ from scalenet_gp.pipelines.segmentation.lookup import LookupTables
 from scalenet_gp.segmentation import (
     AffinityMethod,
     MutexOptions,
+    cut_kinds,
     forward_affinities,
     join_by_affinities,
     mean_affinities,
@@ -40,12 +41,18 @@ __all__ = ["FindMutexFragments", "SumEdges", "SumKinds", "merge_affinities"]
 @final
 @dataclass(frozen=True)
 class FindMutexFragments:
-    """Labels the fragments of a mutex watershed of a block with its context."""
+    """Labels the fragments of a mutex watershed of a block with its context.
+
+    Attributes:
+        context: voxels around a block.
+        kinds: the probabilities of kinds, by which fragments are cut; None if there are none.
+    """
 
     source: AffinitySource
     fragments: Fragments
     options: MutexOptions
     context: tuple[int, ...]
+    kinds: KindSource | None = None
     _turn: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __call__(self, roi: Roi) -> None:
@@ -61,6 +68,9 @@ class FindMutexFragments:
             labels, count = mutex_fragments(affinities, forward, self.source.offsets, self.options, inside)
             values = mean_affinities(forward)[inside]
         del affinities, forward
+        if self.kinds is not None and self.options.kinds is not None:
+            probabilities = self.kinds.read(roi.begin, roi.end)
+            labels, count = cut_kinds(labels, count, probabilities, self.options.kinds.confidence)
         base = self.fragments.base(roi)
         rows = measure_fragments(labels, count, values, roi.begin, self.source.shape, base)
         self.fragments.write(roi, labels, rows)

@@ -187,7 +187,8 @@ class SegmentationTask(BlockTask):
     def _affinity_steps(self, name: str, part: SegmentedAffinities, stage: Callable[..., BlockStage]) -> Iterator[Step]:
         """Yield the steps to the numbers of the fragments of affinities."""
         fragments, options, voxel_size = self._fragments(name), part.options, part.voxel_size
-        source = partial(AffinitySource, self.job.prediction, part)
+        source, kinds = partial(AffinitySource, self.job.prediction, part), part.kinds
+        kind_source = partial(KindSource, self.job.prediction, part, kinds) if kinds is not None else lambda: None
         if options.kind == "agglomerate":
             heights = Heights(options.reach_in(voxel_size), voxel_size)
 
@@ -200,10 +201,10 @@ class SegmentationTask(BlockTask):
             context = options.context_in(part.offsets, voxel_size)
             yield (
                 stage("fragments", light=False),
-                lambda: FindMutexFragments(source(), fragments, options, context),
+                lambda: FindMutexFragments(source(), fragments, options, context, kind_source()),
             )
         yield stage("edges", light=False), lambda: SumEdges(source(), fragments, options)
-        if (kinds := part.kinds) is not None:
+        if kinds is not None:
             yield stage("kinds"), lambda: SumKinds(KindSource(self.job.prediction, part, kinds), fragments)
         yield stage("merging", part.shape), lambda: lambda roi: self._merge_affinities(name, part)
 

@@ -30,7 +30,7 @@ from scalenet_gp.segmentation.fragments import (
     number_objects,
 )
 from scalenet_gp.segmentation.joining import join_by_affinities
-from scalenet_gp.segmentation.kinds import sum_kinds
+from scalenet_gp.segmentation.kinds import cut_kinds, sum_kinds
 from scalenet_gp.segmentation.measures import (
     contact_type,
     count_overlaps,
@@ -90,6 +90,7 @@ __all__ = [
     "count_overlaps",
     "crossing_areas",
     "crossing_steps",
+    "cut_kinds",
     "face_areas",
     "fill_holes",
     "find_affinity_objects",

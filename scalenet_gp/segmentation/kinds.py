@@ -7,7 +7,45 @@ import numpy as np
 from scalenet_gp.kernels import numba_jit
 from scalenet_gp.segmentation.affinities import STEPS
 
-__all__ = ["choose_kinds", "part_kinds", "sum_kinds"]
+__all__ = ["choose_kinds", "cut_kinds", "part_kinds", "sum_kinds"]
+
+
+def cut_kinds(labels: np.ndarray, count: int, probabilities: np.ndarray, confidence: float) -> tuple[np.ndarray, int]:
+    """Return fragments without two kinds in one: such a fragment is cut where the most probable kind changes.
+
+    Only fragments are cut that hold voxels of two kinds whose probabilities are above the confidence. Their pieces are
+    connected by faces.
+
+    Args:
+        labels: fragments from 1 on, connected by faces, uint32 (z, y, x) or (y, x); 0 for none.
+        count: their number.
+        probabilities: (kind, z, y, x) of the same voxels.
+        confidence: the probability that a kind has to be above.
+
+    Returns:
+        The labels of the pieces from 1 on, uint32, and their number.
+
+    Example:
+        >>> labels = np.array([[1, 1, 1, 1, 2]], np.uint32)
+        >>> probabilities = np.array([[[0.9, 0.6, 0.4, 0.0, 0.9]], [[0.1, 0.4, 0.6, 1.0, 0.1]]])
+        >>> cut_kinds(labels, 2, probabilities, 0.8)[0].tolist()
+        [[1, 1, 2, 2, 3]]
+    """
+    from cc3d import connected_components  # slow to import
+
+    best = probabilities.argmax(axis=0)
+    there = np.zeros((count + 1, len(probabilities)), bool)
+    sure = probabilities.max(axis=0) > confidence
+    there[labels[sure], best[sure]] = True
+    mixed = there.sum(axis=1) > 1
+    mixed[0] = False
+    if not mixed.any():
+        return labels, count
+    pieces = np.where(labels > 0, labels.astype(np.uint64) * np.uint64(len(probabilities)), np.uint64(0))
+    pieces += np.where(mixed[labels], best, 0).astype(np.uint64)
+    solid = np.ascontiguousarray(pieces.reshape((1,) * (3 - pieces.ndim) + pieces.shape))
+    found, number = connected_components(solid, connectivity=6, return_N=True, out_dtype=np.uint32)
+    return found.reshape(labels.shape), int(number)
 
 
 def sum_kinds(labels: np.ndarray, count: int, probabilities: np.ndarray) -> np.ndarray:

@@ -278,6 +278,30 @@ def test_the_best_threshold_is_chosen_in_one_pass_and_taken_by_the_next_segmenta
     assert "were chosen for another network" in str(result.exception)
 
 
+def with_kinds(predicted, coarse, folder):
+    """The prediction of affinities, and with it that of two classes at twice the voxel size."""
+    classes = write_predicted(folder / "classes.zarr", {"0_output": coarse})
+    shutil.copytree(classes / "0_output", predicted / "0_output")
+    attributes = json.loads((predicted / ".zattrs").read_text())
+    attributes["channels"]["0_output"] = ["bright", "dark"]
+    (predicted / ".zattrs").write_text(json.dumps(attributes))
+    return predicted
+
+
+def test_a_fragment_of_the_mutex_watershed_that_spans_two_kinds_is_cut(tmp_path):
+    coarse = np.full((2, 4, 4, 8), 0.2)
+    coarse[0, ..., :3] = coarse[1, ..., 4:] = 0.9
+    coarse[0, ..., 3] = 0.5  # which is of no kind, and more of the first
+    whole = affinities_of(np.ones((8, 8, 16), np.int64))
+    predicted = with_kinds(write_affinities(tmp_path / "prediction.zarr", whole), coarse, tmp_path)
+    kinds = {"classes": ["bright", "dark"], "confidence": 0.8}
+    for name, options, count in (("one", {}, 1), ("two", {"kinds": kinds}, 2)):
+        made = segment(segmenting(kind="mutex", **options), predicted, tmp_path / f"{name}.zarr")
+        found = ids_in(made / "cells")
+        assert (found[..., :8] == 1).all()
+        assert (found[..., 8:] == count).all()
+
+
 @pytest.mark.parametrize("kind", ["agglomerate", "mutex"])
 def test_fragments_of_different_kinds_are_never_joined_also_not_through_others(tmp_path, kind):
     """Three fragments in a row, whose affinities would join them all; the outer ones are of two coarse classes."""
@@ -290,12 +314,7 @@ def test_fragments_of_different_kinds_are_never_joined_also_not_through_others(t
     if kind == "mutex":
         affinities[5, :, :, 5:8] = affinities[5, :, :, 13:16] = 0.35
         options["bias"] = [-0.5] * 3 + [-0.36] * 3
-    predicted = write_affinities(tmp_path / "prediction.zarr", affinities)
-    classes = write_predicted(tmp_path / "classes.zarr", {"0_output": coarse})
-    shutil.copytree(classes / "0_output", predicted / "0_output")
-    attributes = json.loads((predicted / ".zattrs").read_text())
-    attributes["channels"]["0_output"] = ["bright", "dark"]
-    (predicted / ".zattrs").write_text(json.dumps(attributes))
+    predicted = with_kinds(write_affinities(tmp_path / "prediction.zarr", affinities), coarse, tmp_path)
     made = segment(segmenting(**options), predicted, tmp_path / "all.zarr")
     assert ids_in(made / "cells").max() == 1
     kinds = {"classes": ["bright", "dark"], "confidence": 0.8}

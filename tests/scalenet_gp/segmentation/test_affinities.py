@@ -22,7 +22,7 @@ from scalenet_gp.segmentation import (
     sum_edges,
     sum_rows,
 )
-from scalenet_gp.segmentation.kinds import part_kinds
+from scalenet_gp.segmentation.kinds import cut_kinds, part_kinds
 
 NEIGHBOURS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 OFFSETS = [*NEIGHBOURS, (3, 0, 0), (0, 3, 0), (0, 0, 3)]
@@ -269,3 +269,24 @@ def test_fragments_grow_to_the_border_of_objects_as_those_of_waterz_do(capfd):
     backward = affinities_of(cells, [tuple(-step for step in offset) for offset in NEIGHBOURS], inside=1, apart=0)
     assert same_partition(found * (cells > 0), next(iter(waterz_agglomerate(backward, [0.3]))) * (cells > 0))
     capfd.readouterr()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([(5, 6, 7), (9, 11)]))
+def test_fragments_are_cut_where_they_have_two_kinds_and_nowhere_else(seed, shape):
+    """Against a search of each fragment's pieces one by one."""
+    random = np.random.default_rng(seed)
+    labels, count = ndimage.label(random.random(shape) < 0.7)
+    probabilities = random.dirichlet([0.3] * 3, shape)
+    probabilities = np.moveaxis(ndimage.uniform_filter(probabilities, (*[3] * len(shape), 1)), -1, 0)
+    expected, best = np.zeros(shape, np.int64), probabilities.argmax(axis=0)
+    for label in range(1, count + 1):
+        inside = labels == label
+        sure = set(best[inside & (probabilities.max(axis=0) > 0.6)].tolist())
+        for part in [inside & (best == kind) for kind in range(3)] if len(sure) > 1 else [inside]:
+            pieces, _ = ndimage.label(part)
+            expected[part] = pieces[part] + expected.max()
+    found, number = cut_kinds(labels.astype(np.uint32), count, probabilities, 0.6)
+    assert same_partition(found, expected)
+    assert found.max() == number == expected.max()
+    np.testing.assert_array_equal(found > 0, labels > 0)
