@@ -67,7 +67,7 @@ ROOMS = {
     "pipelines.demo": "volumes .config .data .evaluation .plots .prediction .process .runs .segmentation .training",
     "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs .segmentation",  # noqa: E501
     "pipelines.exchange": "exchange geometry volumes .blockwise",
-    "pipelines.experiments": "analysis geometry graph kernels leibnet metrics options serialization training volumes .config .data .evaluation .inspection .process .runs .training",  # noqa: E501
+    "pipelines.experiments": "analysis geometry graph kernels leibnet metrics options serialization training volumes .blockwise .config .data .evaluation .inspection .process .runs .segmentation .training",  # noqa: E501
     "pipelines.inspection": "analysis geometry graph leibnet networks nodes nodes.chains options training volumes .blockwise .config .data .evaluation .plots .process .training",  # noqa: E501
     "pipelines.measuring": "geometry options segmentation serialization volumes .blockwise",
     "pipelines.masks": "geometry tissue volumes .plots .process",

@@ -13,7 +13,11 @@ from scalenet_gp.pipelines.evaluation.score_table import (
     segmentation_scores_table,
     thresholds_table,
 )
-from scalenet_gp.pipelines.evaluation.segmentation_job import SegmentationScores, evaluate_segmentation
+from scalenet_gp.pipelines.evaluation.segmentation_job import (
+    SegmentationScores,
+    evaluate_segmentation,
+    true_instances,
+)
 from scalenet_gp.pipelines.evaluation.threshold_job import choose_thresholds
 from scalenet_gp.pipelines.evaluation.validation import Validation
 
@@ -36,4 +40,5 @@ __all__ = [
     "score_tables",
     "segmentation_scores_table",
     "thresholds_table",
+    "true_instances",
 ]

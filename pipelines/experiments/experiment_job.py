@@ -48,7 +48,10 @@ def experiment(
         if before is not None:
             before.check_only_adds(matrix, folder)
         plan = plan_experiment(matrix, before, device)
-        runs = {cell: RunProcess(cell, place.file(cell), place.run(cell), place.log(cell)) for cell in plan.cells}
+        runs = {
+            cell: RunProcess(cell, place.file(cell), place.run(cell), place.log(cell), device, matrix.objects)
+            for cell in plan.cells
+        }
         configs = {cell: plan.config(cell) for cell in runs}
         for cell, config in configs.items():
             RunFolder(runs[cell].folder).check_config(config)
@@ -80,7 +83,6 @@ def experiment(
             parallel or matrix.parallel,
             matrix.threads,
             launcher,
-            device,
             received,
             show,
         )

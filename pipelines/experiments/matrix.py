@@ -86,6 +86,8 @@ class Matrix(Options):
         seeds: seeds of the runs.
         budget: length of the training; that of the run files unless given.
         match: search of widths; none unless given.
+        objects: classes, or objects of affinities, that are found in each prediction and compared with instances of the
+            annotation, as ``segment`` and ``evaluate --segmentation`` do; none unless given.
         parallel: runs at a time.
         threads: threads that each run computes with.
 
@@ -101,6 +103,7 @@ class Matrix(Options):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
     budget: Budget | None = None
     match: Match | None = None
+    objects: tuple[str, ...] = ()
     parallel: PositiveInt = 1
     threads: PositiveInt = 1
 

@@ -18,6 +18,7 @@ from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import Datasets, survey
 from scalenet_gp.pipelines.evaluation import check_evaluation
 from scalenet_gp.pipelines.experiments.matrix import Matrix, merge_settings
+from scalenet_gp.pipelines.experiments.objects import check_objects
 from scalenet_gp.pipelines.experiments.widths import (
     count_parameters,
     macs_per_voxel,
@@ -194,7 +195,7 @@ def plan_experiment(matrix: Matrix, before: ExperimentPlan | None = None, device
         torch.set_num_threads(threads)
     plan = ExperimentPlan(matrix=matrix, widths=widths, lengths=lengths)
     for model in widths:  # widths may not fit the memory
-        _check(plan.config(Cell(model, next(iter(matrix.data)), matrix.seeds[0])), device)
+        _check(plan.config(Cell(model, next(iter(matrix.data)), matrix.seeds[0])), matrix, device)
     return plan
 
 
@@ -240,13 +241,13 @@ def _check_all(matrix: Matrix, before: ExperimentPlan | None, device: str | None
     for cell in (Cell(model, data, matrix.seeds[0]) for data in matrix.data for model in matrix.models):
         try:
             known = before is not None and cell in before.cells
-            _check(before.config(cell) if before is not None and known else _config(matrix, cell), device)
+            _check(before.config(cell) if before is not None and known else _config(matrix, cell), matrix, device)
         except (ScaleNetError, OSError, MemoryError) as error:
             faults.add(cell, error)
     faults.tell()
 
 
-def _check(config: Config, device: str | None) -> None:
+def _check(config: Config, matrix: Matrix, device: str | None) -> None:
     """Build the network and open the data of a run, as the training does before its first step.
 
     Raises:
@@ -256,6 +257,7 @@ def _check(config: Config, device: str | None) -> None:
     datasets = Datasets.find(config.data.folder or "", config, net)
     survey(datasets).check()
     check_evaluation(config, datasets)
+    check_objects(config, datasets, matrix.objects)
     check_run_memory(config, datasets, device)
 
 

@@ -61,6 +61,8 @@ class RunProcess:
         file: its run file.
         folder: its folder.
         log: file for what the process tells.
+        device: name of a torch device; that of the run file unless given.
+        objects: names of classes, or of objects of affinities, to find and to compare.
 
     Example:
         >>> folder = Path("experiment/runs/unet/demo/0")
@@ -72,12 +74,15 @@ class RunProcess:
     file: Path
     folder: Path
     log: Path
+    device: str | None = None
+    objects: tuple[str, ...] = ()
 
-    def start(self, threads: int, launcher: str, device: str | None) -> subprocess.Popen[bytes]:
+    def start(self, threads: int, launcher: str) -> subprocess.Popen[bytes]:
         """Start the process, in a session of its own, so that Ctrl-C does not reach it."""
         command = [*shlex.split(launcher), sys.executable, "-m", _WORKER, str(self.file), str(self.folder)]
         command += ["--threads", str(threads)]
-        command += [] if device is None else ["--device", device]
+        command += [] if self.device is None else ["--device", self.device]
+        command += ["--objects", ",".join(self.objects)] if self.objects else []
         # not every launcher keeps standard input open
         command += [] if launcher else ["--until-input-ends"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +125,6 @@ def run_processes(
     parallel: int,
     threads: int,
     launcher: str,
-    device: str | None,
     received: Callable[[], signal.Signals | None],
     show: Callable[[dict[Cell, Progress]], None],
 ) -> dict[Cell, Progress]:
@@ -131,7 +135,6 @@ def run_processes(
         parallel: the most at a time.
         threads: threads of each.
         launcher: command that starts a process elsewhere; nothing for this machine.
-        device: name of a torch device.
         received: returns the signal that came, or None.
         show: called with the progress of all runs, again and again.
 
@@ -148,7 +151,7 @@ def run_processes(
         while waiting or going:
             while waiting and len(going) < parallel and came is None:
                 run = waiting.pop()
-                going[run.cell] = _Going(run, run.start(threads, launcher, device))
+                going[run.cell] = _Going(run, run.start(threads, launcher))
             for cell, one in list(going.items()):
                 states[cell] = one.progress()
                 if states[cell].state in ("done", "failed", "stopped"):

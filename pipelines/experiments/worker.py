@@ -21,6 +21,7 @@ from scalenet_gp.kernels import keep_freed_memory, set_deterministic_mkl
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.data import resolve_sources, sources_of
 from scalenet_gp.pipelines.evaluation import final_evaluation
+from scalenet_gp.pipelines.experiments.objects import compare_objects
 from scalenet_gp.pipelines.process import Interrupted, ending_at_once
 from scalenet_gp.pipelines.runs import Attempt, RunFacts, RunFolder, describe_machine
 from scalenet_gp.pipelines.training import train
@@ -29,8 +30,8 @@ from scalenet_gp.training import peak_resident_bytes, resident_bytes
 __all__ = ["do_run"]
 
 
-def do_run(config: Config, run: Path, device: str | None = None) -> RunFacts:
-    """Train, or resume, a run, then predict and evaluate it; note in ``facts.json`` what that took.
+def do_run(config: Config, run: Path, device: str | None = None, objects: Sequence[str] = ()) -> RunFacts:
+    """Train, or resume, a run, then predict and evaluate it, and its objects; note in ``facts.json`` what that took.
 
     A run that is done is left alone. Progress is told as lines of JSON: see :class:`.JsonReport`.
 
@@ -38,6 +39,7 @@ def do_run(config: Config, run: Path, device: str | None = None) -> RunFacts:
         config: the run file, with a ``data.folder``.
         run: folder of the run.
         device: name of a torch device; that of the config unless given.
+        objects: names of classes, or of objects of affinities, to find and to compare.
 
     Raises:
         ScaleNetError, OSError, MemoryError: as the training and the final evaluation.
@@ -67,9 +69,11 @@ def do_run(config: Config, run: Path, device: str | None = None) -> RunFacts:
                 training_processor=_processor_seconds() - used,
                 memory_training=peak_resident_bytes(),
             )
-        if sources_of(config, resolve_sources(config.data, volume), "evaluate"):
+        if sources := sources_of(config, resolve_sources(config.data, volume), "evaluate"):
             with ending_at_once(checkpoint):
                 result = final_evaluation(config, volume, run, checkpoint, device)
+                if objects:
+                    compare_objects(config, folder, objects, sources[0])
             note(prediction=result.seconds, prediction_processor=result.processor_seconds)
     except Interrupted:
         note(ended="interrupted")
@@ -107,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--device")
+    parser.add_argument("--objects", type=lambda text: text.split(","), default=[])
     parser.add_argument("--until-input-ends", action="store_true")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; whoever started this ends it in good order
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.until_input_ends:
         _end_with_standard_input()
     try:
-        do_run(Config.read(options.file), options.run, options.device)
+        do_run(Config.read(options.file), options.run, options.device, options.objects)
     except Exception as error:
         traceback.print_exception(error)
         known = isinstance(error, ScaleNetError | OSError | MemoryError)

@@ -33,7 +33,7 @@ def weights_of(run):
 
 def test_runs_are_done_once_failures_are_listed_and_what_is_added_is_done(tmp_path, volume, folder):
     models = {"unet": UNET, "bad": {**UNET, **DIVERGES}}
-    matrix = write_matrix(tmp_path, volume, models=models)
+    matrix = write_matrix(tmp_path, volume, models=models, objects=["bright"])
     command = ["experiment", str(matrix), "--folder", str(folder), "--device", "cpu"]
     told = CliRunner().invoke(app, command)
     assert told.exit_code == 1, told.output
@@ -45,23 +45,25 @@ def test_runs_are_done_once_failures_are_listed_and_what_is_added_is_done(tmp_pa
     assert attempt.training_processor > 0
     assert attempt.prediction_processor > 0
     assert attempt.memory_before < attempt.memory_training
+    objects = json.loads((good / "segmentation_scores.json").read_text())["classes"]
+    assert list(objects) == ["bright"]
+    assert objects["bright"]["true_objects"] > 0
     # an ordinary run: the same weights as by hand
     config = Config.read(folder / "files" / "unet" / "data" / "0.yaml")
     train(config, volume, tmp_path / "by_hand", "cpu", "none")
     for name, tensor in weights_of(tmp_path / "by_hand").items():
         assert torch.equal(tensor, weights_of(good)[name])
     times = {path: path.stat().st_mtime_ns for path in good.rglob("*") if path.is_file()}
-    result = experiment(
-        Matrix.read(write_matrix(tmp_path, volume, models=models, seeds=[0, 1])), folder, device="cpu", parallel=2
-    )
+    models["wide"] = {"network": {**UNET["network"], "base_nc": 3}}
+    matrix = write_matrix(tmp_path, volume, models=models, objects=["bright"])
+    result = experiment(Matrix.read(matrix), folder, device="cpu", parallel=2)
     assert {str(cell): run.progress.state for cell, run in result.runs.items()} == {
         "unet/data/0": "done",
         "bad/data/0": "failed",
-        "unet/data/1": "done",
-        "bad/data/1": "failed",
+        "wide/data/0": "done",
     }
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert json.loads((folder / "runs/unet/data/1/scores.json").read_text())["version"] == 1
+    assert json.loads((folder / "runs/wide/data/0/scores.json").read_text())["version"] == 1
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_weights_of_one_that_was_not(tmp_path, volume, folder, monkeypatch):

@@ -92,6 +92,19 @@ def test_all_faults_of_models_and_data_are_told_before_a_run_starts(matrix_of, f
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("objects", "base", "message"),
+    [
+        (["brigt"], {}, "no class 'brigt' to compare; did you mean bright"),
+        (["dark"], {"segmentation": {"classes": {"bright": {}}}}, "objects has 'dark', and segmentation says"),
+        (["dark"], {"evaluation": {}}, "one source to evaluate, and there are 0"),
+    ],
+)
+def test_objects_that_cannot_be_compared_are_refused_before_a_run_starts(matrix_of, objects, base, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_experiment(matrix_of(objects=objects, base=base))
+
+
 class TestOnlyAdds:
     def test_models_data_and_seeds_may_be_added(self, matrix_of, folder):
         before = ExperimentPlan(matrix=matrix_of())

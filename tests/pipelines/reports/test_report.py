@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import app
 from scalenet_gp.pipelines.config import Config
-from scalenet_gp.pipelines.evaluation import evaluate
+from scalenet_gp.pipelines.evaluation import evaluate, evaluate_segmentation
 from scalenet_gp.pipelines.reports import report
 from scalenet_gp.pipelines.reports.document import Document
 from scalenet_gp.pipelines.reports.figures import draw_bars
 from scalenet_gp.pipelines.reports.found_runs import find_runs
 from scalenet_gp.pipelines.reports.places import examine
 from scalenet_gp.training import latest_checkpoint
-from tests.pipelines.conftest import OUTPUTS, TINY, changed, truth_at, write_prediction
+from tests.pipelines.conftest import OUTPUTS, TINY, changed, tiny_config, truth_at, write_prediction
 
 NOISE = {"good": 0.35, "poor": 0.6}
 
@@ -46,6 +46,8 @@ def runs(volume, trained, tmp_path_factory):
                 values[name] = np.clip(truth + generator.normal(0, noise, truth.shape), 0, 1)
             write_prediction(run / "prediction.zarr", values)
             evaluate(config, volume, run / "prediction.zarr").write(run / "scores.json")
+    truth, scores = volume / "labels" / "crop" / "bright", folder / "good" / "0" / "segmentation_scores.json"
+    evaluate_segmentation(tiny_config(), volume, truth, output=scores, classes=["bright"])
     shutil.copytree(folder / "good" / "0", folder / "unfinished")
     (folder / "unfinished" / "scores.json").unlink()
     return folder
@@ -87,6 +89,12 @@ def test_every_score_of_the_table_is_the_mean_of_those_in_the_runs(runs, made):
             if (row["model"], row["output"], row["class"], row["metric"]) == (f"{model}/0", "1_output", "mean", "dice")
         ]
         assert of_csv == means
+    (head,) = re.findall(r"^\| model \| data \| seeds .*$", text, re.MULTILINE)
+    names = [name.replace("\\", "").strip() for name in head.split("|")]
+    cells = re.search(r"^\| good/0 \| em/raw .*$", text, re.MULTILINE)[0].split("|")
+    perfect = {"voi_split": 0, "voi_merge": 0, "average_precision": 1, "boundary_f1": 1}
+    for name, value in perfect.items():  # the truth compared with itself
+        assert float(cells[names.index(f"bright: {name}")]) == value
     assert "Left out: unfinished, because it was not evaluated." in text
 
 
