@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,12 +15,14 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from learning_tasks import Box, Sample, Task
 from leibnetz_peer import build_leibnetz_scalenet
+from monai_peer import MonaiNetwork
 from norm_candidates import Candidate, change_normalization
+from padded_unet import PaddedUNet
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from scalenet_gp import build_scalenet
+from scalenet_gp import LeibNet, TensorSpec, build_scalenet
 from scalenet_gp.losses import CrossEntropyDice
 from scalenet_gp.options import Options
 from scalenet_gp.training import ComputeConfig, NormSamples, NormStatisticsOptions, Optimization, Trainer
@@ -84,7 +86,25 @@ class LeibNetzSide(Options):
     batch: PositiveInt | None = None
 
 
-Side = Annotated[ScaleNetSide | DeepUNetSide | LeibNetzSide, Field(discriminator="kind")]
+class MonaiSide(Options):
+    """A network of MONAI, whose convolutions pad, and our trainer.
+
+    Attributes:
+        kind: which side it is.
+        network: MONAI's DynUNet, of nnU-Net's shape, or its BasicUNet.
+        base_nc: channels of the first stage.
+        optimization: options of :class:`Optimization`.
+        batch: samples per step.
+    """
+
+    kind: Literal["monai"] = "monai"
+    network: Literal["DynUNet", "BasicUNet"] = "DynUNet"
+    base_nc: PositiveInt = 12
+    optimization: Optimization = Field(default_factory=lambda: Optimization(learning_rate=3e-3))
+    batch: PositiveInt = 1
+
+
+Side = Annotated[ScaleNetSide | DeepUNetSide | LeibNetzSide | MonaiSide, Field(discriminator="kind")]
 
 SIDES: dict[str, dict[str, Any]] = {
     "ScaleNet": {"kind": "scalenet"},
@@ -132,7 +152,7 @@ class Learner(ABC):
 
 def build(side: Side, task: Task, seed: int, iterations: int) -> Learner:
     """Return the network with the weights of a seed."""
-    kinds: dict[type, Any] = {ScaleNetSide: ScaleNet, DeepUNetSide: DeepUNet, LeibNetzSide: LeibNetz}
+    kinds: dict[type, Any] = {ScaleNetSide: ScaleNet, DeepUNetSide: DeepUNet, LeibNetzSide: LeibNetz, MonaiSide: Monai}
     learner: Learner = kinds[type(side)](side, task, seed, iterations)
     return learner
 
@@ -235,9 +255,7 @@ class Plain(Learner):
         self.net.eval()
         with torch.no_grad():
             probabilities = self.logits(inputs)[self.finest].sigmoid()
-        cropped = self.outputs[self.finest].shape, self.judged.shape
-        inner = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(*cropped, strict=True))
-        return probabilities[(..., *inner)]
+        return inner_part(probabilities, self.judged)
 
 
 class DeepUNet(Plain):
@@ -245,9 +263,7 @@ class DeepUNet(Plain):
 
     def __init__(self, side: DeepUNetSide, task: Task, seed: int, iterations: int) -> None:
         torch.manual_seed(seed)
-        halvings = min(
-            int(math.log2(n / 4) / math.log2(f)) for n, f in zip(task.patch, task.factors, strict=True) if f > 1
-        )
+        halvings = most_halvings(task)
         self.net = PaddedUNet(min(5, halvings), side.base_nc, len(task.classes), task.kernel, task.factors)
         self.batch = side.batch
         finest, patch = task.voxel_sizes[-1], np.array(task.patch)
@@ -278,49 +294,44 @@ class DeepUNet(Plain):
         return dict(zip(self.outputs, made, strict=True))
 
 
-class PaddedUNet(nn.Module):
-    """Two convolutions per stage, strided ones down and transposed ones up; an output at every level of the decoder."""
+def most_halvings(task: Task) -> int:
+    """Return how often the patch of a task can be made coarser until it has four voxels along an axis."""
+    return min(int(math.log2(n / 4) / math.log2(f)) for n, f in zip(task.patch, task.factors, strict=True) if f > 1)
 
-    def __init__(
-        self, halvings: int, base_nc: int, classes: int, kernel: Sequence[int], factors: Sequence[int]
-    ) -> None:
-        super().__init__()
-        dims = len(kernel)
-        conv: Any = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
-        transposed: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
-        norm: Any = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims]
-        once = (1,) * dims
 
-        def convs(read: int, made: int, stride: Sequence[int]) -> nn.Sequential:
-            layers: list[nn.Module] = []
-            for nc, step in ((read, tuple(stride)), (made, once)):
-                layers.append(conv(nc, made, tuple(kernel), step, [k // 2 for k in kernel]))
-                layers += [norm(made, affine=True), nn.LeakyReLU(0.01, inplace=True)]
-            return nn.Sequential(*layers)
+def inner_part(values: Tensor, box: Box) -> Tensor:
+    """Return the middle of a tensor, of the shape of a box."""
+    parts = ((n - m) // 2 for n, m in zip(values.shape[2:], box.shape, strict=True))
+    return values[(..., *(slice(first, first + m) for first, m in zip(parts, box.shape, strict=True)))]
 
-        channels = [min(base_nc * 2**stage, {2: 512, 3: 320}[dims]) for stage in range(halvings + 1)]
-        pairs = list(pairwise(channels))
-        self.encoder = nn.ModuleList([convs(1, channels[0], once), *(convs(a, b, factors) for a, b in pairs)])
-        self.up = nn.ModuleList(transposed(b, a, tuple(factors), tuple(factors)) for a, b in pairs)
-        self.decoder = nn.ModuleList(convs(2 * a, a, once) for a, _ in pairs)
-        self.heads = nn.ModuleList(conv(a, classes, once) for a, _ in pairs)
-        for module in self.modules():
-            if isinstance(module, conv | transposed):
-                nn.init.kaiming_normal_(module.weight, a=0.01)
-                nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, outputs: int) -> list[Tensor]:
-        """Return the logits of the finest levels."""
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        made: list[Tensor] = []
-        for level in reversed(range(len(self.up))):
-            x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], dim=1))
-            if level < outputs:
-                made.insert(0, self.heads[level](x))
-        return made
+class Monai(Learner):
+    """Judged by the inner half of each patch, as :class:`DeepUNet` is."""
+
+    def __init__(self, side: MonaiSide, task: Task, seed: int, iterations: int) -> None:
+        torch.manual_seed(seed)
+        finest, patch = task.voxel_sizes[-1], task.patch
+        halvings = 4 if side.network == "BasicUNet" else min(5, most_halvings(task))
+        factors = [task.factors] * halvings
+        node = MonaiNetwork(["raw"], ["0"], side.network, len(task.classes), side.base_nc, factors, task.kernel)
+        self.net = net = LeibNet([node], {"raw": TensorSpec(finest, 1)}, ["0"])
+        self.batch, self.finest = side.batch, "0"
+        self.inputs = self.judged_inputs = {"raw": Box.concentric(finest, patch)}
+        self.outputs = {"0": Box.concentric(finest, patch)}
+        self.judged = Box.concentric(finest, [max(1, n // 2) for n in patch])
+        self.plan = net.plan({"0": around(net.voxel_size["0"], patch)})
+        options: dict[str, Any] = {"optimization": side.optimization, "iterations": iterations, "seed": seed}
+        self.trainer = Trainer(net, compute=ComputeConfig(device="cpu"), **options)
+        self.trainer.start()
+
+    def step(self, sample: Sample) -> None:
+        self.trainer.step(sample.inputs, sample.targets, sample.masks, self.plan)
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        self.net.eval()
+        with torch.no_grad():
+            probabilities: Tensor = self.net(inputs, self.plan)["0"]
+        return inner_part(probabilities, self.judged)
 
 
 class LeibNetz(Plain):

@@ -5,6 +5,7 @@ from scalenet_gp.layers.attention_gate import AttentionGate
 from scalenet_gp.layers.calibrated_group_norm import CalibratedGroupNorm
 from scalenet_gp.layers.checks import check_whole, is_whole
 from scalenet_gp.layers.conv_pass import ConvPass
+from scalenet_gp.layers.dense_blocks import DenseBlock, RecurrentResiduals
 from scalenet_gp.layers.downsampling import Pool, StridedConv
 from scalenet_gp.layers.global_mean import GlobalMean
 from scalenet_gp.layers.head import Head
@@ -12,6 +13,7 @@ from scalenet_gp.layers.joins import Concatenate, GatedSum, Join, Mean, ScaleAtt
 from scalenet_gp.layers.latent_head import LatentHead
 from scalenet_gp.layers.module_node import ModuleNode
 from scalenet_gp.layers.modules import activation_layer
+from scalenet_gp.layers.pooling_pyramid import PoolingPyramid
 from scalenet_gp.layers.prototype_memory import PrototypeMemory
 from scalenet_gp.layers.resampling import Downsampling, Upsampling
 from scalenet_gp.layers.residual_blocks import ConvNeXtBlocks, InvertedResiduals
@@ -27,6 +29,7 @@ __all__ = [
     "Concatenate",
     "ConvNeXtBlocks",
     "ConvPass",
+    "DenseBlock",
     "Downsampling",
     "GatedSum",
     "GlobalMean",
@@ -37,7 +40,9 @@ __all__ = [
     "Mean",
     "ModuleNode",
     "Pool",
+    "PoolingPyramid",
     "PrototypeMemory",
+    "RecurrentResiduals",
     "SameLattice",
     "ScaleAttention",
     "StridedConv",

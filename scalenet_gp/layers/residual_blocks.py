@@ -1,10 +1,10 @@
-"""Passes of residual blocks around depthwise convolutions: inverted residuals and ConvNeXt blocks."""
+"""Passes of residual blocks: inverted residuals and ConvNeXt blocks; other blocks derive from their base."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from funlib.geometry import Coordinate
@@ -15,11 +15,13 @@ from scalenet_gp.layers.checks import check_whole
 from scalenet_gp.layers.modules import activation_layer, convolution, is_local, normalization_layer
 from scalenet_gp.layers.same_lattice import SingleInput, without_margin
 
-__all__ = ["ConvNeXtBlocks", "InvertedResiduals"]
+__all__ = ["ConvNeXtBlocks", "InvertedResiduals", "ResidualBlocks"]
 
 
-class _ResidualBlocks(SingleInput):
+class ResidualBlocks(SingleInput):
     """Abstract: a block for each kernel; a block's input, cropped to the center, is added if its channels are kept.
+
+    A derived class makes the blocks (:meth:`_block`), and the layers before and after them if there are any.
 
     Args:
         input_keys: the one tensor read, (B, ``input_nc``, Z, Y, X).
@@ -34,6 +36,12 @@ class _ResidualBlocks(SingleInput):
         padding_mode: as for :class:`.ConvPass`.
         identifier: name in the graph.
     """
+
+    reach: ClassVar[int] = 1
+    """Number of times that a block applies its kernel, one upon the other."""
+
+    adds_input: ClassVar[bool] = True
+    """Whether the input of a block is added to its output."""
 
     def __init__(
         self,
@@ -69,15 +77,16 @@ class _ResidualBlocks(SingleInput):
         self._expansion, self._activation, self._norm_layer = expansion, activation, norm_layer
         self._padding: dict[str, Any] = {"padding": padding, "padding_mode": padding_mode}
         valid = padding == "valid"
-        self._crops = [Coordinate(k // 2 if valid else 0 for k in kernel) for kernel in kernels]
+        self._crops = [Coordinate(self.reach * (k // 2) if valid else 0 for k in kernel) for kernel in kernels]
         self.margin = sum(self._crops, Coordinate((0,) * dims))
         self.entry = self._entry()
         nc = input_nc if self.entry is None else output_nc
-        self._adds = [nc == output_nc, *(True for _ in kernels[1:])]
+        self._adds = [self.adds_input and (index > 0 or nc == output_nc) for index in range(len(kernels))]
         self.blocks = nn.ModuleList()
-        for kernel in kernels:
-            self.blocks.append(self._block(nc, kernel))
-            nc = output_nc
+        for kernel, crop in zip(kernels, self._crops, strict=True):
+            self.blocks.append(self._block(nc, kernel, crop))
+            nc = self._made_nc(nc)
+        self.exit = self._exit(nc)
         local = norm_layer is None or is_local(normalization_layer(norm_layer, 2, dims))
         self._tileable = local and (valid or all(k == 1 for kernel in kernels for k in kernel))
 
@@ -85,14 +94,23 @@ class _ResidualBlocks(SingleInput):
         """Return the layer before the first block, if there is one."""
         return None
 
+    def _exit(self, input_nc: int) -> nn.Module | None:
+        """Return the layer behind the last block, if there is one."""
+        return None
+
+    def _made_nc(self, input_nc: int) -> int:
+        """Return the channels that a block makes of so many."""
+        (output_nc,) = self.output_ncs
+        return output_nc
+
     def _norm(self, channels: int) -> list[nn.Module]:
         """Return the normalization of a tensor, if there is one."""
         norm = self._norm_layer
         return [] if norm is None else [normalization_layer(norm, channels, len(self._crops[0]))]
 
     @abstractmethod
-    def _block(self, input_nc: int, kernel: tuple[int, ...]) -> nn.Module:
-        """Return a block, without the sum with its input."""
+    def _block(self, input_nc: int, kernel: tuple[int, ...], crop: Coordinate) -> nn.Module:
+        """Return a block, without the sum with its input, of which it takes ``crop`` voxels off either side."""
 
     @property
     def tileable(self) -> bool:
@@ -105,11 +123,11 @@ class _ResidualBlocks(SingleInput):
         for block, crop, adds in zip(self.blocks, self._crops, self._adds, strict=True):
             made = block(x)
             x = made + without_margin(x, crop) if adds else made
-        return x
+        return x if self.exit is None else self.exit(x)
 
 
-class InvertedResiduals(_ResidualBlocks):
-    """A pass of inverted residuals with linear bottlenecks (Sandler et al. 2018, arXiv 1801.04381, figures 3 and 4).
+class InvertedResiduals(ResidualBlocks):
+    """A pass of inverted residuals with linear bottlenecks (Sandler et al. 2018, arXiv 1801.04381).
 
     (B, ``input_nc``, Z, Y, X) to (B, ``output_nc``, Z', Y', X'), smaller by half of each kernel on either side. Each
     block is a 1³ convolution to ``expansion`` times the channels, a depthwise convolution, and a 1³ convolution to
@@ -165,7 +183,7 @@ class InvertedResiduals(_ResidualBlocks):
             identifier,
         )
 
-    def _block(self, input_nc: int, kernel: tuple[int, ...]) -> nn.Module:
+    def _block(self, input_nc: int, kernel: tuple[int, ...], crop: Coordinate) -> nn.Module:
         (output_nc,) = self.output_ncs
         point, wide = (1,) * len(kernel), self._expansion * input_nc
         return nn.Sequential(
@@ -180,8 +198,8 @@ class InvertedResiduals(_ResidualBlocks):
         )
 
 
-class ConvNeXtBlocks(_ResidualBlocks):
-    """A pass of ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545, figure 4), as MedNeXt has them in a U-Net.
+class ConvNeXtBlocks(ResidualBlocks):
+    """A pass of ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545), as MedNeXt has them in a U-Net.
 
     (B, ``input_nc``, Z, Y, X) to (B, ``output_nc``, Z', Y', X'), smaller by half of each kernel on either side. Each
     block is a depthwise convolution, the normalization, a 1³ convolution to ``expansion`` times the channels, the
@@ -242,7 +260,7 @@ class ConvNeXtBlocks(_ResidualBlocks):
         (output_nc,) = self.output_ncs
         return None if self.input_nc == output_nc else convolution(self.input_nc, output_nc, (1,) * len(self._crops[0]))
 
-    def _block(self, input_nc: int, kernel: tuple[int, ...]) -> nn.Module:
+    def _block(self, input_nc: int, kernel: tuple[int, ...], crop: Coordinate) -> nn.Module:
         point, wide = (1,) * len(kernel), self._expansion * input_nc
         return nn.Sequential(
             convolution(input_nc, input_nc, kernel, groups=input_nc, **self._padding),

@@ -86,7 +86,7 @@ class DeepLabOptions(SingleInputOptions):
 
 
 def build_deeplab(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a DeepLab v3+ (Chen et al. 2018, arXiv 1802.02611, figure 2).
+    """Return a DeepLab v3+ (Chen et al. 2018, arXiv 1802.02611).
 
     An encoder of passes and downsampling ends in an :class:`.AtrousPyramid`. Its output is upsampled to the level
     ``low_level`` of the encoder, joined with that level's features, reduced in channels, and decoded by one pass, whose

@@ -59,11 +59,11 @@ class FPNOptions(SingleInputOptions):
 
 
 def build_fpn(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a feature pyramid network (Lin et al. 2017, arXiv 1612.03144, figure 3) for segmentation.
+    """Return a feature pyramid network (Lin et al. 2017, arXiv 1612.03144) for segmentation.
 
     A pass at each level and downsampling between them are the bottom-up pathway. From the coarsest level down, each
     map is upsampled and added to the 1³ convolution of the bottom-up map; one convolution more makes the pyramid. The
-    segmentation branch is that of Kirillov et al. 2019 (arXiv 1901.02446, figure 3): convolutions and upsampling bring
+    segmentation branch is that of Kirillov et al. 2019 (arXiv 1901.02446): convolutions and upsampling bring
     every level of the pyramid to the finest voxels, where all are added up.
 
     One input ``"input"`` and one output ``"output"`` (B, C, Z, Y, X), both with voxels of ``top_resolution``; ``heads``

@@ -93,7 +93,7 @@ class HRNetOptions(SingleInputOptions):
 
 
 def build_hrnet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a high-resolution network, HRNetV2 (Wang et al. 2020, arXiv 1908.07919, figures 2 to 4).
+    """Return a high-resolution network, HRNetV2 (Wang et al. 2020, arXiv 1908.07919; its head is that of figure 4 b).
 
     Branches of all levels are computed side by side and the finest is kept from the first layer to the last. Stage *s*
     has *s* branches; a module is a pass in each branch and a fusion, in which every branch becomes the sum of all of

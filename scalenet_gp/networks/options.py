@@ -116,8 +116,9 @@ class NetworkOptions(Options):
         padding: ``"valid"`` convolutions, whose tiles equal the whole, or ``"same"``: convolutions add zeros around
             their input, so the output is as large as the input, tiles do not equal the whole, and prediction blends
             overlapping ones (``prediction.overlap``).
-        block: the blocks of all passes: plain convolutions, :class:`InvertedResiduals` (``"inverted_residual"``) or
-            :class:`ConvNeXtBlocks` (``"convnext"``), one for each of the ``kernel_sizes``.
+        block: the blocks of all passes: plain convolutions, :class:`InvertedResiduals` (``"inverted_residual"``),
+            :class:`ConvNeXtBlocks` (``"convnext"``) or :class:`RecurrentResiduals` (``"recurrent"``), one for each of
+            the ``kernel_sizes``, or a :class:`DenseBlock` (``"dense"``) of them.
         expansion: channels within a block per channel outside: 6 of inverted residuals and 4 of ConvNeXt's unless
             given.
         final_activation: activation of the outputs; ``"Identity"`` for none. ``"Sigmoid"`` unless given; in a run file
@@ -152,7 +153,7 @@ class NetworkOptions(Options):
     separable: Flag = False
     dilations: Kernels | None = None
     padding: Literal["valid", "same"] = "valid"
-    block: Literal["conv", "inverted_residual", "convnext"] = "conv"
+    block: Literal["conv", "inverted_residual", "convnext", "dense", "recurrent"] = "conv"
     expansion: Whole | None = None
     final_activation: Name | None = None
     downsample_mode: Literal["max", "mean", "strided"] = "max"
@@ -207,11 +208,11 @@ class NetworkOptions(Options):
     def _check_block(self) -> Self:
         if self.max_nc is not None and self.max_nc < self.base_nc:
             raise ArgumentError(f"max_nc {self.max_nc} is less than base_nc {self.base_nc}, the channels to begin with")
+        if self.expansion is not None and self.block not in ("inverted_residual", "convnext"):
+            raise ArgumentError(
+                f"expansion {self.expansion} is for blocks; give block 'inverted_residual' or 'convnext'"
+            )
         if self.block == "conv":
-            if self.expansion is not None:
-                raise ArgumentError(
-                    f"expansion {self.expansion} is for blocks; give block 'inverted_residual' or 'convnext'"
-                )
             return self
         for name in (
             "residual",

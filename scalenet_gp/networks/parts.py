@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from scalenet_gp.graph import Node, TensorSpec
-from scalenet_gp.layers import AtrousPyramid, AttentionGate, Concatenate, PrototypeMemory, TransformerBlock
+from scalenet_gp.layers import (
+    AtrousPyramid,
+    AttentionGate,
+    Concatenate,
+    PoolingPyramid,
+    PrototypeMemory,
+    TransformerBlock,
+)
 from scalenet_gp.networks import pieces
 from scalenet_gp.networks.unet_options import EncoderDecoderOptions
 
@@ -118,8 +125,9 @@ class Parts:
         if options.bottleneck is None:
             return nodes, made
         keys = [self.prefix + made], [f"{self.prefix}bottleneck_{options.bottleneck}"]
-        if options.bottleneck == "atrous":
-            nodes.append(AtrousPyramid(*keys, out_nc, out_nc, activation=options.activation, dims=options.dims))
+        if options.bottleneck in ("atrous", "pooling"):
+            pyramid = AtrousPyramid if options.bottleneck == "atrous" else PoolingPyramid
+            nodes.append(pyramid(*keys, out_nc, out_nc, activation=options.activation, dims=options.dims))
             return nodes, f"bottleneck_{options.bottleneck}"
         if options.bottleneck == "memory":
             nodes.append(PrototypeMemory(*keys, out_nc, options.prototypes or 64, dims=options.dims))

@@ -9,9 +9,11 @@ from scalenet_gp.graph import Node
 from scalenet_gp.layers import (
     ConvNeXtBlocks,
     ConvPass,
+    DenseBlock,
     Head,
     InvertedResiduals,
     Pool,
+    RecurrentResiduals,
     StridedConv,
     TransposedConv,
     Upsample,
@@ -47,6 +49,10 @@ def conv_pass(
     nc = options.channels(level) if output_nc is None else output_nc
     dilations = options.dilations_at(level) if kernels is None else None
     kernels = options.kernels(level) if kernels is None else kernels
+    if options.block in ("dense", "recurrent"):
+        plain = DenseBlock if options.block == "dense" else RecurrentResiduals
+        form = options.activation, options.norm_layer
+        return plain([read], [made], input_nc, nc, kernels, *form, **options.padding_options)
     if options.block != "conv":
         blocks = InvertedResiduals if options.block == "inverted_residual" else ConvNeXtBlocks
         return blocks(

@@ -76,7 +76,7 @@ class UNet3PlusOptions(SingleInputOptions):
 
 
 def build_unet_3_plus(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a UNet 3+ (Huang et al. 2020, arXiv 2004.08790, figures 1 and 2).
+    """Return a UNet 3+ (Huang et al. 2020, arXiv 2004.08790).
 
     Every level of the decoder reads all levels: the pooled encoder's of finer ones, the encoder's of its own, and the
     decoder's of coarser ones, upsampled. A convolution of each makes ``skip_nc`` channels, and one convolution of all

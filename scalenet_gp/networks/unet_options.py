@@ -25,8 +25,9 @@ class EncoderDecoderOptions(NetworkOptions):
             the upsampled coarser tensor opens and closes. Not unless given, but in an attentive ScaleNet.
         deep_supervision: outputs ``"output_1"``, ``"output_2"`` and so on at the coarser levels of the decoder, made
             as ``"output"`` is and computed only when they are asked for.
-        bottleneck: an :class:`AtrousPyramid`, a :class:`TransformerBlock` or a :class:`PrototypeMemory` (``"memory"``)
-            after the bottleneck's pass. The transformer has four heads, or as many of them as divide the channels.
+        bottleneck: an :class:`AtrousPyramid`, a :class:`PoolingPyramid` (``"pooling"``), a :class:`TransformerBlock` or
+            a :class:`PrototypeMemory` (``"memory"``) after the bottleneck's pass. The transformer has four heads, or as
+            many of them as divide the channels.
         transformer_layers: number of transformer blocks after the bottleneck's pass, with ``bottleneck:
             transformer``; 1 unless given.
         prototypes: number of prototypes of the memory, with ``bottleneck: memory``; 64 unless given.
@@ -34,7 +35,7 @@ class EncoderDecoderOptions(NetworkOptions):
 
     attention_gates: Flag | None = None
     deep_supervision: Flag = False
-    bottleneck: Literal["atrous", "transformer", "memory"] | None = None
+    bottleneck: Literal["atrous", "pooling", "transformer", "memory"] | None = None
     transformer_layers: Whole = 1
     prototypes: Annotated[int, Field(ge=2, strict=True)] | None = None
 

@@ -64,7 +64,7 @@ class UNetPlusPlusOptions(SingleInputOptions):
 
 
 def build_unet_plus_plus(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a U-Net++ (Zhou et al. 2018, arXiv 1807.10165, figure 1; 2020, arXiv 1912.05074).
+    """Return a U-Net++ (Zhou et al. 2018, arXiv 1807.10165; 2020, arXiv 1912.05074).
 
     Between encoder and decoder are nested U-Nets of every depth: the tensor ``x_i_j`` is a pass on all ``x_i_0`` to
     ``x_i_(j-1)`` and the upsampled ``x_(i+1)_(j-1)``. With ``deep_supervision`` each of them has an output at the

@@ -201,7 +201,7 @@ def _coarse_axes(size: tuple[Fraction, ...]) -> list[bool]:
 
 
 def build_attention_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return an Attention U-Net (Oktay et al. 2018, arXiv 1804.03999, figures 1 and 2).
+    """Return an Attention U-Net (Oktay et al. 2018, arXiv 1804.03999).
 
     It is :func:`.build_unet` whose skip connections each pass an :class:`.AttentionGate`. The paper's gate compares the
     skip connection, made coarser, with the coarser tensor and interpolates the map; here the upsampled coarser tensor
@@ -224,7 +224,7 @@ def build_attention_unet(top_resolution: Sequence[Length] = (8, 8, 8), **argumen
 
 
 def build_transunet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a TransUNet (Chen et al. 2021, arXiv 2102.04306, figure 1): a U-Net with transformers in its bottleneck.
+    """Return a TransUNet (Chen et al. 2021, arXiv 2102.04306): a U-Net with transformers in its bottleneck.
 
     Voxels of the bottleneck are the tokens of ``transformer_layers`` pre-norm layers. Each adds sinusoidal positions
     that count from the tensor's first voxel (the paper learns one position per token, for one size of input), and every
@@ -250,8 +250,8 @@ def build_transunet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: A
 def build_mobile_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
     """Return a Mobile U-Net: a U-Net of inverted residuals.
 
-    Its passes are :class:`.InvertedResiduals` (MobileNetV2, Sandler et al. 2018, arXiv 1801.04381, figure 4) and its
-    width multiplier is that of MobileNets (Howard et al. 2017, arXiv 1704.04861, section 3.3).
+    Its passes are :class:`.InvertedResiduals` (MobileNetV2, Sandler et al. 2018, arXiv 1801.04381) and its
+    width multiplier is that of MobileNets (Howard et al. 2017, arXiv 1704.04861).
 
     Args:
         top_resolution: voxel size (nm) of input and output; two or three axes.
@@ -270,7 +270,7 @@ def build_mobile_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments:
 
 
 def build_convnext_unet(top_resolution: Sequence[Length] = (8, 8, 8), **arguments: Any) -> LeibNet:
-    """Return a U-Net of ConvNeXt blocks, as MedNeXt is (Roy et al. 2023, arXiv 2303.09975, figure 1).
+    """Return a U-Net of ConvNeXt blocks, as MedNeXt is (Roy et al. 2023, arXiv 2303.09975).
 
     Its passes are :class:`.ConvNeXtBlocks` (Liu et al. 2022, arXiv 2201.03545). MedNeXt's own up- and downsampling
     blocks are replaced by the ``downsample_mode`` and ``upsample_mode``, and skip connections are joined, not added.

@@ -10,7 +10,7 @@ from funlib.geometry import Coordinate, Roi
 from pydantic import TypeAdapter
 
 from scalenet_gp import LeibNet, build_attentive_scalenet, build_scalenet, build_unet
-from scalenet_gp.layers import ScaleAttention
+from scalenet_gp.layers import DenseBlock, RecurrentResiduals, ScaleAttention
 from scalenet_gp.networks import (
     NetworkKind,
     OutputForm,
@@ -75,6 +75,8 @@ class TestNetworks(NetworkTester):
         "unet": case(build_unet, {"in_conv_1": 4, "bottleneck": 8}),
         "unet same": case(build_unet, {"bottleneck": 3}, padding="same", max_nc=3, dims=(2,)),
         "attention unet": case(build_attention_unet, {"attention_gate_1": 4}, dims=(2,)),
+        "pooling": case(build_unet, {"bottleneck_pooling": 8}, bottleneck="pooling", dims=(2,)),
+        "dense": case(build_unet, {"in_conv_1": 4}, block="dense", dims=(2,)),
         "memory": case(build_unet, {"bottleneck_memory": 8}, bottleneck="memory", prototypes=5, dims=(2,)),
         "transunet": case(build_transunet, {"bottleneck_transformer_1": 8}, transformer_layers=2, dims=(2,)),
         "mobile unet": case(build_mobile_unet, {"bottleneck": 16}, base_nc=4, norm_layer="layer", dims=(2,)),
@@ -155,6 +157,15 @@ def test_kernels_of_their_own_at_every_level():
     assert told == {"in_conv_0": [[1, 3, 3]], "out_conv_1": [[1, 3, 3], [3, 3, 3]], "bottleneck": [[3, 1, 1]]}
     dilated = build_unet((8, 8), base_nc=1, kernel_sizes=[(3, 3)], dilations=[[(1, 2)], [(3, 1)], [(1, 1)]])
     assert dilated.graph.nodes["in_conv_1"].margin == Coordinate(3, 1)
+
+
+def test_passes_are_the_blocks_that_are_named():
+    """Of the recurrent ones too, whose outermost voxels count too little for the tester of whole networks."""
+    for block, kind, margin in (("recurrent", RecurrentResiduals, 6), ("dense", DenseBlock, 2)):
+        net = build_unet((8, 8), base_nc=1, block=block, padding="valid")
+        passes = [net.graph.nodes[name] for name in ("in_conv_0", "bottleneck", "out_conv_1")]
+        assert {(type(each), tuple(each.margin)) for each in passes} == {(kind, (margin, margin))}
+        assert net.tileable
 
 
 def test_kernels_and_factors_follow_the_voxels_of_a_hybrid():
@@ -250,6 +261,7 @@ WRONG = {
         "has 2 axes, but .* (3,)",
     ),
     "expansion": (lambda: build_unet((8, 8), expansion=2), "expansion 2 is for blocks; give block 'inverted_residual'"),
+    "expansion of a dense block": (lambda: build_unet((8, 8), block="dense", expansion=2), "expansion 2 is for blocks"),
     "a part of a block": (lambda: build_mobile_unet((8, 8), residual=True), "residual is for block 'conv'"),
     "most channels": (lambda: build_unet((8, 8), max_nc=3), "max_nc 3 is less than base_nc 12"),
     "prototypes": (lambda: build_unet((8, 8), prototypes=9), "prototypes 9 needs the bottleneck 'memory'"),
@@ -337,6 +349,19 @@ SIZES = {
         lambda: build_attention_unet((8, 8, 8), base_nc=16),
         355_281,
         0.005,
+    ),
+    "DynUNet of MONAI 1.6.1, six levels of 32 to 320 channels; ours upsamples before it reduces the channels": (
+        lambda: build_unet(
+            (8, 8, 8),
+            base_nc=32,
+            max_nc=320,
+            output_nc=2,
+            downsample_factors=[(2, 2, 2)] * 5,
+            upsample_mode="transposed",
+            norm_layer="instance",
+        ),
+        31_189_410,
+        0.05,
     ),
     "ResidualEncoderUNet of dynamic-network-architectures 0.4.4, six levels of 32 to 320 channels": (
         lambda: build_residual_encoder_unet(

@@ -456,7 +456,7 @@ WRONG = {
     ),
     "bottleneck": (
         lambda: build_unet((8, 8), bottleneck="deep"),
-        "bottleneck is 'deep': it has to be 'atrous' or 'transformer'",
+        "bottleneck is 'deep': it has to be 'atrous', 'pooling', 'transformer' or 'memory'",
     ),
     "no final convolution": (
         lambda: build_unet((8, 8), heads={"a": ["b"]}, num_final_convs=0),
