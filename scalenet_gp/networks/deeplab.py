@@ -61,10 +61,8 @@ class DeepLabOptions(SingleInputOptions):
     def assemble(self) -> LeibNet:
         """Return the network of these options."""
         sketch, low, levels = Sketch(self), self.low_level, self.levels
-        read = "input"
-        for level in range(levels):
-            read = sketch.conv_pass(read, f"in_conv_{level}", level)
-            read = sketch.downsample(read, f"downsample_{level}", self.factors[level])
+        encoded = sketch.encoder(levels)
+        read = sketch.downsample(encoded[-1], f"downsample_{levels - 1}", self.factors[-1])
         read = sketch.conv_pass(read, "bottleneck", levels)
         nc = self.channels(levels)
         pyramid = AtrousPyramid(
@@ -79,7 +77,7 @@ class DeepLabOptions(SingleInputOptions):
         )
         coarse = sketch.resize(sketch.add(pyramid, nc), "pyramid_resize", levels, low)
         low_nc = self.low_level_nc or max(1, self.channels(low) // 4)
-        reduced = sketch.conv_pass(f"in_conv_{low}", "low_level", low, output_nc=low_nc, kernels=[(1,) * self.dims])
+        reduced = sketch.conv_pass(encoded[low], "low_level", low, output_nc=low_nc, kernels=[(1,) * self.dims])
         joined = sketch.concatenate([coarse, reduced], "join")
         decoded = sketch.conv_pass(joined, "decoder", low)
         return sketch.network(sketch.outputs(sketch.resize(decoded, "decoder_resize", low, 0)), "DeepLab")

@@ -36,16 +36,12 @@ class FPNOptions(SingleInputOptions):
         pyramid_nc = self.pyramid_nc or 4 * self.base_nc
         segmentation_nc = self.segmentation_nc or max(1, pyramid_nc // 2)
         sketch = Sketch(self)
-        read = "input"
-        for level in range(self.levels + 1):
-            encoded = sketch.conv_pass(read, f"in_conv_{level}", level)
-            if level < self.levels:
-                read = sketch.downsample(encoded, f"downsample_{level}", self.factors[level])
-        top = sketch.point_conv(encoded, f"lateral_{self.levels}", pyramid_nc)
+        encoded = sketch.encoder(self.levels + 1)
+        top = sketch.point_conv(encoded[-1], f"lateral_{self.levels}", pyramid_nc)
         features = []
         for level in reversed(range(self.levels + 1)):
             if level < self.levels:
-                lateral = sketch.point_conv(f"in_conv_{level}", f"lateral_{level}", pyramid_nc)
+                lateral = sketch.point_conv(encoded[level], f"lateral_{level}", pyramid_nc)
                 upsampled = sketch.upsample(top, f"upsample_{level}", self.factors[level])
                 top = sketch.sum([lateral, upsampled], f"top_down_{level}")
             read = sketch.single_conv(top, f"pyramid_{level}", level, pyramid_nc)

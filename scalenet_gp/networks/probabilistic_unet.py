@@ -16,6 +16,7 @@ from scalenet_gp.networks import pieces
 from scalenet_gp.networks.forms import SingleInputOptions
 from scalenet_gp.networks.options import Flag
 from scalenet_gp.networks.parts import Parts
+from scalenet_gp.networks.sketch import Sketch
 from scalenet_gp.networks.unet_options import UNetOptions
 from scalenet_gp.options import Whole
 
@@ -101,9 +102,7 @@ class ProbabilisticUNetOptions(UNetOptions, SingleInputOptions):
         if self.global_latent:
             nodes.append(GlobalMean([read], [f"{prefix}_global"]))
             read = f"{prefix}_global"
-        factor = [1] * self.dims
-        for factors in self.factors:
-            factor = [whole * step for whole, step in zip(factor, factors, strict=True)]
+        factor = Sketch(self).factor(0, self.levels)
         for what in ("mean", "log_variance"):
             made = f"{prefix}_{what}"
             nodes.append(pieces.point_conv(self, read, made, nc, self.latent_nc))

@@ -64,6 +64,18 @@ class Sketch:
         )
         return self.add(node, nc)
 
+    def encoder(self, passes: int) -> list[str]:
+        """Add passes at so many levels from the finest, and what makes voxels coarser between them.
+
+        Returns:
+            The names of the passes, ``"in_conv_0"`` and so on.
+        """
+        made = [self.conv_pass("input", "in_conv_0", 0)]
+        for level in range(1, passes):
+            read = self.downsample(made[-1], f"downsample_{level - 1}", self.options.factors[level - 1])
+            made.append(self.conv_pass(read, f"in_conv_{level}", level))
+        return made
+
     def single_conv(self, read: str, made: str, level: int, output_nc: int) -> str:
         """Add a pass with the first kernel of the level alone."""
         return self.conv_pass(read, made, level, output_nc=output_nc, kernels=self.options.kernels(level)[:1])

@@ -50,11 +50,7 @@ class UNet3PlusOptions(SingleInputOptions):
     def assemble(self) -> LeibNet:
         """Return the network of these options."""
         sketch, skip_nc = Sketch(self), self.skip_nc or self.base_nc
-        read, encoded = "input", []
-        for level in range(self.levels + 1):
-            encoded.append(sketch.conv_pass(read, f"in_conv_{level}", level))
-            if level < self.levels:
-                read = sketch.downsample(encoded[-1], f"downsample_{level}", self.factors[level])
+        encoded = sketch.encoder(self.levels + 1)
         decoded = {self.levels: encoded[-1]}
         for level in reversed(range(self.levels)):
             parts = []

@@ -237,6 +237,22 @@ def test_early_fusion_is_the_unet_that_reads_the_volumes():
     assert fused.fingerprint == build_unet((8, 8), **options).fingerprint
 
 
+@pytest.mark.parametrize("ratio", [2, 4, 8])
+@pytest.mark.parametrize("scales", [2, 3, 4])
+def test_scalenets_of_any_scales_and_ratios_join_in_every_way(scales, ratio):
+    """All ways of joining, entering and supervising are named by options; a plan of each reads every scale."""
+    places, joins = ("bottleneck", "every_level", "output"), ("concatenate", "sum", "gated_sum", "attention")
+    for turn, place in enumerate(places):
+        subnets = [{"top_resolution": (ratio**n,) * 2, "base_nc": 1} for n in reversed(range(scales))]
+        for index, subnet in enumerate(subnets[1:]):
+            subnet |= {"inject": place, "inject_from": "all" if index else "previous"}
+            subnet["bottleneck_join"] = joins[(turn + index + scales) % 4]
+        with torch.device("meta"):
+            net = build_scalenet(subnets, coarse_supervision=bool(turn % 2))
+        assert len(net.output_keys) == (scales if turn % 2 else 1)
+        assert set(net.plan({net.output_keys[-1]: Roi((0, 0), (8, 8))}).inputs) == {f"{n}_input" for n in range(scales)}
+
+
 WRONG = {
     "one volume": (lambda: build_multimodal_unet((8, 8)), "there is nothing to fuse: the one input is 'input'"),
     "its own name": (lambda: build_multimodal_unet((8, 8), inputs={"raw": 1}), "inputs has 'raw'"),
