@@ -41,7 +41,7 @@ class ResidualBlocks(SingleInput):
     """Number of times that a block applies its kernel, one upon the other."""
 
     adds_input: ClassVar[bool] = True
-    """Whether the input of a block is added to its output."""
+    """True if the input of a block is added to its output."""
 
     def __init__(
         self,

@@ -160,7 +160,7 @@ def test_kernels_of_their_own_at_every_level():
 
 
 def test_passes_are_the_blocks_that_are_named():
-    """Of the recurrent ones too, whose outermost voxels count too little for the tester of whole networks."""
+    """Recurrent ones are not in the tester of whole networks: their outermost voxels count too little for it."""
     for block, kind, margin in (("recurrent", RecurrentResiduals, 6), ("dense", DenseBlock, 2)):
         net = build_unet((8, 8), base_nc=1, block=block, padding="valid")
         passes = [net.graph.nodes[name] for name in ("in_conv_0", "bottleneck", "out_conv_1")]
