@@ -253,10 +253,12 @@ def _subnets(sizes: Sequence[Size], width: int = _DEFAULT[0]) -> list[dict[str, 
         subnet: dict[str, Any] = {"top_resolution": size}
         if width != _DEFAULT[0]:
             subnet["base_nc"] = width
-        if 1 in growth(size) or 1 in growth(doubled(size)):
-            subnet["downsample_factors"] = [growth(size), growth(doubled(size))]
-            kernel = tuple(1 if factor == 1 else 3 for factor in growth(size))
-            subnet["kernel_sizes"] = [kernel, kernel]
+        levels = [size, doubled(size), doubled(doubled(size))]
+        if 1 in growth(size):
+            subnet["downsample_factors"] = [growth(level) for level in levels[:-1]]
+            kernels = [[tuple(1 if factor == 1 else 3 for factor in growth(level))] * 2 for level in levels]
+            same = kernels.count(kernels[0]) == len(kernels)
+            subnet["kernel_sizes"] = kernels[0] if same else kernels
         elif len(size) > 2:
             # context comes from the coarser scales; with two, a sample takes about eight times the work
             subnet["downsample_factors"] = [growth(size)]
