@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import fsum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -10,13 +11,14 @@ from pydantic import (
     Field,
     PlainSerializer,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from scalenet_gp.errors import ConfigError
-from scalenet_gp.options import Length, Options
+from scalenet_gp.options import Length, Options, Probability, suggest
 from scalenet_gp.pipelines.config.intensities import Intensities
 from scalenet_gp.pipelines.config.region import Region
 
@@ -261,6 +263,8 @@ class SamplingConfig(Options):
             that has it, then one of its voxels there.
         temperature: from 0, all alike, to 1, in proportion to the amount of annotation: a source or class of n times as
             much is drawn n to this power times as often.
+        shares: with ``by: class``, the share of the samples of each class, 1 in sum, in place of the temperature's.
+            The share of a class without a voxel to learn from goes to the others.
 
     Example:
         >>> SamplingConfig(by="class").temperature
@@ -269,6 +273,15 @@ class SamplingConfig(Options):
 
     by: Literal["volume", "class"] = "volume"
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    shares: Annotated[dict[str, Probability], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _share(self) -> SamplingConfig:
+        if self.shares is not None and self.by != "class":
+            raise ConfigError("shares are those of classes: they need by: class")
+        if self.shares is not None and abs(fsum(self.shares.values()) - 1) > 1e-6:  # decimals rarely sum to 1 exactly
+            raise ConfigError(f"shares sum to {fsum(self.shares.values()):g}; they have to sum to 1")
+        return self
 
 
 class DataConfig(Options):
@@ -333,6 +346,15 @@ class DataConfig(Options):
                     f"before its label volumes, as in {name.strip('./').replace('/', '_') or 'mito'}: {name or 'mito'}"
                 )
         return classes
+
+    @field_validator("sampling")
+    @classmethod
+    def _shares_of_classes(cls, sampling: SamplingConfig, info: ValidationInfo) -> SamplingConfig:
+        classes = info.data.get("classes", {})
+        for name in sampling.shares or {}:
+            if classes and name not in classes:
+                raise ConfigError(f"shares names {name}, which is not a class; {suggest(name, classes, 'the classes')}")
+        return sampling
 
     @model_validator(mode="after")
     def _check_sources(self) -> DataConfig:

@@ -17,6 +17,7 @@ from scalenet_gp.pipelines.data.predicted_sources import predicted_sources
 from scalenet_gp.pipelines.data.sampling import build_sampler
 from scalenet_gp.pipelines.data.source_survey import COUNTED_SOURCES, SourceSurvey, Survey, survey, survey_source
 from scalenet_gp.pipelines.data.sources import Source, choose_source, resolve_sources, sources_of
+from scalenet_gp.pipelines.data.weights import class_amounts
 
 __all__ = [
     "COUNTED_SOURCES",
@@ -30,6 +31,7 @@ __all__ = [
     "check_inputs",
     "check_intensities",
     "choose_source",
+    "class_amounts",
     "compare_intensities",
     "context_shares",
     "count_annotation",

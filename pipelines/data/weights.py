@@ -46,7 +46,7 @@ def source_weights(datasets: Datasets) -> dict[str, SourceWeight]:
             )
         # in a process of its own, after which this one can still fork workers
         amounts = read_separately(lambda: {source.name: class_amounts(datasets.open(source)) for source in sources})
-        return _by_class(given, amounts, sampling.temperature)
+        return _by_class(given, amounts, sampling.temperature, sampling.shares)
     if not sampling.temperature or len(sources) == 1:
         return {name: SourceWeight(weight) for name, weight in given.items()}
     weights = {}
@@ -78,12 +78,15 @@ def class_amounts(dataset: Dataset) -> dict[str, float]:
 
 
 def _by_class(
-    weights: Mapping[str, float], amounts: Mapping[str, Mapping[str, float]], temperature: float
+    weights: Mapping[str, float],
+    amounts: Mapping[str, Mapping[str, float]],
+    temperature: float,
+    given: Mapping[str, float] | None = None,
 ) -> dict[str, SourceWeight]:
     """Return weights with which drawing a source and then a class is the same as a class and then a source.
 
-    A class is drawn by its amount to the power of the temperature; of those that have it, a source is drawn by its
-    weight times its amount of the class to that power.
+    A class is drawn by the share that is given, or else by its amount to the power of the temperature; of those that
+    have it, a source is drawn by its weight times its amount of the class to that power.
     """
     totals: dict[str, float] = {}
     for of_source in amounts.values():
@@ -91,7 +94,15 @@ def _by_class(
             totals[name] = totals.get(name, 0) + amount
     if not totals:
         raise ConfigError("data.sampling is by class, and no source has a voxel of any class in its training region")
-    classes = _shares({name: total**temperature for name, total in totals.items()})
+    if given is None:
+        classes = _shares({name: total**temperature for name, total in totals.items()})
+    elif not (drawn := {name: share for name, share in given.items() if share and name in totals}):
+        raise ConfigError(
+            f"data.sampling.shares are of {', '.join(given)}, and no source has a voxel of any of them in its training "
+            f"region; there are voxels of {', '.join(totals)}"
+        )
+    else:
+        classes = _shares(drawn)
     joint: dict[str, dict[str, float]] = {source: {} for source in amounts}
     for name, share in classes.items():
         having = {

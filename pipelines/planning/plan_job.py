@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError, VolumeFormatError
 from scalenet_gp.options import describe_problems
-from scalenet_gp.pipelines.config import Config, DataConfig, SourceConfig, load_yaml, parse_yaml
-from scalenet_gp.pipelines.data import Datasets, resolve_sources, survey
+from scalenet_gp.pipelines.config import Config, DataConfig, Region, SourceConfig, load_yaml, parse_yaml
+from scalenet_gp.pipelines.data import Datasets, class_amounts, resolve_sources, survey
 from scalenet_gp.pipelines.planning.choices import NetworkChoice, choose_network, choose_scales, choose_voxel_size
 from scalenet_gp.pipelines.planning.fingerprint import Fingerprint, measure, provisional_config
 from scalenet_gp.pipelines.planning.run_file import HeldOut, fresh_text, planned_text
@@ -150,7 +150,8 @@ def plan_run(
     scales, end, share = choose_scales(finest, fingerprint, settings, folder, context)
     choice = choose_network(scales, end, share, settings, folder, memory)
     held_out, voxels = _held_out(settings, choice, folder)
-    text = planned_text(data, fingerprint, choice, held_out, voxels, memory)
+    drawn = _drawn(settings, choice, held_out, fingerprint, folder)
+    text = planned_text(data, fingerprint, choice, held_out, voxels, memory, drawn)
     config = Config.model_validate(parse_yaml(text))
     survey(Datasets.find(folder, config, config.build_network())).check()
     with atomic_write(output) as made:
@@ -236,6 +237,21 @@ def _held_out(data: DataConfig, choice: NetworkChoice, folder: StrPath) -> tuple
         validated=True,
     )
     return held, math.fsum(voxels.values()) * kept / count
+
+
+def _drawn(
+    data: DataConfig, choice: NetworkChoice, held_out: HeldOut, fingerprint: Fingerprint, folder: StrPath
+) -> list[str]:
+    """Return the classes that samples can be laid on: of one volume those with a voxel in the part to learn from."""
+    present = [name for name, one in fingerprint.classes.items() if one.fraction]
+    if len(fingerprint.sources) > 1:
+        return present
+    config = provisional_config(data, choice.network, choice.block)
+    if held_out.train is not None:
+        region = Region.model_validate(held_out.train)
+        config = config.model_copy(update={"training": config.training.model_copy(update={"region": region})})
+    learned = class_amounts(Datasets.find(folder, config, config.build_network()).first)
+    return [name for name in present if name in learned] or present
 
 
 def _from(path: str, folder: Path) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from textwrap import wrap
 from typing import Any
 
 from scalenet_gp.options import to_yaml_length
 from scalenet_gp.pipelines.config import to_yaml
 from scalenet_gp.pipelines.planning.choices import DEFAULT_MEMORY, MIDDLE, NetworkChoice
+from scalenet_gp.pipelines.planning.class_balance import class_shares, class_weights
 from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, Size
 
 __all__ = ["HeldOut", "fresh_text", "planned_text"]
@@ -18,6 +20,7 @@ _WIDTH = 120
 _PASSES = 10
 _ITERATIONS = (4000, 40_000)
 _VALIDATIONS = 20
+_RARER = "in inverse proportion to the root of its share of the annotation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def planned_text(
     held_out: HeldOut,
     voxels: float,
     memory: int | None,
+    drawn: Collection[str],
 ) -> str:
     """Return the text of a run file.
 
@@ -62,14 +66,18 @@ def planned_text(
         held_out: the validation.
         voxels: annotated voxels to learn from, of the finest scale.
         memory: bytes that a training step may take, if a user has named them.
+        drawn: classes that a sample can be laid on.
     """
+    fractions = {name: one.fraction for name, one in fingerprint.classes.items()}
+    shared = {name: fractions[name] for name in drawn}
     dims, sizes = len(choice.block), [scale.voxel_size for scale in choice.scales]
     finest = sizes[-1]
     coarse = [axis for axis in range(dims) if finest[axis] > 2 * min(finest)]
     iterations = _iterations(voxels, choice)
     lines = ["# Written by `scalenet-gp plan`. Change any number: nothing depends on the comments.", "version: 1"]
     lines += _comment(_class_lines(fingerprint), "")
-    lines += _data_lines(data, held_out, several=len(fingerprint.sources) > 1)
+    several = len(fingerprint.sources) > 1
+    lines += _data_lines(data, held_out, shared, several=several)
     lines += ["network:", "  kind: scalenet"]
     lines += _comment([f"From coarse to fine. No coarser scale: {choice.end}.", *_context_line(choice)], "  ")
     lines += ["  subnets:"]
@@ -93,6 +101,14 @@ def planned_text(
         lines += _comment([f"{held_out.reason}."], "  ")
         lines.append(f"  region: {to_yaml(_plain(held_out.train))}")
     lines += _size_lines(choice, memory)
+    if not several:
+        lines += _comment([f"Half of the samples hold a voxel of a class that is drawn {_RARER}."], "  ")
+        lines.append(f"  sampler: {{kind: class, shares: {to_yaml(class_shares(shared, Fraction(1, 2)))}}}")
+    if len(weights := class_weights(fractions)) > 1:
+        lines += _comment(
+            ["The loss of each class in inverse proportion to the fourth root of its share, 1 on average."], "  "
+        )
+        lines.append(f'  targets: {{"*": {{kind: classes, class_weights: {to_yaml(weights)}}}}}')
     lines += _comment(
         [
             f"About {_PASSES} times the {voxels:,.0f} annotated voxels to learn from, within {_ITERATIONS[0]:,} to "
@@ -104,8 +120,8 @@ def planned_text(
     lines += ["  workers: 1  # prepares batches while the network learns"]
     lines += _comment(
         [
-            "Optimizer, learning rate, normalization and loss are the defaults: AdamW at 0.01 with a cosine, batch "
-            "normalization. `scalenet-gp config show` prints them."
+            "Optimizer, learning rate, normalization and the kind of loss are the defaults: AdamW at 0.01 with a "
+            "cosine, batch normalization. `scalenet-gp config show` prints them."
         ],
         "  ",
     )
@@ -138,7 +154,9 @@ def _class_row(name: str, one: ClassFingerprint) -> tuple[str, ...]:
     return name, f"{one.fraction:.2%}", str(one.objects), *pairs, "-" if one.gap is None else f"{one.gap:.0f}"
 
 
-def _data_lines(data: Mapping[str, Any], held_out: HeldOut, *, several: bool) -> list[str]:
+def _data_lines(
+    data: Mapping[str, Any], held_out: HeldOut, fractions: Mapping[str, float], *, several: bool
+) -> list[str]:
     lines = ["data:"]
     for key, value in data.items():
         if key == "sources":
@@ -149,13 +167,9 @@ def _data_lines(data: Mapping[str, Any], held_out: HeldOut, *, several: bool) ->
         lines += _comment([f"{held_out.reason}."], "  ")
         lines.append(f"  split: {to_yaml(held_out.split)}")
     if several and "sampling" not in data:
-        lines += _comment(
-            ["Classes are drawn first, so that rare ones are seen; those with more annotation somewhat more often."],
-            "  ",
-        )
-        lines.append("  sampling: {by: class, temperature: 0.5}")
-    elif not several:
-        lines += _comment(["By default, half of the samples hold a voxel of a class that is drawn evenly."], "  ")
+        lines += _comment([f"All samples hold a voxel of a class that is drawn {_RARER}."], "  ")
+        shares = to_yaml(class_shares(fractions, Fraction(1)))
+        lines.append(f"  sampling: {{by: class, temperature: 0.5, shares: {shares}}}")
     if "intensities" not in data:
         lines += ["  intensities: auto  # percentiles 0.5 and 99.5 of the tissue, which the run keeps"]
     return lines

@@ -7,6 +7,7 @@ import gunpowder as gp
 import numpy as np
 import pytest
 from funlib.geometry import Coordinate
+from pydantic import ValidationError
 
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.nodes import Stack
@@ -167,13 +168,14 @@ def amounts():
     return {"crop": counts, "ids": {"bright": int((ids == 7).sum()), "dark": int(((ids == 3) | (ids == 4)).sum())}}
 
 
-@pytest.mark.parametrize("temperature", [0, 0.5, 1])
-def test_drawing_by_class_is_a_class_then_a_source_that_has_it(two, temperature):
-    weights = source_weights(
-        datasets_of(two, data__sampling={"by": "class", "temperature": temperature}, training__sampler=None)
-    )
+@pytest.mark.parametrize(
+    ("temperature", "shares"), [(0, None), (0.5, None), (1, None), (0.5, {"bright": 0.9, "dark": 0.1})]
+)
+def test_drawing_by_class_is_a_class_then_a_source_that_has_it(two, temperature, shares):
+    sampling = {"by": "class", "temperature": temperature, "shares": shares}
+    weights = source_weights(datasets_of(two, data__sampling=sampling, training__sampler=None))
     found, given = amounts(), {"crop": 1, "ids": 3}
-    totals = {name: sum(of[name] for of in found.values()) ** temperature for name in CLASSES}
+    totals = shares or {name: sum(of[name] for of in found.values()) ** temperature for name in CLASSES}
     total = sum(entry.weight for entry in weights.values())
     for name in CLASSES:
         share = totals[name] / sum(totals.values())
@@ -194,6 +196,25 @@ def test_by_class_and_a_sampler_contradict_each_other(two):
     sampler = {"kind": "class", "shares": {"dark": 0.5}}
     with pytest.raises(ConfigError, match=r"data\.sampling is by class, and training\.sampler says"):
         source_weights(datasets_of(two, data__sampling={"by": "class"}, training__sampler=sampler))
+
+
+def test_shares_of_classes_are_checked(two):
+    for sampling, error in (
+        ({"by": "volume", "shares": {"dark": 1}}, "they need by: class"),
+        ({"by": "class", "shares": {"dark": 0.5}}, "shares sum to 0.5; they have to sum to 1"),
+        ({"by": "class", "shares": {"dork": 1}}, "shares names dork, which is not a class; did you mean dark"),
+    ):
+        with pytest.raises(ValidationError, match=error):
+            datasets_of(two, data__sampling=sampling, training__sampler=None)
+    classes = {"bright": ["bright", 7], "gone": ["gone", 99]}
+    sampling = {"by": "class", "shares": {"bright": 0.25, "gone": 0.75}}
+    weights = source_weights(datasets_of(two, data__classes=classes, data__sampling=sampling, training__sampler=None))
+    assert {name: entry.sampler.shares for name, entry in weights.items()} == {
+        name: {"bright": 1} for name in ("crop", "ids")
+    }
+    only = {"by": "class", "shares": {"gone": 1}}
+    with pytest.raises(ConfigError, match=r"data\.sampling\.shares are of gone, and .* there are voxels of bright"):
+        source_weights(datasets_of(two, data__classes=classes, data__sampling=only, training__sampler=None))
 
 
 def test_a_class_without_labels_in_one_source_is_unknown_there(two):

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from funlib.geometry import Coordinate
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scalenet_gp import build_scalenet
 from scalenet_gp.errors import ConfigError
@@ -24,6 +26,7 @@ from scalenet_gp.pipelines.planning.choices import (
     field_of_view,
     training_memory,
 )
+from scalenet_gp.pipelines.planning.class_balance import class_shares
 from scalenet_gp.pipelines.planning.fingerprint import ClassFingerprint, Fingerprint, measure
 from scalenet_gp.pipelines.planning.plan_job import data_of_file, data_of_paths, plan_run, write_fresh
 from tests.pipelines.conftest import write_array
@@ -199,8 +202,49 @@ def test_coarse_sections_are_left_alone(tmp_path):
     assert chosen.voxel_size == (40, 32, 32)
     scales = [Scale((Fraction(40), Fraction(4), Fraction(4)), "")]
     subnet = choose_network(scales, "", 1, data, str(tmp_path), GIB).network["subnets"][0]
-    assert subnet["kernel_sizes"] == [(1, 3, 3)] * 2
     assert subnet["downsample_factors"] == [(1, 2, 2)] * 2
+    # voxels of 40 × 4 × 4, 40 × 8 × 8 and 40 × 16 × 16 nm
+    assert subnet["kernel_sizes"] == [(1, 3, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "factors", "kernels"),
+    [
+        ((8, 8, 8), [(2, 2, 2)], None),
+        ((16, 8, 8), [(2, 2, 2)], None),
+        # 40 × 10, 40 × 20 and 80 × 40 nm: from the second level on, sections are at most twice as thick
+        ((40, 10, 10), [(1, 2, 2), (2, 2, 2)], [[(1, 3, 3)] * 2, [(3, 3, 3)] * 2, [(3, 3, 3)] * 2]),
+        # 50 × 9.2, 50 × 18.4 and 50 × 36.8 nm
+        ((50, "9.2", "9.2"), [(1, 2, 2)] * 2, [[(1, 3, 3)] * 2, [(1, 3, 3)] * 2, [(3, 3, 3)] * 2]),
+        ((8, 8), None, None),
+    ],
+)
+def test_kernels_and_factors_follow_the_voxels_of_each_level(size, factors, kernels):
+    (subnet,) = choices._subnets([tuple(map(Fraction, size))])
+    assert (subnet.get("downsample_factors"), subnet.get("kernel_sizes")) == (factors, kernels)
+    assert build_scalenet([subnet | {"base_nc": 1}]).dims == len(size)
+
+
+def test_rare_classes_are_drawn_and_weighed_more(planned):
+    config, fractions = Config.read(planned.path), {n: one.fraction for n, one in planned.fingerprint.classes.items()}
+    rarest, commonest = (choose(fractions, key=fractions.get) for choose in (min, max))
+    ratio = fractions[commonest] / fractions[rarest]
+    shares, weights = config.training.sampler.shares, config.training.targets["*"].class_weights
+    assert math.fsum(shares.values()) == pytest.approx(0.5)
+    assert shares[rarest] / shares[commonest] == pytest.approx(ratio**0.5, rel=0.02)
+    assert weights[rarest] / weights[commonest] == pytest.approx(ratio**0.25, rel=0.02)
+    assert math.fsum(weights.values()) == pytest.approx(len(weights), abs=0.02)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60).filter(any), st.sampled_from([Fraction(1), Fraction(1, 2)]))
+def test_shares_are_decimals_with_the_sum_asked_for(fractions, total):
+    classes = {f"class{n}": fraction for n, fraction in enumerate(fractions)}
+    shares = class_shares(classes, total)
+    assert sum(Fraction(str(share)) for share in shares.values()) == total
+    assert set(shares) == {name for name, fraction in classes.items() if fraction}
+    for a, one in shares.items():
+        for b, other in shares.items():
+            assert one <= other + 0.001 or classes[a] <= classes[b]
 
 
 def test_little_memory_makes_batch_and_crop_smaller(volume, planned, monkeypatch):
@@ -302,9 +346,14 @@ def test_several_sources_are_split(volume, wide, tmp_path):
     )
     (tmp_path / "other").mkdir()
     data = data_of_file(tmp_path / "half.yaml", tmp_path / "other")
-    config = Config.read(plan_run(data, tmp_path / "other" / "run.yaml", GIB).path)
+    planned_again = plan_run(data, tmp_path / "other" / "run.yaml", GIB)
+    config = Config.read(planned_again.path)
     assert (config.data.split.by, config.data.split.share) == ("dataset", 0.2)
     assert config.data.sampling.by == "class"
+    assert config.data.sampling.shares == class_shares(
+        {name: one.fraction for name, one in planned_again.fingerprint.classes.items()}, Fraction(1)
+    )
+    assert config.training.sampler is None
     assert config.training.region is None
     assert config.validation is not None
 
