@@ -1,4 +1,4 @@
-"""How often each class is drawn, and how much it weighs in the loss, by its fraction of the annotation."""
+"""Shares of classes in the samples, and their weights in the loss, by their fractions of the annotation."""
 
 from __future__ import annotations
 
