@@ -29,6 +29,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _imports_are_set_aside_too() -> Iterator[None]:
+    """The same for what a test has imported: torch imports much when it is first needed."""
+    before = len(sys.modules)
+    yield
+    if len(sys.modules) > before + 100:
+        pytest_collection_finish()
+
+
+@pytest.fixture(autouse=True)
 def _the_same_weights_in_any_order() -> None:
     """New weights are torch's random numbers; which those are must not depend on the tests that ran before."""
     torch.manual_seed(0)

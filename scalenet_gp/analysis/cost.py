@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from scalenet_gp.kernels import (
     fake_tensors,
 )
 
-__all__ = ["Cost", "predict_cost"]
+__all__ = ["Cost", "CostPredictor", "predict_cost"]
 
 
 @dataclass(frozen=True)
@@ -100,49 +101,107 @@ def predict_cost(
         >>> predict_cost(net.graph, net.smallest_plan).weights
         8404
     """
-    if batch < 1:
-        raise ArgumentError(f"a batch has at least one sample, not {batch}")
-    if not dtype.is_floating_point:
-        raise ArgumentError(f"a network computes in a floating point type, not in {dtype}")
-    mixed = training and dtype.itemsize < torch.float32.itemsize
-    stored = torch.float32 if mixed else dtype
-    net = SpecializedNet(graph, plan, activation_checkpointing)
-    device_type = next((tensor.device.type for tensor in reversed([*net.parameters(), *net.buffers()])), "cpu")
-    with fake_tensors(), ExitStack() as within:
-        within.enter_context(collect_garbage_by_hand())
-        module, device = fake_copy(net, stored)
-        module.train(training)
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
-                layer.eval()  # takes as much; in training mode torch refuses a plan of one voxel
-        memory = MemoryTracker(checkpoints=bool(activation_checkpointing))
-        flops = FlopCounterMode(display=False, custom_mapping=attention_flop_formulas())
-        within.enter_context(flops)
-        within.enter_context(memory.watch())
-        memory.follow([*module.parameters(), *module.buffers()])
-        weights = memory.live
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
-        inputs = [
-            torch.empty((batch, tensor.channels, *tensor.shape), dtype=stored, device=device)
-            for tensor in plan.input_tensors.values()
-        ]
-        with torch.set_grad_enabled(training), torch.autocast(device_type, dtype, enabled=mixed):
-            outputs = module(*inputs)
-            loss = sum(output.sum() for output in outputs) if training else None
-        macs = _macs_by_node(plan, flops)
-        forward = flops.get_total_flops()
-        if isinstance(loss, Tensor) and loss.requires_grad:
-            loss.backward()
-        return Cost(
-            macs=macs,
-            backward_macs=(flops.get_total_flops() - forward) // 2,
-            weights=weights,
-            gradients=memory.gradients,
-            activations=memory.peak - weights - memory.gradients_at_peak,
-            peak=memory.peak,
-        )
+    return CostPredictor(
+        graph, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
+    ).predict(plan)
+
+
+class CostPredictor:
+    """Predicts the costs of many plans of one graph, as :func:`predict_cost` does, from one copy without values.
+
+    The copy is made for the first plan. Later changes of the graph's nodes are not seen.
+
+    Args:
+        graph: as for :func:`predict_cost`, as are all others.
+
+    Raises:
+        ArgumentError: ``batch`` is not positive, or ``dtype`` is not a floating point type.
+
+    Example:
+        >>> from scalenet_gp import build_unet
+        >>> net = build_unet((8, 8), base_nc=2)
+        >>> predictor = CostPredictor(net.graph, training=True)
+        >>> predictor.predict(net.smallest_plan) == predict_cost(net.graph, net.smallest_plan, training=True)
+        True
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        batch: int = 1,
+        training: bool = False,
+        dtype: torch.dtype = torch.float32,
+        activation_checkpointing: Collection[str] = (),
+    ) -> None:
+        if batch < 1:
+            raise ArgumentError(f"a batch has at least one sample, not {batch}")
+        if not dtype.is_floating_point:
+            raise ArgumentError(f"a network computes in a floating point type, not in {dtype}")
+        self._graph, self._batch, self._training, self._dtype = graph, batch, training, dtype
+        self._activation_checkpointing = activation_checkpointing
+        self._mixed = training and dtype.itemsize < torch.float32.itemsize
+        self._stored = torch.float32 if self._mixed else dtype
+        self._copied: tuple[AbstractContextManager[Any], nn.ModuleDict, torch.device] | None = None
+
+    def predict(self, plan: Plan) -> Cost:
+        """Return the cost of a plan of the graph.
+
+        Raises:
+            GraphError: the plan is another graph's.
+        """
+        net = SpecializedNet(self._graph, plan, self._activation_checkpointing)
+        fake, nodes, device = self._copy()
+        device_type = next((tensor.device.type for tensor in reversed([*net.parameters(), *net.buffers()])), "cpu")
+        with fake, ExitStack() as within:
+            within.enter_context(collect_garbage_by_hand())
+            net.nodes = nn.ModuleDict({name: nodes[name] for name in net.nodes})
+            memory = MemoryTracker(checkpoints=bool(self._activation_checkpointing))
+            flops = FlopCounterMode(display=False, custom_mapping=attention_flop_formulas())
+            within.enter_context(flops)
+            within.enter_context(memory.watch())
+            memory.follow([*net.parameters(), *net.buffers()])
+            weights = memory.live
+            for parameter in net.parameters():
+                if parameter.requires_grad:
+                    hook = parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
+                    within.callback(hook.remove)
+            within.callback(net.zero_grad)
+            inputs = [
+                torch.empty((self._batch, tensor.channels, *tensor.shape), dtype=self._stored, device=device)
+                for tensor in plan.input_tensors.values()
+            ]
+            with (
+                torch.set_grad_enabled(self._training),
+                torch.autocast(device_type, self._dtype, enabled=self._mixed),
+            ):
+                outputs = net(*inputs)
+                loss = sum(output.sum() for output in outputs) if self._training else None
+            macs = _macs_by_node(plan, flops)
+            forward = flops.get_total_flops()
+            if isinstance(loss, Tensor) and loss.requires_grad:
+                loss.backward()
+            return Cost(
+                macs=macs,
+                backward_macs=(flops.get_total_flops() - forward) // 2,
+                weights=weights,
+                gradients=memory.gradients,
+                activations=memory.peak - weights - memory.gradients_at_peak,
+                peak=memory.peak,
+            )
+
+    def _copy(self) -> tuple[AbstractContextManager[Any], nn.ModuleDict, torch.device]:
+        """Return the context of the copy, the copies of the nodes by identifier, and the device for inputs."""
+        if self._copied is None:
+            fake = fake_tensors()
+            with fake, collect_garbage_by_hand():
+                nodes, device = fake_copy(nn.ModuleDict(self._graph.nodes), self._stored)
+                nodes.train(self._training)
+                for layer in nodes.modules():
+                    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+                        layer.eval()  # takes as much; in training mode torch refuses a plan of one voxel
+            self._copied = fake, nodes, device  # type: ignore[assignment]
+        return self._copied
 
 
 def _macs_by_node(plan: Plan, flops: FlopCounterMode) -> dict[str, int]:

@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
-from scalenet_gp.analysis.cost import Cost, predict_cost
+from scalenet_gp.analysis.cost import Cost, CostPredictor
 from scalenet_gp.errors import GraphError
 from scalenet_gp.graph import Graph, Plan
 
@@ -121,19 +121,21 @@ def largest_plan(
     def grown(steps: Steps) -> Plan:
         return _over(graph, keys, Roi(box.begin, box.shape * Coordinate(steps)))
 
+    costs = CostPredictor(
+        graph, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
+    )
+    # A prediction for training has the multiply-accumulates too, but takes longer.
+    works = CostPredictor(graph, batch=batch) if training else costs
+
     @cache
     def cost(steps: Steps) -> Cost:
-        plan = grown(steps)
-        return predict_cost(
-            graph, plan, batch=batch, training=training, dtype=dtype, activation_checkpointing=activation_checkpointing
-        )
+        return costs.predict(grown(steps))
 
     def memory(steps: Steps) -> int:
         return cost(steps).peak
 
     def forward_macs(steps: Steps) -> int:
-        # A prediction for training has them too, but takes longer.
-        return (predict_cost(graph, grown(steps), batch=batch) if training else cost(steps)).total_macs
+        return (works.predict(grown(steps)) if training else cost(steps)).total_macs
 
     start = (1,) * graph.dims
     if memory(start) > memory_limit:

@@ -1,7 +1,8 @@
 """Results of operations on fake tensors that torch finds slowly: operation by operation, in Python.
 
 The normalisation of a batch, and its backward pass, take torch more than half of the time of a network's pass on fake
-tensors. Their results have the shape of an argument.
+tensors. Their results have the shape of an argument. Every operation asks for the devices of its arguments, some
+several times.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scalenet_gp.kernels.private_torch import is_fake
 __all__ = ["fake_result"]
 
 _aten = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
 
 
 def fake_result(func: Any, args: tuple[Any, ...]) -> Any:
@@ -35,6 +37,8 @@ def fake_result(func: Any, args: tuple[Any, ...]) -> Any:
         ...     fake_result(torch.ops.aten.threshold_backward.default, (x, x, 0)).shape
         torch.Size([2, 3])
     """
+    if func is _DEVICE:
+        return getattr(args[0], "fake_device", NotImplemented)
     make = _RESULTS.get(func)
     if make is None or not is_fake(args[0]) or args[0].device.type != "cpu":
         return NotImplemented

@@ -17,6 +17,7 @@ from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp import LeibNet, Node, Plan, TensorSpec, build_scalenet, build_unet
 from scalenet_gp.analysis import predict_cost
+from scalenet_gp.analysis.cost import CostPredictor
 from scalenet_gp.inference import OneDnnConvolutions, SlabbedInference
 from scalenet_gp.inference.slab_thickness import predict_slabbed_memory
 from scalenet_gp.layers import Concatenate, ConvPass, Pool, StridedConv, TransformerBlock, TransposedConv, Upsample
@@ -141,6 +142,19 @@ def test_weights_that_do_not_learn_have_no_gradients():
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{}, {"training": True}, {"training": True, "dtype": torch.bfloat16, "activation_checkpointing": {"output"}}],
+    ids=["inference", "training", "checkpoints"],
+)
+def test_one_copy_serves_many_plans(options):
+    net = build_unet((8, 8), base_nc=2, norm_layer="batch", downsample_factors=[(2, 2)])
+    predictor = CostPredictor(net.graph, batch=2, **options)
+    for voxels in (8, 4, 8):
+        plan = net.plan(over_origin(net, voxels))
+        assert predictor.predict(plan) == predict_cost(net.graph, plan, batch=2, **options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [({"batch": 0}, "at least one sample, not 0"), ({"dtype": torch.int32}, "not in torch.int32")],
 )
@@ -156,17 +170,17 @@ def test_a_plan_of_another_network():
 
 
 def unet() -> tuple[LeibNet, tuple[int, ...]]:
-    return build_unet((8, 8, 8), base_nc=12), (32, 40, 64)
+    return build_unet((8, 8, 8), base_nc=8, downsample_factors=[(2, 2, 2)]), (24, 32, 48)
 
 
 def scalenet() -> tuple[LeibNet, tuple[int, ...]]:
-    subnets = [{"top_resolution": (r,) * 3, "base_nc": 8, "norm_layer": None} for r in (32, 8)]
-    return build_scalenet(subnets), (36, 48, 64)
+    options: dict[str, Any] = {"base_nc": 6, "norm_layer": None, "downsample_factors": [(2, 2, 2)]}
+    return build_scalenet([{"top_resolution": (r,) * 3, **options} for r in (16, 8)]), (24, 32, 48)
 
 
 def gated_and_normalised() -> tuple[LeibNet, tuple[int, ...]]:
     options: dict[str, Any] = {"attention_gates": True, "norm_layer": "batch", "residual": True}
-    return build_unet((8, 8), base_nc=12, downsample_mode="strided", upsample_mode="transposed", **options), (640, 384)
+    return build_unet((8, 8), base_nc=8, downsample_mode="strided", upsample_mode="transposed", **options), (320, 384)
 
 
 CASES = {case.__name__: case for case in (unet, scalenet, gated_and_normalised)}
@@ -226,7 +240,7 @@ def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
     """The same of a sweep in slabs so thin that torch would convolve most of its tensors itself."""
     torch.set_num_threads(1)
     net = build_unet((8, 8, 8), base_nc=12, downsample_factors=[(2, 2, 2)]).eval()
-    outputs = {"output": Roi((0, 0, 0), (16 * 8, 132 * 8, 400 * 8))}
+    outputs = {"output": Roi((0, 0, 0), (16 * 8, 100 * 8, 260 * 8))}
     sweep = SlabbedInference.of(net, outputs, 2 * 8)
     first = SlabbedInference.of(net, {"output": Roi((0, 0, 0), (64, 64, 64))}, 2 * 8)
     with torch.inference_mode(), OneDnnConvolutions():
@@ -268,7 +282,7 @@ MEASURED = pytest.mark.skipif(
 def test_predicted_memory_is_what_is_measured(measurements, case):
     assert len(measurements[case]) == 3
     for measured, predicted in measurements[case]:
-        assert measured > 80 * 2**20
+        assert measured > 30 * 2**20
         assert math.isclose(predicted, measured, rel_tol=0.15), (predicted / 2**20, measured / 2**20)
 
 

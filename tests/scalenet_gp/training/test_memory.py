@@ -73,9 +73,9 @@ def over(net, voxels):
     return net.plan({key: Roi((0,) * net.dims, net.voxel_size[key] * voxels) for key in net.output_keys})
 
 
-def explained(**changes):
+def explained(voxels=30, **changes):
     arguments = {"net": single_conv(), "batch": 2, "dtype": torch.float32, "device": CPU} | changes
-    return explain_out_of_memory(plan=over(arguments["net"], 30), **arguments)
+    return explain_out_of_memory(plan=over(arguments["net"], voxels), **arguments)
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux keeps to RLIMIT_AS")
@@ -135,9 +135,12 @@ def test_where_nothing_fits_it_says_so(monkeypatch):
 
 def test_only_what_is_not_done_yet_is_proposed(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
-    message = explained(batch=1, dtype=torch.bfloat16)
+    message = explained(5, batch=1, dtype=torch.bfloat16)
     assert message.endswith(". Less is needed with activation_checkpointing=('*',)")
-    assert "Less is needed" not in explained(batch=1, dtype=torch.bfloat16, activation_checkpointing={"b"})
+    rest = explained(5, batch=1, dtype=torch.bfloat16, activation_checkpointing={"b"})
+    assert "What would fit" in message
+    assert "What would fit" in rest
+    assert "Less is needed" not in rest
 
 
 def test_what_is_computed_again_is_not_needed(monkeypatch):
