@@ -1,6 +1,8 @@
 """Settings of all tests: they are reproducible, and no time limit of Hypothesis counts, as the machine may be busy."""
 
 import gc
+import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import os
 import shutil
 import sys
@@ -63,3 +65,13 @@ def warm_executable(_warm_server: WarmPython) -> str:
 def warm_python(warm_executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python processes of the test are those of ``warm_executable``."""
     monkeypatch.setattr(sys, "executable", warm_executable)
+
+
+@pytest.fixture
+def warm_workers(warm_executable: str) -> Iterator[None]:
+    """Processes that multiprocessing spawns in the test are those of ``warm_executable``."""
+    multiprocessing.resource_tracker.ensure_running()  # it stays, so it takes Python itself
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.spawn.set_executable(warm_executable)
+    yield
+    multiprocessing.spawn.set_executable(before)

@@ -1,10 +1,10 @@
 """Python processes that begin with torch and the package imported: forked from one that has done so.
 
 Importing them takes seconds, which tests that start many processes spend most of their time with. ``WarmPython`` is a
-server, and an executable to put in the place of Python's: it hands its arguments, environment, folder and standard
-streams to the server, whose fork runs the program (a module, a command or a script), passes signals on, and ends as the
-program does. If it is killed, so is the program. Tests of the state in which a process starts (memory, imports,
-session, mounts, hashes) take Python itself.
+server, and an executable to put in the place of Python's: it hands its arguments, environment, folder and the files
+that it inherits (the standard streams, and pipes of multiprocessing) to the server, whose fork runs the program (a
+module, a command or a script), passes signals on, and ends as the program does. If it is killed, so is the program.
+Tests of the state in which a process starts (memory, imports, session, mounts, hashes) take Python itself.
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ if program is None or arguments[:program] not in ([], ["-u"]):
     os.execv(python, [python, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([program > 0, arguments[program:], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
+opened = [0, 1, 2]
+for number in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if number > 2 and number != server.fileno() and os.get_inheritable(number):
+            opened.append(number)
+    except OSError:  # that of the list itself
+        pass
+request = json.dumps([program > 0, arguments[program:], os.getcwd(), dict(os.environ), opened]).encode()
+socket.send_fds(server, [len(request).to_bytes(8, "little")], opened)
 server.sendall(request)
 pid = int.from_bytes(server.recv(8, socket.MSG_WAITALL), "little")
 def forward(number, frame):
@@ -49,8 +56,8 @@ def forward(number, frame):
         pass
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
     signal.signal(number, forward)
-for stream in (0, 1, 2):
-    os.close(stream)
+for number in opened:
+    os.close(number)
 status = server.recv(8, socket.MSG_WAITALL)
 code = os.waitstatus_to_exitcode(int.from_bytes(status, "little")) if len(status) == 8 else 1
 if code < 0:
@@ -115,7 +122,7 @@ def serve(address: str, executable: str) -> None:
             break
         if listening in ready:
             client, _ = listening.accept()
-            length, streams, _, _ = socket.recv_fds(client, 8, 3)
+            length, streams, _, _ = socket.recv_fds(client, 8, 64)
             request = client.recv(int.from_bytes(length, "little"), socket.MSG_WAITALL)
             pid = os.fork()
             if pid == 0:
@@ -143,6 +150,7 @@ def serve(address: str, executable: str) -> None:
 def _become(request: bytes, streams: list[int], executable: str) -> None:
     """Run the program that a client asks for, and end as Python does."""
     import atexit
+    import fcntl
     import json
     import runpy
     import threading
@@ -150,8 +158,11 @@ def _become(request: bytes, streams: list[int], executable: str) -> None:
     import types
     import warnings
 
-    unbuffered, arguments, folder, environment = json.loads(request)
-    for number, stream in enumerate(streams):
+    unbuffered, arguments, folder, environment, opened = json.loads(request)
+    apart = [fcntl.fcntl(stream, fcntl.F_DUPFD, 256) for stream in streams]  # none has the number of another then
+    for stream in streams:
+        os.close(stream)
+    for number, stream in zip(opened, apart, strict=True):
         os.dup2(stream, number)
         os.close(stream)
     os.setpgid(0, 0)

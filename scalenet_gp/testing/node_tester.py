@@ -1,8 +1,9 @@
 """The tester that every kind of node goes through.
 
 For a new kind of node, write a test module with a subclass of :class:`NodeTester`. Every test of it then runs for every
-case, in two and in three dimensions. Compiling, which takes longest, alternates between the two from case to case. The
-tester does not know what the node computes: that needs a test of its own, against something independent.
+case, in two and in three dimensions. Exporting and compiling, which take longest, alternate between the two from case to
+case, and each takes the one that the other does not. The tester does not know what the node computes: that needs a test
+of its own, against something independent.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ class NodeTester:
     """The tests of one kind of node; subclass it as ``class TestMyNode(NodeTester)``.
 
     It tests that the planned inputs are exactly those that the outputs depend on (by autograd), that tiles agree with
-    the whole, that specs rebuild the node, that arguments of any type are refused or come back, that the specialized,
-    exported and compiled networks are the same, that gradients are right and reach every parameter, and that inputs are
-    not written to.
+    the whole, that specs rebuild the node, that arguments of any type are refused or come back, that the specialized
+    and exported networks and the compiled node are the same, that gradients are right and reach every parameter, and
+    that inputs are not written to.
 
     Attributes:
         cases: by name, a :class:`NodeCase` for every variant of the kind that differs in ROI rule or computation.
@@ -116,13 +117,14 @@ class NodeTester:
         if "case" in metafunc.fixturenames:
             runs = {f"{name}-{dims}d": (case, dims) for name, case in self.cases.items() for dims in case.dims}
             metafunc.parametrize(("case", "dims"), runs.values(), ids=runs)
-        if "alternating" in metafunc.fixturenames:
-            turns = {
-                name: (case, case.dims[-1 - turn % len(case.dims)])
-                for turn, (name, case) in enumerate(self.cases.items())
-            }
-            ids = [f"{name}-{dims}d" for name, (_, dims) in turns.items()]
-            metafunc.parametrize("alternating", turns.values(), ids=ids)
+        for first, name in enumerate(("alternating", "alternating_too")):
+            if name in metafunc.fixturenames:
+                turns = [
+                    (key, case, case.dims[-1 - turn % len(case.dims)])
+                    for turn, (key, case) in enumerate(self.cases.items(), first)
+                ]
+                ids = [f"{key}-{dims}d" for key, _, dims in turns]
+                metafunc.parametrize(name, [(case, dims) for _, case, dims in turns], ids=ids)
         if "refused" in metafunc.fixturenames:
             metafunc.parametrize("refused", self.wrong.values(), ids=self.wrong)
 
@@ -201,18 +203,22 @@ class NodeTester:
             made = special(*(inputs[key] for key in special.input_keys))
             same(dict(zip(special.output_keys, made, strict=True)), net(inputs, plan))
 
-    def test_the_specialized_network_is_the_same_exported(self, case: NodeCase, dims: int) -> None:
-        special, taken = specialized(case, dims)
+    def test_the_specialized_network_is_the_same_exported(self, alternating_too: tuple[NodeCase, int]) -> None:
+        special, taken = specialized(*alternating_too)
         with torch.no_grad():
             exported = torch.export.export(special, taken).module()
             torch.testing.assert_close(tuple(exported(*taken)), special(*taken))
 
-    def test_the_specialized_network_is_the_same_compiled(self, alternating: tuple[NodeCase, int]) -> None:
-        special, taken = specialized(*alternating)
+    def test_the_node_is_the_same_compiled(self, alternating: tuple[NodeCase, int]) -> None:
+        """Without what a network does around it, which takes longer to compile and is the same for all."""
+        case, dims = alternating
+        net = case.net(dims).float()
+        (node,) = net.graph.nodes.values()
+        inputs = random_inputs(case.plan(net), torch.float32, batch=2)
+        read = [channels_last(inputs[key]) for key in node.input_keys]
         torch.compiler.reset()
         with torch.no_grad():
-            compiled = torch.compile(special, fullgraph=True, backend="aot_eager")
-            torch.testing.assert_close(tuple(compiled(*taken)), special(*taken))
+            torch.testing.assert_close(torch.compile(node, fullgraph=True, backend="aot_eager")(*read), node(*read))
 
     def test_gradients_are_right_in_training(self, case: NodeCase, dims: int) -> None:
         """Finite differences agree, for the inputs and all parameters; random numbers are the same each time."""

@@ -411,13 +411,13 @@ def group_of(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(leader.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start_method: str) -> None:
+@pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
+def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start_method: str, workers: int) -> None:
     """Signals to the group while workers start, and while they work: all batches still come, from the same workers."""
     script = """
         from scalenet_gp.pipelines.process.signals import stop_requested
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
-        node = Prefetch(2, seed=SEED, start_method=sys.argv[1])
+        node = Prefetch(int(sys.argv[2]), seed=SEED, start_method=sys.argv[1])
         with stop_requested() as received, build(chain() + node) as pipeline:
             print("ready", flush=True)
             first = pipeline.request_batch(request())
@@ -428,8 +428,8 @@ def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start
             print(received().name, children() == helpers, all(map(is_running, helpers)), flush=True)
             print(batches[-1][VALUE].data.item(), flush=True)
     """
-    helpers = 2 if start_method == "fork" else 3  # one is the resource tracker
-    with group_of(script, start_method) as leader:
+    helpers = workers + (start_method == "spawn")  # one is the resource tracker
+    with group_of(script, start_method, str(workers)) as leader:
         assert leader.stdin is not None
         assert leader.stdout is not None
         assert leader.stdout.readline() == "ready\n"
@@ -488,18 +488,18 @@ def resident() -> int:
     return total
 
 
-def test_nothing_grows_over_500_batches() -> None:
+def test_nothing_grows_over_300_batches() -> None:
     held, files, shared = [], [], []
     large = Roi((0, 0, 0), (256, 256, 256))
     with build_chain(chain() + Prefetch(2, seed=SEED)) as pipeline:
-        for number in range(500):
+        for number in range(300):
             pipeline.request_batch(request(roi=large))
-            if number % 50 == 49:
+            if number % 30 == 29:
                 held.append(resident())
                 files.append(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in [os.getpid(), *children()]))
                 shared.append(len(list(Path("/dev/shm").iterdir())))
     batch_size = 2 * 8 * 32**3
-    assert max(held[5:]) - max(held[:5]) < 40 * batch_size, held  # it is 250 if none is freed
+    assert max(held[5:]) - max(held[:5]) < 40 * batch_size, held  # it is 150 if none is freed
     assert max(files[1:]) <= files[0] + 24, files
     assert max(shared) <= shared[0] + 6, shared
 

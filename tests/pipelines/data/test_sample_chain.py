@@ -283,6 +283,7 @@ def test_what_is_annotated_as_unknown_is_masked(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_change_no_bit_of_a_run(volume, tmp_path):
     config = tiny_config(**EVERYTHING, training__batch_size=2, training__iterations=3)
     alone = train(config, volume, tmp_path / "alone", "cpu")

@@ -22,8 +22,8 @@ from tests.pipelines.conftest import CPU, options_with, scalenet
 from tests.pipelines.prediction.predictions import voxels
 
 MIB = 2**20
-SHAPE = (384, 96, 96)
-LITTLE = 200 * MIB
+SHAPE = (256, 64, 64)
+LITTLE = 64 * MIB
 """Less than one pass takes."""
 
 SCRIPT = """
@@ -121,9 +121,9 @@ def test_slabs_do_not_show(folder, swept, tmp_path):
 def test_too_little_is_refused_with_what_it_takes(folder, tmp_path):
     config, checkpoint = Config.read(folder / "run.yaml"), folder / "checkpoint_1.safetensors"
     output = tmp_path / "out.zarr"
-    told = r"\(384, 96, 96\) voxels of '0_output' takes \d+ MiB.* make blocks smaller.*of the 50 MiB that a worker may"
+    told = r"\(256, 64, 64\) voxels of '0_output' takes \d+ MiB.* make blocks smaller.*of the 10 MiB that a worker may"
     with pytest.raises(ValueError, match=told):
-        predict(config, folder, checkpoint, output, "all", workers=Workers(devices=("cpu",), memory=50 * MIB))
+        predict(config, folder, checkpoint, output, "all", workers=Workers(devices=("cpu",), memory=10 * MIB))
     assert not list(tmp_path.iterdir())
 
 

@@ -150,6 +150,7 @@ def test_a_run_does_not_go_on_with_another_config(volume, trained, changes):
     assert files_below(trained) == before
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_batches_are_prepared_by_workers(volume, tmp_path):
     config = tiny_config(training__workers=2, training__batch_size=2, training__iterations=3)
     seen = []
@@ -410,6 +411,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(volume, tmp_pat
     assert files_below(tmp_path) == []
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_chunk_is_named(tmp_path, workers):
     raw, masks = tissue()

@@ -21,7 +21,7 @@ from tests.pipelines.conftest import tiny_config
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 
-_ITERATIONS = 24
+_ITERATIONS = 16
 _CHANGES = {
     "network__subnets__1__dropout_prob": 0.2,
     "training__iterations": _ITERATIONS,
@@ -94,7 +94,7 @@ def _killed(trainer, places: list[Path], generator: random.Random, losses: dict[
     Returns:
         How the process ended, and whether a checkpoint was left that was not written to its end.
     """
-    run, after, seen, ended = places[-1], generator.randint(3, 7), 0, threading.Event()
+    run, after, seen, ended = places[-1], generator.randint(2, 5), 0, threading.Event()
     trainer.stdin.write(f"{json.dumps(list(map(str, places)))}\n")
     trainer.stdin.flush()
     child = None
