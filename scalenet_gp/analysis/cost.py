@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -195,12 +195,12 @@ class CostPredictor:
         if self._copied is None:
             fake = fake_tensors()
             with fake, collect_garbage_by_hand():
-                nodes, device = fake_copy(nn.ModuleDict(self._graph.nodes), self._stored)
-                nodes.train(self._training)
-                for layer in nodes.modules():
+                module, device = fake_copy(nn.ModuleDict(self._graph.nodes), self._stored)
+                module.train(self._training)
+                for layer in module.modules():
                     if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
                         layer.eval()  # takes as much; in training mode torch refuses a plan of one voxel
-            self._copied = fake, nodes, device  # type: ignore[assignment]
+            self._copied = fake, cast(nn.ModuleDict, module), device
         return self._copied
 
 

@@ -1,9 +1,9 @@
 """The tester that every kind of node goes through.
 
 For a new kind of node, write a test module with a subclass of :class:`NodeTester`. Every test of it then runs for every
-case, in two and in three dimensions. Exporting and compiling, which take longest, alternate between the two from case to
-case, and each takes the one that the other does not. The tester does not know what the node computes: that needs a test
-of its own, against something independent.
+case, in two and in three dimensions. Exporting and compiling, which take longest, alternate between the two from case
+to case, and each takes the one that the other does not. The tester does not know what the node computes: that needs a
+test of its own, against something independent.
 """
 
 from __future__ import annotations
