@@ -89,7 +89,7 @@ FAULTS = {
         "data-dependent",
     ),
     "cannot be compiled in two dimensions": (
-        "the_specialized_network_is_the_same_compiled",
+        "the_node_is_the_same_compiled",
         lambda node, x: weighed(node, x) * (1.0 if x.dim() == 5 or x.sum().item() < 1e9 else 2.0),
         {},
         "data-dependent|item",
@@ -113,7 +113,9 @@ def test_a_fault_is_found(name, monkeypatch):
     for attribute, value in {"compute": compute, **attributes}.items():
         monkeypatch.setattr(FaultyNode, attribute, value, raising=False)
     case = NodeCase(lambda dims: FaultyNode(["a"], ["b"]), {"a": TensorSpec((8, 8, 8), 2)})
-    arguments |= {"alternating": (case, 2)} if "compiled" in test else {"case": case, "dims": 2}
+    turns = {"compiled": "alternating", "exported": "alternating_too"}
+    turn = turns.get(test.rpartition("_")[2])
+    arguments |= {"case": case, "dims": 2} if turn is None else {turn: (case, 2)}
     with pytest.raises((AssertionError, RuntimeError), match=message):
         getattr(NodeTester(), f"test_{test}")(**arguments)
 
