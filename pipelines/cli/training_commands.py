@@ -68,12 +68,11 @@ def demo(
         return
     result = room.demo(chosen, device=device, seed=seed)
     print_table(room.comparison_table(result))
-    runs = {name: run.result for name, run in result.runs.items()}
     print_results(
         {
             "TensorBoard logs": result.volume.parent,
-            **{f"{name}, network": run.network for name, run in runs.items()},
-            **{f"{name}, predicted OME-Zarr": run.prediction for name, run in runs.items()},
+            **{f"{name}, network": run.network for name, run in result.runs.items()},
+            **{f"{name}, predicted OME-Zarr": run.prediction for name, run in result.runs.items()},
             "picture": result.picture,
         }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -12,12 +12,16 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_volume import CLASSES, ORGANELLES, write_demo_volume
-from scalenet_gp.pipelines.evaluation import RunResult, final_evaluation
+from scalenet_gp.pipelines.evaluation import EvaluationResult
+from scalenet_gp.pipelines.experiments import Cell, RunProcess, follow_runs
 from scalenet_gp.pipelines.plots import draw_comparison
-from scalenet_gp.pipelines.process import progress_bar
-from scalenet_gp.pipelines.training import train
+from scalenet_gp.pipelines.process import progress_bar, stop_requested
+from scalenet_gp.pipelines.runs import RunFacts, RunFolder
+from scalenet_gp.training import latest_checkpoint
+from scalenet_gp.volumes import whole_path
 
 __all__ = ["DemoResult", "DemoRun", "comparison_table", "demo"]
 
@@ -33,13 +37,17 @@ class DemoRun:
         folder: the folder of the run.
         output: name of its finest output.
         seconds: duration of the training.
-        result: prediction, picture and scores of the held-out part.
+        network: the checkpoint whose network was evaluated.
+        prediction: zarr group of its prediction of the held-out part.
+        scores: the scores of the prediction.
     """
 
     folder: Path
     output: str
     seconds: float
-    result: RunResult
+    network: Path
+    prediction: Path
+    scores: EvaluationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ def demo(
 ) -> DemoResult:
     """Make a volume, train networks on it, and evaluate and draw their predictions of the held-out part.
 
+    The networks learn at the same time, each in a process of its own with its share of the processor's cores.
+
     Args:
         folder: folder for everything; must not exist.
         configs: the runs by the names of the networks; a ScaleNet and a single U-Net unless given.
@@ -70,6 +80,8 @@ def demo(
 
     Raises:
         FileExistsError: there is something at ``folder``.
+        WorkerFaultError: a run failed; the message has its error and its log.
+        Interrupted: a signal asked to end.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another folder, or remove it")
@@ -79,17 +91,38 @@ def demo(
     volume = folder / "volume.zarr"
     with progress_bar("volume", 2 + len(CLASSES)) as advance:
         write_demo_volume(volume, seed, progress=advance)
-    runs = {}
-    for name, config in configs.items():
-        run = folder / name.lower()
-        begin = time.perf_counter()
-        checkpoint = train(config, volume, run, device)
-        seconds = time.perf_counter() - begin
-        result = final_evaluation(config, volume, run, checkpoint, device)
-        runs[name] = DemoRun(run, config.build_network().output_keys[-1], seconds, result)
-    sides = {_caption(name, runs[name]): (config, runs[name].result.prediction) for name, config in configs.items()}
+    runs = _do_runs(configs, volume, folder, device)
+    sides = {_caption(name, runs[name]): (config, runs[name].prediction) for name, config in configs.items()}
     picture = draw_comparison(sides, volume, folder / "picture.png", ORGANELLES, ("mito_neuron", "mito_glia"))
     return DemoResult(volume, runs, picture)
+
+
+def _do_runs(configs: Mapping[str, Config], volume: Path, folder: Path, device: str | None) -> dict[str, DemoRun]:
+    """Train, predict and evaluate all networks at the same time."""
+    processes, lengths = {}, {}
+    for name, config in configs.items():
+        run, cell = folder / name.lower(), Cell(name, "demo", config.training.seed)
+        data = config.data.model_copy(update={"folder": whole_path(volume)})
+        processes[cell] = RunProcess(cell, run.with_suffix(".yaml"), run, run.with_suffix(".log"), device)
+        config.model_copy(update={"data": data}).write(processes[cell].file)
+        lengths[cell] = config.training.iterations
+    threads = max(1, len(os.sched_getaffinity(0)) // len(processes))
+    with stop_requested() as received:
+        ended = follow_runs(processes, lengths, len(processes), threads, received)
+    for cell, progress in ended.items():
+        if progress.state != "done":
+            raise WorkerFaultError(f"{cell.model}: {progress.error}; what it told is in {processes[cell].log}")
+    found = {}
+    for cell, process in processes.items():
+        run, config = RunFolder(process.folder), configs[cell.model]
+        seconds = math.fsum(attempt.training or 0 for attempt in RunFacts.read(run.facts).attempts)
+        network = run.best if run.best.is_file() else latest_checkpoint(run.checkpoints)
+        if network is None:
+            raise FileNotFoundError(f"{run.checkpoints} holds no checkpoint, though the run is done: was it removed?")
+        output = config.build_network().output_keys[-1]
+        scores = EvaluationResult.read(run.scores)
+        found[cell.model] = DemoRun(process.folder, output, seconds, network, run.prediction, scores)
+    return found
 
 
 def comparison_table(result: DemoResult) -> Table:
@@ -98,7 +131,7 @@ def comparison_table(result: DemoResult) -> Table:
     table.add_column("")
     for name in result.runs:
         table.add_column(name, justify="right")
-    scores = [(run.result.scores, run.output) for run in result.runs.values()]
+    scores = [(run.scores, run.output) for run in result.runs.values()]
     for label in scores[0][0].classes[scores[0][1]]:
         dice = (found.classes[output][label].scores["dice"] for found, output in scores)
         table.add_row(f"Dice of {label}", *map(_number, dice))
@@ -115,7 +148,7 @@ def comparison_table(result: DemoResult) -> Table:
 
 def _caption(name: str, run: DemoRun) -> str:
     """Return the name of a network and the shares of objects that it decides right."""
-    groups = run.result.scores.objects.get(run.output, {})
+    groups = run.scores.objects.get(run.output, {})
     right = (f"right {group} of {count.accuracy:.0%} of {sum(count.total)}" for group, count in groups.items())
     return "\n".join((name, *right))
 

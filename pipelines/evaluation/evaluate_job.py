@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from scalenet_gp.errors import ConfigError, DataError
-from scalenet_gp.metrics import GroupObjects, GroupScores, Scores, mean_scores, scores_to_json
+from scalenet_gp.metrics import (
+    GroupCounts,
+    GroupObjects,
+    GroupScores,
+    Scores,
+    mean_scores,
+    scores_from_json,
+    scores_to_json,
+)
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, choose_source
@@ -62,6 +70,28 @@ class EvaluationResult:
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(output) as beside:
             beside.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> EvaluationResult:
+        """Return the scores in a file that :meth:`write` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DataError: the file is of another version.
+        """
+        plain = json.loads(path.read_bytes())
+        if (version := plain.get("version")) != _VERSION:
+            raise DataError(f"{path} has scores of version {version}; this version of scalenet_gp reads {_VERSION}")
+        outputs = plain["outputs"]
+        voxels, objects = (
+            {
+                name: {group: GroupCounts.from_json(counts[of]) for group, counts in output["groups"].items()}
+                for name, output in outputs.items()
+                if output["groups"]
+            }
+            for of in ("voxels", "objects")
+        )
+        return cls(scores_from_json({name: output["classes"] for name, output in outputs.items()}), voxels, objects)
 
     def __add__(self, other: EvaluationResult) -> EvaluationResult:
         """Return the scores of both, by the sums of their counts."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
-from rich.live import Live
-
 from scalenet_gp.pipelines.experiments.experiment_folder import ExperimentFolder
+from scalenet_gp.pipelines.experiments.followed_runs import follow_runs
 from scalenet_gp.pipelines.experiments.matrix import Matrix
 from scalenet_gp.pipelines.experiments.outcomes import ExperimentResult, outcome_of
-from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan, plan_experiment
-from scalenet_gp.pipelines.experiments.processes import Progress, RunProcess, check_launcher, run_processes
-from scalenet_gp.pipelines.experiments.tables import progress_table
-from scalenet_gp.pipelines.process import console, folder_lock, stop_requested
-from scalenet_gp.pipelines.runs import RunFacts, RunFolder
+from scalenet_gp.pipelines.experiments.plan import ExperimentPlan, plan_experiment
+from scalenet_gp.pipelines.experiments.processes import RunProcess, check_launcher
+from scalenet_gp.pipelines.process import folder_lock, stop_requested
+from scalenet_gp.pipelines.runs import RunFolder
 
 __all__ = ["experiment"]
 
@@ -43,7 +40,7 @@ def experiment(
     """
     check_launcher(launcher)
     place = ExperimentFolder(folder)
-    with stop_requested() as received, folder_lock(folder, "being done"), ExitStack() as shown:
+    with stop_requested() as received, folder_lock(folder, "being done"):
         before = ExperimentPlan.read(place.plan)
         if before is not None:
             before.check_only_adds(matrix, folder)
@@ -60,33 +57,9 @@ def experiment(
             runs[cell].file.parent.mkdir(parents=True, exist_ok=True)
             config.write(runs[cell].file)
         lengths = {cell: config.training.iterations for cell, config in configs.items()}
-        done = {
-            cell: Progress(cell, "done", lengths[cell])
-            for cell, run in runs.items()
-            if RunFacts.read(RunFolder(run.folder).facts).done
-        }
-        live = shown.enter_context(Live(console=console, auto_refresh=False)) if console.is_terminal else None
-        told = dict(done)
-
-        def show(states: dict[Cell, Progress]) -> None:
-            if live is not None:
-                live.update(progress_table(plan.cells, {**done, **states}, lengths), refresh=True)
-                return
-            for cell, one in states.items():  # a file has a line for each change
-                if told.get(cell, Progress(cell)).state != one.state:
-                    told[cell] = one
-                    line = f"{cell}: {one.state}{f', {one.error}' if one.error else ''}"
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        ended = run_processes(
-            [run for cell, run in runs.items() if cell not in done],
-            parallel or matrix.parallel,
-            matrix.threads,
-            launcher,
-            received,
-            show,
+        states = follow_runs(
+            runs, lengths, parallel or matrix.parallel, matrix.threads, received, launcher, resumed_from=folder
         )
-    states = {cell: done.get(cell) or ended[cell] for cell in runs}
     return ExperimentResult(
         folder, plan, {cell: outcome_of(states[cell], run, lengths[cell]) for cell, run in runs.items()}
     )

@@ -127,6 +127,7 @@ def run_processes(
     launcher: str,
     received: Callable[[], signal.Signals | None],
     show: Callable[[dict[Cell, Progress]], None],
+    resumed_from: Path | None,
 ) -> dict[Cell, Progress]:
     """Do runs, some at a time, until each has ended. One that fails leaves the others alone.
 
@@ -137,6 +138,7 @@ def run_processes(
         launcher: command that starts a process elsewhere; nothing for this machine.
         received: returns the signal that came, or None.
         show: called with the progress of all runs, again and again.
+        resumed_from: folder that a user resumes the runs from after a signal; None if they cannot be resumed.
 
     Returns:
         How each has ended.
@@ -168,7 +170,7 @@ def run_processes(
             one.process.send_signal(signal.SIGTERM)
             one.process.wait()
     if came is not None:
-        raise Interrupted(came, None if not runs else runs[0].folder.parents[3])
+        raise Interrupted(came, resumed_from)
     return states
 
 

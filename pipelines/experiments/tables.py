@@ -27,9 +27,10 @@ def progress_table(cells: Sequence[Cell], states: Mapping[Cell, Progress], lengt
         lengths: the iterations of each.
     """
     table = Table(box=SIMPLE_HEAD)
-    for name in ("model", "data", "seed"):
+    # the data set and the seed are told where there are several
+    told = ["model", *(name for name in ("data", "seed") if len({getattr(cell, name) for cell in cells}) > 1)]
+    for name in (*told, "state"):
         table.add_column(name)
-    table.add_column("state")
     table.add_column("iteration", justify="right")
     table.add_column("loss", justify="right")
     for cell in cells:
@@ -37,7 +38,8 @@ def progress_table(cells: Sequence[Cell], states: Mapping[Cell, Progress], lengt
         iteration = lengths[cell] if one.state == "done" else one.iteration
         loss = "" if one.loss is None else f"{one.loss:.3f}"
         state = f"[{style}]{one.state}[/]" if (style := _STYLES.get(one.state)) else one.state
-        table.add_row(cell.model, cell.data, str(cell.seed), state, f"{iteration:,} / {lengths[cell]:,}", loss)
+        names = (str(getattr(cell, name)) for name in told)
+        table.add_row(*names, state, f"{iteration:,} / {lengths[cell]:,}", loss)
     return table
 
 

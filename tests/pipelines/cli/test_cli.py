@@ -23,7 +23,7 @@ from scalenet_gp.networks import build_hrnet
 from scalenet_gp.pipelines.cli import app, main
 from scalenet_gp.pipelines.config import Config
 from scalenet_gp.pipelines.demo.demo_job import DemoResult, DemoRun
-from scalenet_gp.pipelines.evaluation import EvaluationResult, RunResult
+from scalenet_gp.pipelines.evaluation import EvaluationResult
 from scalenet_gp.volumes import create_array
 from tests.pipelines.cli.surface import surface
 from tests.pipelines.conftest import (
@@ -674,9 +674,9 @@ def test_demo_prints_the_scores_of_both_networks_and_where_everything_is(monkeyp
         asked.append((folder, device, seed))
         runs = {}
         for name, counts in (("U-Net", ConfusionCounts(6, 2, 4)), ("ScaleNet", ConfusionCounts(9, 1, 1))):
-            paths = (folder / f"{part} of {name}" for part in ("network", "prediction", "picture"))
-            end = RunResult(*paths, EvaluationResult({"output": {"mito": counts}}))
-            runs[name] = DemoRun(folder / name, "output", 12.3, end)
+            paths = (folder / f"{part} of {name}" for part in ("network", "prediction"))
+            scores = EvaluationResult({"output": {"mito": counts}})
+            runs[name] = DemoRun(folder / name, "output", 12.3, *paths, scores)
         return DemoResult(folder / "volume", runs, folder / "picture.png")
 
     monkeypatch.setattr("scalenet_gp.pipelines.demo.demo", result)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from scalenet_gp.errors import WorkerFaultError
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.demo import demo_job
 from scalenet_gp.pipelines.demo.demo_job import CONFIGS, comparison_table, demo
@@ -37,6 +38,7 @@ HASTY = {
 }
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_the_demo_leaves_two_runs_their_scores_and_one_picture(tmp_path, monkeypatch):
     small = partial(write_demo_volume, shape=(40, 64, 120), voxel_size_nm=64)
     monkeypatch.setattr(demo_job, "write_demo_volume", small)
@@ -47,20 +49,33 @@ def test_the_demo_leaves_two_runs_their_scores_and_one_picture(tmp_path, monkeyp
     result = demo(tmp_path / "demo", {"U-Net": unet, "ScaleNet": scalenet}, "cpu", seed=1)
     raw = open_array(result.volume / "recon-1" / "em" / "fibsem-uint8" / "s0")[:]
     np.testing.assert_array_equal(raw, make_demo_volume(1, (40, 64, 120), 64).raw)
-    assert {path.name for path in (tmp_path / "demo").iterdir()} == {"volume.zarr", "u-net", "scalenet", "picture.png"}
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {
+        *("volume.zarr", "picture.png"),
+        *(f"{run}{ending}" for run in ("u-net", "scalenet") for ending in ("", ".yaml", ".log")),
+    }
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     assert [run.output for run in result.runs.values()] == ["output", "1_output"]
     for run in result.runs.values():
-        assert (run.result.prediction / run.output / "s0").is_dir()
+        assert (run.prediction / run.output / "s0").is_dir()
         assert json.loads((run.folder / "scores.json").read_text())
         # every class is in the held-out part
-        counts = run.result.scores.classes[run.output].values()
+        counts = run.scores.classes[run.output].values()
         assert all(count.true_positive + count.false_negative > 0 for count in counts)
     console = Console(width=120, record=True)
     console.print(comparison_table(result))
     text = console.export_text()
     assert all(f"Dice of {name}" in text for name in ORGANELLES)
     assert "right kind of" in text
+
+
+@pytest.mark.usefixtures("warm_python")
+def test_a_run_that_fails_is_named_with_its_log(tmp_path, monkeypatch):
+    small = partial(write_demo_volume, shape=(40, 64, 120), voxel_size_nm=64)
+    monkeypatch.setattr(demo_job, "write_demo_volume", small)
+    config = Config.model_validate(HASTY | {"evaluation": {"region": {"begin": [0, 0, 10**6], "end": [None] * 3}}})
+    with pytest.raises(WorkerFaultError, match=r"^Hasty: .*evaluation.*; what it told is in .*hasty\.log"):
+        demo(tmp_path / "demo", {"Hasty": config}, "cpu")
+    assert "Traceback" in (tmp_path / "demo" / "hasty.log").read_text()
 
 
 def test_a_folder_that_exists_is_refused(tmp_path):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scalenet_gp.errors import ConfigError
+from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
+from scalenet_gp.pipelines.evaluation.evaluate_job import EvaluationResult, evaluate
 from scalenet_gp.pipelines.evaluation.held_out import check_evaluation
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.volumes.storage import open_array
@@ -135,6 +135,10 @@ def test_scores_go_into_a_file_where_those_without_a_value_are_null(volume, tmp_
     assert read["1_output"]["dark"]["precision"] is None
     assert read["1_output"]["dark"]["recall"] == 0
     assert read["1_output"]["bright"]["dice"] == scores.classes["1_output"]["bright"].scores["dice"]
+    assert EvaluationResult.read(tmp_path / "new" / "scores.json") == scores
+    (tmp_path / "later.json").write_text('{"version": 2}')
+    with pytest.raises(DataError, match=r"later\.json has scores of version 2; this version of scalenet_gp reads 1"):
+        EvaluationResult.read(tmp_path / "later.json")
 
 
 def test_the_mean_over_classes_leaves_out_scores_that_are_not_defined(volume, tmp_path):
@@ -183,6 +187,7 @@ def test_groups_are_judged_by_voxels_and_by_whole_objects(volume, tmp_path, bloc
         assert written[name]["groups"]["shade"]["objects"]["classes"]["bright"]["total"] == total[1]
         assert result.metrics()[f"voxel_accuracy/{name}/shade"] == voxels.accuracy
     assert sum(result.objects["1_output"]["shade"].total) > 2
+    assert EvaluationResult.read(tmp_path / "scores.json") == result
 
 
 def test_an_output_without_all_classes_of_a_group_is_left_out(volume, tmp_path):
