@@ -114,14 +114,14 @@ def _do_runs(configs: Mapping[str, Config], volume: Path, folder: Path, device: 
             raise WorkerFaultError(f"{cell.model}: {progress.error}; what it told is in {processes[cell].log}")
     found = {}
     for cell, process in processes.items():
-        run, config = RunFolder(process.folder), configs[cell.model]
-        seconds = math.fsum(attempt.training or 0 for attempt in RunFacts.read(run.facts).attempts)
-        network = run.best if run.best.is_file() else latest_checkpoint(run.checkpoints)
+        place = RunFolder(process.folder)
+        seconds = math.fsum(attempt.training or 0 for attempt in RunFacts.read(place.facts).attempts)
+        network = place.best if place.best.is_file() else latest_checkpoint(place.checkpoints)
         if network is None:
-            raise FileNotFoundError(f"{run.checkpoints} holds no checkpoint, though the run is done: was it removed?")
-        output = config.build_network().output_keys[-1]
-        scores = EvaluationResult.read(run.scores)
-        found[cell.model] = DemoRun(process.folder, output, seconds, network, run.prediction, scores)
+            raise FileNotFoundError(f"{place.checkpoints} holds no checkpoint, though the run is done: was it removed?")
+        output = configs[cell.model].build_network().output_keys[-1]
+        scores = EvaluationResult.read(place.scores)
+        found[cell.model] = DemoRun(process.folder, output, seconds, network, place.prediction, scores)
     return found
 
 
