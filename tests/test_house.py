@@ -64,7 +64,7 @@ ROOMS = {
     "serialization training volumes",
     "pipelines.data": "geometry graph inference layers leibnet nodes nodes.arrays nodes.augment nodes.sources options "
     "volumes .config",
-    "pipelines.demo": "volumes .config .data .evaluation .plots .prediction .process .runs .segmentation .training",
+    "pipelines.demo": "training volumes .config .data .evaluation .experiments .plots .prediction .process .runs .segmentation .training",  # noqa: E501
     "pipelines.evaluation": "geometry leibnet losses metrics options nodes nodes.arrays nodes.chains nodes.prefetch serialization training volumes .blockwise .config .data .plots .prediction .process .runs .segmentation",  # noqa: E501
     "pipelines.exchange": "exchange geometry volumes .blockwise",
     "pipelines.experiments": "analysis geometry graph kernels leibnet metrics options serialization training volumes .blockwise .config .data .evaluation .inspection .process .runs .segmentation .training",  # noqa: E501
