@@ -60,6 +60,9 @@ MIDDLE = 3 / 5
 90 % of the gradient of an output voxel lies in it (`effective_receptive_field`, networks of two and three scales).
 """
 
+_FLAT_LEVELS = 2
+"""Levels of a scale, at most, whose kernels leave a coarse axis alone. Their work grows less from level to level."""
+
 _ASKED = 32
 """Sources that a choice opens, spread evenly over all of them."""
 
@@ -253,8 +256,10 @@ def _subnets(sizes: Sequence[Size], width: int = _DEFAULT[0]) -> list[dict[str, 
         subnet: dict[str, Any] = {"top_resolution": size}
         if width != _DEFAULT[0]:
             subnet["base_nc"] = width
-        levels = [size, doubled(size), doubled(doubled(size))]
         if 1 in growth(size):
+            levels = [size]
+            while len(levels) <= _FLAT_LEVELS and 1 in growth(levels[-1]):
+                levels.append(doubled(levels[-1]))
             subnet["downsample_factors"] = [growth(level) for level in levels[:-1]]
             kernels = [[tuple(1 if factor == 1 else 3 for factor in growth(level))] * 2 for level in levels]
             same = kernels.count(kernels[0]) == len(kernels)
