@@ -86,7 +86,9 @@ def planned_text(
         lines += _comment([f"{scale.reason[0].upper()}{scale.reason[1:]}."], "  ")
         if "kernel_sizes" in subnet and not told:
             told = True
-            thick = "Each level leaves an axis alone that is more than twice as coarse as its others: kernels and factors of 1."
+            thick = (
+                "Levels leave an axis alone that is more than twice as coarse as the others: kernels and factors of 1."
+            )
             lines += _comment([thick], "  ")
         elif "downsample_factors" in subnet and not told:
             told = True
