@@ -11,7 +11,7 @@ from rich.live import Live
 
 from scalenet_gp.pipelines.experiments.plan import Cell
 from scalenet_gp.pipelines.experiments.processes import Progress, RunProcess, run_processes
-from scalenet_gp.pipelines.experiments.tables import progress_table
+from scalenet_gp.pipelines.experiments.tables import differing_names, progress_table
 from scalenet_gp.pipelines.process import console
 from scalenet_gp.pipelines.runs import RunFacts, RunFolder
 
@@ -63,7 +63,8 @@ def follow_runs(
             for cell, one in states.items():  # a file has a line for each change
                 if told.get(cell, Progress(cell)).state != one.state:
                     told[cell] = one
-                    line = f"{cell}: {one.state}{f', {one.error}' if one.error else ''}"
+                    name = "/".join(differing_names(list(runs), cell))
+                    line = f"{name}: {one.state}{f', {one.error}' if one.error else ''}"
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         ended = run_processes(

@@ -13,9 +13,23 @@ from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan
 from scalenet_gp.pipelines.experiments.processes import Progress
 from scalenet_gp.pipelines.experiments.widths import count_parameters, macs_per_voxel
 
-__all__ = ["experiment_table", "plan_table", "progress_table"]
+__all__ = ["differing_names", "experiment_table", "plan_table", "progress_table"]
 
 _STYLES = {"done": "green", "failed": "bold red", "training": "bold", "evaluating": "bold", "stopped": "yellow"}
+
+
+def differing_names(cells: Sequence[Cell], cell: Cell | None = None) -> list[str]:
+    """Return the parts of the names of runs in which they differ; of one of them, if it is given, their values.
+
+    The model is always told, the data set and the seed where there are several.
+
+    Example:
+        >>> cells = [Cell("unet", "demo", 0), Cell("unet", "demo", 1)]
+        >>> differing_names(cells), differing_names(cells, cells[1])
+        (['model', 'seed'], ['unet', '1'])
+    """
+    names = ["model", *(name for name in ("data", "seed") if len({getattr(one, name) for one in cells}) > 1)]
+    return names if cell is None else [str(getattr(cell, name)) for name in names]
 
 
 def progress_table(cells: Sequence[Cell], states: Mapping[Cell, Progress], lengths: Mapping[Cell, int]) -> Table:
@@ -27,9 +41,7 @@ def progress_table(cells: Sequence[Cell], states: Mapping[Cell, Progress], lengt
         lengths: the iterations of each.
     """
     table = Table(box=SIMPLE_HEAD)
-    # the data set and the seed are told where there are several
-    told = ["model", *(name for name in ("data", "seed") if len({getattr(cell, name) for cell in cells}) > 1)]
-    for name in (*told, "state"):
+    for name in (*differing_names(cells), "state"):
         table.add_column(name)
     table.add_column("iteration", justify="right")
     table.add_column("loss", justify="right")
@@ -38,8 +50,7 @@ def progress_table(cells: Sequence[Cell], states: Mapping[Cell, Progress], lengt
         iteration = lengths[cell] if one.state == "done" else one.iteration
         loss = "" if one.loss is None else f"{one.loss:.3f}"
         state = f"[{style}]{one.state}[/]" if (style := _STYLES.get(one.state)) else one.state
-        names = (str(getattr(cell, name)) for name in told)
-        table.add_row(*names, state, f"{iteration:,} / {lengths[cell]:,}", loss)
+        table.add_row(*differing_names(cells, cell), state, f"{iteration:,} / {lengths[cell]:,}", loss)
     return table
 
 
