@@ -68,6 +68,10 @@ class NamedLosses(nn.Module):
 
     Raises:
         ArgumentError: there is no loss, losses and weights have other names, or a weight is negative or not finite.
+
+    Example:
+        >>> NamedLosses({"overlap": nn.Identity()}, {"overlap": 0.5}).weights
+        {'overlap': 0.5}
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, Weight]) -> None:

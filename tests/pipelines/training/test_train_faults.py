@@ -39,6 +39,7 @@ def events(text, kind):
 
 
 def one_error(lines):
+    assert len(lines) == 1, "\n".join(lines)
     (line,) = lines
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
@@ -119,7 +120,6 @@ def children():
 
 @LINUX
 @pytest.mark.slow
-@pytest.mark.usefixtures("warm_workers")
 # the news of the death may come while torch opens a file, which then closes itself with a warning that nobody can catch
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
