@@ -28,7 +28,8 @@ import numpy as np
 import torch
 import yaml
 from learning_sides import SIDES, Learner, Side, build
-from learning_tasks import TASKS, Sample, Task
+from learning_tasks import TASKS
+from learning_volumes import Sample, Task
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table

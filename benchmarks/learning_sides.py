@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
-from learning_tasks import Box, Sample, Task
+from learning_volumes import Box, Sample, Task
 from leibnetz_peer import build_leibnetz_scalenet
 from monai_peer import MonaiNetwork
 from norm_candidates import Candidate, change_normalization
