@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from scalenet_gp.metrics import mean_scores, scores_from_json
+from scalenet_gp.metrics import mean_scores
+from scalenet_gp.pipelines.evaluation import EvaluationResult
 from scalenet_gp.pipelines.experiments.plan import Cell, ExperimentPlan
 from scalenet_gp.pipelines.experiments.processes import Progress, RunProcess
 from scalenet_gp.pipelines.runs import RunFacts, RunFolder
@@ -76,6 +75,4 @@ def _dice(scores: Path) -> float:
     """Return the mean Dice coefficient of the finest output, which comes last; NaN if nothing was evaluated."""
     if not scores.exists():
         return math.nan
-    outputs: dict[str, Any] = json.loads(scores.read_bytes())["outputs"]
-    plain = {name: output["classes"] for name, output in outputs.items()}
-    return mean_scores(list(scores_from_json(plain).values())[-1])["dice"]
+    return mean_scores(list(EvaluationResult.read(scores).classes.values())[-1])["dice"]
