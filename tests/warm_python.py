@@ -122,17 +122,20 @@ def serve(address: str, executable: str) -> None:
             break
         if listening in ready:
             client, _ = listening.accept()
-            length, streams, _, _ = socket.recv_fds(client, 8, 64)
-            request = client.recv(int.from_bytes(length, "little"), socket.MSG_WAITALL)
-            pid = os.fork()
+            request, streams = _request(client)
+            pid = os.fork() if request else None
             if pid == 0:
                 for connection in (listening, client, *running.values()):
                     connection.close()
                 _become(request, streams, executable)
             for stream in streams:
                 os.close(stream)
-            client.sendall(pid.to_bytes(8, "little"))
-            running[pid] = client
+            if pid is None:
+                client.close()
+            else:
+                with suppress(OSError):  # the client is gone: select tells it next, and its program is killed
+                    client.sendall(pid.to_bytes(8, "little"))
+                running[pid] = client
         for pid, client in [*running.items()]:
             if client in ready:  # it is gone: it never sends anything more
                 os.kill(pid, signal.SIGKILL)
@@ -145,6 +148,18 @@ def serve(address: str, executable: str) -> None:
     for pid in running:
         os.kill(pid, signal.SIGKILL)
     os._exit(0)  # there is nothing to tidy up, and torch takes its time
+
+
+def _request(client: socket.socket) -> tuple[bytes, list[int]]:
+    """What a client asks for and the files that it hands over; nothing if it was killed before it had asked."""
+    streams: list[int] = []
+    with suppress(OSError):
+        length, streams, _, _ = socket.recv_fds(client, 8, 64)
+        size = int.from_bytes(length, "little")
+        request = client.recv(size, socket.MSG_WAITALL) if len(length) == 8 else b""
+        if size == len(request):
+            return request, streams
+    return b"", streams
 
 
 def _become(request: bytes, streams: list[int], executable: str) -> None:
