@@ -13,7 +13,9 @@ SLEEP = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str
 
 
 @pytest.mark.parametrize("sent", ["nothing", "its files", "half", "all"])
-def test_a_client_that_is_gone_ends_its_program_and_not_the_server(warm_executable: str, tmp_path: Path, sent: str) -> None:
+def test_a_client_that_is_gone_ends_its_program_and_not_the_server(
+    warm_executable: str, tmp_path: Path, sent: str
+) -> None:
     started = tmp_path / "started"
     request = json.dumps([True, ["-c", SLEEP, str(started)], str(tmp_path), dict(os.environ), [0, 1, 2]]).encode()
     with socket.socket(socket.AF_UNIX) as client, open(os.devnull, "r+") as null:

@@ -151,7 +151,7 @@ def serve(address: str, executable: str) -> None:
 
 
 def _request(client: socket.socket) -> tuple[bytes, list[int]]:
-    """What a client asks for and the files that it hands over; nothing if it was killed before it had asked."""
+    """Return the request of a client and the files that it hands over; none if it was killed before it had asked."""
     streams: list[int] = []
     with suppress(OSError):
         length, streams, _, _ = socket.recv_fds(client, 8, 64)
