@@ -3,7 +3,7 @@
     python benchmarks/learning.py                                     # 2D and 3D, every side, 60 s each, three seeds
     SCALENET_VNC=vnc.zarr python benchmarks/learning.py --task vnc    # real data, where they are
     python benchmarks/learning.py --quick                             # a smoke test
-    python benchmarks/learning.py --side 'slow={kind: scalenet, optimization: {learning_rate: 0.0001}}'
+    python benchmarks/learning.py --side 'slow={kind: ours, optimization: {learning_rate: 0.0001}}'
 
 All sides learn from the same volumes with the same augmentation and the same loss, on one thread, each from boxes of
 the shape that it needs. Only training steps count as time (`time.process_time`), neither samples nor judging. The
@@ -155,9 +155,11 @@ def draw_samples(task: Task, learner: Learner, seed: list[int]) -> Iterator[Samp
 def judge(task: Task, learner: Learner) -> dict[str, Any]:
     """Return the Dice of each class, their mean, and the share of mitochondria whose kind is right."""
     volume, box = task.held_out, learner.judged
+    factor = volume.factor(box.voxel_size)
+    begins, shape = ([int(n * f) for n, f in zip(each, factor, strict=True)] for each in (box.begin, box.shape))
     predicted = np.zeros((len(task.classes), *(part.stop - part.start for part in volume.judged)), np.float16)
-    for corner in corners(volume.judged, box.shape):
-        position = [at - begin for at, begin in zip(corner, box.begin, strict=True)]
+    for corner in corners(volume.judged, shape):
+        position = [at - begin for at, begin in zip(corner, begins, strict=True)]
         inputs = {
             name: torch.from_numpy(volume.read_raw(each, position)[None, None])
             for name, each in learner.judged_inputs.items()
@@ -165,9 +167,9 @@ def judge(task: Task, learner: Learner) -> dict[str, Any]:
         made = learner.predict(inputs)[0].numpy()
         here = tuple(
             slice(at - part.start, at - part.start + n)
-            for at, part, n in zip(corner, volume.judged, box.shape, strict=True)
+            for at, part, n in zip(corner, volume.judged, shape, strict=True)
         )
-        predicted[(slice(None), *here)] = made
+        predicted[(slice(None), *here)] = np.kron(made, np.ones((1, *factor), made.dtype))
     begin = [part.start for part in volume.annotated]
     inner = tuple(slice(p.start - b, p.stop - b) for p, b in zip(volume.judged, begin, strict=True))
     true = volume.labels[(slice(None), *inner)] > 0

@@ -18,40 +18,63 @@ from leibnetz_peer import build_leibnetz_scalenet
 from monai_peer import MonaiNetwork
 from norm_candidates import Candidate, change_normalization
 from padded_unet import PaddedUNet
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from scalenet_gp import LeibNet, TensorSpec, build_scalenet
+from scalenet_gp import LeibNet, TensorSpec
+from scalenet_gp.geometry import exact_size
 from scalenet_gp.losses import CrossEntropyDice
+from scalenet_gp.networks import NetworkKind, network_kinds
 from scalenet_gp.options import Options
 from scalenet_gp.training import ComputeConfig, NormSamples, NormStatisticsOptions, Optimization, Trainer
 
 __all__ = ["SIDES", "Learner", "Side", "build"]
 
 
-class ScaleNetSide(Options):
-    """Our ScaleNet, or with one scale a U-Net, and our trainer. Options that are not given are the package's defaults.
+class OwnSide(Options):
+    """A network of this package, and our trainer. Options that are not given are the package's defaults.
 
     Attributes:
         kind: which side it is.
+        builder: the kind of network, as run files name it.
+        whole: options of the network as a whole, where it has several scales.
         scales: the scales that are used, counted from the finest.
+        sizes: voxel sizes (nm) of the scales, from coarse to fine; those of the task unless given.
         network: options of each scale.
+        joined: further options of each scale but the coarsest.
         optimization: options of :class:`Optimization`.
         voxels: voxels per axis of each output, from coarse to fine; those of the task unless given.
         batch: samples per step, those of the task unless given.
+        inner: judge the inner half of each output, for convolutions that pad.
         norm_samples: samples over which the statistics of normalization are estimated before it is judged.
         candidate: a normalization that the package does not have.
     """
 
-    kind: Literal["scalenet"] = "scalenet"
+    kind: Literal["ours"] = "ours"
+    builder: str = "scalenet"
+    whole: dict[str, Any] = Field(default_factory=dict)
     scales: PositiveInt | None = None
+    sizes: list[list[float]] | None = None
     network: dict[str, Any] = Field(default_factory=dict)
+    joined: dict[str, Any] = Field(default_factory=dict)
     optimization: Optimization = Field(default_factory=Optimization)
     voxels: list[list[PositiveInt]] | None = None
     batch: PositiveInt | None = None
+    inner: bool = False
     norm_samples: NonNegativeInt = NormStatisticsOptions().samples
     candidate: Candidate | None = None
+
+    def build(self, task: Task) -> LeibNet:
+        """Return the network, with the random numbers of now."""
+        sizes = [exact_size(size) for size in self.sizes] if self.sizes else list(task.voxel_sizes)
+        sizes = sizes[-(self.scales or len(sizes)) :]
+        common = {"output_nc": len(task.classes), **task.network, **self.network}
+        subnets = [{"top_resolution": size, **common} | (self.joined if n else {}) for n, size in enumerate(sizes)]
+        several = "subnets" in network_kinds()[self.builder].model_fields
+        options = {"kind": self.builder, **(self.whole | {"subnets": subnets} if several else subnets[-1])}
+        net: LeibNet = TypeAdapter[Any](NetworkKind).validate_python(options).build()
+        return net
 
 
 class DeepUNetSide(Options):
@@ -104,11 +127,11 @@ class MonaiSide(Options):
     batch: PositiveInt = 1
 
 
-Side = Annotated[ScaleNetSide | DeepUNetSide | LeibNetzSide | MonaiSide, Field(discriminator="kind")]
+Side = Annotated[OwnSide | DeepUNetSide | LeibNetzSide | MonaiSide, Field(discriminator="kind")]
 
 SIDES: dict[str, dict[str, Any]] = {
-    "ScaleNet": {"kind": "scalenet"},
-    "U-Net": {"kind": "scalenet", "scales": 1},
+    "ScaleNet": {"kind": "ours"},
+    "U-Net": {"kind": "ours", "builder": "unet"},
     "nnU-Net-like, AdamW": {"kind": "nnunet"},
     "nnU-Net-like, SGD": {"kind": "nnunet", "optimizer": "SGD", "learning_rate": 1e-2},
     "LeibNetz": {"kind": "leibnetz"},
@@ -152,7 +175,7 @@ class Learner(ABC):
 
 def build(side: Side, task: Task, seed: int, iterations: int) -> Learner:
     """Return the network with the weights of a seed."""
-    kinds: dict[type, Any] = {ScaleNetSide: ScaleNet, DeepUNetSide: DeepUNet, LeibNetzSide: LeibNetz, MonaiSide: Monai}
+    kinds: dict[type, Any] = {OwnSide: Own, DeepUNetSide: DeepUNet, LeibNetzSide: LeibNetz, MonaiSide: Monai}
     learner: Learner = kinds[type(side)](side, task, seed, iterations)
     return learner
 
@@ -160,24 +183,26 @@ def build(side: Side, task: Task, seed: int, iterations: int) -> Learner:
 # --------------------------------------------------------------------------------------------------------------- ours
 
 
-class ScaleNet(Learner):
-    def __init__(self, side: ScaleNetSide, task: Task, seed: int, iterations: int) -> None:
+class Own(Learner):
+    def __init__(self, side: OwnSide, task: Task, seed: int, iterations: int) -> None:
         torch.manual_seed(seed)
-        sizes = task.voxel_sizes[-(side.scales or len(task.voxel_sizes)) :]
-        common = {"output_nc": len(task.classes), **task.network, **side.network}
-        self.net = net = build_scalenet([{"top_resolution": size, **common} for size in sizes])
+        self.net = net = side.build(task)
         self.side, self.batch = side, side.batch or task.batch
-        self.finest = net.output_keys[-1]
-        shapes = (side.voxels or task.voxels)[-len(sizes) :]
+        self.finest = "output" if "output" in net.output_keys else net.output_keys[-1]
+        shapes = (side.voxels or task.voxels)[-len(net.output_keys) :]
         self.plan = net.plan(
             {name: around(net.voxel_size[name], shape) for name, shape in zip(net.output_keys, shapes, strict=True)}
         )
-        self.inputs = {name: self._box(name, self.plan, task) for name in self.plan.inputs}
-        self.outputs = {name: self._box(name, self.plan, task) for name in self.plan.outputs}
-        block = task.block if net.tileable else self.outputs[self.finest].shape
+        self.inputs = {name: self._box(name, self.plan) for name in self.plan.inputs}
+        self.outputs = {name: self._box(name, self.plan) for name in self.plan.outputs}
+        finest = self.outputs[self.finest]
+        factor = task.held_out.factor(finest.voxel_size)
+        block = tuple(n // f for n, f in zip(task.block, factor, strict=True)) if net.tileable else finest.shape
         self.judged_plan = net.plan({self.finest: around(net.voxel_size[self.finest], block)})
-        self.judged_inputs = {name: self._box(name, self.judged_plan, task) for name in self.judged_plan.inputs}
-        self.judged = self._box(self.finest, self.judged_plan, task)
+        self.judged_inputs = {name: self._box(name, self.judged_plan) for name in self.judged_plan.inputs}
+        self.judged = self._box(self.finest, self.judged_plan)
+        if side.inner:
+            self.judged = Box.concentric(finest.voxel_size, [max(1, n // 2) for n in block])
         if side.candidate is not None:
             rng = np.random.default_rng([seed, 3])
             drawn = [task.draw(rng, self.inputs, self.outputs, self.finest) for _ in range(4)]
@@ -192,7 +217,7 @@ class ScaleNet(Learner):
         )
         self.trainer.start()
 
-    def _box(self, name: str, plan: Any, task: Task) -> Box:
+    def _box(self, name: str, plan: Any) -> Box:
         tensor = plan.tensor(name)
         size = tuple(Fraction(v) * self.net.unit for v in tensor.voxel_size)
         begin = tuple(b // v for b, v in zip(tensor.begin, tensor.voxel_size, strict=True))
@@ -215,7 +240,7 @@ class ScaleNet(Learner):
         net.eval()
         with torch.no_grad():
             outputs: dict[str, Tensor] = net(inputs, self.judged_plan)
-        return outputs[self.finest]
+        return inner_part(outputs[self.finest], self.judged)
 
 
 def around(voxel_size: Coordinate, shape: Sequence[int]) -> Roi:

@@ -175,7 +175,7 @@ class Task:
     def draw(
         self, rng: np.random.Generator, inputs: Mapping[str, Box], outputs: Mapping[str, Box], finest: str
     ) -> Sample:
-        """Draw a sample whose finest output lies where it may be learned.
+        """Draw a sample whose finest output, ``finest``, lies where it may be learned.
 
         Positions are multiples of the coarsest voxel, so that all boxes lie on their lattices.
         """
@@ -187,9 +187,9 @@ class Task:
             voxels = volume.voxels_of(self.classes.index(self.scored[rng.integers(len(self.scored))]))
             drawn = voxels[rng.integers(len(voxels))]
         position = []
-        for axis, (part, step, begin, shape) in enumerate(
-            zip(volume.judged, steps, outputs[finest].begin, outputs[finest].shape, strict=True)
-        ):
+        size = volume.factor(outputs[finest].voxel_size)
+        begins, shapes = (np.multiply(size, each) for each in (outputs[finest].begin, outputs[finest].shape))
+        for axis, (part, step, begin, shape) in enumerate(zip(volume.judged, steps, begins, shapes, strict=True)):
             low, high = -(-(part.start - begin) // step), (part.stop - begin - shape) // step
             if high < low:  # larger than the volume: what lies outside is masked
                 low = high = (part.start + part.stop) // 2 // step
