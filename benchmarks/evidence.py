@@ -13,17 +13,17 @@ Multiply-accumulates are those of a prediction, margins included, for each voxel
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import yaml
+from evidence_files import DOCS, Row, add_rows, markdown, read_rows
 from learning import learn
 from learning_sides import Learner, OwnSide, Side, build
 from learning_tasks import TASKS
@@ -36,9 +36,7 @@ from scalenet_gp.options import Options
 from scalenet_gp.pipelines.runs import describe_machine
 
 FILES = Path(__file__).with_name("evidence")
-DOCS = Path(__file__).parents[1] / "docs" / "evidence"
 POINTS = 3
-Row = dict[str, str]
 
 
 class Matrix(Options):
@@ -86,7 +84,7 @@ def main() -> None:
         if not options.only_write:
             run(matrix, path, options.quick)
         rows = read_rows(path)
-        path.with_suffix(".md").write_text(table(matrix, rows) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(table(matrix, rows), encoding="utf-8")
         draw(matrix, rows, path.with_suffix(".png"))
         print(table(matrix, rows))
 
@@ -136,24 +134,6 @@ def reach(learner: Learner, side: Side) -> float:
     return max(box.shape[-1] * float(box.voxel_size[-1]) for box in learner.judged_inputs.values()) / 1000
 
 
-def add_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a file of CSV, with its head if it is new."""
-    new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 # ------------------------------------------------------------------------------------------------------------- showing
 
 
@@ -175,10 +155,10 @@ def table(matrix: Matrix, rows: Sequence[Row]) -> str:
     fixed = ("side", "seed", "parameters", "sees", "kmacs", "processor", "torch", "commit", "iteration", "seconds")
     classes = [name for name in rows[0] if name not in (*fixed, "mean", "kind")]
     kind = ["kind"] if "kind" in rows[0] else []
-    times = [f"Dice at {matrix.seconds * (n + 1) / POINTS:g} s" for n in range(POINTS)]
+    times = [f"Dice at {matrix.seconds * (n + 1) / POINTS:.3g} s" for n in range(POINTS)]
     head = ["network", "seeds", "parameters", "kMAC/voxel", "sees (µm)", "steps", *times, *kind, *classes]
     best = {key: max(mean_of(runs, key) for runs in sides.values()) for key in ("mean", *kind)}
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for side, runs in sides.items():
         first = runs[0][-1]
         cells = [side, str(len(runs)), f"{int(first['parameters']):,}", first["kmacs"], first["sees"]]
@@ -189,8 +169,8 @@ def table(matrix: Matrix, rows: Sequence[Row]) -> str:
             if mean_of(runs, key) == best[key]:
                 cells[column] = f"**{cells[column]}**"
         cells += [f"{mean_of(runs, key):.3f}" for key in classes]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(head, lines)
 
 
 def mean_of(runs: Sequence[Sequence[Row]], key: str) -> float:

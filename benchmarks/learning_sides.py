@@ -193,14 +193,14 @@ class Own(Learner):
         self.plan = net.plan(
             {name: around(net.voxel_size[name], shape) for name, shape in zip(net.output_keys, shapes, strict=True)}
         )
-        self.inputs = {name: self._box(name, self.plan) for name in self.plan.inputs}
-        self.outputs = {name: self._box(name, self.plan) for name in self.plan.outputs}
+        self.inputs = {name: self.box(name, self.plan) for name in self.plan.inputs}
+        self.outputs = {name: self.box(name, self.plan) for name in self.plan.outputs}
         finest = self.outputs[self.finest]
         factor = task.held_out.factor(finest.voxel_size)
         block = tuple(n // f for n, f in zip(task.block, factor, strict=True)) if net.tileable else finest.shape
         self.judged_plan = net.plan({self.finest: around(net.voxel_size[self.finest], block)})
-        self.judged_inputs = {name: self._box(name, self.judged_plan) for name in self.judged_plan.inputs}
-        self.judged = self._box(self.finest, self.judged_plan)
+        self.judged_inputs = {name: self.box(name, self.judged_plan) for name in self.judged_plan.inputs}
+        self.judged = self.box(self.finest, self.judged_plan)
         if side.inner:
             self.judged = Box.concentric(finest.voxel_size, [max(1, n // 2) for n in block])
         if side.candidate is not None:
@@ -217,7 +217,8 @@ class Own(Learner):
         )
         self.trainer.start()
 
-    def _box(self, name: str, plan: Any) -> Box:
+    def box(self, name: str, plan: Any) -> Box:
+        """Return the box of a tensor of a plan."""
         tensor = plan.tensor(name)
         size = tuple(Fraction(v) * self.net.unit for v in tensor.voxel_size)
         begin = tuple(b // v for b, v in zip(tensor.begin, tensor.voxel_size, strict=True))

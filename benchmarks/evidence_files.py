@@ -1,0 +1,44 @@
+"""The files of docs/evidence: numbers as CSV, and tables of Markdown that pages include."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["DOCS", "Row", "add_rows", "markdown", "read_rows", "write_table"]
+
+DOCS = Path(__file__).parents[1] / "docs" / "evidence"
+Row = dict[str, str]
+
+
+def add_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a file of CSV, with its head if it is new."""
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as a file of CSV and, beside it, as a table of Markdown."""
+    path.unlink(missing_ok=True)
+    add_rows(path, rows)
+    cells = [[str(value) for value in row.values()] for row in rows]
+    path.with_suffix(".md").write_text(markdown(list(rows[0]), cells), encoding="utf-8")
