@@ -23,7 +23,7 @@ from typing import Literal
 
 import torch
 import yaml
-from evidence_files import DOCS, Row, add_rows, markdown, read_rows
+from evidence_files import DOCS, Row, add_rows, read_rows, write_markdown
 from learning import learn
 from learning_sides import Learner, OwnSide, Side, build
 from learning_tasks import TASKS
@@ -84,9 +84,8 @@ def main() -> None:
         if not options.only_write:
             run(matrix, path, options.quick)
         rows = read_rows(path)
-        path.with_suffix(".md").write_text(table(matrix, rows), encoding="utf-8")
+        write_markdown(path, *table(matrix, rows))
         draw(matrix, rows, path.with_suffix(".png"))
-        print(table(matrix, rows))
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -149,8 +148,8 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def table(matrix: Matrix, rows: Sequence[Row]) -> str:
-    """Return a table of Markdown, a side a row: mean and standard deviation over seeds."""
+def table(matrix: Matrix, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of a table, a side a row: mean and standard deviation over seeds."""
     sides = by_side(matrix, rows)
     fixed = ("side", "seed", "parameters", "sees", "kmacs", "processor", "torch", "commit", "iteration", "seconds")
     classes = [name for name in rows[0] if name not in (*fixed, "mean", "kind")]
@@ -170,7 +169,7 @@ def table(matrix: Matrix, rows: Sequence[Row]) -> str:
                 cells[column] = f"**{cells[column]}**"
         cells += [f"{mean_of(runs, key):.3f}" for key in classes]
         lines.append(cells)
-    return markdown(head, lines)
+    return head, lines
 
 
 def mean_of(runs: Sequence[Sequence[Row]], key: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCS", "Row", "add_rows", "markdown", "read_rows", "write_table"]
+__all__ = ["DOCS", "Row", "add_rows", "read_rows", "write_markdown", "write_table"]
 
 DOCS = Path(__file__).parents[1] / "docs" / "evidence"
 Row = dict[str, str]
@@ -31,14 +31,15 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+def write_markdown(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table of Markdown beside a file of CSV, and print it."""
+    text = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+    path.with_name(f"{path.stem}_table.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as a file of CSV and, beside it, as a table of Markdown."""
+    """Write rows as a file of CSV and as a table of Markdown."""
     path.unlink(missing_ok=True)
     add_rows(path, rows)
-    cells = [[str(value) for value in row.values()] for row in rows]
-    path.with_suffix(".md").write_text(markdown(list(rows[0]), cells), encoding="utf-8")
+    write_markdown(path, list(rows[0]), [[str(value) for value in row.values()] for row in rows])

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from evidence_files import DOCS, add_rows, markdown
+from evidence_files import DOCS, add_rows, write_markdown
 from learning import draw_samples, judge, time_step
 from learning_sides import Learner, OwnSide, around, build
 from learning_tasks import task_2d
@@ -107,11 +107,11 @@ def main() -> None:
     path = options.folder / "information_flow.csv"
     path.unlink(missing_ok=True)
     add_rows(path, [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
-    path.with_suffix(".md").write_text(table(rows, [*task.scored, "kind"]), encoding="utf-8")
+    write_markdown(path, *table(rows, [*task.scored, "kind"]))
 
 
-def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    """Return means and standard deviations over seeds as a table of Markdown."""
+def table(rows: list[dict[str, Any]], columns: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Return means and standard deviations over seeds as the head and the rows of a table."""
     lines = []
     for measure, title in (("score", "score without"), ("gradient", "share in the gradient of")):
         for scale in dict.fromkeys(row["scale"] for row in rows if row["measure"] == measure):
@@ -122,7 +122,7 @@ def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
                 deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
                 cells.append(f"{statistics.mean(values):.2f}{deviation}" if values else "")
             lines.append([f"{title} {scale}" if scale else "score with all scales", *cells])
-    return markdown(["", *columns], lines)
+    return ["", *columns], lines
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from evidence_files import DOCS, add_rows, markdown
+from evidence_files import DOCS, add_rows, write_markdown
 from funlib.geometry import Coordinate, Roi
 from learning import draw_samples, time_step
 from learning_sides import OwnSide, build
@@ -148,11 +148,11 @@ def main() -> None:
     path = options.folder / "seams.csv"
     path.unlink(missing_ok=True)
     add_rows(path, [{k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
-    path.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+    write_markdown(path, *table(rows))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return means over seeds as a table of Markdown."""
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return means over seeds as the head and the rows of a table."""
     how = ("convolutions", "tiles", "overlap")
     measured = [key for key in rows[0] if key not in (*how, "seed")]
     lines = []
@@ -162,7 +162,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             [*kind, *(f"{value:.2f}" if key == "read per voxel" else f"{value:.4f}" for key, value in means.items())]
         )
-    return markdown([*how, *measured], lines)
+    return [*how, *measured], lines
 
 
 if __name__ == "__main__":
