@@ -46,13 +46,15 @@ class Matrix(Options):
         title: what is compared.
         task: the name of a task of `learning.py`.
         seconds: CPU seconds of each run.
+        iterations: iterations of each run, in the place of the time, where the sides take about the same work.
         seeds: runs of each side.
         sides: by name.
     """
 
     title: str
     task: Literal["2D", "3D", "vnc"]
-    seconds: PositiveFloat
+    seconds: PositiveFloat = 60
+    iterations: PositiveInt | None = None
     seeds: PositiveInt
     sides: dict[str, Side] = Field(min_length=1)
 
@@ -60,6 +62,13 @@ class Matrix(Options):
     def read(cls, name: str) -> Matrix:
         """Return the matrix of a file of :data:`FILES`."""
         return cls.model_validate(yaml.safe_load((FILES / f"{name}.yaml").read_text(encoding="utf-8")))
+
+    def budgets(self) -> list[str]:
+        """Return what a run has had at each of its points in time."""
+        shares = [(n + 1) / POINTS for n in range(POINTS)]
+        if self.iterations is not None:
+            return [f"step {round(self.iterations * share)}" for share in shares]
+        return [f"{self.seconds * share:.3g} s" for share in shares]
 
 
 def main() -> None:
@@ -79,7 +88,7 @@ def main() -> None:
     for name in options.name:
         matrix = Matrix.read(name)
         if options.quick:
-            matrix = matrix.model_copy(update={"seconds": 1, "seeds": 1})
+            matrix = matrix.model_copy(update={"seconds": 1, "seeds": 1, "iterations": None})
         path = options.folder / f"{name}.csv"
         if not options.only_write:
             run(matrix, path, options.quick)
@@ -100,7 +109,7 @@ def run(matrix: Matrix, path: Path, quick: bool) -> None:
         for name, side in matrix.sides.items():
             if (name, seed) in done:
                 continue
-            made = learn(task, side, seed, matrix.seconds, POINTS)
+            made = learn(task, side, seed, matrix.seconds, POINTS, matrix.iterations)
             known = {"side": name, "seed": seed, "parameters": made["parameters"], **facts(task, side), **machine}
             rows = []
             for point in made["points"]:
@@ -154,14 +163,14 @@ def table(matrix: Matrix, rows: Sequence[Row]) -> tuple[list[str], list[list[str
     fixed = ("side", "seed", "parameters", "sees", "kmacs", "processor", "torch", "commit", "iteration", "seconds")
     classes = [name for name in rows[0] if name not in (*fixed, "mean", "kind")]
     kind = ["kind"] if "kind" in rows[0] else []
-    times = [f"Dice at {matrix.seconds * (n + 1) / POINTS:.3g} s" for n in range(POINTS)]
-    head = ["network", "seeds", "parameters", "kMAC/voxel", "sees (µm)", "steps", *times, *kind, *classes]
+    times = [f"Dice at {part}" for part in matrix.budgets()]
+    head = ["network", "seeds", "parameters", "kMAC/voxel", "sees (µm)", "steps", "seconds", *times, *kind, *classes]
     best = {key: max(mean_of(runs, key) for runs in sides.values()) for key in ("mean", *kind)}
     lines = []
     for side, runs in sides.items():
         first = runs[0][-1]
         cells = [side, str(len(runs)), f"{int(first['parameters']):,}", first["kmacs"], first["sees"]]
-        cells.append(f"{statistics.mean(int(run[-1]['iteration']) for run in runs):.0f}")
+        cells += [f"{mean_of(runs, key):.0f}" for key in ("iteration", "seconds")]
         cells += [spread([float(run[n]["mean"]) for run in runs]) for n in range(POINTS)]
         cells += [spread([float(run[-1][key]) for run in runs]) for key in kind]
         for key, column in (("mean", -1 - len(kind)), *((key, -1) for key in kind)):
@@ -203,7 +212,7 @@ def draw(matrix: Matrix, rows: Sequence[Row], path: Path) -> None:
             axis.axvline(0.5, color="grey", linewidth=0.8, linestyle=":")
         axis.set_yticks(range(len(sides)), list(sides))
     figure.axes[0].invert_yaxis()
-    figure.suptitle(f"{matrix.title}: {matrix.seconds:g} s of one core")
+    figure.suptitle(f"{matrix.title}: {matrix.budgets()[-1]}")
     figure.savefig(path, dpi=100)
 
 

@@ -103,10 +103,11 @@ def read_side(text: str) -> tuple[str, Side]:
 # ------------------------------------------------------------------------------------------------------------ learning
 
 
-def learn(task: Task, side: Side, seed: int, seconds: float, points: int) -> dict[str, Any]:
-    """Train one network, and judge it at some points in time."""
-    step_seconds = time_step(task, side)
-    iterations = max(points, round(seconds / step_seconds))
+def learn(
+    task: Task, side: Side, seed: int, seconds: float, points: int, iterations: int | None = None
+) -> dict[str, Any]:
+    """Train one network for some seconds, or iterations if they are given, and judge it at some points in time."""
+    iterations = iterations or max(points, round(seconds / time_step(task, side)))
     learner = build(side, task, seed, iterations)
     samples = draw_samples(task, learner, [seed, 0])
     marks = [round(iterations * (point + 1) / points) for point in range(points)]
