@@ -147,7 +147,7 @@ def test_weights_that_do_not_learn_have_no_gradients():
     ids=["inference", "training", "checkpoints"],
 )
 def test_one_copy_serves_many_plans(options):
-    net = build_unet((8, 8), base_nc=2, norm_layer="batch", downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), base_nc=2, norm_layer="batch", downsample_factors=[(2, 2)], convs_per_level=1)
     predictor = CostPredictor(net.graph, batch=2, **options)
     for voxels in (8, 4):
         plan = net.plan(over_origin(net, voxels))
@@ -268,8 +268,9 @@ def in_a_process(expression: str) -> Any:
 
 @pytest.fixture(scope="module")
 def measurements():
-    """The measurements of all cases, in one process."""
-    return in_a_process("{case: measured_and_predicted(case) for case in CASES}")
+    """The measurements of all cases and of a sweep, in one process."""
+    cases = "{case: measured_and_predicted(case) for case in CASES}"
+    return in_a_process(f"{cases} | {{'sweep': measured_and_predicted_of_a_sweep()}}")
 
 
 MEASURED = pytest.mark.skipif(
@@ -287,7 +288,7 @@ def test_predicted_memory_is_what_is_measured(measurements, case):
 
 
 @MEASURED
-def test_predicted_memory_of_a_sweep_is_what_is_measured():
-    measured, predicted = in_a_process("measured_and_predicted_of_a_sweep()")
+def test_predicted_memory_of_a_sweep_is_what_is_measured(measurements):
+    measured, predicted = measurements["sweep"]
     assert measured > 80 * 2**20
     assert math.isclose(predicted, measured, rel_tol=0.15), (predicted / 2**20, measured / 2**20)

@@ -130,16 +130,19 @@ def test_sizes_that_there_are_not(output, at_most, error, message):
         valid_output_shapes(build_unet((8, 8), base_nc=1).graph, output, at_most)
 
 
+FLAT: dict[str, Any] = {"base_nc": 4, "downsample_factors": [(2, 2)], "convs_per_level": 1}
+"""Options of a network of few operations, so that predictions take little time."""
+
+
 def anisotropic() -> LeibNet:
-    return build_unet((40, 4, 4), base_nc=2, kernel_sizes=[(1, 3, 3), (3, 3, 3)], downsample_factors=[(1, 2, 2)])
+    options: dict[str, Any] = {"kernel_sizes": [[(1, 3, 3)], [(3, 3, 3)]], "downsample_factors": [(1, 2, 2)]}
+    return build_unet((40, 4, 4), base_nc=2, **options)
 
 
 CASES = {
-    "2D": lambda: build_unet((8, 8), base_nc=4),
+    "2D": lambda: build_unet((8, 8), **FLAT),
     "anisotropic": anisotropic,
-    "scales": lambda: build_scalenet(
-        [{"top_resolution": (r, r), "base_nc": 3, "downsample_factors": [(2, 2)]} for r in (16, 8)]
-    ),
+    "scales": lambda: build_scalenet([{"top_resolution": (r, r), **FLAT, "base_nc": 3} for r in (16, 8)]),
 }
 
 
@@ -166,7 +169,7 @@ def per_work(net: LeibNet, plan: Plan) -> float:
 
 
 def test_no_shape_that_fits_is_much_better():
-    net = build_unet((8, 8), base_nc=4, kernel_sizes=[(3, 5), (1, 3)])
+    net = build_unet((8, 8), base_nc=4, kernel_sizes=[(3, 5), (1, 3)], downsample_factors=[(2, 2)])
     limit = 4 * MIB
     best = largest_plan(net.graph, limit)
     start = smallest_plan(net.graph)
@@ -180,7 +183,7 @@ def test_no_shape_that_fits_is_much_better():
 
 
 def test_it_is_made_for_the_batch_and_the_type_asked_for():
-    net = build_unet((8, 8), base_nc=4)
+    net = build_unet((8, 8), **FLAT)
     limit = 16 * MIB
     one, four = largest_plan(net.graph, limit), largest_plan(net.graph, limit, batch=4)
     exact = largest_plan(net.graph, limit, dtype=torch.float64)
@@ -191,7 +194,7 @@ def test_it_is_made_for_the_batch_and_the_type_asked_for():
 
 def test_work_that_grows_faster_than_the_box():
     """All voxels attend to each other: a small box is worth more, once its margin is no matter."""
-    net = build_unet((8, 8), base_nc=4, bottleneck="transformer", downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), **FLAT, bottleneck="transformer")
     plan = largest_plan(net.graph, 2 * MIB)
     for steps in ((1, 0), (0, 1), (1, 1)):
         assert per_work(net, grown(net, plan, steps)) <= per_work(net, plan)

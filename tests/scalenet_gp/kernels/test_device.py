@@ -63,7 +63,7 @@ import resource, torch
 from scalenet_gp.kernels.device import keep_freed_memory
 
 def fewest(rounds):
-    for size in (2**26, 3 * 2**27):  # 256 MiB and 1.5 GiB
+    for size in (2**26, 3 * 2**25):  # 256 and 384 MiB
         pages = []
         for _ in range(rounds[size]):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -71,9 +71,9 @@ def fewest(rounds):
             pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         print(min(pages))
 
-fewest({2**26: 1, 3 * 2**27: 1})
+fewest({2**26: 1, 3 * 2**25: 1})
 assert keep_freed_memory()
-fewest({2**26: 6, 3 * 2**27: 4})  # the first ones may leave gaps that are too small
+fewest({2**26: 6, 3 * 2**25: 4})  # the first ones may leave gaps that are too small
 """
 
 
