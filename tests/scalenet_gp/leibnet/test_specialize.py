@@ -47,6 +47,10 @@ def networks() -> dict[str, LeibNet]:
 NETWORKS = networks()
 
 
+def two_scales() -> LeibNet:
+    return build_scalenet([{"top_resolution": (r, r), "base_nc": 2, "downsample_factors": [(2, 2)]} for r in (16, 8)])
+
+
 @pytest.fixture(params=NETWORKS)
 def case(request: pytest.FixtureRequest) -> tuple[LeibNet, Plan, tuple[Tensor, ...], dict[str, Tensor]]:
     """A network, a plan, inputs in the plan's order, and what the network makes of them."""
@@ -97,18 +101,18 @@ def test_it_shares_the_weights():
 
 
 def test_it_holds_only_what_the_plan_needs():
-    net = NETWORKS["attentive"]
+    net = two_scales()
     plan = net.plan({"0_output": Roi((0, 0), (16, 16))})
     assert all(name.startswith("0_") for name in net.specialize(plan).nodes)
 
 
 def test_a_plan_of_another_network_is_refused():
     with pytest.raises(ValueError, match="the plan is for network"):
-        NETWORKS["U-Net 2D"].specialize(NETWORKS["attentive"].smallest_plan)
+        NETWORKS["U-Net 2D"].specialize(two_scales().smallest_plan)
 
 
 def test_other_than_the_planned_inputs_are_refused():
-    net = NETWORKS["attentive"]
+    net = two_scales()
     plan = net.smallest_plan
     specialized, inputs = net.specialize(plan), random_inputs(plan, torch.float32)
     with pytest.raises(ValueError, match=r"the plan takes 0_input, 1_input, in this order, not 1 tensors"):
