@@ -48,11 +48,12 @@ def smallest_plan(graph: Graph, outputs: Iterable[str] | None = None) -> Plan:
     begins, sizes = [], []
     lattice = [math.lcm(*axis) for axis in zip(*(graph.voxel_size[key] for key in keys), strict=True)]
     for phase in range(max(s // size for s, size in zip(step, lattice, strict=True))):
-        # Axes are independent: one plan tells about a position on each of them.
+        # Axes are independent: one request tells about a position on each of them.
         begins.append([phase * size % s for s, size in zip(step, lattice, strict=True)])
-        plan = _over(graph, keys, Roi(begins[-1], step))
-        sizes.append([tensor.shape for tensor in plan.tensors])
-    channels = np.array([tensor.channels for tensor in plan.tensors])
+        needed = graph.required_rois(dict.fromkeys(keys, Roi(begins[-1], step)))
+        names = sorted(needed)
+        sizes.append([needed[name].shape / graph.voxel_size[name] for name in names])
+    channels = np.array([graph.specs[name].channels for name in names])
     chosen = _fewest_values(np.array(begins), np.array(sizes), channels)
     return _over(graph, keys, Roi(chosen, step))
 
