@@ -125,7 +125,7 @@ def children():
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
     changes = {"training__iterations": 400, "training__checkpoints__every": 1000, "training__log__images_every": None}
     config = write_config(
-        tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=2
+        tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=1
     )
     before, done = set(children()), []
 
@@ -194,19 +194,32 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
 # ---------------------------------------------------------------------------------------------------------- a full disk
 
 FULL = """
-import json, resource, shutil, sys
+import ctypes, os, resource, shutil, sys
 from pathlib import Path
 import torch
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.training.train_job import train
+
+def mount_a_small_disk(folder):
+    # as `unshare --user --map-root-user --mount` does, and `mount -t tmpfs -o size=1m` within it
+    new_mounts, new_user, user, group = 0x20000, 0x10000000, os.getuid(), os.getgid()
+    system = ctypes.CDLL(None, use_errno=True)
+    for call, *words in (
+        (system.unshare, new_mounts | new_user),
+        (system.mount, b"none", folder.encode(), b"tmpfs", 0, b"size=1m"),
+    ):
+        if call(*words):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        if call is system.unshare:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
 torch.set_num_threads(1)
 kind, short, long, volume, run, left = sys.argv[1:]
+if kind == "disk":
+    mount_a_small_disk(run)
 train(Config.read(Path(short)), volume, Path(run), "cpu", "none")
 if kind == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -220,10 +233,10 @@ finally:
     if kind == "disk":
         shutil.copytree(run, left)
 """
-IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+MOUNT = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "none"]
 
 
-def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_path, volume):
+def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(warm_executable, tmp_path, volume):
     """The disk is a file system of 1 MB or, where none can be mounted, the size of files is limited.
 
     Tests of checkpoints provoke both, and find them reported alike.
@@ -237,11 +250,10 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
     )
     kind, folder, left = "disk", tmp_path / "small", tmp_path / "left"
     folder.mkdir()
-    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", IN_A_SMALL_FILE_SYSTEM, str(folder)]
-    if shutil.which("unshare") is None or subprocess.run([*within, "true"], check=False).returncode:
-        kind, within, left = "limit", [], folder
+    if shutil.which("unshare") is None or subprocess.run([*MOUNT, str(folder)], check=False).returncode:
+        kind, left = "limit", folder
     done = subprocess.run(
-        [*within, sys.executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
+        [warm_executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
         check=False,
         capture_output=True,
         text=True,
@@ -267,9 +279,7 @@ LITTLE_MEMORY = """
 import resource, sys
 import torch
 from scalenet_gp.training import memory
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 torch.set_num_threads(1)
 memory._what_fits = lambda *_: "What would fit is for tests of that"  # looking for it takes long
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
