@@ -251,26 +251,26 @@ def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
     return measured, predict_slabbed_memory(net, sweep) - weights
 
 
-def in_a_process(expression: str) -> Any:
-    """The value of an expression with the names of this file, in a process of its own."""
+def in_a_process(python: str, expression: str) -> Any:
+    """The value of an expression with the names of this file, in a process of its own, started with ``python``."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        # Freed memory goes back at once: else glibc keeps blocks of up to 32 MiB, more or less by what came before.
-        "MALLOC_MMAP_THRESHOLD_": str(2**20),
     }
-    call = f"import json; from {__name__} import *; print(json.dumps({expression}))"
-    done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=False)
+    # Freed memory goes back at once: else glibc keeps blocks of up to 32 MiB, more or less by what came before.
+    settings = "from scalenet_gp.kernels.device import return_freed_memory; return_freed_memory()"
+    call = f"{settings}; import json; from {__name__} import *; print(json.dumps({expression}))"
+    done = subprocess.run([python, "-c", call], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def measurements():
+def measurements(warm_executable):
     """The measurements of all cases and of a sweep, in one process."""
     cases = "{case: measured_and_predicted(case) for case in CASES}"
-    return in_a_process(f"{cases} | {{'sweep': measured_and_predicted_of_a_sweep()}}")
+    return in_a_process(warm_executable, f"{cases} | {{'sweep': measured_and_predicted_of_a_sweep()}}")
 
 
 MEASURED = pytest.mark.skipif(

@@ -78,9 +78,9 @@ fewest({2**26: 6, 3 * 2**25: 4})  # the first ones may leave gaps that are too s
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
-def test_freed_memory_is_used_again_without_asking_the_system() -> None:
+def test_freed_memory_is_used_again_without_asking_the_system(warm_executable: str) -> None:
     """Tensors, each let go of before the next: the fewest pages that the system has to clear for one of each size."""
-    run = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    run = subprocess.run([warm_executable, "-c", FAULTS], check=True, capture_output=True, text=True)
     pages = [int(line) for line in run.stdout.splitlines()]
     assert len(pages) == 4
     assert min(pages[:2]) > 1000 > 100 > max(pages[2:])

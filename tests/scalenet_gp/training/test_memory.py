@@ -84,9 +84,9 @@ def explained(voxels=30, **changes):
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux keeps to RLIMIT_AS")
-def test_a_plan_that_is_too_large_is_refused_and_the_one_proposed_trains():
+def test_a_plan_that_is_too_large_is_refused_and_the_one_proposed_trains(warm_executable):
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN_UNDER_A_LIMIT],
+        [warm_executable, "-c", TRAIN_UNDER_A_LIMIT],
         capture_output=True,
         text=True,
         timeout=300,
