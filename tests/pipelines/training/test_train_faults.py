@@ -25,6 +25,7 @@ from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
 from tests.pipelines.cli.test_cli import run, said
 from tests.pipelines.conftest import CROPS, files_below, tiny_config, tissue, write_array, write_config
 from tests.pipelines.training.test_train import assert_equal, reporting
+from tests.small_disk import small_disks_can_be_mounted
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of")
 
@@ -194,32 +195,17 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
 # ---------------------------------------------------------------------------------------------------------- a full disk
 
 FULL = """
-import ctypes, os, resource, shutil, sys
+import resource, shutil, sys
 from pathlib import Path
 import torch
 from scalenet_gp.pipelines.cli import main
 from scalenet_gp.pipelines.config.config import Config
 from scalenet_gp.pipelines.training.train_job import train
-
-def mount_a_small_disk(folder):
-    # as `unshare --user --map-root-user --mount` does, and `mount -t tmpfs -o size=1m` within it
-    new_mounts, new_user, user, group = 0x20000, 0x10000000, os.getuid(), os.getgid()
-    system = ctypes.CDLL(None, use_errno=True)
-    for call, *words in (
-        (system.unshare, new_mounts | new_user),
-        (system.mount, b"none", folder.encode(), b"tmpfs", 0, b"size=1m"),
-    ):
-        if call(*words):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        if call is system.unshare:
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-
+from tests.small_disk import mount_small_disk
 torch.set_num_threads(1)
 kind, short, long, volume, run, left = sys.argv[1:]
 if kind == "disk":
-    mount_a_small_disk(run)
+    mount_small_disk(run)
 train(Config.read(Path(short)), volume, Path(run), "cpu", "none")
 if kind == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -233,7 +219,6 @@ finally:
     if kind == "disk":
         shutil.copytree(run, left)
 """
-MOUNT = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "none"]
 
 
 def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(warm_executable, tmp_path, volume):
@@ -250,7 +235,7 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(warm
     )
     kind, folder, left = "disk", tmp_path / "small", tmp_path / "left"
     folder.mkdir()
-    if shutil.which("unshare") is None or subprocess.run([*MOUNT, str(folder)], check=False).returncode:
+    if not small_disks_can_be_mounted(folder):
         kind, left = "limit", folder
     done = subprocess.run(
         [warm_executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
