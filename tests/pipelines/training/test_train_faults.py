@@ -268,7 +268,7 @@ from scalenet_gp.pipelines.cli import main
 torch.set_num_threads(1)
 memory._what_fits = lambda *_: "What would fit is for tests of that"  # looking for it takes long
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (taken + 900 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (taken + 450 * 2**20,) * 2)
 main()
 """
 
@@ -283,7 +283,7 @@ def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volu
         network__subnets__1__base_nc=128,
         training__output_shape=[72] * 3,
         training__overhang=[36] * 3,
-        training__batch_size=16,
+        training__batch_size=8,
     )
     done = subprocess.run(
         [warm_executable, "-c", LITTLE_MEMORY, *map(str, arguments(config, volume, tmp_path / "run"))],
@@ -295,8 +295,8 @@ def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volu
     notice, line = done.stderr.splitlines()
     assert notice == "out of memory on cpu; working out what would fit, which can take a minute"
     assert re.match(
-        r"out of memory on cpu: a step of training on '1_output' of 16 × 16 × 16 voxels .* in batches of 16, needs "
-        r"about .* Its largest tensors: '1_in_conv_0' 16 × 128 × 24 × 24 × 24 \(108 MiB\), .*\. "
+        r"out of memory on cpu: a step of training on '1_output' of 16 × 16 × 16 voxels .* in batches of 8, needs "
+        r"about .* Its largest tensors: '1_in_conv_0' 8 × 128 × 24 × 24 × 24 \(54 MiB\), .*\. "
         r"What would fit is for tests of that",
         one_error([line]),
     ), line
