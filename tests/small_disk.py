@@ -13,7 +13,7 @@ NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
 
 
 def small_disks_can_be_mounted(folder: Path) -> bool:
-    """Whether this system lets any user do so; it is tried, in a process of its own."""
+    """Return True if this system lets any user do so, which a process of its own tries."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "none"]
     return (
         shutil.which("unshare") is not None
