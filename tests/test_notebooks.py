@@ -16,10 +16,13 @@ def figures(notebook):
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
+@pytest.mark.usefixtures("warm_python")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("QUICKSTART_STEPS", "3")  # instead of a minute
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+    # kernels choose this backend before matplotlib is imported, which it is in these processes
+    arguments, place = ["--matplotlib=inline"], {"metadata": {"path": tmp_path}}
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place, extra_arguments=arguments)
     client.execute()
     assert figures(notebook) == FIGURES[path.name]

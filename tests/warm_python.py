@@ -34,7 +34,7 @@ CLIENT = """#!{python} -ISB
 import json, os, signal, socket, sys
 python, arguments = {python!r}, sys.argv[1:]
 program = next((n for n, word in enumerate(arguments) if word in ("-c", "-m") or word.endswith(".py")), None)
-if program is None or arguments[:program] not in ([], ["-u"]):
+if program is None or not {{*arguments[:program]}} <= {{"-u", "-B"}}:  # -B: what multiprocessing makes of a variable
     os.execv(python, [python, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -45,7 +45,7 @@ for number in map(int, os.listdir("/proc/self/fd")):
             opened.append(number)
     except OSError:  # that of the list itself
         pass
-request = json.dumps([program > 0, arguments[program:], os.getcwd(), dict(os.environ), opened]).encode()
+request = json.dumps(["-u" in arguments[:program], arguments[program:], os.getcwd(), dict(os.environ), opened]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "little")], opened)
 server.sendall(request)
 pid = int.from_bytes(server.recv(8, socket.MSG_WAITALL), "little")

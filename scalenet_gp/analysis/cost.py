@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from scalenet_gp.errors import ArgumentError
 from scalenet_gp.graph import Graph, Plan, SpecializedNet
 from scalenet_gp.kernels import (
     MemoryTracker,
-    attention_flop_formulas,
+    WorkCounter,
     collect_garbage_by_hand,
     fake_copy,
     fake_tensors,
@@ -157,9 +156,9 @@ class CostPredictor:
             within.enter_context(collect_garbage_by_hand())
             net.nodes = nn.ModuleDict({name: nodes[name] for name in net.nodes})
             memory = MemoryTracker(checkpoints=bool(self._activation_checkpointing))
-            flops = FlopCounterMode(display=False, custom_mapping=attention_flop_formulas())
-            within.enter_context(flops)
-            within.enter_context(memory.watch())
+            work = WorkCounter()
+            within.enter_context(work.watch_modules())
+            within.enter_context(memory.watch(work))
             memory.follow([*net.parameters(), *net.buffers()])
             weights = memory.live
             for parameter in net.parameters():
@@ -167,6 +166,9 @@ class CostPredictor:
                     hook = parameter.register_post_accumulate_grad_hook(memory.hold_gradient)
                     within.callback(hook.remove)
             within.callback(net.zero_grad)
+            macs: dict[str, int] = {}
+            for name, node in net.nodes.items():
+                within.callback(node.register_forward_hook(_tell(name, work, macs)).remove)
             inputs = [
                 torch.empty((self._batch, tensor.channels, *tensor.shape), dtype=self._stored, device=device)
                 for tensor in plan.input_tensors.values()
@@ -177,13 +179,12 @@ class CostPredictor:
             ):
                 outputs = net(*inputs)
                 loss = sum(output.sum() for output in outputs) if self._training else None
-            macs = _macs_by_node(plan, flops)
-            forward = flops.get_total_flops()
+            forward = work.macs
             if isinstance(loss, Tensor) and loss.requires_grad:
                 loss.backward()
             return Cost(
                 macs=macs,
-                backward_macs=(flops.get_total_flops() - forward) // 2,
+                backward_macs=work.macs - forward,
                 weights=weights,
                 gradients=memory.gradients,
                 activations=memory.peak - weights - memory.gradients_at_peak,
@@ -204,9 +205,11 @@ class CostPredictor:
         return self._copied
 
 
-def _macs_by_node(plan: Plan, flops: FlopCounterMode) -> dict[str, int]:
-    counts = flops.get_flop_counts()
-    return {
-        step.node: sum(counts.get(f"{SpecializedNet.__name__}.nodes.{step.node}", {}).values()) // 2
-        for step in plan.steps
-    }
+def _tell(name: str, work: WorkCounter, macs: dict[str, int]) -> Callable[..., None]:
+    """Return a hook to call after a node's pass: nodes run one after another, and no work is done between them."""
+
+    def tell(*_: Any) -> None:
+        if name not in macs:  # it is, if the backward pass computes the node again
+            macs[name] = work.macs - sum(macs.values())
+
+    return tell

@@ -39,9 +39,10 @@ def receptive_field(graph: Graph, output: str) -> dict[str, Coordinate]:
     sizes = {key: roi.shape for key, roi in origin.inputs.items()}
     voxel_size = graph.voxel_size[output]
     for place in range(1, max(origin.step / voxel_size)):
-        # Axes are independent: one plan tells about a position on each of them.
-        for key, roi in _of_voxel(graph, output, voxel_size * place).inputs.items():
-            sizes[key] = Coordinate(map(max, sizes[key], roi.shape))
+        # Axes are independent: one request tells about a position on each of them.
+        needed = graph.required_rois({output: Roi(voxel_size * place, voxel_size)})
+        for key, size in sizes.items():
+            sizes[key] = Coordinate(map(max, size, needed[key].shape))
     return sizes
 
 

@@ -48,11 +48,12 @@ def smallest_plan(graph: Graph, outputs: Iterable[str] | None = None) -> Plan:
     begins, sizes = [], []
     lattice = [math.lcm(*axis) for axis in zip(*(graph.voxel_size[key] for key in keys), strict=True)]
     for phase in range(max(s // size for s, size in zip(step, lattice, strict=True))):
-        # Axes are independent: one plan tells about a position on each of them.
+        # Axes are independent: one request tells about a position on each of them.
         begins.append([phase * size % s for s, size in zip(step, lattice, strict=True)])
-        plan = _over(graph, keys, Roi(begins[-1], step))
-        sizes.append([tensor.shape for tensor in plan.tensors])
-    channels = np.array([tensor.channels for tensor in plan.tensors])
+        needed = graph.required_rois(dict.fromkeys(keys, Roi(begins[-1], step)))
+        names = sorted(needed)
+        sizes.append([needed[name].shape / graph.voxel_size[name] for name in names])
+    channels = np.array([graph.specs[name].channels for name in names])
     chosen = _fewest_values(np.array(begins), np.array(sizes), channels)
     return _over(graph, keys, Roi(chosen, step))
 
@@ -249,13 +250,19 @@ def _growing(work: Callable[[Steps], int], dims: int) -> Iterator[Steps]:
 def _passed(memory: Callable[[Steps], int], limit: int, work: Callable[[Steps], int], dims: int) -> list[Steps]:
     """Return the growing boxes up to the last that fits; the first one fits.
 
-    Memory is about proportional to the work, so the last one is guessed from one that fits, in few guesses.
+    Memory is about proportional to the work. So the last one is guessed from one that fits, and then from the last two
+    that were tried, in few guesses.
     """
     growing = _growing(work, dims)
     boxes = [next(growing)]
     fitting, past = 0, None
+    tried = [0, 0]
     while past is None or past - fitting > 1:
-        affordable = work(boxes[fitting]) * limit / memory(boxes[fitting])
+        first, last = (boxes[index] for index in sorted(tried))
+        more = memory(last) - memory(first)
+        # work for a byte: none between two boxes that take as much
+        slope = (work(last) - work(first)) / more if more > 0 else work(last) / memory(last)
+        affordable = work(boxes[fitting]) + slope * (limit - memory(boxes[fitting]))
         guess = fitting + 1
         while past is None or guess + 1 < past:
             if guess + 1 >= len(boxes):
@@ -263,6 +270,7 @@ def _passed(memory: Callable[[Steps], int], limit: int, work: Callable[[Steps], 
             if work(boxes[guess + 1]) > affordable:
                 break
             guess += 1
+        tried = [tried[-1], guess]
         if memory(boxes[guess]) <= limit:
             fitting = guess
         else:

@@ -42,13 +42,15 @@ class PlannedTensor:
     @property
     def roi(self) -> Roi:
         """The world ROI that it covers."""
-        return Roi(self.begin, Coordinate(self.shape) * Coordinate(self.voxel_size))
+        return Roi(self.begin, tuple(n * size for n, size in zip(self.shape, self.voxel_size, strict=True)))
 
     def crop_to(self, roi: Roi) -> Crop:
         """Return the crop of this tensor that covers ``roi``, which lies inside it and on its lattice."""
-        first = (roi.begin - Coordinate(self.begin)) / Coordinate(self.voxel_size)
-        size = roi.shape / Coordinate(self.voxel_size)
-        return tuple((int(f), int(f + s)) for f, s in zip(first, size, strict=True))
+        crop = []
+        for begin, length, corner, size in zip(roi.begin, roi.shape, self.begin, self.voxel_size, strict=True):
+            first = (begin - corner) // size
+            crop.append((first, first + length // size))
+        return tuple(crop)
 
     def numbytes(self, itemsize: int = 4) -> int:
         """Return the bytes of one sample, with ``itemsize`` bytes per value."""

@@ -8,6 +8,7 @@ from functools import cached_property, reduce
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import GraphError, LatticeError, UnknownNameError
+from scalenet_gp.geometry import snap_to_lattice
 from scalenet_gp.graph.fusion import fused_inputs
 from scalenet_gp.graph.node import Node, TensorSpec
 from scalenet_gp.graph.plan import Crop, InputCrop, Plan, PlannedTensor, Step
@@ -34,7 +35,7 @@ def check_request(outputs: Mapping[str, Roi], voxel_sizes: Mapping[str, Coordina
             raise GraphError(f"{key!r}: the ROI {roi} has {roi.dims} axes, the network has {voxel_size.dims}")
         if roi.unbounded or roi.empty:
             raise GraphError(f"{key!r}: the ROI {roi} is {'unbounded' if roi.unbounded else 'empty'}")
-        grown = roi.snap_to_grid(voxel_size, mode="grow")
+        grown = snap_to_lattice(roi, voxel_size)
         if grown != roi:
             shrunk = roi.snap_to_grid(voxel_size, mode="shrink")
             nearest = f"{grown} around it" + ("" if shrunk.empty else f" or {shrunk} inside it")
@@ -107,7 +108,7 @@ class Planner:
                 continue
             read[node.identifier] = node.input_roi(reduce(Roi.union, wanted))
             for key, _ in self.fused[node.identifier]:
-                roi = read[node.identifier].snap_to_grid(self._voxel_sizes[key])
+                roi = snap_to_lattice(read[node.identifier], self._voxel_sizes[key])
                 needed[key] = needed[key].union(roi) if key in needed else roi
         return needed, read
 
@@ -148,36 +149,38 @@ class Planner:
         Raises:
             GraphError: the two ROI rules of the node contradict each other.
         """
-        covered = reduce(Roi.intersect, (read.snap_to_grid(self._voxel_sizes[key]) for key in node.input_keys))
+        covered = reduce(Roi.intersect, (snap_to_lattice(read, self._voxel_sizes[key]) for key in node.input_keys))
         computed = node.output_roi(covered)
         makes: list[tuple[int, ...]] = []
         keeps: list[tuple[str, Crop | None]] = []
         for key in node.output_keys:
             voxel_size = self._voxel_sizes[key]
-            if computed != computed.snap_to_grid(voxel_size):
+            if computed != snap_to_lattice(computed, voxel_size):
                 raise GraphError(
                     f"node {node.identifier!r} makes {computed} of {covered}, which is not a whole number of the "
                     f"{tuple(voxel_size)} world units of {key!r}: its output_roi is wrong"
                 )
-            if key in kept and not computed.contains(kept[key].roi):
+            wanted = kept[key].roi if key in kept else None
+            if wanted is not None and not computed.contains(wanted):
                 raise GraphError(
-                    f"node {node.identifier!r} asks for {covered} to make {kept[key].roi} of {key!r}, "
+                    f"node {node.identifier!r} asks for {covered} to make {wanted} of {key!r}, "
                     f"and then makes {computed}: its input_roi and output_roi contradict each other"
                 )
             made = self.tensor(key, computed)
             makes.append(made.shape)
-            keeps.append((key, made.crop_to(kept[key].roi) if key in kept else None))
+            keeps.append((key, None if wanted is None else made.crop_to(wanted)))
         return tuple(makes), tuple(keeps)
 
 
 def _input_crop(tensor: PlannedTensor, required: Roi, voxel_size: Coordinate) -> InputCrop:
     """Return the crop of ``tensor``, and its upsampling, that covers ``required`` with voxels of ``voxel_size``."""
-    covered = required.snap_to_grid(Coordinate(tensor.voxel_size))
+    tensor_size = Coordinate(tensor.voxel_size)
+    covered = snap_to_lattice(required, tensor_size)
     crop = tensor.crop_to(covered)
-    if voxel_size == Coordinate(tensor.voxel_size):
+    if voxel_size == tensor_size:
         return InputCrop(tensor.name, crop)
     repeated = PlannedTensor(
         tensor.name, tuple(covered.begin), tuple(covered.shape / voxel_size), tuple(voxel_size), tensor.channels
     )
-    factor = tuple(Coordinate(tensor.voxel_size) / voxel_size)
-    return InputCrop(tensor.name, crop, factor, repeated.crop_to(required.snap_to_grid(voxel_size)))
+    factor = tuple(tensor_size / voxel_size)
+    return InputCrop(tensor.name, crop, factor, repeated.crop_to(snap_to_lattice(required, voxel_size)))

@@ -19,9 +19,10 @@ from scalenet_gp.kernels.memory_tracker import (
 )
 from scalenet_gp.kernels.numba_cache import numba_jit
 from scalenet_gp.kernels.onednn_convolutions import OneDnnConvolutions
-from scalenet_gp.kernels.private_torch import attention_flop_formulas, watch_operations
+from scalenet_gp.kernels.private_torch import watch_operations
 from scalenet_gp.kernels.recast import recast_convolutions
 from scalenet_gp.kernels.tensors import UpsampledView, channels_last, crop_tensor
+from scalenet_gp.kernels.work_counter import WorkCounter
 
 __all__ = [
     "BeyondLimitError",
@@ -30,8 +31,8 @@ __all__ = [
     "MemoryTracker",
     "OneDnnConvolutions",
     "UpsampledView",
+    "WorkCounter",
     "accepts_unfused_inputs",
-    "attention_flop_formulas",
     "channels_last",
     "choose_device",
     "collect_garbage_by_hand",

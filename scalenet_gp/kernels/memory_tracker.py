@@ -22,6 +22,7 @@ from scalenet_gp.kernels.private_torch import (
     watch_operations,
 )
 from scalenet_gp.kernels.tensors import channels_last
+from scalenet_gp.kernels.work_counter import WorkCounter
 
 __all__ = ["BeyondLimitError", "MemoryTracker", "collect_garbage_by_hand", "fake_copy", "fake_tensors"]
 
@@ -56,8 +57,9 @@ def fake_copy(module: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, torch.d
 def collect_garbage_by_hand() -> Iterator[None]:
     """Collect garbage only when a :class:`MemoryTracker` looks at memory.
 
-    torch's counter of operations and its checkpoints leave tensors in garbage that refers to itself. Python finds that
-    at a random time. What was there before is set aside meanwhile, so that to look through all that is new is fast.
+    torch's checkpoints, and its own counter of operations, leave tensors in garbage that refers to itself. Python finds
+    that at a random time. What was there before is set aside meanwhile, so that to look through all that is new is
+    fast.
     """
     automatic, sets_aside = gc.isenabled(), not gc.get_freeze_count()  # unless the program has done so itself
     gc.disable()
@@ -103,9 +105,15 @@ class MemoryTracker:
         self.live = self.peak = self.gradients = self.gradients_at_peak = 0
         self._followed: set[int] = set()
 
-    def watch(self) -> AbstractContextManager[None]:
-        """Return the context within which operations are followed."""
-        return watch_operations(self._after, fake_result)
+    def watch(self, work: WorkCounter | None = None) -> AbstractContextManager[None]:
+        """Return the context within which operations are followed.
+
+        Args:
+            work: is told of every operation too.
+        """
+
+        count = _leave if work is None else work.add
+        return watch_operations(lambda func, args, made: self._after(func, args, count(func, args, made)), fake_result)
 
     def follow(self, tensors: Iterable[Tensor]) -> None:
         """Count the storages of tensors that were made before, until they are freed."""
@@ -147,6 +155,10 @@ class MemoryTracker:
     def _let_go(self, key: int, size: int) -> None:
         self._followed.remove(key)
         self.live -= size
+
+
+def _leave(func: Any, args: tuple[Any, ...], made: Any) -> Any:
+    return made
 
 
 def _workspace(func: Any, args: tuple[Any, ...], made: list[Tensor], handed_over: bool) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "attention_flop_formulas",
     "convolve_onednn",
     "fake_tensors",
+    "has_dispatch_modes",
     "has_fake_tensors",
     "has_hooks",
     "has_onednn",
@@ -59,6 +60,11 @@ def is_fake(tensor: Tensor) -> bool:
     return kind is not None and isinstance(tensor, kind)
 
 
+def has_dispatch_modes() -> bool:
+    """Return True if :func:`watch_operations` sees single operations."""
+    return _find_dispatch_mode() is not None
+
+
 @contextmanager
 def watch_operations(callback: Callback, known: Known = lambda func, args: NotImplemented) -> Iterator[None]:
     """Call ``callback`` after every operation of torch within the context.
@@ -69,7 +75,7 @@ def watch_operations(callback: Callback, known: Known = lambda func, args: NotIm
         callback: is called after every operation.
         known: tells results of operations that need not run.
     """
-    mode = _find("torch.utils._python_dispatch", "TorchDispatchMode")
+    mode = _find_dispatch_mode()
     if mode is not None:
         with _watching(mode)(callback, known):
             yield
@@ -164,6 +170,10 @@ def attention_flop_formulas() -> dict[Any, Callable[..., int]]:
         else:
             formulas[getattr(torch.ops.aten, operation)] = formula
     return formulas
+
+
+def _find_dispatch_mode() -> Any:
+    return _find("torch.utils._python_dispatch", "TorchDispatchMode")
 
 
 def _find(module: str, name: str) -> Any:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from funlib.geometry import Coordinate, Roi
 
 from scalenet_gp.errors import ArgumentError
+from scalenet_gp.geometry import snap_to_lattice
 from scalenet_gp.graph import Node, TensorSpec
 from scalenet_gp.layers.checks import check_channels
 
@@ -84,7 +85,7 @@ class Downsampling(_Resampling):
 
     def output_roi(self, input_roi: Roi) -> Roi:
         margin = self.input_voxel_size * self.margin
-        return input_roi.grow(-margin, -margin).snap_to_grid(self.output_voxel_size, mode="shrink")
+        return snap_to_lattice(input_roi.grow(-margin, -margin), self.output_voxel_size, "shrink")
 
 
 class Upsampling(_Resampling):
@@ -107,7 +108,7 @@ class Upsampling(_Resampling):
 
     def input_roi(self, output_roi: Roi) -> Roi:
         margin = self.output_voxel_size * self.margin
-        return output_roi.grow(margin, margin).snap_to_grid(self.input_voxel_size, mode="grow")
+        return snap_to_lattice(output_roi.grow(margin, margin), self.input_voxel_size)
 
     def output_roi(self, input_roi: Roi) -> Roi:
         margin = self.output_voxel_size * self.margin

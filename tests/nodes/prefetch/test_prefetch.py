@@ -138,11 +138,19 @@ def seeded(number: int, roi: Roi = SMALL) -> Batch:
         (1, None),
         (2, "fork"),
         (3, "fork"),
-        pytest.param(1, "spawn", marks=pytest.mark.slow),
         pytest.param(1, "forkserver", marks=pytest.mark.slow),
     ],
 )
 def test_a_batch_depends_on_the_seed_and_its_number_alone(workers: int, start_method: Any) -> None:
+    assert_batches_of_the_seed(workers, start_method)
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_spawned_workers_make_these_batches_too() -> None:
+    assert_batches_of_the_seed(1, "spawn")
+
+
+def assert_batches_of_the_seed(workers: int, start_method: Any) -> None:
     node = Prefetch(workers, seed=SEED, start_method=start_method, prefetch_factor=3)
     batches = draw(node, 7)
     for ours, theirs in zip(batches, by_hand(7), strict=True):
@@ -397,11 +405,11 @@ def test_workers_end_with_their_parent(end: signal.Signals, warm_executable: str
 
 
 @contextmanager
-def group_of(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process with a script, and what it starts: a group that can be signalled together."""
+def running(python: str, script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process with a script, which leads a group of its own: its number is the one that the script knows."""
     script = "from tests.nodes.prefetch.test_prefetch import *\n" + textwrap.dedent(script)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command, pipe = [sys.executable, "-c", script, *arguments], subprocess.PIPE
+    command, pipe = [python, "-c", script, *arguments], subprocess.PIPE
     leader = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     with leader:
         try:
@@ -412,14 +420,20 @@ def group_of(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(("start_method", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
-def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start_method: str, workers: int) -> None:
-    """Signals to the group while workers start, and while they work: all batches still come, from the same workers."""
+def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(
+    start_method: str, workers: int, warm_executable: str
+) -> None:
+    """Signals to the group while workers start, and while they work: all batches still come, from the same workers.
+
+    Spawned workers take Python itself: those of ``warm_executable`` would be of another group.
+    """
     script = """
         from scalenet_gp.pipelines.process.signals import stop_requested
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
+        multiprocessing.set_executable(sys.argv[3])
         node = Prefetch(int(sys.argv[2]), seed=SEED, start_method=sys.argv[1])
         with stop_requested() as received, build(chain() + node) as pipeline:
-            print("ready", flush=True)
+            print(os.getpid(), flush=True)
             first = pipeline.request_batch(request())
             helpers = children()
             print("working", flush=True)
@@ -429,29 +443,29 @@ def test_what_a_scheduler_signals_to_all_processes_is_for_the_parent_alone(start
             print(batches[-1][VALUE].data.item(), flush=True)
     """
     helpers = workers + (start_method == "spawn")  # one is the resource tracker
-    with group_of(script, start_method, str(workers)) as leader:
+    with running(warm_executable, script, start_method, str(workers), sys.executable) as leader:
         assert leader.stdin is not None
         assert leader.stdout is not None
-        assert leader.stdout.readline() == "ready\n"
-        wait_for(lambda: len(children(leader.pid)) == helpers)
-        os.killpg(leader.pid, signal.SIGTERM)
+        group = int(leader.stdout.readline())
+        wait_for(lambda: len(children(group)) == helpers)
+        os.killpg(group, signal.SIGTERM)
         assert leader.stdout.readline() == "working\n"
         time.sleep(0.5)  # Python handles signals that wait together by their numbers, not in the order they came in
-        os.killpg(leader.pid, signal.SIGUSR1)
-        os.killpg(leader.pid, signal.SIGINT)
+        os.killpg(group, signal.SIGUSR1)
+        os.killpg(group, signal.SIGINT)
         output, _ = leader.communicate("go on\n", timeout=120)
     assert output.splitlines() == ["SIGTERM True True", str(seeded(12)[VALUE].data.item())]
     assert leader.returncode == 0
 
 
-def test_a_process_that_ends_without_closing_anything_ends_its_workers() -> None:
+def test_a_process_that_ends_without_closing_anything_ends_its_workers(warm_executable: str) -> None:
     """multiprocessing would send them SIGTERM, which they ignore, and wait."""
     script = """
         running = build(chain() + Prefetch(2, seed=SEED))
         running.__enter__().request_batch(request())
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
     """
-    with group_of(script) as leader:
+    with running(warm_executable, script) as leader:
         output, _ = leader.communicate(timeout=60)
         assert leader.returncode == 0
         workers = [int(pid) for pid in output.split()]

@@ -379,8 +379,8 @@ def test_the_installed_program_runs(tmp_path):
     assert done.stderr == ""
 
 
-def test_the_installed_program_says_a_fault_in_one_line(volume, tmp_path):
-    program = [sys.executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
+def test_the_installed_program_says_a_fault_in_one_line(warm_executable, volume, tmp_path):
+    program = [warm_executable, "-c", "from scalenet_gp.pipelines.cli import main; main()"]
     config = write_config(tmp_path / "run.yaml", data__sources__0__raw="em/nothing")
     arguments = ["train", config, "--volume", volume, "--run", tmp_path / "run"]
     done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)

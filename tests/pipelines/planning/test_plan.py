@@ -313,9 +313,9 @@ def measured_step(folder):
     return risen(lambda: trainer.step(inputs, targets, masks, plan)) + 3 * weights + given, predicted
 
 
-def test_the_predicted_memory_is_what_is_measured(planned):
+def test_the_predicted_memory_is_what_is_measured(planned, warm_executable):
     module = "__import__('importlib').import_module('tests.pipelines.planning.test_plan')"
-    measured, predicted = in_a_process(f"{module}.measured_step({str(planned.path.parent)!r})")
+    measured, predicted = in_a_process(warm_executable, f"{module}.measured_step({str(planned.path.parent)!r})")
     assert measured > 30 * 2**20
     assert math.isclose(predicted, measured, rel_tol=0.1), (predicted / 2**20, measured / 2**20)
 

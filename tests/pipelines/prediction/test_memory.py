@@ -87,13 +87,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def swept(folder, tmp_path_factory):
+def swept(folder, tmp_path_factory, warm_executable):
     """A prediction with less memory than one pass takes, so in slabs, and what the process that made it printed."""
     place = tmp_path_factory.mktemp("swept")
     for name in ("raw", "run.yaml", "checkpoint_1.safetensors"):
         os.symlink(folder / name, place / name)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    script = [sys.executable, "-c", SCRIPT, str(place), str(LITTLE)]
+    script = [warm_executable, "-c", SCRIPT, str(place), str(LITTLE)]
     result = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     return place / "large", result.stdout

@@ -58,7 +58,7 @@ def test_outputs_that_are_not_made_do_not_shrink_the_region(volume, tmp_path):
             checkpoint,
             tmp_path / name,
             region,
-            options=options_with(CONFIG, outputs=outputs),
+            options=options_with(CONFIG, outputs=outputs, block_shape=(36, 90, 108)),
             workers=CPU,
         )
         for name, outputs in (("both", []), ("fine", ["1_output"]))
@@ -76,7 +76,12 @@ def test_a_variance_is_not_stored_as_fractions_of_255(volume, tmp_path):
         tmp_path / "out.zarr",
         REGION,
         options=options_with(
-            CONFIG, outputs=["1_output"], symmetries="mirrors", products=["mean", "variance"], stored="uint8"
+            CONFIG,
+            block_shape=(54, 90, 54),
+            outputs=["1_output"],
+            symmetries="mirrors",
+            products=["mean", "variance"],
+            stored="uint8",
         ),
         workers=CPU,
     )

@@ -40,7 +40,7 @@ def test_there_are_no_seams(volume, tmp_path, kind):
 
 
 def test_a_choice_of_outputs_is_the_same_as_among_all(volume, tmp_path):
-    config = tiny_config(network__subnets=NETWORKS["scalenet"])
+    config = tiny_config(network__subnets=NETWORKS["scalenet"], prediction__block_shape=[1800] * 3)
     checkpoint = network(tmp_path, config)
     everything = predict(config, volume, checkpoint, tmp_path / "all.zarr", "all", workers=CPU)
     for name in config.build_network().output_keys:

@@ -21,10 +21,11 @@ CONFIG = Path(__file__).parents[3] / "pipelines" / "configs" / "vnc.yaml"
 pytestmark = pytest.mark.skipif(not VNC.exists(), reason=f"no data at {VNC}")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_sections_of_fractional_voxels_from_training_to_scores(tmp_path):
     config = Config.read(CONFIG)
     small = (Fraction(100), Fraction("294.4"), Fraction("294.4"))
-    training = config.training.model_copy(update={"iterations": 2, "output_shape": small})
+    training = config.training.model_copy(update={"iterations": 2, "batch_size": 2, "output_shape": small})
     config = config.model_copy(
         update={"training": training, "prediction": options_with(config, block_shape=small, stored="float32")}
     )

@@ -25,6 +25,7 @@ from scalenet_gp.training.checkpoint import latest_checkpoint, load_checkpoint
 from tests.pipelines.cli.test_cli import run, said
 from tests.pipelines.conftest import CROPS, files_below, tiny_config, tissue, write_array, write_config
 from tests.pipelines.training.test_train import assert_equal, reporting
+from tests.small_disk import small_disks_can_be_mounted
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process is made of")
 
@@ -125,7 +126,7 @@ def children():
 def test_a_killed_worker_is_named_and_the_run_goes_on_from_its_last_iteration(monkeypatch, capsys, tmp_path, volume):
     changes = {"training__iterations": 400, "training__checkpoints__every": 1000, "training__log__images_every": None}
     config = write_config(
-        tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=2
+        tmp_path / "run.yaml", **changes, training__optimization__schedule="constant", training__workers=1
     )
     before, done = set(children()), []
 
@@ -194,19 +195,17 @@ def test_a_second_run_and_another_config_are_refused_and_sigterm_ends_the_first(
 # ---------------------------------------------------------------------------------------------------------- a full disk
 
 FULL = """
-import json, resource, shutil, sys
+import resource, shutil, sys
 from pathlib import Path
 import torch
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.config.config import Config
-from scalenet_gp.errors import ConfigError
-from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 from scalenet_gp.pipelines.training.train_job import train
+from tests.small_disk import mount_small_disk
 torch.set_num_threads(1)
 kind, short, long, volume, run, left = sys.argv[1:]
+if kind == "disk":
+    mount_small_disk(run)
 train(Config.read(Path(short)), volume, Path(run), "cpu", "none")
 if kind == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -220,10 +219,9 @@ finally:
     if kind == "disk":
         shutil.copytree(run, left)
 """
-IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
 
 
-def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_path, volume):
+def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(warm_executable, tmp_path, volume):
     """The disk is a file system of 1 MB or, where none can be mounted, the size of files is limited.
 
     Tests of checkpoints provoke both, and find them reported alike.
@@ -237,11 +235,10 @@ def test_without_room_for_a_checkpoint_the_one_before_is_left_to_go_on_from(tmp_
     )
     kind, folder, left = "disk", tmp_path / "small", tmp_path / "left"
     folder.mkdir()
-    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", IN_A_SMALL_FILE_SYSTEM, str(folder)]
-    if shutil.which("unshare") is None or subprocess.run([*within, "true"], check=False).returncode:
-        kind, within, left = "limit", [], folder
+    if not small_disks_can_be_mounted(folder):
+        kind, left = "limit", folder
     done = subprocess.run(
-        [*within, sys.executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
+        [warm_executable, "-c", FULL, kind, *map(str, (short, long, volume, folder, left))],
         check=False,
         capture_output=True,
         text=True,
@@ -267,13 +264,11 @@ LITTLE_MEMORY = """
 import resource, sys
 import torch
 from scalenet_gp.training import memory
-from scalenet_gp.errors import ConfigError
 from scalenet_gp.pipelines.cli import main
-from scalenet_gp.pipelines.evaluation.evaluate_job import evaluate
 torch.set_num_threads(1)
 memory._what_fits = lambda *_: "What would fit is for tests of that"  # looking for it takes long
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (taken + 900 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (taken + 450 * 2**20,) * 2)
 main()
 """
 
@@ -288,7 +283,7 @@ def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volu
         network__subnets__1__base_nc=128,
         training__output_shape=[72] * 3,
         training__overhang=[36] * 3,
-        training__batch_size=16,
+        training__batch_size=8,
     )
     done = subprocess.run(
         [warm_executable, "-c", LITTLE_MEMORY, *map(str, arguments(config, volume, tmp_path / "run"))],
@@ -300,8 +295,8 @@ def test_out_of_memory_names_the_largest_tensors(warm_executable, tmp_path, volu
     notice, line = done.stderr.splitlines()
     assert notice == "out of memory on cpu; working out what would fit, which can take a minute"
     assert re.match(
-        r"out of memory on cpu: a step of training on '1_output' of 16 × 16 × 16 voxels .* in batches of 16, needs "
-        r"about .* Its largest tensors: '1_in_conv_0' 16 × 128 × 24 × 24 × 24 \(108 MiB\), .*\. "
+        r"out of memory on cpu: a step of training on '1_output' of 16 × 16 × 16 voxels .* in batches of 8, needs "
+        r"about .* Its largest tensors: '1_in_conv_0' 8 × 128 × 24 × 24 × 24 \(54 MiB\), .*\. "
         r"What would fit is for tests of that",
         one_error([line]),
     ), line

@@ -147,7 +147,7 @@ def test_weights_that_do_not_learn_have_no_gradients():
     ids=["inference", "training", "checkpoints"],
 )
 def test_one_copy_serves_many_plans(options):
-    net = build_unet((8, 8), base_nc=2, norm_layer="batch", downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), base_nc=2, norm_layer="batch", downsample_factors=[(2, 2)], convs_per_level=1)
     predictor = CostPredictor(net.graph, batch=2, **options)
     for voxels in (8, 4):
         plan = net.plan(over_origin(net, voxels))
@@ -251,25 +251,26 @@ def measured_and_predicted_of_a_sweep() -> tuple[int, int]:
     return measured, predict_slabbed_memory(net, sweep) - weights
 
 
-def in_a_process(expression: str) -> Any:
-    """The value of an expression with the names of this file, in a process of its own."""
+def in_a_process(python: str, expression: str) -> Any:
+    """The value of an expression with the names of this file, in a process of its own, started with ``python``."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        # Freed memory goes back at once: else glibc keeps blocks of up to 32 MiB, more or less by what came before.
-        "MALLOC_MMAP_THRESHOLD_": str(2**20),
     }
-    call = f"import json; from {__name__} import *; print(json.dumps({expression}))"
-    done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=False)
+    # Freed memory goes back at once: else glibc keeps blocks of up to 32 MiB, more or less by what came before.
+    settings = "from scalenet_gp.kernels.device import return_freed_memory; return_freed_memory()"
+    call = f"{settings}; import json; from {__name__} import *; print(json.dumps({expression}))"
+    done = subprocess.run([python, "-c", call], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def measurements():
-    """The measurements of all cases, in one process."""
-    return in_a_process("{case: measured_and_predicted(case) for case in CASES}")
+def measurements(warm_executable):
+    """The measurements of all cases and of a sweep, in one process."""
+    cases = "{case: measured_and_predicted(case) for case in CASES}"
+    return in_a_process(warm_executable, f"{cases} | {{'sweep': measured_and_predicted_of_a_sweep()}}")
 
 
 MEASURED = pytest.mark.skipif(
@@ -287,7 +288,7 @@ def test_predicted_memory_is_what_is_measured(measurements, case):
 
 
 @MEASURED
-def test_predicted_memory_of_a_sweep_is_what_is_measured():
-    measured, predicted = in_a_process("measured_and_predicted_of_a_sweep()")
+def test_predicted_memory_of_a_sweep_is_what_is_measured(measurements):
+    measured, predicted = measurements["sweep"]
     assert measured > 80 * 2**20
     assert math.isclose(predicted, measured, rel_tol=0.15), (predicted / 2**20, measured / 2**20)

@@ -14,8 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scalenet_gp import LeibNet, Plan, TensorSpec, build_scalenet, build_unet
-from scalenet_gp.analysis import cost
-from scalenet_gp.analysis.cost import Cost
+from scalenet_gp.analysis.cost import Cost, CostPredictor
 from scalenet_gp.analysis.sizes import largest_plan, smallest_plan, valid_output_shapes
 from scalenet_gp.layers import ConvPass, Pool, Upsample
 from tests.scalenet_gp.graph.strategies import networks
@@ -25,9 +24,14 @@ MIB = 2**20
 
 
 @cache
+def predictor(net: LeibNet, **options: Any) -> CostPredictor:
+    return CostPredictor(net.graph, **options)
+
+
+@cache
 def predict_cost(net: LeibNet, plan: Plan, **options: Any) -> Cost:
     """Predict the cost of a plan once, which several tests and lines ask for."""
-    return cost.predict_cost(net.graph, plan, **options)
+    return predictor(net, **options).predict(plan)
 
 
 def three_scales() -> LeibNet:
@@ -130,24 +134,31 @@ def test_sizes_that_there_are_not(output, at_most, error, message):
         valid_output_shapes(build_unet((8, 8), base_nc=1).graph, output, at_most)
 
 
+FLAT: dict[str, Any] = {"base_nc": 4, "downsample_factors": [(2, 2)], "convs_per_level": 1}
+"""Options of a network of few operations, so that predictions take little time."""
+
+
 def anisotropic() -> LeibNet:
-    return build_unet((40, 4, 4), base_nc=2, kernel_sizes=[(1, 3, 3), (3, 3, 3)], downsample_factors=[(1, 2, 2)])
+    options: dict[str, Any] = {"kernel_sizes": [[(1, 3, 3)], [(3, 3, 3)]], "downsample_factors": [(1, 2, 2)]}
+    return build_unet((40, 4, 4), base_nc=2, **options)
 
 
 CASES = {
-    "2D": lambda: build_unet((8, 8), base_nc=4),
+    "2D": lambda: build_unet((8, 8), **FLAT),
     "anisotropic": anisotropic,
-    "scales": lambda: build_scalenet(
-        [{"top_resolution": (r, r), "base_nc": 3, "downsample_factors": [(2, 2)]} for r in (16, 8)]
-    ),
+    "scales": lambda: build_scalenet([{"top_resolution": (r, r), **FLAT, "base_nc": 3} for r in (16, 8)]),
 }
 
 
-@pytest.mark.parametrize(("case", "training"), [("2D", True), ("anisotropic", False), ("scales", False)])
-def test_the_largest_plan_fits_and_none_that_is_a_step_larger_is_better(case, training):
+@pytest.mark.parametrize(
+    ("case", "training", "limits"),
+    [("2D", True, (8 * MIB, 9 * MIB)), ("anisotropic", False, (8 * MIB,)), ("scales", False, (8 * MIB,))],
+    ids=["2D", "anisotropic", "scales"],
+)
+def test_the_largest_plan_fits_and_none_that_is_a_step_larger_is_better(case, training, limits):
     net = CASES[case]()
     worth = []
-    for limit in (8 * MIB, 9 * MIB):
+    for limit in limits:
         plan = largest_plan(net.graph, limit, training=training)
         box = box_of(plan)
         assert not any(size % step for size, step in zip(box.shape, plan.step, strict=True))
@@ -166,7 +177,7 @@ def per_work(net: LeibNet, plan: Plan) -> float:
 
 
 def test_no_shape_that_fits_is_much_better():
-    net = build_unet((8, 8), base_nc=4, kernel_sizes=[(3, 5), (1, 3)])
+    net = build_unet((8, 8), base_nc=4, kernel_sizes=[(3, 5), (1, 3)], downsample_factors=[(2, 2)])
     limit = 4 * MIB
     best = largest_plan(net.graph, limit)
     start = smallest_plan(net.graph)
@@ -180,7 +191,7 @@ def test_no_shape_that_fits_is_much_better():
 
 
 def test_it_is_made_for_the_batch_and_the_type_asked_for():
-    net = build_unet((8, 8), base_nc=4)
+    net = build_unet((8, 8), **FLAT)
     limit = 16 * MIB
     one, four = largest_plan(net.graph, limit), largest_plan(net.graph, limit, batch=4)
     exact = largest_plan(net.graph, limit, dtype=torch.float64)
@@ -191,7 +202,7 @@ def test_it_is_made_for_the_batch_and_the_type_asked_for():
 
 def test_work_that_grows_faster_than_the_box():
     """All voxels attend to each other: a small box is worth more, once its margin is no matter."""
-    net = build_unet((8, 8), base_nc=4, bottleneck="transformer", downsample_factors=[(2, 2)])
+    net = build_unet((8, 8), **FLAT, bottleneck="transformer")
     plan = largest_plan(net.graph, 2 * MIB)
     for steps in ((1, 0), (0, 1), (1, 1)):
         assert per_work(net, grown(net, plan, steps)) <= per_work(net, plan)

@@ -16,7 +16,7 @@ from scalenet_gp.testing import random_inputs, randomize
 from tests.scalenet_gp.graph.strategies import networks, requests
 from tests.scalenet_gp.helpers import values
 
-SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 2} for size in (32, 16, 8)]
+SUBNETS = [{"top_resolution": (size,) * 3, "base_nc": 2, "downsample_factors": [(2, 2, 2)]} for size in (32, 16, 8)]
 
 
 @given(st.data())

@@ -17,7 +17,7 @@ from scalenet_gp import LeibNet, Plan, build_attentive_scalenet, build_scalenet,
 from scalenet_gp.graph.execution import SpecializedNet
 from scalenet_gp.testing import random_inputs, randomize
 
-SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)]}
+SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)], "convs_per_level": 1}
 SMALL_3D: dict[str, Any] = {**SMALL, "downsample_factors": [(2, 2, 2)]}
 
 
@@ -25,14 +25,19 @@ def networks() -> dict[str, LeibNet]:
     """U-Nets and ScaleNets, 2D and 3D, with every sort of resampling and normalisation."""
     learned = {"downsample_mode": "strided", "upsample_mode": "transposed"}
     made = {
-        "U-Net 2D": build_unet((8, 4), **SMALL, norm_layer="batch", residual=True),
+        "U-Net 2D": build_unet((8, 4), **SMALL, norm_layer="batch", residual=True, **learned),
         "U-Net 3D": build_unet((8, 8, 8), **SMALL_3D, norm_layer="group", **learned),
-        "ScaleNet 2D": build_scalenet([{"top_resolution": (r, r), **SMALL, **learned} for r in (16, 8)]),
         "ScaleNet 3D": build_scalenet([{"top_resolution": (r,) * 3, **SMALL_3D} for r in (16, 8)]),
         "attentive": build_attentive_scalenet(
             [
                 {"top_resolution": (16, 16), **SMALL, "base_nc": 4, "bottleneck": "transformer", "eca": True},
-                {"top_resolution": (8, 8), **SMALL, "upsample_mode": "linear", "bottleneck_join": "attention"},
+                {
+                    "top_resolution": (8, 8),
+                    "base_nc": 2,
+                    "downsample_factors": [(2, 2)],
+                    "upsample_mode": "linear",
+                    "bottleneck_join": "attention",
+                },
             ]
         ),
     }
@@ -40,6 +45,10 @@ def networks() -> dict[str, LeibNet]:
 
 
 NETWORKS = networks()
+
+
+def two_scales() -> LeibNet:
+    return build_scalenet([{"top_resolution": (r, r), "base_nc": 2, "downsample_factors": [(2, 2)]} for r in (16, 8)])
 
 
 @pytest.fixture(params=NETWORKS)
@@ -92,18 +101,18 @@ def test_it_shares_the_weights():
 
 
 def test_it_holds_only_what_the_plan_needs():
-    net = NETWORKS["ScaleNet 2D"]
+    net = two_scales()
     plan = net.plan({"0_output": Roi((0, 0), (16, 16))})
     assert all(name.startswith("0_") for name in net.specialize(plan).nodes)
 
 
 def test_a_plan_of_another_network_is_refused():
     with pytest.raises(ValueError, match="the plan is for network"):
-        NETWORKS["U-Net 2D"].specialize(NETWORKS["ScaleNet 2D"].smallest_plan)
+        NETWORKS["U-Net 2D"].specialize(two_scales().smallest_plan)
 
 
 def test_other_than_the_planned_inputs_are_refused():
-    net = NETWORKS["ScaleNet 2D"]
+    net = two_scales()
     plan = net.smallest_plan
     specialized, inputs = net.specialize(plan), random_inputs(plan, torch.float32)
     with pytest.raises(ValueError, match=r"the plan takes 0_input, 1_input, in this order, not 1 tensors"):
@@ -154,7 +163,7 @@ def test_torch_exports_it_and_onnx_runs_it(case, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_torch_compiles_it():
-    net = randomize(build_unet((8, 4), **SMALL, convs_per_level=1, residual=True)).to(torch.float32)
+    net = randomize(build_unet((8, 4), **SMALL, residual=True)).to(torch.float32)
     plan = net.smallest_plan
     inputs = random_inputs(plan, torch.float32)
     with torch.no_grad():

@@ -43,6 +43,7 @@ from scalenet_gp.training.checkpoint import (
     save_checkpoint,
     thin_checkpoints,
 )
+from tests.small_disk import small_disks_can_be_mounted
 
 SMALL: dict[str, Any] = {"base_nc": 2, "downsample_factors": [(2, 2)], "norm_layer": None}
 ADAM = partial(torch.optim.Adam, lr=1e-2)
@@ -385,7 +386,10 @@ import json, resource, shutil, signal, sys
 from pathlib import Path
 from scalenet_gp import build_unet
 from scalenet_gp.training.checkpoint import latest_checkpoint, save_checkpoint
+from tests.small_disk import mount_small_disk
 folder, kind = Path(sys.argv[1]), sys.argv[2]
+if kind == "disk":
+    mount_small_disk(str(folder))
 net = build_unet((8, 8), base_nc=16, downsample_factors=[(2, 2)], norm_layer=None)
 def attempt(iteration):
     try:
@@ -406,7 +410,6 @@ size = len(files["checkpoint_1.safetensors"])
 total = shutil.disk_usage(folder).total
 print(json.dumps([first, second, intact, latest_checkpoint(folder).name, size, total]))
 """
-IN_A_SMALL_FILE_SYSTEM = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
 
 
 def full_disk(command: list[str]) -> tuple[int, str]:
@@ -417,7 +420,7 @@ def full_disk(command: list[str]) -> tuple[int, str]:
     assert first is None
     assert intact
     assert newest == "checkpoint_1.safetensors"
-    assert total <= 2**20 or "--mount" not in command
+    assert total <= 2**20 or "disk" not in command
     written = re.search(
         r"checkpoint_2\.safetensors is not written.*: it takes ([\d,]+) bytes, ([\d,]+) are free", message
     )
@@ -434,15 +437,11 @@ def test_a_file_that_may_not_grow_is_reported_and_the_others_are_intact(tmp_path
     assert os.strerror(errno.EFBIG) in message
 
 
-def test_a_full_disk_is_reported_and_the_others_are_intact(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_others_are_intact(tmp_path: Path, warm_executable: str) -> None:
     """The disk is a file system of 1 MB that only this process sees."""
-    within = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", IN_A_SMALL_FILE_SYSTEM, str(tmp_path)]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*within, "true"], check=False, capture_output=True).returncode
-    ):
+    if not small_disks_can_be_mounted(tmp_path):
         pytest.skip("no file system can be mounted here")
-    number, message = full_disk([*within, sys.executable, "-c", FULL, str(tmp_path), "disk"])
+    number, message = full_disk([warm_executable, "-c", FULL, str(tmp_path), "disk"])
     assert number == errno.ENOSPC
     assert os.strerror(errno.ENOSPC) in message
     free = re.search(r"([\d,]+) are free", message)

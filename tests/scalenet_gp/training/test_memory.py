@@ -69,6 +69,11 @@ def single_conv():
     return LeibNet([ConvPass(["a"], ["b"], 1, 4, [(3, 3, 3)])], {"a": TensorSpec((4, 5, 6), 1)}, ["b"])
 
 
+def flat_conv():
+    """The same in 2D, of which the largest plan is found in half the time."""
+    return LeibNet([ConvPass(["a"], ["b"], 1, 4, [(3, 3)])], {"a": TensorSpec((4, 5), 1)}, ["b"])
+
+
 def over(net, voxels):
     return net.plan({key: Roi((0,) * net.dims, net.voxel_size[key] * voxels) for key in net.output_keys})
 
@@ -79,9 +84,9 @@ def explained(voxels=30, **changes):
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux keeps to RLIMIT_AS")
-def test_a_plan_that_is_too_large_is_refused_and_the_one_proposed_trains():
+def test_a_plan_that_is_too_large_is_refused_and_the_one_proposed_trains(warm_executable):
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN_UNDER_A_LIMIT],
+        [warm_executable, "-c", TRAIN_UNDER_A_LIMIT],
         capture_output=True,
         text=True,
         timeout=300,
@@ -135,9 +140,10 @@ def test_where_nothing_fits_it_says_so(monkeypatch):
 
 def test_only_what_is_not_done_yet_is_proposed(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
-    message = explained(5, batch=1, dtype=torch.bfloat16)
+    done = {"net": flat_conv(), "batch": 1, "dtype": torch.bfloat16}
+    message = explained(5, **done)
     assert message.endswith(". Less is needed with activation_checkpointing=('*',)")
-    rest = explained(5, batch=1, dtype=torch.bfloat16, activation_checkpointing={"b"})
+    rest = explained(5, **done, activation_checkpointing={"b"})
     assert "What would fit" in message
     assert "What would fit" in rest
     assert "Less is needed" not in rest
@@ -146,7 +152,7 @@ def test_only_what_is_not_done_yet_is_proposed(monkeypatch):
 def test_what_is_computed_again_is_not_needed(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * MIB)
     monkeypatch.setattr(memory, "_what_fits", lambda *_: "")
-    net = build_unet((8, 8), base_nc=4, downsample_factors=[(2, 2)], norm_layer=None)
+    net = build_unet((8, 8), base_nc=4, downsample_factors=[(2, 2)], norm_layer=None, convs_per_level=1)
     plan, needs = over(net, 400), []
     for activation_checkpointing in ((), net.nodes):
         message = explain_out_of_memory(net, plan, 1, torch.float32, CPU, activation_checkpointing)
@@ -276,7 +282,7 @@ def test_a_gpu_without_memory():
 
 
 def test_a_step_is_refused_before_it_takes_memory(monkeypatch):
-    net = build_unet(top_resolution=(8, 8), base_nc=8, downsample_factors=[(2, 2)], norm_layer=None)
+    net = flat_conv()
     plan = over(net, 30)
     need = predict_cost(net.graph, plan, batch=2, training=True).peak
     for there in (100 * need, need):

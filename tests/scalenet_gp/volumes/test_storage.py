@@ -2,7 +2,6 @@ import http.server
 import json
 import pickle
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -324,10 +323,10 @@ if __name__ == "__main__":
 """
 
 
-def test_volumes_go_to_other_processes_by_fork_before_reading_and_by_spawn_after(tmp_path):
+def test_volumes_go_to_other_processes_by_fork_before_reading_and_by_spawn_after(tmp_path, warm_executable):
     path, script = write_n5(tmp_path / "v", ramps(), {"transform": transform()}), tmp_path / "script.py"
     script.write_text(PROCESSES)
-    ran = subprocess.run([sys.executable, script, path], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([warm_executable, script, path], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     before, here, after, spawned = ran.stdout.splitlines()
     mean = float(here.split()[0])
