@@ -19,7 +19,7 @@ BoundaryScores = dict[str, dict[str, BoundaryCounts]]
 
 
 class BoundaryTolerance:
-    """How far boundaries of a voxel size may lie apart.
+    """The distance that boundaries may lie apart, for voxels of one size.
 
     Args:
         voxel_size: nm.
