@@ -72,7 +72,7 @@ def test_counts_are_those_of_numpy(volume, tmp_path, threshold, block):
 @pytest.mark.parametrize("tolerance", [None, 20, 0])
 @pytest.mark.parametrize("block", [(36, 54, 36), (180, 180, 180)])
 def test_boundaries_are_those_of_the_whole(volume, tmp_path, tolerance, block):
-    """Whatever the blocks, the counts are those of arrays in one piece, whose own test has brute force."""
+    """The counts of any blocks are those of arrays in one piece, whose own test has brute force."""
     values = random_values()
     options = {"evaluation__boundary_tolerance": tolerance, "prediction__block_shape": block}
     scores = evaluate(tiny_config(**options), volume, write_prediction(tmp_path / "p", values), output=tmp_path / "s")
