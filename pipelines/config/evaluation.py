@@ -30,8 +30,8 @@ class EvaluationConfig(Options):
             object.
         smallest_object: nm; an object counts if it is as large as a cube with this edge, a square in two dimensions.
             It leaves out what the border of the region cuts off of an object.
-        boundary_tolerance: nm; the boundary of a segmentation counts as found within this distance of the true one, by
-            the centres of voxels. Twice the longest edge of a voxel unless given.
+        boundary_tolerance: nm; the boundary of a class or of an object counts as found within this distance of the true
+            one, by the centres of voxels. Twice the longest edge of a voxel unless given.
 
     Example:
         >>> EvaluationConfig.create(region={"begin": [0, 0, 0], "end": [800, None, None]}).threshold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from scalenet_gp.errors import ConfigError, DataError
 from scalenet_gp.metrics import (
+    BoundaryCounts,
     GroupCounts,
     GroupObjects,
     GroupScores,
@@ -24,7 +25,8 @@ from scalenet_gp.metrics import (
 from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, choose_source
-from scalenet_gp.pipelines.evaluation.compared_blocks import compared_blocks
+from scalenet_gp.pipelines.evaluation.boundary_sums import BoundaryScores, BoundarySums
+from scalenet_gp.pipelines.evaluation.compared_blocks import around, compared_blocks
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.evaluation.score_sums import ScoreSums
 from scalenet_gp.serialization import atomic_write
@@ -43,6 +45,8 @@ class EvaluationResult:
         classes: the confusion counts of each class, for each output.
         voxels: the voxels of each group of exclusive classes, for each output that has all of its classes.
         objects: the same of objects.
+        boundaries: the boundary voxels of each class, for each output.
+        tolerances: nm; the distance within which boundaries of each output count as found.
 
     Example:
         >>> EvaluationResult({"output": {}}).to_json()["outputs"]["output"]["groups"]
@@ -52,6 +56,8 @@ class EvaluationResult:
     classes: Scores
     voxels: GroupScores = field(default_factory=dict)
     objects: GroupScores = field(default_factory=dict)
+    boundaries: BoundaryScores = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return counts and scores as JSON can hold them, with None for scores that are not defined."""
@@ -63,6 +69,13 @@ class EvaluationResult:
                 for group, voxels in self.voxels.get(name, {}).items()
             }
             outputs[name] = {"classes": classes, "mean": mean, "groups": groups}
+            if name in self.boundaries:
+                found = self.boundaries[name]
+                outputs[name]["boundaries"] = {
+                    "tolerance": self.tolerances[name],
+                    "classes": {label: _boundaries_to_json(counts) for label, counts in found.items()},
+                    "mean": {"f1": _or_none(self.boundary_f1(name))},
+                }
         return {"version": _VERSION, "outputs": outputs}
 
     def write(self, output: Path) -> None:
@@ -91,7 +104,20 @@ class EvaluationResult:
             }
             for of in ("voxels", "objects")
         )
-        return cls(scores_from_json({name: output["classes"] for name, output in outputs.items()}), voxels, objects)
+        boundaries = {name: output["boundaries"] for name, output in outputs.items() if "boundaries" in output}
+        return cls(
+            scores_from_json({name: output["classes"] for name, output in outputs.items()}),
+            voxels,
+            objects,
+            {
+                name: {
+                    label: BoundaryCounts(**{count.name: values[count.name] for count in fields(BoundaryCounts)})
+                    for label, values in of["classes"].items()
+                }
+                for name, of in boundaries.items()
+            },
+            {name: of["tolerance"] for name, of in boundaries.items()},
+        )
 
     def __add__(self, other: EvaluationResult) -> EvaluationResult:
         """Return the scores of both, by the sums of their counts."""
@@ -99,7 +125,14 @@ class EvaluationResult:
             _added(self.classes, other.classes),
             _added(self.voxels, other.voxels),
             _added(self.objects, other.objects),
+            _added(self.boundaries, other.boundaries),
+            self.tolerances,
         )
+
+    def boundary_f1(self, output: str) -> float:
+        """Return the mean of boundary F1 over the classes for which it is defined; NaN if there are none."""
+        defined = [f1 for counts in self.boundaries[output].values() if not math.isnan(f1 := counts.f1)]
+        return sum(defined) / len(defined) if defined else math.nan
 
     def metrics(self) -> dict[str, float]:
         """Return the scores that runs are compared by: the mean Dice of each output, and the accuracies of groups.
@@ -160,14 +193,19 @@ def evaluate(
     compared = [name for name in dataset.targets if not outputs or name in outputs]
     roi = evaluation_roi(config, dataset, region)
     sums = ScoreSums(dataset, settings.groups, settings.threshold, thresholds)
+    boundaries = BoundarySums(dataset, settings.boundary_tolerance, sums.thresholds, compared)
     objects = {
         name: {group: GroupObjects(settings.groups[group]) for group in groups}
         for name, groups in sums.channels.items()
         if name in compared
     }
     annotated = 0
-    for tile, blocks in compared_blocks(dataset, prediction, roi, compared):
-        for name, block in blocks.items():
+    for tile, blocks in compared_blocks(dataset, prediction, roi, compared, boundaries.margins):
+        for name, wide in blocks.items():
+            box = around(tile, boundaries.margins[name], roi)
+            boundaries.add(name, tile, box, *wide)
+            inner = ((tile - box.begin) // net.voxel_size[name]).to_slices()
+            block = tuple(array[(slice(None), *inner)] for array in wide)
             sums.add(name, *block)
             annotated += int(np.count_nonzero(block[2]))
             for group, found in objects.get(name, {}).items():
@@ -184,7 +222,8 @@ def evaluate(
         smallest = settings.smallest_object**net.dims / voxel
         counted[name] = {group: found.counts(smallest) for group, found in groups.items()}
     scores = {name: sums.scores[name] for name in compared}
-    result = EvaluationResult(scores, {name: sums.voxels[name] for name in counted}, counted)
+    voxels = {name: sums.voxels[name] for name in counted}
+    result = EvaluationResult(scores, voxels, counted, boundaries.counts, boundaries.tolerances)
     if output is not None:
         result.write(output)
     return result
@@ -194,6 +233,11 @@ def _added(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str
     return {
         output: {name: count + other[output][name] for name, count in counts.items()} for output, counts in one.items()
     }
+
+
+def _boundaries_to_json(counts: BoundaryCounts) -> dict[str, float | None]:
+    scores = {score: _or_none(getattr(counts, score)) for score in ("precision", "recall", "f1")}
+    return asdict(counts) | scores
 
 
 def _or_none(value: float) -> float | None:

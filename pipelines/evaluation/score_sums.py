@@ -26,6 +26,7 @@ class ScoreSums:
         scores: the confusion counts of each class, for each output.
         voxels: the voxels of each group, for each output that has all of its classes.
         channels: the channels of each group's classes, for each of these outputs.
+        thresholds: the probability from which a voxel counts as a class, by output and class.
 
     Raises:
         ConfigError: no output has all classes of a group.
@@ -44,7 +45,7 @@ class ScoreSums:
             output: {name: GroupCounts.zero(groups[name]) for name in names} for output, names in self.channels.items()
         }
         self._targets = dataset.targets
-        self._thresholds = {
+        self.thresholds = {
             output: dict.fromkeys(names, threshold) | dict((chosen or {}).get(output, {}))
             for output, names in dataset.scored.items()
         }
@@ -52,7 +53,7 @@ class ScoreSums:
     def add(self, output: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> None:
         """Add a block of an output; each array is (channel, Z, Y, X)."""
         scored = self._targets[output].as_classes(prediction, target, mask)
-        update_scores(self.scores, output, *scored, self._thresholds[output])
+        update_scores(self.scores, output, *scored, self.thresholds[output])
         for name, channels in self.channels.get(output, {}).items():
             counts = self.voxels[output][name]
             arrays = prediction[channels], target[channels], mask[channels]

@@ -84,11 +84,16 @@ def consistency_table(found: Mapping[str, Mapping[str, Consistency]]) -> Table:
 
 
 def _class_table(result: EvaluationResult) -> Table:
-    table = _table("Scores against the annotation", ("output", "class"), ("Dice", "IoU", "precision", "recall"))
+    columns = ("Dice", "IoU", "precision", "recall", *(["boundary F1"] if result.boundaries else []))
+    table = _table("Scores against the annotation", ("output", "class"), columns)
     for name, classes in result.classes.items():
+        boundaries = result.boundaries.get(name, {})
         for index, (label, counts) in enumerate(classes.items()):
-            table.add_row(name if index == 0 else "", label, *map(_number, counts.scores.values()))
-        table.add_row("", "mean", *map(_number, mean_scores(classes).values()), style="italic", end_section=True)
+            numbers = [*counts.scores.values(), *([boundaries[label].f1] if boundaries else [])]
+            table.add_row(name if index == 0 else "", label, *map(_number, numbers))
+        means = [*mean_scores(classes).values(), *([result.boundary_f1(name)] if boundaries else [])]
+        within = f"mean, boundaries within {result.tolerances[name]:g} nm" if boundaries else "mean"
+        table.add_row("", within, *map(_number, means), style="italic", end_section=True)
     return table
 
 

@@ -27,6 +27,7 @@ from scalenet_gp.options import suggest
 from scalenet_gp.pipelines.blockwise import tiles
 from scalenet_gp.pipelines.config import Config, Region
 from scalenet_gp.pipelines.data import Dataset, choose_source
+from scalenet_gp.pipelines.evaluation.boundary_sums import BoundaryTolerance
 from scalenet_gp.pipelines.evaluation.held_out import evaluation_roi
 from scalenet_gp.pipelines.process import progress_bar
 from scalenet_gp.serialization import atomic_write
@@ -196,9 +197,9 @@ class InstanceComparison:
                 f"{segmentation.path} covers {Region(begin=begin, end=end)} from the raw volume's corner, not all of "
                 f"{dataset.region(roi)}: segment that, or choose another region with --region"
             )
-        self._voxel = tuple(map(float, size))
-        self.tolerance = float(2 * max(size) if tolerance is None else tolerance)
-        self._margin = self._size * Coordinate(math.ceil(self.tolerance / edge) + 1 for edge in self._voxel)
+        allowed = BoundaryTolerance(size, tolerance)
+        self._voxel, self.tolerance = allowed.voxel_size, allowed.nm
+        self._margin = self._size * allowed.margin
         self._shape = self._size * _BLOCK
         self.blocks = math.prod(-(-n // s) for n, s in zip(self._roi.shape, self._shape, strict=True))
         self._table, self._boundaries, self._known = ContingencyTable(), BoundaryCounts(), 0

@@ -53,6 +53,10 @@ def all_scores(run: FoundRun) -> Iterator[Score]:
     for output, of in run.scores["outputs"].items():
         for label, values in ((MACRO, of["mean"]), *of["classes"].items()):
             yield from (score(output, label, metric, values[metric]) for metric in _VOXELS)
+        if "boundaries" in of:
+            found = of["boundaries"]
+            for label, values in ((MACRO, found["mean"]), *found["classes"].items()):
+                yield score(output, label, "boundary_f1", values["f1"])
         for group, counts in of["groups"].items():
             for what in ("voxels", "objects"):
                 yield score(output, group, f"accuracy of {what}", counts[what]["accuracy"])
@@ -60,7 +64,7 @@ def all_scores(run: FoundRun) -> Iterator[Score]:
                     yield score(output, label, f"recall of {what} in {group}", decided["recall"])
     for label, values in (run.segmentation or {}).items():
         yield from (score("", label, metric, values[metric]) for metric in _INSTANCES)
-        yield score("", label, "boundary_f1", values["boundaries"]["f1"])
+        yield score("", label, "boundary_f1 of objects", values["boundaries"]["f1"])
 
 
 def scores_csv(runs: Sequence[FoundRun]) -> Numbers:

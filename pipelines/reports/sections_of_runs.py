@@ -47,7 +47,9 @@ def write_scores(document: Document, found: FoundRuns) -> None:
             if s.metric.startswith("accuracy of") or not s.output
         )
     )
-    columns = [(MACRO, metric) for metric in ("dice", "iou", "precision", "recall")] + extra
+    bounded = any(s.output and s.metric == "boundary_f1" for run in found.runs for s in all_scores(run))
+    metrics = ("dice", "iou", "precision", "recall", *(["boundary_f1"] if bounded else []))
+    columns = [(MACRO, metric) for metric in metrics] + extra
     head = ["model", "data", "seeds", "voxel (nm)", *(m if c == MACRO else f"{c}: {m}" for c, m in columns)]
     rows = []
     for model in found.models:
@@ -60,7 +62,7 @@ def write_scores(document: Document, found: FoundRuns) -> None:
     document.table(head, rows)
     if all(run.segmentation is None for run in found.runs):
         document.paragraph(
-            "There are no scores of objects (VOI, average precision, boundary F1): no run has a "
+            "There are no scores of objects (VOI, average precision): no run has a "
             "segmentation_scores.json, which evaluate --segmentation writes."
         )
     document.numbers("scores", scores_csv(found.runs))

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from scalenet_gp.errors import ConfigError, DataError
+from scalenet_gp.metrics import count_boundaries
 from scalenet_gp.pipelines.config import Region
 from scalenet_gp.pipelines.data.dataset import Dataset
 from scalenet_gp.pipelines.data.datasets import Datasets
@@ -18,6 +19,7 @@ from tests.pipelines.conftest import (
     CLASSES,
     EVALUATED,
     OUTPUTS,
+    VOXEL,
     files_below,
     tiny_config,
     tissue,
@@ -65,6 +67,29 @@ def test_counts_are_those_of_numpy(volume, tmp_path, threshold, block):
     scores = evaluate(tiny_config(evaluation__threshold=threshold, prediction__block_shape=block), volume, prediction)
     assert as_counts(scores) == counted(values, threshold)
     assert all(min(counts) > 0 for counts in as_counts(scores)["1_output"].values())
+
+
+@pytest.mark.parametrize("tolerance", [None, 20, 0])
+@pytest.mark.parametrize("block", [(36, 54, 36), (180, 180, 180)])
+def test_boundaries_are_those_of_the_whole(volume, tmp_path, tolerance, block):
+    """The counts of any blocks are those of arrays in one piece, whose own test has brute force."""
+    values = random_values()
+    options = {"evaluation__boundary_tolerance": tolerance, "prediction__block_shape": block}
+    scores = evaluate(tiny_config(**options), volume, write_prediction(tmp_path / "p", values), output=tmp_path / "s")
+    for name, factor in OUTPUTS.items():
+        truth, annotated = truth_at(factor)
+        size = [VOXEL * factor] * 3
+        within = 2 * VOXEL * factor if tolerance is None else tolerance
+        assert scores.tolerances[name] == within
+        for label, p, t, a in zip(CLASSES, values[name] >= 0.5, truth, annotated, strict=True):
+            assert scores.boundaries[name][label] == count_boundaries(t, p, size, within, a)
+        assert 0 < scores.boundary_f1(name) < 1
+    assert EvaluationResult.read(tmp_path / "s") == scores
+    before = json.loads((tmp_path / "s").read_bytes())
+    assert before["outputs"]["1_output"]["boundaries"]["mean"]["f1"] == scores.boundary_f1("1_output")
+    assert (scores + scores).boundaries["1_output"][CLASSES[0]].true == 2 * scores.boundaries["1_output"][
+        CLASSES[0]
+    ].true
 
 
 def test_some_outputs_alone(volume, tmp_path):
