@@ -29,7 +29,7 @@ author = "The scalenet_gp developers"
 project_copyright = author
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "evidence/*_table.md"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
