@@ -218,11 +218,11 @@ class Own(Learner):
         self.trainer.start()
 
     def box(self, name: str, plan: Any) -> Box:
-        """Return the box of a tensor of a plan."""
+        """Return the box of an input or output of a plan; of an output what is asked for, which a network may exceed."""
         tensor = plan.tensor(name)
+        roi = plan.outputs.get(name, tensor.roi)
         size = tuple(Fraction(v) * self.net.unit for v in tensor.voxel_size)
-        begin = tuple(b // v for b, v in zip(tensor.begin, tensor.voxel_size, strict=True))
-        return Box(size, begin, tuple(tensor.shape))
+        return Box(size, tuple(roi.begin / tensor.voxel_size), tuple(roi.shape / tensor.voxel_size))
 
     def step(self, sample: Sample) -> None:
         self.trainer.step(sample.inputs, sample.targets, sample.masks, self.plan)
