@@ -218,11 +218,11 @@ class Own(Learner):
         self.trainer.start()
 
     def box(self, name: str, plan: Any) -> Box:
-        """Return the box of an input or output of a plan; of an output what is asked for, which a network may exceed."""
+        """Return the box of an input or output of a plan; of outputs what is asked for, which networks may exceed."""
         tensor = plan.tensor(name)
-        roi = plan.outputs.get(name, tensor.roi)
-        size = tuple(Fraction(v) * self.net.unit for v in tensor.voxel_size)
-        return Box(size, tuple(roi.begin / tensor.voxel_size), tuple(roi.shape / tensor.voxel_size))
+        roi, voxel = plan.outputs.get(name, tensor.roi), Coordinate(tensor.voxel_size)
+        size = tuple(Fraction(v) * self.net.unit for v in voxel)
+        return Box(size, tuple(roi.begin / voxel), tuple(roi.shape / voxel))
 
     def step(self, sample: Sample) -> None:
         self.trainer.step(sample.inputs, sample.targets, sample.masks, self.plan)
