@@ -15,10 +15,12 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 import typer
+import yaml
 
 import scalenet_gp
 import scalenet_gp.nodes
@@ -33,6 +35,7 @@ from scalenet_gp.pipelines.inspection import build_kind, survey_network
 DOCS = Path(__file__).parent
 TOP, NODES = "scalenet_gp", "scalenet_gp.nodes"
 NETWORKS = DOCS / "reference" / "networks.csv"
+SIDES = DOCS.parent / "benchmarks" / "evidence" / "models.yaml"
 COLUMNS = ("kind", "parameters", "kmac_per_voxel", "field_of_view", "smallest_mib", "mib", "tiles")
 LETTERS = """
 Letters stand for the axes of tensors: B batch, C channels, Z Y X voxels (Y X in two dimensions). ROIs are boxes of
@@ -214,19 +217,22 @@ def network_gallery() -> str:
     """Return the page of all kinds of networks."""
     with NETWORKS.open(encoding="utf-8", newline="") as file:
         rows = {row["kind"]: row for row in csv.DictReader(file)}
+    measured = _evidence()
     text = [
         "# Networks\n",
         "Every `kind` of `network` in run files, with its defaults: voxels of 8 nm, those of several scales with 32 nm",
         "as well. `scalenet-gp networks` prints the table for other voxels and sizes, `scalenet-gp inspect --network",
         "hrnet` every tensor of one. A step is one of training a single sample on one thread, without its optimizer;",
-        "memory is predicted.\n",
-        "| kind | parameters | kMAC per voxel | field of view (nm) | smallest step (MiB) | step of 64³ (MiB) | tiles |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "memory is predicted. The last figures are those of [the evidence](../evidence/index.md): mean Dice, and the",
+        "share of right kinds, which only context tells, in 2D and with as many levels as that page says.\n",
+        "| kind | parameters | kMAC per voxel | field of view (nm) | smallest step (MiB) | step of 64³ (MiB) "
+        "| Dice, kind | tiles |",
+        "|---|---:|---:|---:|---:|---:|---|---|",
     ]
     for kind, row in rows.items():
         shown = [f"{int(row['parameters']):,}", *(row[column] for column in COLUMNS[2:6])]
         tiles = "yes" if row["tiles"] == "True" else "no"
-        text.append(f"| [`{kind}`](#{kind}) | {' | '.join(shown)} | {tiles} |")
+        text.append(f"| [`{kind}`](#{kind}) | {' | '.join(shown)} | {measured.get(kind, '')} | {tiles} |")
     text.append(
         "\nThe pictures show the nodes from left to right, each at the height of its voxel size. In networks that\n"
         "tile, tiles equal the whole; of the others, overlapping tiles are blended."
@@ -240,6 +246,22 @@ def network_gallery() -> str:
             f"```{{image}} /_build/figures/network_{kind}.svg\n:alt: The nodes of a network of kind {kind}\n```"
         )
     return "\n".join(text) + "\n"
+
+
+def _evidence() -> dict[str, str]:
+    """Return the scores of each kind of network in the evidence, over its seeds; of several sides the best."""
+    sides = yaml.safe_load(SIDES.read_text(encoding="utf-8"))["sides"]
+    last: dict[str, dict[str, dict[str, str]]] = {}
+    with (DOCS / "evidence" / "models.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):  # the points in time of a run follow one another
+            last.setdefault(row["side"], {})[row["seed"]] = row
+    best: dict[str, tuple[float, str]] = {}
+    for name, runs in last.items():
+        if sides[name]["kind"] == "ours":
+            dice, kind = (fmean(float(run[score]) for run in runs.values()) for score in ("mean", "kind"))
+            of = sides[name].get("builder", "scalenet")
+            best[of] = max(best.get(of, (0.0, "")), (dice, f"{dice:.3f}, {kind:.3f}"))
+    return {kind: shown for kind, (_, shown) in best.items()}
 
 
 if __name__ == "__main__":
