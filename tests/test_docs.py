@@ -19,7 +19,8 @@ from scalenet_gp.pipelines.inspection import build_kind
 from tests.test_house import ROOMS
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+TABLES = sorted(DOCS.glob("evidence/*_table.md"))  # parts of pages
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts and page not in TABLES)
 BLOCKS = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 
