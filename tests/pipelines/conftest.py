@@ -6,6 +6,7 @@ voxels 8 to 32 along y and 6 to 34 along x. The evaluation region begins at voxe
 
 import json
 import shutil
+import signal
 import subprocess
 from copy import deepcopy
 from math import sqrt
@@ -193,6 +194,14 @@ def truth_at(factor):
     shape = [n for size in truth[box].shape[1:] for n in (size // factor, factor)]
     share, known = (a[box].reshape(len(CLASSES), *shape).mean(axis=(2, 4, 6)) for a in (truth, annotated))
     return share > 0.5, known == 1
+
+
+@pytest.fixture
+def python_interrupts():
+    """Ctrl-C does what it does in a terminal, also where tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -186,6 +186,7 @@ def test_what_a_run_left_that_was_killed_as_it_finished_is_in_nobodys_way(
     assert not (tmp_path / PARTIAL).exists()
 
 
+@pytest.mark.usefixtures("python_interrupts")
 def test_what_is_unfinished_goes_on_as_it_was_begun_or_not_at_all(volume, checkpoint, tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(BlockWork, "__call__", lambda self, roi: os.kill(os.getpid(), signal.SIGINT))

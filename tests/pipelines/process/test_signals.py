@@ -17,14 +17,6 @@ from scalenet_gp.pipelines.process.signals import EXIT_CODES, Interrupted, stop_
 pytestmark = pytest.mark.usefixtures("python_interrupts")
 
 
-@pytest.fixture
-def python_interrupts():
-    """Ctrl-C does what it does in a terminal, also where tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def handlers():
     return [signal.getsignal(number) for number in EXIT_CODES]
 
