@@ -4,7 +4,7 @@ Importing them takes seconds, which tests that start many processes spend most o
 server, and an executable to put in the place of Python's: it hands its arguments, environment, folder and the files
 that it inherits (the standard streams, and pipes of multiprocessing) to the server, whose fork runs the program (a
 module, a command or a script), passes signals on, and ends as the program does. If it is killed, so is the program.
-Tests of the state in which a process starts (imports, session, hashes) take Python itself.
+Tests of the state in which a process starts (heap, imports, session, hashes) take Python itself.
 """
 
 from __future__ import annotations

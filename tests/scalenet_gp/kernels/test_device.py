@@ -63,7 +63,7 @@ import resource, torch
 from scalenet_gp.kernels.device import keep_freed_memory
 
 def fewest(rounds):
-    for size in (2**26, 3 * 2**25):  # 256 and 384 MiB
+    for size in (2**26, 3 * 2**27):  # 256 MiB and 1.5 GiB
         pages = []
         for _ in range(rounds[size]):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -71,16 +71,16 @@ def fewest(rounds):
             pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         print(min(pages))
 
-fewest({2**26: 1, 3 * 2**25: 1})
+fewest({2**26: 1, 3 * 2**27: 1})
 assert keep_freed_memory()
-fewest({2**26: 6, 3 * 2**25: 4})  # the first ones may leave gaps that are too small
+fewest({2**26: 6, 3 * 2**27: 4})  # the first ones may leave gaps that are too small
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
-def test_freed_memory_is_used_again_without_asking_the_system(warm_executable: str) -> None:
+def test_freed_memory_is_used_again_without_asking_the_system() -> None:
     """Tensors, each let go of before the next: the fewest pages that the system has to clear for one of each size."""
-    run = subprocess.run([warm_executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
     pages = [int(line) for line in run.stdout.splitlines()]
     assert len(pages) == 4
     assert min(pages[:2]) > 1000 > 100 > max(pages[2:])
