@@ -81,6 +81,8 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="small volumes, a few steps, one seed")
     options = parser.parse_args()
+    if options.quick and options.folder.resolve() == DOCS:
+        parser.error("--quick makes runs that are not evidence: give it another --folder than docs/evidence")
     torch.set_num_threads(1)
     keep_freed_memory()
     warnings.simplefilter("ignore")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCS", "Row", "add_rows", "read_rows", "write_markdown", "write_table"]
+import torch
+
+from scalenet_gp.kernels import keep_freed_memory
+
+__all__ = ["DOCS", "Row", "add_rows", "begin", "read_rows", "write_markdown", "write_table"]
 
 DOCS = Path(__file__).parents[1] / "docs" / "evidence"
 Row = dict[str, str]
@@ -43,3 +49,15 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.unlink(missing_ok=True)
     add_rows(path, rows)
     write_markdown(path, list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+def begin(description: str | None) -> argparse.Namespace:
+    """Read the options of a benchmark that trains one network a seed, and let torch use one thread."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=45, help="CPU seconds of each run (45)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each network (3)")
+    parser.add_argument("--folder", type=Path, default=DOCS, help="folder of the results (docs/evidence)")
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    warnings.simplefilter("ignore")
+    return parser.parse_args()

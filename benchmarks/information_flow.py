@@ -10,24 +10,19 @@ times standard deviation of the input, which is what a change of usual size does
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from evidence_files import DOCS, add_rows, write_markdown
+from evidence_files import add_rows, begin, write_markdown
 from learning import draw_samples, judge, time_step
 from learning_sides import Learner, OwnSide, around, build
 from learning_tasks import task_2d
 from learning_volumes import Sample, Task
 from torch import Tensor
-
-from scalenet_gp.kernels import keep_freed_memory
 
 SIDE = OwnSide()
 
@@ -82,14 +77,7 @@ def gradients(task: Task, learner: Any, seed: int, voxels: int = 200) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=45, help="CPU seconds of each run (45)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs (3)")
-    parser.add_argument("--folder", type=Path, default=DOCS, help="folder of the results (docs/evidence)")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    warnings.simplefilter("ignore")
+    options = begin(__doc__)
     task, rows = task_2d(), []
     names = {f"{n}_input": f"{int(size[0])} nm" for n, size in enumerate(task.voxel_sizes)}
     for seed in range(options.seeds):

@@ -1,4 +1,4 @@
-"""What a wide field of view costs: chained U-Nets against one deep U-Net, by formula and as predicted from the graph.
+"""The cost of a wide field of view: chained U-Nets against one deep U-Net, by formula and as predicted from the graph.
 
     python benchmarks/scaling.py [--folder docs/evidence]
 
@@ -31,7 +31,7 @@ VOXEL, OUTPUT, LARGE, CHANNELS, CONVS, RATIO = 8, 32, 1024, 12, 2, 4
 
 @dataclass
 class Work:
-    """What the convolutions of a pass take along the way, for a box with the same bounds along three axes."""
+    """The sums of work and values of convolutions, for boxes with the same bounds along three axes."""
 
     macs: int = 0
     values: int = 0

@@ -12,24 +12,19 @@ the section.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from evidence_files import DOCS, add_rows, write_markdown
+from evidence_files import add_rows, begin, write_markdown
 from funlib.geometry import Coordinate, Roi
 from learning import draw_samples, time_step
 from learning_sides import OwnSide, build
 from learning_tasks import task_2d
 from learning_volumes import Task
 from numpy.typing import NDArray
-
-from scalenet_gp.kernels import keep_freed_memory
 
 LEVELS = [[2, 2]] * 3
 SIDES = {
@@ -133,14 +128,7 @@ def _dice(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=45, help="CPU seconds of each run (45)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each network (3)")
-    parser.add_argument("--folder", type=Path, default=DOCS, help="folder of the results (docs/evidence)")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    warnings.simplefilter("ignore")
+    options = begin(__doc__)
     task = task_2d()
     rows = [
         row for seed in range(options.seeds) for name in SIDES for row in compare(task, name, seed, options.seconds)
